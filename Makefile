@@ -1,0 +1,49 @@
+# `make run` and `make test` set everything up by themselves on a machine with Python 3.11 or 3.12.
+.PHONY: run test lint ui setup lock clean
+
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+export RAY_USAGE_STATS_ENABLED = 0
+export MLFLOW_DISABLE_TELEMETRY = true
+
+# The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another.
+SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$python && break; done)
+
+# The main job: every stage of dvc.yaml that is not up to date, on embedded data by default.
+run: setup
+	invad-pipe check
+	dvc repro
+	@echo "Open reports/index.html; 'make ui' compares the runs in MLflow."
+
+# Lint and all tests, on the real slices too where INVAD_REAL_DATA names their folder.
+test: lint
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+
+ui: setup
+	invad-pipe ui
+
+setup: $(VENV)/.installed
+
+# The virtual environment holds exactly the lock file's versions.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; none was found (make PYTHON=... names one)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# After a change of the dependencies in pyproject.toml: choose and write the exact versions.
+lock: setup
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --all-extras \
+		--no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,264 @@
+"""`params.yaml`, read once into frozen dataclasses.
+
+Every section is checked before anything runs: an unknown key, a wrong type, a value out of range or a benchmark that is not
+there is an `InputError` of one line that names the key and what is accepted.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from invad.errors import InputError
+
+DatasetName = Literal["coco", "mvtec", "visa"]
+EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
+ModelName = Literal["invad"]
+
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+PACKAGED_ENCODER = "mobilenetv2_100"
+COCO_CATEGORIES = 80
+STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DownloadConfig:
+    """Where a data set comes from, and for `embedded` how much of it is generated."""
+
+    source: Literal["embedded", "path", "official"]
+    path: str | None = None
+    seed: Seed = 0
+    train_images: Annotated[int, Field(ge=4)] = 40
+    test_images: Annotated[int, Field(ge=6)] = 30
+    image_size: Annotated[int, Field(ge=64, le=1024)] = 192
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CocoAdSplitConfig:
+    """COCO-AD: fold `fold` holds out the categories `held_out * fold` to `held_out * (fold + 1) - 1`, counted by category id."""
+
+    fold: Annotated[int, Field(ge=0)]
+    held_out: Annotated[int, Field(ge=1, le=COCO_CATEGORIES - 1)] = 20
+
+    def __post_init__(self) -> None:
+        folds = COCO_CATEGORIES // self.held_out
+        if self.fold >= folds:
+            raise ValueError(f"fold: must be less than {folds} with held_out {self.held_out}")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FolderSplitConfig:
+    """MVTec AD and VisA: `strict` makes an image or mask without its partner an error, otherwise it is left out with a warning."""
+
+    strict: bool = True
+
+
+SplitConfig = CocoAdSplitConfig | FolderSplitConfig
+SPLIT_CONFIGS: dict[str, type[SplitConfig]] = {
+    "coco": CocoAdSplitConfig,
+    "mvtec": FolderSplitConfig,
+    "visa": FolderSplitConfig,
+}
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FeaturesConfig:
+    """The frozen encoder: what is stored of every image. `image_size` is the side of the square input in pixels.
+
+    `weights`: `packaged` (mobilenetv2_100 only), `none` (random), a timm tag such as `wide_resnet50_2.racm_in1k`, or the path
+    of a `.safetensors` or `.pth` file.
+    """
+
+    encoder: EncoderName
+    weights: str = "packaged"
+    image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024, multiple_of=STRIDES[-1])] = 256
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: Positive = 16
+
+    def __post_init__(self) -> None:
+        if self.weights == "packaged" and self.encoder != PACKAGED_ENCODER:
+            tag = f"a timm tag ({self.encoder}.<tag>), a file, or none"
+            raise ValueError(f"weights: packaged exists for {PACKAGED_ENCODER} only; {self.encoder} takes {tag}")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """One benchmark's training recipe; the defaults are InvAD's of the paper."""
+
+    model: ModelName = "invad"
+    epochs: Positive = 100
+    batch_size: Positive = 32
+    learning_rate: PositiveFloat = 0.004
+    loss_weight: PositiveFloat = 1.0
+    style_channels: Positive = 64
+    latent_channels: Positive = 16
+    blocks: Positive = 2
+    seed: Seed = 42
+    checkpoint_epochs: Positive = 10
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ResourcesConfig:
+    """What Ray reserves for each training worker. `gpu: auto` takes one GPU for each worker where the cluster has enough of them."""
+
+    cpu: PositiveFloat = 1
+    gpu: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScoreConfig:
+    """`sigma` of the Gaussian blur, in pixels of the input size (paper: 4 at 256 pixels)."""
+
+    sigma: Annotated[float, Field(ge=0)] = 4.0
+    batch_size: Positive = 16
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """All sections of one benchmark, and the name of the data set it is built from."""
+
+    name: str
+    dataset: str
+    splits: SplitConfig
+    features: FeaturesConfig
+    train: TrainConfig
+    score: ScoreConfig
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of `params.yaml`."""
+
+    download: Mapping[str, DownloadConfig]
+    benchmarks: Mapping[str, BenchmarkConfig]
+    workers: int
+    resources_per_worker: ResourcesConfig
+
+    def benchmark(self, name: str) -> BenchmarkConfig:
+        """Return the sections of benchmark `name`; `InputError` when there is none of that name."""
+        return _lookup(self.benchmarks, name, "benchmark")
+
+    def dataset(self, name: str) -> DownloadConfig:
+        """Return the download section of data set `name`; `InputError` when there is none of that name."""
+        return _lookup(self.download, name, "data set")
+
+
+SECTIONS = ("download", "benchmarks", "splits", "features", "train", "score")
+T = TypeVar("T")
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `path`; `InputError` names the first key that is wrong."""
+    sections = _read_yaml(path)
+    for key in sections:
+        if key not in SECTIONS:
+            raise InputError(f"{path}: {key}: unknown section; known are {', '.join(SECTIONS)}")
+    for key in SECTIONS:
+        if not isinstance(sections.get(key), dict):
+            raise InputError(f"{path}: {key}: this section is missing or not a mapping")
+
+    download = {
+        dataset: _parse(DownloadConfig, section, f"{path}: download.{dataset}")
+        for dataset, section in _parse(dict[DatasetName, Any], sections["download"], f"{path}: download").items()
+    }
+    for dataset, config in download.items():
+        if (config.source == "path") != (config.path is not None):
+            raise InputError(f"{path}: download.{dataset}.path: is needed with `source: path`, and only there")
+
+    datasets = _parse(dict[Name, str], sections["benchmarks"], f"{path}: benchmarks")
+    if not datasets:
+        raise InputError(f"{path}: benchmarks: is empty; give at least one `benchmark: data set`")
+    for benchmark, dataset in datasets.items():
+        if dataset not in download:
+            raise InputError(
+                f"{path}: benchmarks.{benchmark}: unknown data set {dataset!r}; known are {', '.join(download)}"
+            )
+    train = dict(sections["train"])
+    workers = _parse(Positive, train.pop("workers", 1), f"{path}: train.workers")
+    resources = _parse(ResourcesConfig, train.pop("resources_per_worker", {}), f"{path}: train.resources_per_worker")
+    per_benchmark = {**sections, "train": train}
+    for name in ("splits", "features", "train", "score"):
+        _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
+
+    def section(kind: type[T], name: str, benchmark: str) -> T:
+        return _parse(kind, per_benchmark[name][benchmark], f"{path}: {name}.{benchmark}")
+
+    benchmarks = {
+        benchmark: BenchmarkConfig(
+            name=benchmark,
+            dataset=dataset,
+            splits=section(SPLIT_CONFIGS[dataset], "splits", benchmark),
+            features=section(FeaturesConfig, "features", benchmark),
+            train=section(TrainConfig, "train", benchmark),
+            score=section(ScoreConfig, "score", benchmark),
+        )
+        for benchmark, dataset in datasets.items()
+    }
+    return Params(download=download, benchmarks=benchmarks, workers=workers, resources_per_worker=resources)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
+    return value
+
+
+def _same_benchmarks(section: Mapping[str, Any], benchmarks: Mapping[str, str], where: str) -> None:
+    known = ", ".join(benchmarks)
+    for name in section:
+        if name not in benchmarks:
+            raise InputError(f"{where}.{name}: unknown benchmark; `benchmarks` lists {known}")
+    for name in benchmarks:
+        if name not in section:
+            raise InputError(f"{where}.{name}: is missing; every benchmark of `benchmarks` ({known}) needs it")
+
+
+def _parse(kind: type[T], value: object, where: str) -> T:
+    """Validate `value` as `kind`; `where` is the file and key that an error names."""
+    try:
+        # As JSON, because strict validation of Python values takes no mapping for a dataclass.
+        return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        errors = error.errors()
+    first = errors[0]
+    # The branch of a union ("literal['auto']") and a mapping's "[key]" stand in the location too: no keys of the file.
+    keys = [str(part) for part in first["loc"] if str(part).isidentifier()]
+    key = ".".join([where, *keys])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        accepted = f"; known are {', '.join(field.name for field in fields(kind))}" if is_dataclass(kind) else ""
+        raise InputError(f"{key}: unknown key{accepted}")
+    if first["type"] == "value_error":  # from a __post_init__: the message names the key
+        raise InputError(f"{key}.{first['ctx']['error']}")
+    if first["type"] == "dataclass_type":
+        raise InputError(f"{key}: must be a mapping, not {first['input']!r}")
+    if first["type"] in ("missing", "missing_argument"):
+        raise InputError(f"{key}: is missing")
+    alternatives = [
+        other["msg"].removeprefix("Input should be ")
+        for other in errors
+        if repr(other["input"]) == repr(first["input"])
+    ]
+    raise InputError(f"{key}: must be {' or '.join(alternatives)}, not {first['input']!r}")
+
+
+def _lookup(section: Mapping[str, T], name: str, kind: str) -> T:
+    if name not in section:
+        raise InputError(f"unknown {kind} {name!r}; params.yaml has {', '.join(section)}")
+    return section[name]

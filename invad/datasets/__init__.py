@@ -1,0 +1,1 @@
+"""Raw data -> split table: one row for each image of a benchmark."""

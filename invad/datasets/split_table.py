@@ -1,0 +1,101 @@
+"""The split table: one row for each image of a benchmark, stored as Parquet.
+
+Paths in the table are relative, so the same data give the same bytes on every machine; `Split` knows the folders they start from.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from invad.errors import InputError
+from invad.files import atomic_path
+
+Phase = Literal["train", "test"]
+NORMAL, ANOMALOUS = 0, 1
+FILE_NAME = "split.parquet"
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("class", pa.string()),
+        ("phase", pa.string()),
+        ("label", pa.int8()),
+        ("defect_type", pa.string()),
+        ("mask", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("dataset", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One image of a benchmark.
+
+    `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; a normal image has none.
+    `label` is the data set's own: 0 normal, 1 anomalous. `width` and `height` are those of the image file, in pixels.
+    """
+
+    image: str
+    class_name: str
+    phase: Phase
+    label: int
+    defect_type: str
+    mask: str | None
+    width: int
+    height: int
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A benchmark's rows in the table's order, and the folders that its paths start from."""
+
+    rows: tuple[SplitRow, ...]
+    image_root: Path
+    mask_root: Path
+
+    def phase(self, phase: Phase) -> list[SplitRow]:
+        """Return the rows of one phase, in the table's order."""
+        return [row for row in self.rows if row.phase == phase]
+
+    def image_path(self, row: SplitRow) -> Path:
+        """Return where the image of `row` lies."""
+        return self.image_root / row.image
+
+    def mask_path(self, row: SplitRow) -> Path | None:
+        """Return where the mask of `row` lies, or None for a normal image."""
+        return None if row.mask is None else self.mask_root / row.mask
+
+
+def write_split_table(rows: Iterable[SplitRow], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the table; `metadata` (benchmark, data set, digest of its files) is stored in the Parquet schema."""
+    columns = [{("class" if key == "class_name" else key): value for key, value in asdict(row).items()} for row in rows]
+    table = pa.Table.from_pylist(columns, schema=SCHEMA.with_metadata(dict(metadata)))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
+    """Read the rows and the metadata.
+
+    Raises:
+        InputError: The file is missing or not a split table.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such split table; `dvc repro splits` builds it") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: not a Parquet file ({error})") from None
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path}: not a split table, the columns {', '.join(missing)} are missing")
+    columns = table.select(SCHEMA.names).rename_columns({"class": "class_name"})
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return [SplitRow(**row) for row in columns.to_pylist()], metadata

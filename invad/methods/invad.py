@@ -1,0 +1,43 @@
+"""InvAD: what a generator, steered by Space-aware Style Modulation, cannot reproduce of the encoder's features is anomalous."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from invad.anomaly_map import anomaly_map
+from invad.config import STRIDES, TrainConfig
+from invad.models import FeatureInversion, reconstruction_loss
+
+
+class InvAD(nn.Module):
+    """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3)."""
+
+    def __init__(self, channels: Sequence[int], image_size: int, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = FeatureInversion(
+            channels,
+            style_channels=config.style_channels,
+            latent_channels=config.latent_channels,
+            blocks=config.blocks,
+            constant_size=image_size // STRIDES[-1],
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Reconstruct the features, fine to coarse, in the shapes of the input (B, C_l, H_l, W_l)."""
+        return self.network(features)
+
+    def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
+        """Return `loss_weight` times the sum over levels of the mean squared error."""
+        return reconstruction_loss(features, reconstructions, self.config.loss_weight)
+
+    def anomaly_map(
+        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
+    ) -> Tensor:
+        """Return float32 maps (B, size, size) in [0, 2]: one minus the cosine over the concatenated levels, blurred."""
+        return anomaly_map(features, reconstructions, size, sigma)
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """Return Adam with betas (0.0, 0.99) and no weight decay."""
+        return Adam(parameters, lr=self.config.learning_rate, betas=(0.0, 0.99))

@@ -1,0 +1,243 @@
+"""The layers InvAD is built from (arXiv:2404.10760; constants as in the authors' released implementation).
+
+All tensors are float (B, C, H, W). Equalised weights are drawn from N(0, 1) and scaled at run time, so that one
+learning rate suits every layer.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from invad.errors import InputError
+
+# The paper's choice comes first.
+Modulation = Literal["space-aware", "global", "none"]
+ModulationTerms = Literal["both", "gamma", "beta"]
+Normalisation = Literal["layer", "instance", "batch", "group", "none"]
+
+MAX_GROUPS = 32  # of group normalisation, the usual number (Wu and He, 2018)
+
+
+class EqualisedConv2d(nn.Module):
+    """Convolution of stride 1 that keeps height and width; the weight is used as `weight / sqrt(in_channels * k * k)`.
+
+    `bias_init` is the first value of the bias; None leaves the bias out.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias_init: float | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = None if bias_init is None else nn.Parameter(torch.full((out_channels,), bias_init))
+        self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.padding = kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        return functional.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+class FirBlur(nn.Module):
+    """Low-pass filter, `[1, 3, 3, 1]` along both axes, after an upsampling convolution.
+
+    Its sum is 4, since upsampling puts three zeros beside each sample.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        kernel = torch.outer(taps, taps)
+        self.register_buffer("kernel", kernel / kernel.sum() * 4, persistent=False)
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H + 2 * padding - 3, W + 2 * padding - 3)."""
+        channels = x.shape[1]
+        return functional.conv2d(x, self.kernel.expand(channels, 1, 4, 4), padding=self.padding, groups=channels)
+
+
+class UpsamplingConv2d(nn.Module):
+    """Equalised transposed convolution of stride 2 and a blur: twice the height and width. `kernel_size` is 1 or 3.
+
+    The weight is drawn from N(0, 1) / `lr_multiplier` and scaled by it: same values, but Adam moves them that much
+    slower.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, lr_multiplier: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size) / lr_multiplier)
+        self.scale = lr_multiplier / math.sqrt(in_channels * kernel_size**2)
+        self.blur = FirBlur(padding=(5 - kernel_size) // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, 2H, 2W)."""
+        weight = (self.weight * self.scale).transpose(0, 1)  # conv_transpose2d wants (in, out, k, k)
+        return self.blur(functional.conv_transpose2d(x, weight, stride=2))
+
+
+class FusedLeakyReLU(nn.Module):
+    """Add a bias per channel, leaky ReLU of slope 0.2, times sqrt(2) to keep the variance."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return functional.leaky_relu(x + self.bias[:, None, None], negative_slope=0.2) * math.sqrt(2)
+
+
+class ActivatedConv(nn.Module):
+    """Equalised 3x3 convolution, x2 upsampling if asked for, and its activation."""
+
+    def __init__(self, in_channels: int, out_channels: int, upsample_lr_multiplier: float | None = None) -> None:
+        super().__init__()
+        self.convolution: nn.Module
+        if upsample_lr_multiplier is None:
+            self.convolution = EqualisedConv2d(in_channels, out_channels, 3)
+        else:
+            self.convolution = UpsamplingConv2d(in_channels, out_channels, 3, upsample_lr_multiplier)
+        self.activation = FusedLeakyReLU(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) when upsampling."""
+        return self.activation(self.convolution(x))
+
+
+class ConvNorm(nn.Module):
+    """Ordinary convolution with stride = kernel size, then BatchNorm."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=kernel_size, bias=bias)
+        self.norm = nn.BatchNorm2d(out_channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H / kernel_size, W / kernel_size)."""
+        return self.norm(self.conv(x))
+
+
+class Bottleneck(nn.Module):
+    """ResNet bottleneck with identity shortcut; the width is a quarter of the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        width = max(1, channels // 4)
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn2(self.conv2(y)))
+        return functional.relu(self.bn3(self.conv3(y)) + x)
+
+
+def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
+    """Normalisation without parameters, eps 1e-5.
+
+    "layer" is over (C, H, W) of each sample, the same as group normalisation with one group.
+    """
+    if kind == "layer":
+        return nn.GroupNorm(1, channels, affine=False)
+    if kind == "instance":
+        return nn.GroupNorm(channels, channels, affine=False)
+    if kind == "group":
+        return nn.GroupNorm(_group_count(channels), channels, affine=False)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, affine=False)
+    return nn.Identity()
+
+
+def _group_count(channels: int) -> int:
+    """The most groups, up to MAX_GROUPS, that leave two channels or more in each: neither layer nor instance norm."""
+    counts = [count for count in range(2, MAX_GROUPS + 1) if channels % count == 0 and channels >= 2 * count]
+    if not counts:
+        raise InputError(
+            f"normalisation: 'group' needs channels that divide into groups of two or more, got {channels} channels"
+        )
+    return counts[-1]
+
+
+@dataclass(frozen=True)
+class StyleSettings:
+    """What the residual blocks of one level need to know about its style map."""
+
+    channels: int
+    modulation: Modulation
+    terms: ModulationTerms
+    normalisation: Normalisation
+
+
+class StyleModulation(nn.Module):
+    """`x * gamma(style) + beta(style)`.
+
+    "space-aware": gamma and beta are 3x3 convolutions of the style map, so that each position has a style of its own.
+    "global": the style map is averaged over its positions first, so that each channel has one gamma and one beta.
+    """
+
+    def __init__(self, channels: int, style: StyleSettings) -> None:
+        super().__init__()
+        self.pool = style.modulation == "global"
+        kernel_size = 1 if self.pool else 3
+        with_gamma, with_beta = style.terms != "beta", style.terms != "gamma"
+        self.gamma = EqualisedConv2d(style.channels, channels, kernel_size, bias_init=1.0) if with_gamma else None
+        self.beta = EqualisedConv2d(style.channels, channels, kernel_size, bias_init=0.0) if with_beta else None
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x (B, C, H, W) and style (B, S, H, W) -> (B, C, H, W)."""
+        if self.pool:
+            style = style.mean(dim=(2, 3), keepdim=True)
+        if self.gamma is not None:
+            x = x * self.gamma(style)
+        if self.beta is not None:
+            x = x + self.beta(style)
+        return x
+
+
+class SpaceAwareConv2d(nn.Module):
+    """Convolution with space-aware style modulation (SSM): normalise, modulate, convolve (3x3), activate.
+
+    The style acts on the input, not on the weight: all samples share one ordinary convolution. With `upsample` the
+    output has twice the height and width and the input is normalised but not modulated.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, style: StyleSettings, *, upsample: bool = False) -> None:
+        super().__init__()
+        self.normalisation = normalisation_layer(style.normalisation, in_channels)
+        modulated = style.modulation != "none" and not upsample
+        self.modulation = StyleModulation(in_channels, style) if modulated else None
+        convolution = UpsamplingConv2d if upsample else EqualisedConv2d
+        self.convolution = convolution(in_channels, out_channels, 3)
+        self.activation = FusedLeakyReLU(out_channels)
+
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+        """x (B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`; style (B, S, H, W) modulates x."""
+        x = self.normalisation(x)
+        if self.modulation is not None:
+            x = self.modulation(x, style)
+        return self.activation(self.convolution(x))
+
+
+class ResidualBlock(nn.Module):
+    """`(ssm2(ssm1(x)) + skip(x)) / sqrt(2)`; with `upsample`, ssm1 and skip double height and width."""
+
+    def __init__(self, in_channels: int, out_channels: int, style: StyleSettings, *, upsample: bool = False) -> None:
+        super().__init__()
+        self.ssm1 = SpaceAwareConv2d(in_channels, out_channels, style, upsample=upsample)
+        self.ssm2 = SpaceAwareConv2d(out_channels, out_channels, style)
+        skip = UpsamplingConv2d if upsample else EqualisedConv2d
+        self.skip = skip(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+        """x (B, in, H, W), style on the output's grid -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`."""
+        return (self.ssm2(self.ssm1(x, style), style) + self.skip(x)) / math.sqrt(2)

@@ -1,0 +1,154 @@
+"""What each stage of `dvc.yaml` does: read its inputs, call one module, write its outputs, tell MLflow.
+
+Heavy packages are imported by the stages that need them.
+"""
+
+import logging
+
+from invad.config import Params
+from invad.files import write_json, write_text
+from invad.workspace import Workspace
+
+# What `dvc metrics show` prints: these of the mean, by the protocol of the paper.
+SUMMARY_KEYS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "region_aupro", "pixel_miou", "mad")
+
+logger = logging.getLogger(__name__)
+
+
+def download(name: str, params: Params, workspace: Workspace) -> None:
+    """Put the raw data of data set `name` in place."""
+    from invad.datasets.download import prepare_dataset
+
+    source = prepare_dataset(name, params.dataset(name), workspace.raw(name))
+    logger.info("%s data in %s", source.source, source.root)
+
+
+def splits(name: str, params: Params, workspace: Workspace) -> None:
+    """Build the split table of benchmark `name`."""
+    from invad.datasets.splits import build_split, describe
+
+    logger.info("%s", describe(build_split(params.benchmark(name), workspace)))
+
+
+def features(name: str, params: Params, workspace: Workspace) -> None:
+    """Run the frozen encoder over all images of benchmark `name`."""
+    from invad.datasets.splits import open_split
+    from invad.features import extract_features
+
+    benchmark = params.benchmark(name)
+    folder = workspace.features(name)
+    encoder = extract_features(open_split(benchmark, workspace), benchmark.features, folder, f"features@{name}")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    logger.info("%s, channels %s, %.0f MB", encoder.name, encoder.channels, size / 1e6)
+
+
+def train(name: str, params: Params, workspace: Workspace) -> None:
+    """Train on the features of benchmark `name`, publish the model and its loss curve."""
+    from tqdm import tqdm
+
+    from invad import tracking
+    from invad.datasets.splits import open_split
+    from invad.features import open_features
+    from invad.model_folder import ModelConfig, save_model
+    from invad.training.loop import Step
+    from invad.training.ray_train import curve_csv, train_with_ray
+
+    benchmark = params.benchmark(name)
+    split = open_split(benchmark, workspace)
+    store = open_features(workspace.features(name), "train", split, benchmark.features)
+    run = tracking.start_run(benchmark, workspace)
+    progress = tqdm(desc=f"train@{name} (Ray starts)", unit="step", mininterval=1)
+
+    def on_progress(steps: list[Step], total: int) -> None:
+        progress.total = total
+        progress.set_description(f"train@{name}", refresh=False)
+        progress.set_postfix(loss=f"{steps[-1].loss:.4g}", epoch=steps[-1].epoch + 1, refresh=False)
+        progress.update(len(steps))
+        run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
+        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
+
+    try:
+        with progress:
+            method, steps = train_with_ray(
+                workspace.features(name),
+                benchmark.train,
+                name=name,
+                workers=params.workers,
+                resources=params.resources_per_worker,
+                storage=workspace.private / "ray",
+                on_progress=on_progress,
+            )
+    except BaseException:
+        run.finish(failed=True)
+        raise
+    config = ModelConfig(
+        benchmark=name,
+        classes=tuple(sorted({row.class_name for row in split.rows})),
+        channels=tuple(shape[0] for shape in store.shapes),
+        encoder_sha256=store.key.weights_sha256,
+        features=benchmark.features,
+        train=benchmark.train,
+    )
+    save_model(method, config, workspace.model(name))
+    write_text(workspace.loss(name), curve_csv(steps))
+    tracking.remember_run(run, benchmark, workspace)
+    run.log_file(workspace.loss(name))
+    run.finish()
+    logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
+
+
+def score(name: str, params: Params, workspace: Workspace) -> None:
+    """Write anomaly maps and image scores of the test images of benchmark `name`."""
+    from invad.datasets.splits import open_split
+    from invad.scoring import score_test_images
+
+    benchmark = params.benchmark(name)
+    split = open_split(benchmark, workspace)
+    score_test_images(benchmark, split, workspace.features(name), workspace.model(name), workspace.scores(name))
+
+
+def evaluate(name: str, params: Params, workspace: Workspace) -> None:
+    """Write all metrics of benchmark `name`."""
+    from invad import metrics, tracking
+    from invad.score_store import open_scores
+
+    benchmark = params.benchmark(name)
+    scores = open_scores(workspace.scores(name))
+    result = metrics.evaluate(
+        scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, ("paper", "exact")
+    )
+    write_json(workspace.metrics(name), {"benchmark": name, **result})
+    mean = result["mean"]
+    write_json(workspace.summary(name), {key: mean["paper"][key] for key in SUMMARY_KEYS})
+    for note in result["notes"]:
+        logger.warning("%s", note)
+    logger.info("%s", ", ".join(f"{key} {_percent(mean['paper'][key])}" for key in SUMMARY_KEYS))
+
+    run = tracking.continue_run(benchmark, workspace)
+    for protocol, values in mean.items():
+        run.log_metrics({f"{protocol}/{key}": value for key, value in values.items()})
+    rows = [
+        {"class": class_name, "protocol": protocol, **values}
+        for class_name, protocols in result["per_class"].items()
+        for protocol, values in protocols.items()
+    ]
+    run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
+    run.log_file(workspace.metrics(name))
+
+
+def report(_name: str, params: Params, workspace: Workspace) -> None:
+    """Render tables, figures and the page from the results of all benchmarks."""
+    from invad import tracking
+    from invad.reporting.collect import collect_result
+    from invad.reporting.report import write_report
+
+    write_report([collect_result(benchmark, workspace) for benchmark in params.benchmarks.values()], workspace.reports)
+    for name, benchmark in params.benchmarks.items():
+        run = tracking.continue_run(benchmark, workspace)
+        for figure in sorted((workspace.reports / "figures").glob(f"*_{name}.png")):
+            run.log_file(figure, "figures")
+    logger.info("open %s", workspace.reports / "index.html")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,86 @@
+"""Read what the stages left on disk into `BenchmarkResult`s, the input of the report."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from invad.config import BenchmarkConfig
+from invad.datasets.source import read_source
+from invad.datasets.images import read_image
+from invad.datasets.split_table import Split
+from invad.datasets.splits import open_split
+from invad.files import read_json
+from invad.reporting.heatmaps import Sample
+from invad.reporting.report import BenchmarkResult
+from invad.reporting.selection import select_samples
+from invad.score_store import Scores, open_scores
+from invad.workspace import Workspace
+
+
+def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> BenchmarkResult:
+    """Return everything that the report shows of one benchmark; `InputError` when a part is missing or damaged."""
+    split = open_split(benchmark, workspace)
+    scores = open_scores(workspace.scores(benchmark.name))
+    return BenchmarkResult(
+        name=benchmark.name,
+        source=read_source(workspace.raw(benchmark.dataset)).source,
+        metrics=read_json(workspace.metrics(benchmark.name)),
+        settings=_settings(benchmark, split),
+        image_scores=scores.image_scores,
+        labels=scores.labels,
+        classes=scores.classes,
+        samples=_samples(benchmark, split, scores),
+        value_ranges=_value_ranges(scores),
+        loss=_read_loss(workspace.loss(benchmark.name)),
+    )
+
+
+def _settings(benchmark: BenchmarkConfig, split: Split) -> dict[str, str]:
+    features, train = benchmark.features, benchmark.train
+    counts = Counter((row.phase, row.label) for row in split.rows)
+    return {
+        "Model": train.model,
+        "Encoder": f"{features.encoder}, {features.weights} weights",
+        "Input size": f"{features.image_size} x {features.image_size} pixels",
+        "Training": f"{train.epochs} epochs, batch {train.batch_size}, learning rate {train.learning_rate:g}, seed {train.seed}",
+        "Classes": str(len({row.class_name for row in split.rows})),
+        "Training images": f"{counts['train', 0]} normal",
+        "Test images": f"{counts['test', 0]} normal, {counts['test', 1]} anomalous",
+    }
+
+
+def _samples(benchmark: BenchmarkConfig, split: Split, scores: Scores) -> list[Sample]:
+    rows = split.phase("test")
+    chosen = select_samples(scores.classes, scores.labels.tolist(), scores.image_scores.tolist(), scores.defect_types)
+    samples = []
+    for index in chosen:
+        anomaly_map, mask = scores.map_and_mask(index)
+        samples.append(
+            Sample(
+                image=read_image(split.image_path(rows[index]), benchmark.features.image_size),
+                mask=mask,
+                anomaly_map=anomaly_map,
+                score=float(scores.image_scores[index]),
+                label=int(scores.labels[index]),
+                class_name=scores.classes[index],
+                defect_type=scores.defect_types[index],
+                image_name=scores.images[index],
+            )
+        )
+    return samples
+
+
+def _value_ranges(scores: Scores) -> dict[str, tuple[float, float]]:
+    """Return the minimum and maximum of all maps of each class."""
+    low = np.concatenate([maps.min(axis=(1, 2)) for maps in scores.maps_nhw])
+    classes = np.array(scores.classes)
+    return {
+        name: (float(low[classes == name].min()), float(scores.image_scores[classes == name].max()))
+        for name in sorted(set(scores.classes))
+    }
+
+
+def _read_loss(path: Path) -> list[tuple[int, float]]:
+    rows = (line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:])
+    return [(int(row[0]), float(row[2])) for row in rows]

@@ -1,0 +1,100 @@
+"""The words of the report: what metrics, protocols, benchmarks and data sources are called in tables and on the page."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of a results table.
+
+    key: the name in `reports/metrics/<benchmark>.json`. group: the level it is computed on. label: short heading below the group.
+    meaning: one sentence for a reader who is new to the field.
+    """
+
+    key: str
+    group: str
+    label: str
+    meaning: str
+
+
+METRICS = (
+    Metric("image_auroc", "Image", "AU-ROC", "Chance that an anomalous image scores higher than a normal one; 50 is guessing."),
+    Metric("image_ap", "Image", "AP", "Average precision: area under the precision-recall curve of the image scores."),
+    Metric("image_f1_max", "Image", "F1max", "Best F1 score of any threshold on the image score."),
+    Metric("region_aupro", "Region", "AU-PRO", "Mean share of each anomalous region that is found, over false positive rates up to 0.3."),
+    Metric("pixel_auroc", "Pixel", "AU-ROC", "As for images, pixel by pixel; close to 100 when most pixels are easy."),
+    Metric("pixel_ap", "Pixel", "AP", "Average precision, pixel by pixel."),
+    Metric("pixel_f1_max", "Pixel", "F1max", "Best F1 score of any threshold on the anomaly map."),
+    Metric("pixel_mf1", "Pixel, new in the paper", "mF1", "F1 score, mean over the thresholds 0.2 to 0.8 on maps scaled to 0..1."),
+    Metric("pixel_macc", "Pixel, new in the paper", "mAcc", "Share of anomalous pixels found, mean over the thresholds 0.2 to 0.8."),
+    Metric("pixel_miou", "Pixel, new in the paper", "mIoU", "Intersection over union, mean over the thresholds 0.2 to 0.8."),
+    Metric("pixel_iou_max", "Pixel, new in the paper", "IoUmax", "Best intersection over union of any threshold."),
+    Metric("mad_image", "Averages", "mAD I", "Mean of the three image metrics."),
+    Metric("mad_pixel", "Averages", "mAD P", "Mean of pixel AU-ROC, AP and F1max."),
+    Metric("mad_threshold", "Averages", "mAD .2-.8", "Mean of mF1, mAcc and mIoU."),
+    Metric("mad", "Averages", "mAD", "Mean of seven: three image metrics, AU-PRO, pixel AU-ROC, AP and F1max."),
+)  # fmt: skip
+
+PROTOCOLS = {
+    "paper": "the procedure of the published numbers: coarse thresholds, images labelled by their resized mask",
+    "exact": "all thresholds, images labelled by the data set itself",
+}
+
+FOLDS = ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3")
+FOLD_MEAN = "coco_ad_mean"
+
+BENCHMARKS = {
+    "coco_ad_0": "COCO-AD fold 0",
+    "coco_ad_1": "COCO-AD fold 1",
+    "coco_ad_2": "COCO-AD fold 2",
+    "coco_ad_3": "COCO-AD fold 3",
+    FOLD_MEAN: "COCO-AD (mean of 4 folds)",
+    "mvtec": "MVTec AD",
+    "visa": "VisA",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """How rows of one kind of data are marked (`label`) and what the mark means (`meaning`, a whole sentence)."""
+
+    label: str
+    meaning: str
+
+
+SOURCES = {
+    "embedded": Source(
+        "generated",
+        'Rows marked "generated" come from small generated data, not from the real data sets: '
+        "they show that the pipeline works and are not comparable with published numbers.",
+    ),
+    "path": Source(
+        "own copy",
+        'Rows marked "own copy" come from a copy of the data set given by its path; '
+        "they are comparable with published numbers only if that copy is complete.",
+    ),
+    "official": Source("official", 'Rows marked "official" come from the official download of the data set.'),
+}
+
+
+def benchmark_title(name: str) -> str:
+    """The name of a benchmark as people write it; a benchmark not known here keeps its own name."""
+    return BENCHMARKS.get(name, name)
+
+
+def benchmark_order(names: Iterable[str]) -> list[str]:
+    """Benchmarks in the order of the report: COCO-AD folds, MVTec AD, VisA, then any other by name."""
+    known = list(BENCHMARKS)
+    return sorted(names, key=lambda name: (known.index(name) if name in BENCHMARKS else len(known), name))
+
+
+def source_label(source: str) -> str:
+    """The mark of a data source in tables. Several sources in one row (a mean) are joined by `+` and marked one by one."""
+    return " + ".join(SOURCES[part].label if part in SOURCES else part for part in source.split("+"))
+
+
+def source_sentences(sources: Iterable[str]) -> str:
+    """What the marks used in a table mean, each once, in a fixed order."""
+    used = {part for source in sources for part in source.split("+")}
+    return " ".join(text.meaning for name, text in SOURCES.items() if name in used)

@@ -1,0 +1,68 @@
+"""Model and features -> anomaly maps and image scores of the test images."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from invad.anomaly_map import anomaly_map
+from invad.config import BenchmarkConfig
+from invad.datasets.images import read_mask
+from invad.datasets.split_table import Split, SplitRow
+from invad.devices import best_device
+from invad.features import FeatureStore, open_features
+from invad.model_folder import check_features, load_model
+from invad.score_store import write_scores
+
+__all__ = ["anomaly_map", "score_test_images"]
+
+
+def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
+    """Write anomaly maps (float32, raw), resized masks and image scores of all test images to the folder `out`.
+
+    Raises:
+        InputError: Features or model are missing or do not belong together, or a mask is missing or damaged.
+    """
+    method, config = load_model(model)
+    store = open_features(features, "test", split, benchmark.features)
+    check_features(config, store.key, model)
+    rows = split.phase("test")
+    table = pa.table(
+        {
+            "image": [row.image for row in rows],
+            "class": [row.class_name for row in rows],
+            "label": pa.array([row.label for row in rows], pa.int8()),
+            "defect_type": [row.defect_type for row in rows],
+        }
+    )
+    with tqdm(total=len(rows), desc=f"score@{benchmark.name}", unit="image", mininterval=1) as progress:
+        batches = _maps_and_masks(method.to(best_device()), store, split, rows, benchmark, progress)
+        write_scores(table, batches, out)
+
+
+@torch.no_grad()
+def _maps_and_masks(
+    method: nn.Module,
+    store: FeatureStore,
+    split: Split,
+    rows: Sequence[SplitRow],
+    benchmark: BenchmarkConfig,
+    progress: tqdm,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    device = next(method.parameters()).device
+    size = benchmark.features.image_size
+    for start in range(0, len(rows), benchmark.score.batch_size):
+        batch = rows[start : start + benchmark.score.batch_size]
+        features = [level.to(device) for level in store.batch(range(start, start + len(batch)))]
+        maps = method.anomaly_map(features, method(features), size, benchmark.score.sigma)
+        yield maps.cpu().numpy(), np.stack([_resized_mask(split, row, size) for row in batch])
+        progress.update(len(batch))
+
+
+def _resized_mask(split: Split, row: SplitRow, size: int) -> np.ndarray:
+    path = split.mask_path(row)
+    return np.zeros((size, size), dtype=bool) if path is None else read_mask(path, size)

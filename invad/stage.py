@@ -1,0 +1,28 @@
+"""The frame around every stage script: settings checked, progress told, mistakes reported in one line with exit code 2."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from invad.config import Params, load_params
+from invad.errors import InputError
+from invad.workspace import Workspace
+
+
+def main(stage: Callable[[str, Params, Workspace], None]) -> None:
+    """Run `stage` in the current folder for the name (data set or benchmark) that the command line gives."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    label = f"{stage.__name__}@{name}" if name else stage.__name__
+    logging.basicConfig(level=logging.WARNING, format=f"{label}: %(message)s", stream=sys.stderr)
+    logging.getLogger("invad").setLevel(logging.INFO)
+    # Threads that spin while they wait make every step ten times slower as soon as another process wants one of the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    started = time.monotonic()
+    try:
+        stage(name, load_params(), Workspace())
+    except InputError as error:
+        print(f"{label}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{label}: done in {time.monotonic() - started:.1f} s", file=sys.stderr)

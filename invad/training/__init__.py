@@ -1,0 +1,1 @@
+"""Features -> model: the training loop, and Ray around it."""

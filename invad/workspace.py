@@ -1,0 +1,53 @@
+"""Where everything lies, relative to the folder that holds `params.yaml`: the only place that knows these paths."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of a checkout; `dvc.yaml` declares the same ones."""
+
+    root: Path = Path()
+
+    def raw(self, dataset: str) -> Path:
+        """Return the folder of a data set: `source.json`, and the files themselves where they are generated."""
+        return self.root / "data" / "raw" / dataset
+
+    def split(self, benchmark: str) -> Path:
+        """Return the folder of a benchmark's split table (and masks, where the benchmark draws them)."""
+        return self.root / "data" / "splits" / benchmark
+
+    def features(self, benchmark: str) -> Path:
+        """Return the folder of a benchmark's feature shards."""
+        return self.root / "data" / "features" / benchmark
+
+    def model(self, benchmark: str) -> Path:
+        """Return the folder of a benchmark's trained model."""
+        return self.root / "models" / benchmark
+
+    def scores(self, benchmark: str) -> Path:
+        """Return the folder of a benchmark's anomaly maps and image scores."""
+        return self.root / "data" / "scores" / benchmark
+
+    @property
+    def reports(self) -> Path:
+        """The folder of everything that people read."""
+        return self.root / "reports"
+
+    def metrics(self, benchmark: str) -> Path:
+        """Return the file of all metrics of a benchmark."""
+        return self.reports / "metrics" / f"{benchmark}.json"
+
+    def summary(self, benchmark: str) -> Path:
+        """Return the file of the few numbers that `dvc metrics show` prints."""
+        return self.reports / "summary" / f"{benchmark}.json"
+
+    def loss(self, benchmark: str) -> Path:
+        """Return the loss curve of a benchmark's training."""
+        return self.reports / "loss" / f"{benchmark}.csv"
+
+    @property
+    def private(self) -> Path:
+        """What is neither an input nor an output of a stage: Ray's storage, run ids."""
+        return self.root / ".invad"

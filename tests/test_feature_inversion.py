@@ -1,0 +1,315 @@
+"""The network of InvAD: sizes, initial values, modulation, ablation switches, a golden loss curve.
+
+After a change that is meant to alter results, write the golden curve anew:  python tests/test_feature_inversion.py
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from invad.errors import InputError
+from invad.files import write_text
+from invad.models import FeatureInversion, reconstruction_loss
+from invad.models.layers import FirBlur, SpaceAwareConv2d, StyleModulation, StyleSettings, UpsamplingConv2d
+
+GOLDEN = Path(__file__).parent / "golden" / "invad_loss.txt"
+INVAD = {"channels": (256, 512, 1024), "style_channels": 64, "latent_channels": 16, "blocks": 2, "constant_size": 16}
+INVAD_LITE = {**INVAD, "channels": (64, 128, 256), "blocks": 4}
+TINY = {"channels": (16, 24, 32), "style_channels": 16, "latent_channels": 8, "blocks": 2, "constant_size": 4}
+
+ABLATIONS = [
+    {"modulation": "global"},
+    {"modulation": "none"},
+    {"modulation_terms": "gamma"},
+    {"modulation_terms": "beta"},
+    {"normalisation": "instance"},
+    {"normalisation": "batch"},
+    {"normalisation": "group"},
+    {"normalisation": "none"},
+    {"upsampler": "resize"},
+    {"style_translator": False},
+    {"aggregation": "average"},
+    {"aggregation": "per-level"},
+    {"aggregation": "per-level", "upsampler": "resize"},
+    {"upsampler": "resize", "style_translator": False, "modulation": "global"},
+]
+
+
+def on_meta(**settings):
+    with torch.device("meta"):
+        return FeatureInversion(**settings)
+
+
+def seeded(seed=0, **settings):
+    torch.manual_seed(seed)
+    return FeatureInversion(**settings)
+
+
+def random_features(model, batch=2, seed=0, device="cpu"):
+    generator = None if device == "meta" else torch.Generator().manual_seed(seed)
+    shapes = zip(model.channels, model.sizes, strict=True)
+    return [torch.randn(batch, c, n, n, generator=generator, device=device) for c, n in shapes]
+
+
+def parameter_count(*modules):
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def style_settings(channels=5, modulation="space-aware", terms="both", normalisation="layer"):
+    return StyleSettings(channels, modulation, terms, normalisation)
+
+
+@pytest.mark.parametrize(
+    ("settings", "before_style", "from_style"),
+    [(INVAD, 3_492_032, 67_276_528), (INVAD_LITE, 452_864, 8_523_376)],
+    ids=["invad", "invad-lite"],
+)
+def test_parameter_counts_are_the_papers(settings, before_style, from_style):
+    model = on_meta(**settings)
+    assert parameter_count(model.aggregation, model.upsampler) == before_style
+    assert parameter_count(model.style_translator, model.decoder) == from_style
+    assert parameter_count(model) == before_style + from_style
+
+
+@pytest.mark.parametrize(
+    ("settings", "before_style", "from_style"),
+    [(INVAD, 1.092e9, 32.268e9), (INVAD_LITE, 0.314e9, 5.014e9)],
+    ids=["invad", "invad-lite"],
+)
+def test_multiply_adds_are_the_papers(settings, before_style, from_style):
+    model = on_meta(**settings)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(random_features(model, batch=1, device="meta"))
+    totals = {name: sum(flops.values()) / 2 for name, flops in counter.get_flop_counts().items()}
+    blurs = {name for name, module in model.named_modules() if isinstance(module, FirBlur)}
+
+    def multiply_adds(part):
+        blurring = sum(totals[f"FeatureInversion.{name}"] for name in blurs if name.startswith(part))
+        return totals[f"FeatureInversion.{part}"] - blurring  # the published numbers leave the blur out
+
+    assert multiply_adds("aggregation") + multiply_adds("upsampler") == pytest.approx(before_style, rel=0.005)
+    assert multiply_adds("style_translator") + multiply_adds("decoder") == pytest.approx(from_style, rel=0.005)
+
+
+def test_biases_start_where_the_paper_starts_them():
+    model = seeded(**TINY)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gamma.bias"):
+            assert (parameter == 1).all(), name
+        elif name.endswith(("beta.bias", "activation.bias")):
+            assert (parameter == 0).all(), name
+    modulated = [name for name, _ in model.named_parameters() if name.endswith("gamma.bias")]
+    assert len(modulated) == 3 * 2 * 2 - 2  # two per block, but not in the two convolutions that upsample
+
+
+def test_equalised_weights_start_standard_normal_and_the_upsamplers_a_hundred_times_as_wide():
+    model = seeded(**INVAD_LITE)
+    decoder_weight = model.decoder.levels[0][0].ssm1.convolution.weight
+    upsampling = [stage[0].convolution for stage in model.upsampler.stages[1:]]
+    assert decoder_weight.std().item() == pytest.approx(1, rel=0.02)
+    assert model.decoder.constant.std().item() == pytest.approx(1, rel=0.02)
+    for convolution in upsampling:
+        assert isinstance(convolution, UpsamplingConv2d)
+        assert convolution.weight.std().item() == pytest.approx(100, rel=0.02)
+        assert convolution.scale == pytest.approx(0.01 / math.sqrt(64 * 9))
+
+
+def test_equal_seeds_give_equal_networks():
+    first, second, third = seeded(1, **TINY), seeded(1, **TINY), seeded(2, **TINY)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.decoder.constant, third.decoder.constant)
+
+
+def test_outputs_have_the_shapes_of_the_features_for_any_number_of_levels():
+    for channels in [(8, 16), (8, 12, 16, 20)]:
+        model = seeded(channels=channels, style_channels=8, latent_channels=4, blocks=1, constant_size=2)
+        features = random_features(model)
+        assert [y.shape for y in model(features)] == [x.shape for x in features]
+
+
+def test_upsampling_doubles_the_grid_and_keeps_a_constant_away_from_the_border():
+    # A 1x1 kernel of 1/scale passes a constant on; each output takes 4 of the 16 taps, which sum to 1.
+    convolution = UpsamplingConv2d(1, 1, 1)
+    with torch.no_grad():
+        convolution.weight.fill_(1 / convolution.scale)
+        y = convolution(torch.ones(1, 1, 6, 6))
+    assert y.shape == (1, 1, 12, 12)
+    torch.testing.assert_close(y[..., 1:-1, 1:-1], torch.ones(1, 1, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("modulation", "changed"), [("space-aware", [(r, c) for r in (3, 4, 5) for c in (6, 7, 8)]), ("global", "all")]
+)
+def test_a_local_style_change_acts_locally_with_space_aware_modulation_only(modulation, changed):
+    torch.manual_seed(0)
+    layer = StyleModulation(4, style_settings(modulation=modulation))
+    x, style = torch.randn(1, 4, 10, 10), torch.randn(1, 5, 10, 10)
+    other = style.clone()
+    other[:, :, 4, 7] += 1
+    with torch.no_grad():
+        difference = (layer(x, style) - layer(x, other)).abs().amax(dim=(0, 1))
+    everywhere = [(r, c) for r in range(10) for c in range(10)]
+    assert [tuple(place) for place in difference.nonzero().tolist()] == (everywhere if changed == "all" else changed)
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+def test_ssm_equals_one_weight_per_sample_in_a_grouped_convolution(upsample):
+    torch.manual_seed(0)
+    layer = SpaceAwareConv2d(6, 8, style_settings(), upsample=upsample).double()
+    x, style = torch.randn(3, 6, 8, 8).double(), torch.randn(3, 5, 8, 8).double()
+    with torch.no_grad():
+        expected = naive_ssm(layer, x, style, upsample)
+        torch.testing.assert_close(layer(x, style), expected, rtol=0, atol=1e-12)
+
+
+def naive_ssm(layer, x, style, upsample):
+    """The convolution as StyleGAN2 writes it: weights repeated per sample, samples folded into groups."""
+    batch, channels, height, width = x.shape
+    x = functional.layer_norm(x, x.shape[1:])
+    if not upsample:
+        x = x * layer.modulation.gamma(style) + layer.modulation.beta(style)
+    weight = (layer.convolution.weight / math.sqrt(channels * 9)).repeat(batch, 1, 1, 1)
+    x = x.reshape(1, batch * channels, height, width)
+    if upsample:
+        weight = weight.reshape(batch, -1, channels, 3, 3).transpose(1, 2).reshape(batch * channels, -1, 3, 3)
+        y = functional.conv_transpose2d(x, weight, stride=2, groups=batch)
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 4
+        kernel = (taps[:, None] * taps).expand(y.shape[1], 1, 4, 4)
+        y = functional.conv2d(y, kernel, padding=1, groups=y.shape[1])
+    else:
+        y = functional.conv2d(x, weight, padding=1, groups=batch)
+    y = y.reshape(batch, -1, *y.shape[2:]) + layer.activation.bias[:, None, None]
+    return torch.where(y > 0, y, 0.2 * y) * math.sqrt(2)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=str)
+def test_every_ablation_trains_all_its_parameters_and_is_not_the_default(ablation):
+    default, model = seeded(**TINY), seeded(**TINY, **ablation)
+    assert default.ablations == {}
+    assert model.ablations == ablation
+    with torch.no_grad():  # give both the weights they share, so that a difference comes from the switch
+        own = model.state_dict()
+        for name, value in default.state_dict().items():
+            if name in own and own[name].shape == value.shape:
+                own[name].copy_(value)
+    features = random_features(default)
+    outputs = model(features)
+    reconstruction_loss(features, outputs).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    with torch.no_grad():
+        for output, expected in zip(outputs, default(features), strict=True):
+            assert output.shape == expected.shape
+            assert (output - expected).abs().max() > 1e-2
+
+
+def test_every_parameter_of_the_default_gets_a_gradient():
+    model = seeded(**TINY)
+    features = random_features(model)
+    reconstruction_loss(features, model(features)).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_without_modulation_the_output_ignores_the_input():
+    model = seeded(**TINY, modulation="none").eval()
+    with torch.no_grad():
+        first, second = model(random_features(model, seed=0)), model(random_features(model, seed=1))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_group_normalisation_is_neither_layer_nor_instance_normalisation():
+    for channels, groups in [(4, 2), (24, 12), (64, 32), (96, 32), (7 * 5, 7)]:
+        layer = SpaceAwareConv2d(channels, 4, style_settings(normalisation="group"))
+        assert layer.normalisation.num_groups == groups
+    with pytest.raises(InputError, match="13 channels"):
+        SpaceAwareConv2d(13, 4, style_settings(normalisation="group"))
+
+
+def test_loss_is_the_weighted_sum_of_the_levels_mean_squares():
+    features = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 2, 2)]
+    reconstructions = [torch.full((2, 3, 4, 4), 2.0), torch.full((2, 5, 2, 2), 3.0)]
+    assert reconstruction_loss(features, reconstructions).item() == 4 + 9
+    assert reconstruction_loss(features, reconstructions, weight=5).item() == 5 * (4 + 9)
+    halves = [x.half() for x in features], [y.half() for y in reconstructions]
+    assert reconstruction_loss(*halves).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channels": (64,)}, r"^channels: .*\(64,\)"),
+        ({"channels": (64, 0, 16)}, "^channels: "),
+        ({"channels": 64}, "^channels: "),
+        ({"style_channels": 0}, "^style_channels: "),
+        ({"latent_channels": 1.5}, "^latent_channels: .*1.5"),
+        ({"blocks": True}, "^blocks: "),
+        ({"constant_size": -1}, "^constant_size: "),
+        ({"modulation": "local"}, "^modulation: expected one of 'space-aware', 'global', 'none', got 'local'"),
+        ({"modulation_terms": "delta"}, "^modulation_terms: "),
+        ({"normalisation": None}, "^normalisation: "),
+        ({"upsampler": "nearest"}, "^upsampler: "),
+        ({"style_translator": "on"}, "^style_translator: expected one of True, False"),
+        ({"aggregation": "max"}, "^aggregation: "),
+        ({"modulation": "none", "aggregation": "average"}, "^aggregation: has no effect"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_by_name(change, message):
+    with pytest.raises(InputError, match=message):
+        FeatureInversion(**{**TINY, **change})
+
+
+def test_wrong_features_are_refused_by_level():
+    model = seeded(**TINY)
+    fine, middle, coarse = random_features(model)
+    for features, message in [
+        ([fine, middle], "^features: expected 3 levels"),
+        ([fine, middle, coarse[:, :, :3, :3]], r"^features\[2\]: expected shape \(2, 32, 4, 4\), got \(2, 32, 3, 3\)"),
+        ([fine[:, :8], middle, coarse], r"^features\[0\]: expected shape \(2, 16, 16, 16\)"),
+        ([coarse, middle, fine], r"^features\[0\]"),
+        ([fine, middle[:1], coarse], r"^features\[1\]"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            model(features)
+    with pytest.raises(InputError, match=r"^reconstructions: "):
+        reconstruction_loss([fine], [fine[:1]])
+
+
+def loss_curve(steps=10):
+    """Losses of a tiny network on one fixed batch of random features, with the paper's optimiser.
+
+    In float64: Adam without momentum moves a weight by the learning rate's size even where its gradient is rounding noise (a
+    bias before BatchNorm), so that in float32 machines with other convolution kernels differ by 1e-2 after ten steps.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = seeded(42, **TINY).train()
+        features = random_features(model, batch=4, seed=42)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.004, betas=(0.0, 0.99))
+    losses = []
+    for _ in range(steps):
+        loss = reconstruction_loss(features, model(features))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_loss_curve_is_the_golden_one():
+    np.testing.assert_allclose(loss_curve(), np.loadtxt(GOLDEN), rtol=1e-4)
+
+
+if __name__ == "__main__":
+    header = "# Loss of test_loss_curve_is_the_golden_one, one step a line.\n# Written by: python tests/test_feature_inversion.py\n"
+    write_text(GOLDEN, header + "".join(f"{loss:.6f}\n" for loss in loss_curve()))

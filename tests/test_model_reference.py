@@ -1,0 +1,144 @@
+"""The network gives the digits of the authors' implementation, kept in `reference/` beside the real-data folder."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from invad.anomaly_map import anomaly_map
+from invad.errors import InputError
+from invad.models import FeatureInversion, load_reference_state, reconstruction_loss
+from invad.models.reference import reference_tensors
+
+# BatchNorm takes the mean out again, so the exact gradient of these is zero and the stored norms are rounding noise
+# (about 1e-8).
+ZERO_GRADIENT = re.compile(r"net_fuser\.downsamples\.\d\.(conv|norm)\.bias")
+SSM_WEIGHT = re.compile(r"net_decoder\.convs\.\d\.\d\.conv[12]\.conv\.weight")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    folder = os.environ.get("INVAD_REAL_DATA")
+    if not folder:
+        pytest.skip("INVAD_REAL_DATA is not set: no reference values")
+    path = Path(folder).parent / "reference" / "reference_invad_a.npz"
+    if not path.is_file():
+        pytest.skip(f"no reference values: {path.name} is not in the folder `reference` beside INVAD_REAL_DATA")
+    with np.load(path) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def state_of(reference):
+    return section(reference, "state/")
+
+
+def section(reference, prefix):
+    return {name.removeprefix(prefix): value for name, value in reference.items() if name.startswith(prefix)}
+
+
+def levels_of(reference, name):
+    return [reference[f"{name}/{level}"] for level in range(3)]
+
+
+def tiny_model(**switches):
+    return FeatureInversion((16, 24, 32), style_channels=16, latent_channels=8, blocks=2, constant_size=4, **switches)
+
+
+def authors_state(model):
+    """The weights of a network in the form of an authors' checkpoint."""
+    state = {name: tensor.detach().clone() for name, tensor in reference_tensors(model).items()}
+    return {name: tensor.unsqueeze(0) if SSM_WEIGHT.fullmatch(name) else tensor for name, tensor in state.items()}
+
+
+@pytest.fixture
+def model(reference):
+    model = tiny_model()
+    load_reference_state(model, state_of(reference))
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outputs_agree_in_eval_mode(model, reference, dtype):
+    # The stored outputs are float32, which leaves them 5e-6 from the float64 result: half of what the tolerance allows.
+    with torch.no_grad():
+        outputs = model.eval().to(dtype)([x.to(dtype) for x in levels_of(reference, "input")])
+    for output, expected in zip(outputs, levels_of(reference, "output"), strict=True):
+        torch.testing.assert_close(output, expected.to(dtype), rtol=0, atol=1e-5)
+
+
+def test_anomaly_map_agrees(reference):
+    maps = anomaly_map(levels_of(reference, "input"), levels_of(reference, "output"), size=64, sigma=4)
+    torch.testing.assert_close(maps, reference["anomaly_map"], rtol=0, atol=1e-5)
+
+
+def test_loss_and_every_gradient_norm_agree_in_train_mode(model, reference):
+    features = levels_of(reference, "input")
+    loss = reconstruction_loss(features, model.train()(features))
+    loss.backward()
+    assert loss.item() == pytest.approx(reference["train_loss_l2"].item(), rel=1e-6)
+
+    parameters = {name: tensor for name, tensor in reference_tensors(model).items() if tensor.requires_grad}
+    expected = section(reference, "gradnorm/")
+    assert parameters.keys() == expected.keys()
+    assert len(parameters) == len(list(model.parameters()))
+    for name, parameter in parameters.items():
+        norm = parameter.grad.norm().item()
+        if ZERO_GRADIENT.fullmatch(name):
+            assert max(norm, expected[name].item()) < 1e-6, name
+        else:
+            assert norm == pytest.approx(expected[name].item(), rel=1e-4), name
+
+
+def test_every_tensor_of_a_checkpoint_has_its_place(reference):
+    shapes = {name: tensor.shape for name, tensor in authors_state(tiny_model()).items()}
+    assert shapes == {name: tensor.shape for name, tensor in state_of(reference).items()}
+
+
+def test_loading_takes_every_weight_and_statistic_and_ignores_the_encoder():
+    source, target = tiny_model(), tiny_model()
+    source(random_features(source))  # moves the running statistics away from where they start
+    load_reference_state(target, authors_state(source) | {"net_encoder.conv1.weight": torch.zeros(3)})
+    assert_same_state(source, target)
+
+
+def test_batch_counters_may_be_absent():
+    source, target = tiny_model(), tiny_model()
+    state = {name: value for name, value in authors_state(source).items() if not name.endswith("num_batches_tracked")}
+    load_reference_state(target, state)
+    assert_same_state(source, target)
+
+
+def assert_same_state(first, second):
+    second = second.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.state_dict().items())
+
+
+def random_features(model):
+    return [torch.randn(2, c, n, n) for c, n in zip(model.channels, model.sizes, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"net_decoder.conv1.0.1.bias": None}, r"missing: net_decoder\.conv1\.0\.1\.bias"),
+        ({"net_decoder.extra": torch.zeros(1)}, r"unexpected: net_decoder\.extra"),
+        ({"net_decoder.conv1.0.1.bias": torch.zeros(31)}, r"net_decoder\.conv1\.0\.1\.bias \(31,\) instead of \(32,\)"),
+        ({"net_decoder.conv1.0.1.bias": [0.0] * 32}, r"not a tensor: net_decoder\.conv1\.0\.1\.bias"),
+        ({"net_fuser.convs.1.0.1.kernel": torch.ones(4, 4)}, r"not the blur .*: net_fuser\.convs\.1\.0\.1\.kernel"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named_and_nothing_is_loaded(change, message):
+    state = {name: value for name, value in (authors_state(tiny_model()) | change).items() if value is not None}
+    model = tiny_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError, match=message):
+        load_reference_state(model, state)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_an_ablated_network_refuses_the_authors_weights():
+    with pytest.raises(InputError, match="normalisation='instance'"):
+        load_reference_state(tiny_model(normalisation="instance"), authors_state(tiny_model()))

@@ -1,0 +1,354 @@
+"""The report: tables by hand-made numbers, the selection rule, byte-identical figures and a page that stands alone."""
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from invad.errors import InputError
+from invad.reporting.figures import histogram_overlap, loss_curves, score_figure, score_histogram
+from invad.reporting.heatmaps import Sample, heatmap_sheet, panels, scale_map
+from invad.reporting.labels import FOLDS, METRICS
+from invad.reporting.report import BenchmarkResult, write_report
+from invad.reporting.selection import SELECTION_RULE, select_samples
+from invad.reporting.tables import (
+    NO_REASON,
+    csv_text,
+    latex,
+    latex_escape,
+    main_rows,
+    main_tables,
+    markdown,
+    per_class_tables,
+)
+
+KEYS = [metric.key for metric in METRICS]
+
+
+def metrics_of(name, classes, notes=()):
+    """A metrics file; classes: class -> one value for every key, under both protocols."""
+    per_class = {c: {p: dict.fromkeys(KEYS, value) for p in ("paper", "exact")} for c, value in classes.items()}
+    present = [value for value in classes.values() if value is not None]
+    mean = sum(present) / len(present) if present else None
+    means = {p: dict.fromkeys(KEYS, mean) for p in ("paper", "exact")}
+    return {"benchmark": name, "protocol_version": "1", "per_class": per_class, "mean": means, "notes": list(notes)}
+
+
+def sample_of(class_name="metal_nut", label=1, score=1.5):
+    rng = np.random.default_rng(3)
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[8:16, 8:16] = bool(label)
+    image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    name = f"{class_name}/test/000.png"
+    return Sample(image, mask, mask.astype(np.float32), score, label, class_name, "scratch" if label else "good", name)
+
+
+def result_of(name="mvtec", source="embedded", notes=()):
+    samples = [sample_of(), sample_of(label=0, score=0.25)]
+    scores, labels = np.array([1.5, 0.25, 2.0, 0.5]), np.array([1, 0, 1, 0])
+    metrics = metrics_of(name, {"metal_nut": 0.5, "wood": None}, notes)
+    settings = {"Encoder": "mobilenetv2_100", "Image size": "256 x 256"}
+    loss = [(0, 2.0), (1, 1.0), (2, 0.5)]
+    return BenchmarkResult(
+        name, source, metrics, settings, scores, labels, ["metal_nut"] * 4, samples, {"metal_nut": (0.0, 1.0)}, loss
+    )
+
+
+def test_markdown_prints_percent_with_one_decimal():
+    text = markdown(main_tables({"visa": metrics_of("visa", {"candle": 0.98765})}, {"visa": "official"}))
+    row = next(line for line in text.splitlines() if line.startswith("| VisA"))
+    assert row.count(" 98.8 ") == len(KEYS)
+
+
+def test_both_protocols_are_named_with_their_version():
+    text = markdown(main_tables({"visa": metrics_of("visa", {"candle": 0.5})}, {"visa": "official"}))
+    assert "Protocol: paper, version 1" in text
+    assert "Protocol: exact, version 1" in text
+
+
+@pytest.mark.parametrize("missing_fold", [None, 2])
+def test_mean_of_folds_only_when_all_four_are_there(missing_fold):
+    folds = [name for index, name in enumerate(FOLDS) if index != missing_fold]
+    values = dict(zip(FOLDS, (0.1, 0.2, 0.3, 0.8), strict=True))
+    rows = main_rows(
+        {name: metrics_of(name, {"coco": values[name]}) for name in folds}, dict.fromkeys(folds, "path"), "paper"
+    )
+    means = [row for row in rows if row.label == "COCO-AD (mean of 4 folds)"]
+    assert len(rows) == (5 if missing_fold is None else 3)
+    assert [row.cells["mad"].value for row in means] == ([pytest.approx(0.35)] if missing_fold is None else [])
+
+
+def test_mean_of_folds_is_a_dash_when_one_fold_lacks_the_value():
+    metrics = {name: metrics_of(name, {"coco": 0.5}) for name in FOLDS}
+    metrics["coco_ad_1"] = metrics_of("coco_ad_1", {"coco": None})
+    mean = main_rows(metrics, dict.fromkeys(FOLDS, "path"), "exact")[-1]
+    assert mean.cells["mad"].value is None
+    assert mean.cells["mad"].notes == ("The mean needs all four folds; not available: COCO-AD fold 1.",)
+
+
+def test_mean_of_mixed_sources_marks_each():
+    metrics = {name: metrics_of(name, {"coco": 0.5}) for name in FOLDS}
+    table = main_tables(metrics, {**dict.fromkeys(FOLDS, "embedded"), "coco_ad_0": "path"})[0]
+    assert table.rows[-1].source == "embedded+path"
+    assert "| generated + own copy |" in markdown([table])
+
+
+def test_rows_keep_the_order_of_the_report_whatever_the_input_order():
+    metrics = {name: metrics_of(name, {"a": 0.5}) for name in ("visa", "mine", "mvtec", "coco_ad_0")}
+    rows = main_rows(metrics, dict.fromkeys(metrics, "path"), "paper")
+    assert [row.benchmark for row in rows] == ["coco_ad_0", "mvtec", "visa", "mine"]
+
+
+def test_missing_value_is_a_dash_with_the_note_that_names_it():
+    note = "class 'wood', protocol paper: image_auroc, mad: not available: no normal images"
+    other = "class 'wood', protocol exact: image_auroc: not available: another reason"
+    metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": 0.5}, [other, note])
+    metrics["per_class"]["wood"]["paper"]["image_auroc"] = None
+    table = per_class_tables(metrics, "path")[0]
+    assert table.rows[1].cells["image_auroc"].notes == (note,)
+    assert re.search(r"\| wood +\| own copy \| +–<sup>1</sup> \|", markdown([table]))  # noqa: RUF001
+    assert f"1. {note}\n" in markdown([table])
+
+
+def test_missing_value_without_a_note_says_so():
+    notes = ["class 'wood', protocol paper: mad: not available: a reason of something else"]
+    table = per_class_tables(metrics_of("mvtec", {"metal_nut": None}, notes), "path")[0]
+    assert table.rows[0].cells["mad"].notes == (NO_REASON,)
+
+
+def test_mean_over_fewer_classes_has_a_footnote():
+    rows = main_rows({"mvtec": metrics_of("mvtec", {"metal_nut": 0.5, "wood": None})}, {"mvtec": "path"}, "paper")
+    assert rows[0].cells["mad"].value == 0.5
+    assert rows[0].cells["mad"].notes == ("MVTec AD: mean of 1 of 2 classes, without wood.",)
+
+
+def test_csv_reads_back_as_the_same_floats():
+    values = {"a": 1 / 3, "b": 0.1 + 0.2, "c": None}
+    tables = per_class_tables(metrics_of("mvtec", values), "embedded")
+    rows = list(csv.DictReader(io.StringIO(csv_text(tables))))
+    assert [row["protocol"] for row in rows] == ["paper"] * 4 + ["exact"] * 4
+    assert [row["mad"] for row in rows if row["class"] == "c"] == ["", ""]
+    for name in ("a", "b"):
+        assert {float(row[key]) for row in rows if row["class"] == name for key in KEYS} == {values[name]}
+
+
+def test_main_csv_has_one_row_per_benchmark_and_protocol():
+    rows = list(
+        csv.DictReader(io.StringIO(csv_text(main_tables({"visa": metrics_of("visa", {"a": 0.25})}, {"visa": "path"}))))
+    )
+    assert [(row["benchmark"], row["data"], row["protocol"], row["pixel_mf1"]) for row in rows] == [
+        ("visa", "path", "paper", "0.25"),
+        ("visa", "path", "exact", "0.25"),
+    ]
+
+
+@pytest.mark.parametrize("source", ["embedded", "path", "official"])
+def test_only_embedded_data_is_marked_as_not_comparable(source):
+    text = markdown(main_tables({"visa": metrics_of("visa", {"a": 0.5})}, {"visa": source}))
+    assert ("generated data" in text and "not comparable with published numbers" in text) == (source == "embedded")
+
+
+def test_latex_uses_booktabs_and_escapes():
+    metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": None}, ["class 'wood': mad: 100% of metal_nut & co"])
+    text = latex(per_class_tables(metrics, "embedded"))
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
+    assert r"metal\_nut & generated & 50.0 &" in text
+    assert r"100\% of metal\_nut \& co" in text
+    assert text.isascii()
+    assert latex_escape('a "b" {c}~') == r"a ``b'' \{c\}\textasciitilde{}"
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in body} == {len(KEYS) + 1}
+
+
+def test_selection_takes_highest_median_lowest_and_the_likely_false_alarm():
+    classes = ["b"] * 7 + ["a"] * 2
+    labels = [1, 1, 1, 1, 1, 0, 0, 1, 0]
+    scores = [0.1, 0.9, 0.5, 0.3, 0.7, 0.2, 0.4, 0.6, 0.8]
+    chosen = select_samples(classes, labels, scores, [""] * 9)
+    assert chosen == [7, 8, 1, 2, 0, 6]
+
+
+def test_selection_breaks_ties_by_defect_type_then_position():
+    assert select_samples(["a"] * 4, [1] * 4, [1.0] * 4, ["scratch", "crack", "scratch", "crack"], per_class=2) == [
+        1,
+        2,
+    ]
+
+
+def test_selection_copes_with_few_images():
+    assert select_samples(["a", "a", "b"], [1, 1, 0], [0.2, 0.4, 0.9], ["x", "x", "good"]) == [1, 0, 2]
+    assert select_samples(["a"] * 3, [1] * 3, [0.2, 0.4, 0.3], ["x"] * 3, per_class=1) == [1]
+    with pytest.raises(ValueError, match="at least 1"):
+        select_samples([], [], [], [], per_class=0)
+
+
+def test_maps_are_scaled_by_the_class_range_and_clipped():
+    maps = np.array([[0.0, 1.0], [2.0, 4.0]], dtype=np.float32)
+    assert scale_map(maps, (1.0, 3.0)).tolist() == [[0.0, 0.0], [0.5, 1.0]]
+    assert scale_map(maps, (1.0, 1.0)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_panels_show_the_outline_only_where_there_is_a_mask():
+    yellow = [
+        np.any(np.all(np.asarray(panels(sample_of(label=label), (0, 1), 64)[1]) == (255, 214, 10), axis=2))
+        for label in (0, 1)
+    ]
+    assert yellow == [False, True]
+
+
+def test_overlap_by_hand():
+    edges = [0, 1, 2, 3]
+    assert histogram_overlap([0.5, 0.5, 1.5, 1.5], [1.5, 2.5, 2.5, 2.5], edges) == pytest.approx(0.25)
+    assert histogram_overlap([0.5], [2.5], edges) == 0
+    assert histogram_overlap([], [2.5], edges) is None
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+def test_score_histogram_copes_with_equal_scores_and_one_kind(tmp_path, labels):
+    score_histogram([1.0] * 4, labels, tmp_path / "scores.svg", "title")
+    assert (tmp_path / "scores.svg").stat().st_size > 1000
+
+
+def test_all_panels_of_a_score_figure_fit_their_bars():
+    figure = score_figure([0.1, 0.2, 0.9, 0.1, 0.9], [0, 0, 1, 0, 1], "title", ["a", "a", "a", "b", "b"])
+    assert [axis.get_ylim()[0] for axis in figure.axes[:2]] == [0, 0]
+    assert all(axis.get_ylim()[1] >= 100 for axis in figure.axes[:2])
+
+
+def test_figures_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
+    for turn in ("one", "two"):
+        folder = tmp_path / turn
+        heatmap_sheet([sample_of()], folder / "sheet.png", {"metal_nut": (0.0, 1.0)}, "title")
+        for suffix in ("png", "svg"):
+            score_histogram([0.1, 0.9, 0.4], [0, 1, 1], folder / f"scores.{suffix}", "title", ["a", "b", "b"])
+            loss_curves({"MVTec AD": [(0, 2.0), (1, 1.0)], "empty": []}, folder / f"loss.{suffix}")
+    files = sorted((tmp_path / "one").iterdir())
+    assert [file.name for file in files] == ["loss.png", "loss.svg", "scores.png", "scores.svg", "sheet.png"]
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+        assert b"dc:date" not in file.read_bytes()
+        assert b"Matplotlib v" not in file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    write_report([result_of(notes=["one <odd> note"])], folder)
+    return folder
+
+
+class PageParser(HTMLParser):
+    """Collects the start tags of a page and checks that they are closed in order."""
+
+    VOID = ("meta", "link", "img", "source", "br", "wbr")
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parse(page):
+    parser = PageParser()
+    parser.feed(page)
+    assert parser.open == []
+    return parser.tags
+
+
+def test_report_writes_every_file(report):
+    names = sorted(str(path.relative_to(report)) for path in report.rglob("*") if path.is_file())
+    assert names == [
+        "figures/heatmaps_mvtec.png",
+        "figures/loss.png",
+        "figures/loss.svg",
+        "figures/scores_mvtec.png",
+        "figures/scores_mvtec.svg",
+        "index.html",
+        "tables/main.csv",
+        "tables/main.md",
+        "tables/main.tex",
+        "tables/per_class_mvtec.csv",
+        "tables/per_class_mvtec.md",
+    ]
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_report_is_the_same_bytes_twice(report, tmp_path):
+    write_report([result_of(notes=["one <odd> note"])], tmp_path)
+    assert files_of(tmp_path) == files_of(report)
+
+
+def test_report_does_not_depend_on_the_order_of_results(tmp_path):
+    empty = np.array([])
+    results = [
+        BenchmarkResult(name, "path", metrics_of(name, {"a": 0.5}), {}, empty, empty, []) for name in ("visa", "mvtec")
+    ]
+    write_report(results, tmp_path / "one")
+    write_report(results[::-1], tmp_path / "two")
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_page_loads_nothing_from_outside(report):
+    page = (report / "index.html").read_text()
+    resources = [
+        value for _, attrs in parse(page) for name, value in attrs.items() if name in ("src", "srcset", "href")
+    ]
+    assert resources
+    assert all(value.startswith(("data:", "#")) for value in resources)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "<script" not in page
+
+
+def test_page_is_accessible(report):
+    tags = parse((report / "index.html").read_text())
+    images = [attrs for tag, attrs in tags if tag == "img"]
+    assert len(images) == 2 * 4 + 2  # two samples of four panels, one histogram, one loss plot
+    assert all(len(attrs["alt"]) > 10 for attrs in images)
+    assert all("scope" in attrs for tag, attrs in tags if tag == "th")
+    anchors = {attrs["href"][1:] for tag, attrs in tags if tag == "a"}
+    assert anchors <= {attrs["id"] for _, attrs in tags if "id" in attrs}
+
+
+def test_page_shows_settings_rule_notes_and_missing_values(report):
+    page = (report / "index.html").read_text()
+    for text in (
+        SELECTION_RULE,
+        "mobilenetv2_100",
+        "Metrics protocol version: 1.",
+        "one &lt;odd&gt; note",
+        "wood, protocol paper: image_auroc",
+        NO_REASON,
+        "mean of 1 of 2 classes, without wood",
+        "dvc repro",
+        "not comparable with published",
+    ):
+        assert text in page
+    assert '<td class="start">–<sup>' in page  # noqa: RUF001
+
+
+def test_report_without_samples_or_loss_is_still_a_report(tmp_path):
+    empty = np.array([])
+    write_report([BenchmarkResult("visa", "path", metrics_of("visa", {"a": 0.5}), {}, empty, empty, [])], tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert not [tag for tag, _ in parse(page) if tag == "img"]
+    assert "No value is missing" in page
+
+
+@pytest.mark.parametrize(("results", "message"), [([], "no benchmark"), ([result_of(), result_of()], "twice")])
+def test_wrong_results_are_named(tmp_path, results, message):
+    with pytest.raises(InputError, match=message):
+        write_report(results, tmp_path)
