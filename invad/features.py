@@ -20,7 +20,7 @@ from tqdm import tqdm
 from invad.config import FeaturesConfig
 from invad.datasets.images import read_image
 from invad.datasets.split_table import Phase, Split, SplitRow
-from invad.devices import best_device
+from invad.devices import best_device, place
 from invad.encoders import Encoder, build_encoder, normalize
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -53,7 +53,8 @@ def extract_features(split: Split, config: FeaturesConfig, folder: Path, label: 
     Raises:
         InputError: An image is missing or damaged (named), or the encoder cannot be built.
     """
-    encoder = build_encoder(config.encoder, config.weights).to(best_device())
+    encoder = build_encoder(config.encoder, config.weights)
+    place(encoder, best_device())
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)
         for phase in ("train", "test"):

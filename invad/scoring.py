@@ -13,7 +13,7 @@ from invad.anomaly_map import anomaly_map
 from invad.config import BenchmarkConfig
 from invad.datasets.images import read_mask
 from invad.datasets.split_table import Split, SplitRow
-from invad.devices import best_device
+from invad.devices import best_device, place
 from invad.features import FeatureStore, open_features
 from invad.model_folder import check_features, load_model
 from invad.score_store import write_scores
@@ -40,7 +40,7 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
         }
     )
     with tqdm(total=len(rows), desc=f"score@{benchmark.name}", unit="image", mininterval=1) as progress:
-        batches = _maps_and_masks(method.to(best_device()), store, split, rows, benchmark, progress)
+        batches = _maps_and_masks(place(method, best_device()), store, split, rows, benchmark, progress)
         write_scores(table, batches, out)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import ResourcesConfig, TrainConfig
-from invad.devices import make_deterministic
+from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore
 from invad.files import remove, write_text
@@ -141,7 +141,7 @@ def _train_worker(loop_config: dict[str, TrainJob]) -> None:
     torch.set_num_threads(job.threads)
     make_deterministic(config.seed, device)
     store = FeatureStore(Path(job.features), "train")
-    method = build_method([shape[0] for shape in store.shapes], store.key.image_size, config).to(device)
+    method = place(build_method([shape[0] for shape in store.shapes], store.key.image_size, config), device)
     optimizer = method.optimizer(method.parameters())
     first_epoch = 0
     if checkpoint := ray.train.get_checkpoint():
