@@ -81,15 +81,15 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
         out_indices=tuple(reductions.index(stride) for stride in strides),
         pretrained=is_tag,
     )
+    _drop_unused_blocks(network)
     if not is_tag and weights != "none":
         _load(network, _read_weights(name, weights), f"{weights} weights of {name}")
-    _drop_unused_blocks(network)
     return Encoder(name, network)
 
 
 def normalize(images_bhwc: np.ndarray) -> Tensor:
     """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
-    images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).permute(0, 3, 1, 2).float().div_(255)
+    images = torch.tensor(images_bhwc).permute(0, 3, 1, 2).float().div_(255)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return images.sub_(mean).div_(std)
 

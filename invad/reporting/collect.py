@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from invad.config import BenchmarkConfig
-from invad.datasets.source import read_source
 from invad.datasets.images import read_image
+from invad.datasets.source import read_source
 from invad.datasets.split_table import Split
 from invad.datasets.splits import open_split
 from invad.files import read_json

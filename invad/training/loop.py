@@ -81,7 +81,7 @@ def train_epoch(
         mean_over_workers: Averages a scalar over all workers.
 
     Raises:
-        FloatingPointError: The loss is NaN or infinite; names the step.
+        InputError: The loss is NaN or infinite; names the step and the images.
     """
     device = next(method.parameters()).device
     rate = learning_rate(epoch, config)
@@ -94,8 +94,9 @@ def train_epoch(
         loss = method.loss(features, model(features))
         value = mean_over_workers(loss.detach())
         if not np.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {step} (epoch {epoch + 1}); images {indices.tolist()}"
+            raise InputError(
+                f"the loss is {value} at step {step} (epoch {epoch + 1}, training images {indices.tolist()}); "
+                "try a lower learning_rate"
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

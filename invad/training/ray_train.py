@@ -6,13 +6,14 @@ run continues from its last checkpoint and a run of other settings never does.
 
 import hashlib
 import json
+import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,27 +22,36 @@ from invad.config import ResourcesConfig, TrainConfig
 from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore
-from invad.files import remove, write_text
+from invad.files import atomic_path, remove, write_text
 from invad.methods import build_method
 from invad.training.loop import Share, Step, steps_per_epoch, train_epoch
 
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
 CHECKPOINT_FILE, CURVE_FILE = "checkpoint.pt", "curve.csv"
 CURVE_HEADER = "step,epoch,loss,learning_rate"
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 2.0  # reading the curve and telling MLflow costs the workers time on a small machine
 
 
 @dataclass(frozen=True)
 class TrainJob:
     """What a worker needs to know; sent to it by Ray.
 
-    `features`: absolute folder of the feature store. `storage`: absolute folder of the run's checkpoints and curve.
+    `features`: absolute folder of the feature store. `storage`: absolute folder of the run's checkpoint and curve. On a cluster both
+    have to be on a file system that all nodes see.
     """
 
     features: str
     storage: str
-    key: FeatureKey
     train: TrainConfig
     threads: int
+    use_gpu: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint, replaced as a whole."""
+        return Path(self.storage) / CHECKPOINT_FILE
 
     @property
     def curve(self) -> Path:
@@ -82,54 +92,66 @@ def train_with_ray(
     run_name = f"{name}-{_result_hash(store.key, config, workers, resources)}"
     run_storage = storage.absolute() / run_name
     run_storage.mkdir(parents=True, exist_ok=True)
-    job = TrainJob(str(features.absolute()), str(run_storage), store.key, config, threads=max(1, int(resources.cpu)))
+    job = TrainJob(str(features.absolute()), str(run_storage), config, threads=max(1, int(resources.cpu)))
     with _following(job.curve, total, on_progress):
-        state = _fit(job, run_name, storage.absolute(), workers, resources)
+        _fit(job, run_name, storage.absolute(), workers, resources)
     method = build_method([shape[0] for shape in store.shapes], store.key.image_size, config)
-    method.load_state_dict(state)
+    method.load_state_dict(_read_checkpoint(job.checkpoint, torch.device("cpu"))["method"])
     steps = read_curve(job.curve)
     remove(run_storage)
     return method.eval(), steps
 
 
-def _fit(job: TrainJob, run_name: str, storage: Path, workers: int, resources: ResourcesConfig) -> dict[str, Tensor]:
-    """Run the trainer on a local Ray, or on the cluster of RAY_ADDRESS, and return the trained weights."""
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None:  # a Ray of our own: no token in the home directory, no usage report
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def _fit(job: TrainJob, run_name: str, storage: Path, workers: int, resources: ResourcesConfig) -> None:
+    """Run the trainer to its end.
 
-    import ray
-    from ray.train import CheckpointConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    A single worker runs in this process (Ray Train's local mode: no cluster has to start for it); several run on a Ray of their own,
+    and with RAY_ADDRESS any number on that cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray.train  # sets its own log level, so ours has to come after it
+
+    for name in ("ray", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS")
+    if workers == 1 and not address:
+        available = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
+        _trainer(job, run_name, storage, 0, _gpus_per_worker(workers, resources, available), resources).fit()
+        return
+    if not address:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray puts a token into the home directory
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     local = {} if address else {"include_dashboard": False}
     ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
     try:
         gpus = _gpus_per_worker(workers, resources, ray.cluster_resources())
-        trainer = TorchTrainer(
-            _train_worker,
-            train_loop_config={"job": job},
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": resources.cpu, "GPU": gpus}
-            ),
-            run_config=RunConfig(
-                name=run_name, storage_path=str(storage), checkpoint_config=CheckpointConfig(num_to_keep=2)
-            ),
-        )
-        try:
-            result = trainer.fit()
-        except TrainingFailedError as error:
-            raise _cause(error) from error
-        with result.checkpoint.as_directory() as folder:
-            return torch.load(Path(folder) / CHECKPOINT_FILE, weights_only=True, map_location="cpu")["method"]
+        _trainer(job, run_name, storage, workers, gpus, resources).fit()
+    except TrainingFailedError as error:
+        raise _cause(error) from error
     finally:
         ray.shutdown()
 
 
+def _trainer(
+    job: TrainJob, run_name: str, storage: Path, workers: int, gpus: float, resources: ResourcesConfig
+) -> "TorchTrainer":
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    each = {"CPU": resources.cpu, "GPU": gpus}
+    return TorchTrainer(
+        _train_worker,
+        train_loop_config={"job": replace(job, use_gpu=gpus > 0)},
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each if workers else None
+        ),
+        run_config=RunConfig(name=run_name, storage_path=str(storage)),
+    )
+
+
 def _train_worker(loop_config: dict[str, TrainJob]) -> None:
-    """Run on every worker: build, resume where there is a checkpoint, train, report checkpoints."""
+    """Run on every worker: build, resume where there is a checkpoint, train, write checkpoints."""
     import ray.train
     import ray.train.torch
 
@@ -137,44 +159,37 @@ def _train_worker(loop_config: dict[str, TrainJob]) -> None:
     config = job.train
     context = ray.train.get_context()
     share = Share(context.get_world_rank(), context.get_world_size())
-    device = ray.train.torch.get_device()
+    device = ray.train.torch.get_device() if job.use_gpu else torch.device("cpu")
     torch.set_num_threads(job.threads)
     make_deterministic(config.seed, device)
     store = FeatureStore(Path(job.features), "train")
     method = place(build_method([shape[0] for shape in store.shapes], store.key.image_size, config), device)
     optimizer = method.optimizer(method.parameters())
     first_epoch = 0
-    if checkpoint := ray.train.get_checkpoint():
-        with checkpoint.as_directory() as folder:
-            state = torch.load(Path(folder) / CHECKPOINT_FILE, weights_only=True, map_location=device)
+    if job.checkpoint.exists():
+        state = _read_checkpoint(job.checkpoint, device)
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         first_epoch = state["epoch"]
-    model = ray.train.torch.prepare_model(method)
+    model = ray.train.torch.prepare_model(method, move_to_device=False)
 
     if share.rank == 0:
         _truncate_curve(job.curve, first_epoch * steps_per_epoch(len(store), config))
     for epoch in range(first_epoch, config.epochs):
-        steps = train_epoch(model, method, optimizer, store, config, epoch, share, _mean_over_workers)
-        for step in steps:
+        for step in train_epoch(model, method, optimizer, store, config, epoch, share, _mean_over_workers):
             if share.rank == 0:
                 _append_curve(job.curve, step)
         done = epoch + 1
         if done % config.checkpoint_epochs == 0 or done == config.epochs:
-            _report({"method": method.state_dict(), "optimizer": optimizer.state_dict(), "epoch": done}, share)
+            if share.rank == 0:
+                state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "epoch": done}
+                with atomic_path(job.checkpoint) as temporary:
+                    torch.save(state, temporary)
+            ray.train.report({"epoch": done})  # every worker waits here for the others
 
 
-def _report(state: dict[str, object], share: Share) -> None:
-    """Hand Ray a checkpoint: every worker must call, worker 0 brings the files."""
-    import ray.train
-    from ray.train import Checkpoint
-
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = None
-        if share.rank == 0:
-            torch.save(state, Path(folder) / CHECKPOINT_FILE)
-            checkpoint = Checkpoint.from_directory(folder)
-        ray.train.report({"epoch": state["epoch"]}, checkpoint=checkpoint)
+def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    return torch.load(path, weights_only=True, map_location=device)
 
 
 def _mean_over_workers(value: Tensor) -> float:
@@ -202,8 +217,8 @@ def _cause(error: Exception) -> Exception:
     failures = list(getattr(error, "worker_failures", {}).values()) or [error.__cause__]
     for failure in failures:
         cause = getattr(failure, "cause", failure)
-        if isinstance(cause, InputError | FloatingPointError):
-            return InputError(str(cause))
+        if isinstance(cause, InputError):
+            return cause
     return error
 
 

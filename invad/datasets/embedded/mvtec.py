@@ -107,14 +107,14 @@ def _wood(canvas: Canvas, defect_type: str, defect_rng: Rng) -> None:
         for _ in range(rng.integers(1, 4)):
             start = (rng.uniform(0.15, 0.6), rng.uniform(0.15, 0.6))
             path = wandering(rng, start, rng.uniform(0.4, 1.4), rng.uniform(0.25, 0.42) * DEFECT_SIZE, 0.06)
-            pen.line(path, 0.016, (0.93, 0.80, 0.62), Finish(relief=0.8, opacity=0.6 * DEFECT_CONTRAST))
+            pen.line(path, 0.016, (0.93, 0.80, 0.62), Finish(relief=0.8, opacity=0.55 * DEFECT_CONTRAST))
 
 
 def _hole(pen: Pen, x: float, y: float, radius: float) -> None:
     outline = wobbly(pen.rng, x, y, radius, 0.35)
-    pen.blob(outline, (0.34, 0.20, 0.11), Finish(relief=-0.7, bevel=0.2, opacity=0.8 * DEFECT_CONTRAST))
+    pen.blob(outline, (0.34, 0.20, 0.11), Finish(relief=-0.7, bevel=0.2, opacity=0.6 * DEFECT_CONTRAST))
     inner = wobbly(pen.rng, x, y, radius * 0.55, 0.4)
-    pen.blob(inner, (0.10, 0.06, 0.04), Finish(relief=0, blur=0.08, opacity=0.9 * DEFECT_CONTRAST))
+    pen.blob(inner, (0.10, 0.06, 0.04), Finish(relief=0, blur=0.08, opacity=0.65 * DEFECT_CONTRAST))
 
 
 def _dark_table(canvas: Canvas, colour: tuple[float, float, float]) -> None:
@@ -178,23 +178,23 @@ def _stamp(pen: Pen, x: float, y: float) -> None:
 def _metal_nut(canvas: Canvas, defect_type: str, defect_rng: Rng) -> None:
     rng = canvas.rng
     _dark_table(canvas, (0.17, 0.18, 0.19))
-    side = canvas.width * rng.uniform(0.80, 0.86)
-    centre = (canvas.width * (0.5 + rng.normal(0, 0.012)), canvas.height * (0.5 + rng.normal(0, 0.012)))
-    turn = rng.normal(0, 0.06 * NORMAL_VARIATION)
+    side = canvas.width * rng.uniform(0.82, 0.86)
+    centre = (canvas.width * (0.5 + rng.normal(0, 0.005)), canvas.height * (0.5 + rng.normal(0, 0.005)))
+    turn = rng.normal(0, 0.025 * NORMAL_VARIATION)
     pen = Pen(canvas, centre, (side, side), angle=turn)
     steel = jittered(rng, (0.50, 0.49, 0.47), 0.03 * NORMAL_VARIATION)
-    metal = Finish(relief=0.9, bevel=0.07, gloss=0.45, noise="fibre", noise_strength=0.10)
+    metal = Finish(relief=0.9, bevel=0.07, gloss=0.45, noise="fibre", noise_strength=0.04)
     bent = int(defect_rng.integers(0, 4)) if defect_type == "bent" else -1
-    tilt = float(defect_rng.choice([-1, 1]) * defect_rng.uniform(0.75, 1.05) * DEFECT_SIZE)
+    tilt = float(defect_rng.choice([-1, 1]) * defect_rng.uniform(0.95, 1.25) * DEFECT_SIZE)
     pen.shadow(oval(0.5, 0.5, 0.45, 0.45), (0.035, 0.045), 0.03, 0.7)
     outlines = [_tooth(quarter, tilt if quarter == bent else 0.0) for quarter in range(4)]
     for outline in outlines:
         pen.shadow(outline, (0.03, 0.04), 0.02, 0.5)
-    for outline in outlines:
-        pen.poly(outline, scaled(steel, 0.93), metal)
+    for quarter, outline in enumerate(outlines):  # a bent tooth leans out of the plane and catches the light
+        pen.poly(outline, scaled(steel, 1.6 if quarter == bent else 0.93), metal)
     pen.oval(0.5, 0.5, 0.385, 0.385, steel, metal)
     pen.oval(0.5, 0.5, 0.31, 0.31, scaled(steel, 0.62), FLAT)
-    face = Finish(relief=0.5, bevel=0.04, noise="fibre", noise_strength=0.07)
+    face = Finish(relief=0.5, bevel=0.04, noise="fibre", noise_strength=0.03)
     pen.oval(0.5, 0.5, 0.30, 0.30, scaled(steel, 1.08), face)
     _turned_shine(canvas, pen)
     pen.oval(0.5, 0.5, 0.185, 0.185, scaled(steel, 0.55), Finish(relief=-0.9, bevel=0.12))
@@ -248,9 +248,9 @@ def _scratch_ring(canvas: Canvas, pen: Pen) -> None:
         angle = middle + rng.normal(0, 0.3)
         start = (0.5 + 0.27 * float(np.cos(angle)), 0.5 + 0.27 * float(np.sin(angle)))
         path = wandering(rng, start, angle + 1.2 + rng.normal(0, 0.4), rng.uniform(0.18, 0.3) * DEFECT_SIZE, 0.12)
-        pen.line(path, 0.034, (0.16, 0.15, 0.15), matter(FLAT, DEFECT_CONTRAST))
+        pen.line(path, 0.042, (0.12, 0.11, 0.11), matter(FLAT, DEFECT_CONTRAST + 0.2))
         shifted = [(x + 0.012, y + 0.012) for x, y in path]
-        pen.line(shifted, 0.016, (0.97, 0.97, 0.95), matter(FLAT, DEFECT_CONTRAST))
+        pen.line(shifted, 0.018, (0.97, 0.97, 0.95), matter(FLAT, DEFECT_CONTRAST + 0.2))
     canvas.clip = None
 
 

@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+# Before torch is imported: threads that spin are slow as soon as something else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def params_dict() -> dict:
+    """The repository's params.yaml as a plain dictionary, free to change."""
+    return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+
+
+@pytest.fixture
+def write_params(tmp_path, monkeypatch):
+    """Write a params.yaml into an empty folder, which becomes the current one."""
+
+    def write(params: dict) -> Path:
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        monkeypatch.chdir(tmp_path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def real_data() -> Path:
+    if "INVAD_REAL_DATA" not in os.environ:
+        pytest.skip("INVAD_REAL_DATA does not name the folder of real slices")
+    return Path(os.environ["INVAD_REAL_DATA"])
+
+
+def save_image(path: Path, size: int = 8, value: int = 100) -> Path:
+    """Write a plain grey RGB image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(path)
+    return path
+
+
+def save_mask(path: Path, size: int = 8, value: int = 255) -> Path:
+    """Write a mask whose upper left quarter has `value`."""
+    mask = np.zeros((size, size), np.uint8)
+    mask[: size // 2, : size // 2] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+    return path
+
+
+@pytest.fixture
+def mvtec_root(tmp_path) -> Path:
+    """A small MVTec AD root: one class, two training images, one normal and two anomalous test images."""
+    root = tmp_path / "mvtec_root"
+    for name in ("000", "001"):
+        save_image(root / f"bottle/train/good/{name}.png")
+        save_image(root / f"bottle/test/broken/{name}.png")
+        save_mask(root / f"bottle/ground_truth/broken/{name}_mask.png")
+    save_image(root / "bottle/test/good/000.png")
+    return root

@@ -1,0 +1,88 @@
+"""params.yaml: what is accepted, and the one line that a mistake gives."""
+
+from pathlib import Path
+
+import pytest
+
+from invad.config import load_params
+from invad.errors import InputError
+
+
+def change(params: dict, key: str, value: object) -> None:
+    """Set a dotted key, or delete it when `value` is None."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        params = params[parent]
+    if value is None:
+        del params[last]
+    else:
+        params[last] = value
+
+
+def test_the_repositorys_own_params_are_valid():
+    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    assert list(params.download) == ["coco", "mvtec", "visa"]
+    assert [b.dataset for b in params.benchmarks.values()] == ["coco"] * 4 + ["mvtec", "visa"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.mvtec.epochz", 3, "train.mvtec.epochz: unknown key; known are model, epochs, "),
+        ("train.mvtec.epochs", "3", "train.mvtec.epochs: must be a valid integer, not '3'"),
+        ("train.mvtec.epochs", 0, "train.mvtec.epochs: must be greater than or equal to 1, not 0"),
+        ("train.mvtec.learning_rate", float("inf"), "train.mvtec.learning_rate: must be a finite number, not inf"),
+        ("train.mvtec.model", "patchcore", "train.mvtec.model: must be 'invad', not 'patchcore'"),
+        ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
+        ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),
+        ("train.mvtecc", {}, "train.mvtecc: unknown benchmark; `benchmarks` lists coco_ad_0, "),
+        ("train.visa", None, "train.visa: is missing; every benchmark"),
+        ("train.visa", [1], "train.visa: must be a mapping, not [1]"),
+        ("features.visa.encoder", "vgg", "features.visa.encoder: must be 'mobilenetv2_100', 'resnet18', "),
+        ("features.visa.encoder", "resnet34", "features.visa.weights: packaged exists for mobilenetv2_100 only"),
+        ("features.visa.image_size", 100, "features.visa.image_size: must be a multiple of 16, not 100"),
+        ("features.visa.dtype", "bfloat16", "features.visa.dtype: must be 'float16' or 'float32', not 'bfloat16'"),
+        ("benchmarks.leather", "mvtek", "benchmarks.leather: unknown data set 'mvtek'; known are coco, mvtec, visa"),
+        ("benchmarks.leather", "mvtec", "splits.leather: is missing"),
+        ("download.coco.source", "path", "download.coco.path: is needed with `source: path`"),
+        ("download.coco.path", "/data/coco", "download.coco.path: is needed with `source: path`, and only there"),
+        ("download.coco.source", None, "download.coco.source: is missing"),
+        ("download.imagenet", {}, "download.imagenet: must be 'coco', 'mvtec' or 'visa', not 'imagenet'"),
+        ("splits.coco_ad_3.fold", 4, "splits.coco_ad_3.fold: must be less than 4 with held_out 20"),
+        ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are strict"),
+        ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
+        ("trian", {}, "trian: unknown section; known are download, benchmarks, "),
+        ("score", None, "score: this section is missing or not a mapping"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(params_dict, write_params, key, value, message):
+    change(params_dict, key, value)
+    path = write_params(params_dict)
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: {message}")
+    assert "\n" not in text
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"params\.yaml: no such file"):
+        load_params(tmp_path / "params.yaml")
+    for text, message in (("a: [1", "not valid YAML"), ("- 1", "must hold the sections")):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(InputError, match=message):
+            load_params(tmp_path / "bad.yaml")
+
+
+def test_settings_cannot_be_changed_after_reading(params_dict, write_params):
+    params = load_params(write_params(params_dict))
+    with pytest.raises(AttributeError):
+        params.benchmarks["mvtec"].train.epochs = 1
+
+
+def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones(params_dict, write_params):
+    params = load_params(write_params(params_dict))
+    with pytest.raises(InputError, match=r"unknown benchmark 'mvtek'; params.yaml has coco_ad_0, "):
+        params.benchmark("mvtek")
+    with pytest.raises(InputError, match=r"unknown data set 'imagenet'; params.yaml has coco, mvtec, visa"):
+        params.dataset("imagenet")

@@ -1,0 +1,184 @@
+"""The whole DAG at toy size in a copy of the repository, driven by DVC as a user does."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+REPOSITORY = Path(__file__).parent.parent
+BENCHMARKS = {"coco_ad_0": "coco", "mvtec": "mvtec", "visa": "visa"}
+
+
+class Copy:
+    """A copy of the repository in which commands run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, code: int = 0) -> str:
+        # The copy's own code, and this interpreter for the `python` of dvc.yaml.
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root),
+        }
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def edit(self, section: str, name: str, **values: object) -> None:
+        path = self.root / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params[section][name].update(values)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.root / path).read_text())
+
+
+def stages_run(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Copy:
+    """The DAG after its first `dvc repro`, committed."""
+    root = tmp_path_factory.mktemp("copy")
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(REPOSITORY / name, root)
+    for name in ("invad", "stages"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["benchmarks"] = BENCHMARKS
+    for section in ("splits", "features", "train", "score"):
+        params[section] = {
+            key: value
+            for key, value in params[section].items()
+            if key in {*BENCHMARKS, "workers", "resources_per_worker"}
+        }
+    for name, images in (("coco", (48, 40)), ("mvtec", (16, 12)), ("visa", (16, 12))):
+        params["download"][name] |= {"train_images": images[0], "test_images": images[1], "image_size": 128}
+    for name in BENCHMARKS:
+        params["features"][name]["image_size"] = 96
+        params["train"][name] |= {"epochs": 12, "batch_size": 4}
+        params["score"][name]["sigma"] = 1.5
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    copy = Copy(root)
+    copy.run("git", "init", "-q")
+    copy.run("git", "config", "user.name", "test")
+    copy.run("git", "config", "user.email", "test@localhost")
+    copy.run("dvc", "init", "-q")
+    copy.run("git", "add", "-A")
+    copy.run("git", "commit", "-qm", "start")
+    copy.first_output = copy.run("dvc", "repro")
+    copy.run("git", "add", "-A")
+    copy.run("git", "commit", "-qm", "results")
+    return copy
+
+
+def test_every_stage_ran_once(copy):
+    expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"report"}
+    expected |= {
+        f"{stage}@{name}" for stage in ("splits", "features", "train", "score", "evaluate") for name in BENCHMARKS
+    }
+    assert stages_run(copy.first_output) == expected
+
+
+def test_a_second_repro_does_nothing_in_under_ten_seconds(copy):
+    started = time.monotonic()
+    output = copy.run("dvc", "repro")
+    assert time.monotonic() - started < 10
+    assert stages_run(output) == set()
+    assert "Data and pipelines are up to date." in output
+
+
+def test_the_model_finds_the_defects(copy):
+    means = {name: copy.json(f"reports/metrics/{name}.json")["mean"]["exact"] for name in BENCHMARKS}
+    assert means["mvtec"]["pixel_auroc"] > 0.90
+    assert means["mvtec"]["image_auroc"] > 0.70
+    assert means["visa"]["pixel_auroc"] > 0.85
+    assert means["visa"]["image_auroc"] > 0.70
+    assert means["coco_ad_0"]["pixel_auroc"] > 0.60
+
+
+def test_results_are_complete(copy):
+    metrics = copy.json("reports/metrics/mvtec.json")
+    assert set(metrics["per_class"]) == {path.parent.name for path in (copy.root / "data/raw/mvtec").glob("*/train")}
+    assert len(metrics["mean"]["paper"]) == len(metrics["mean"]["exact"]) == 15
+    for name in BENCHMARKS:
+        for path in (
+            f"figures/heatmaps_{name}.png",
+            f"figures/scores_{name}.svg",
+            f"loss/{name}.csv",
+            f"summary/{name}.json",
+        ):
+            assert (copy.root / "reports" / path).stat().st_size > 50
+        assert sorted(path.name for path in (copy.root / "models" / name).iterdir()) == [
+            "config.json",
+            "model.safetensors",
+        ]
+    for path in ("index.html", "tables/main.md", "tables/main.csv", "tables/main.tex"):
+        assert (copy.root / "reports" / path).exists()
+    page = (copy.root / "reports/index.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert str(copy.root) not in page
+
+
+def test_mlflow_has_a_run_of_every_benchmark(copy):
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("benchmark")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == set(BENCHMARKS)
+    run = runs["mvtec"]
+    assert run.info.status == "FINISHED"
+    expected = copy.json("reports/metrics/mvtec.json")["mean"]["paper"]["pixel_auroc"]
+    assert run.data.metrics["paper/pixel_auroc"] == expected
+    assert run.data.tags["dvc.split"].endswith(".dir")
+    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 12 * (48 // 4)
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"config.json", "per_class.json", "mvtec.json", "mvtec.csv", "figures"} <= artifacts
+    figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
+    assert "figures/heatmaps_mvtec.png" in figures
+
+
+def test_metrics_and_plots_show(copy):
+    assert "reports/summary/visa.json" in copy.run("dvc", "metrics", "show")
+    copy.run("dvc", "plots", "show", "--out", "plots_page")
+    assert "vega" in (copy.root / "plots_page/index.html").read_text()
+    shutil.rmtree(copy.root / "plots_page")
+
+
+def test_the_same_seed_gives_the_same_bytes(copy):
+    paths = [copy.root / path for path in ("models/mvtec/model.safetensors", "data/scores/mvtec/maps-00000.arrow")]
+    before = [path.read_bytes() for path in paths]
+    output = copy.run("dvc", "repro", "--force", "--single-item", "train@mvtec", "score@mvtec")
+    assert stages_run(output) == {"train@mvtec", "score@mvtec"}
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
+    output = copy.run("dvc", "exp", "run", "-S", "train.mvtec.epochs=1")
+    assert stages_run(output) == {"train@mvtec", "score@mvtec", "evaluate@mvtec", "report"}
+    difference = copy.run("dvc", "metrics", "diff")
+    assert "reports/summary/mvtec.json" in difference
+    assert "visa" not in difference
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("benchmark")
+    names = {run.data.tags.get("dvc.experiment") for run in client.search_runs([experiment.experiment_id])}
+    assert len(names - {None}) == 1
+
+
+def test_a_mistake_stops_before_anything_is_lost(copy):
+    model = (copy.root / "models/visa/model.safetensors").read_bytes()
+    copy.edit("train", "visa", epochs=0)
+    output = copy.run("dvc", "repro", code=255)
+    assert "train@visa: error: params.yaml: train.visa.epochs: must be greater than or equal to 1, not 0" in output
+    copy.edit("train", "visa", epochs=12)
+    copy.run("dvc", "repro")
+    assert (copy.root / "models/visa/model.safetensors").read_bytes() == model
