@@ -16,6 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 run: setup
 	invad-pipe check
 	dvc repro
+	invad-pipe runs sync
 	@echo "Open reports/index.html; 'make ui' compares the runs in MLflow."
 
 # Lint and all tests, on the real slices too where INVAD_REAL_DATA names their folder.

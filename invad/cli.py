@@ -13,6 +13,10 @@ from invad.errors import InputError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
 
 
+runs = typer.Typer(no_args_is_help=True, help="The runs that MLflow keeps.")
+app.add_typer(runs, name="runs")
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -62,6 +66,17 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)
         str(port),
     ]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@runs.command()
+def sync() -> None:
+    """Log to MLflow what is missing there of the results at hand."""
+    from invad.config import load_params
+    from invad.pipeline import sync_runs
+    from invad.workspace import Workspace
+
+    for line in sync_runs(load_params(), Workspace()):
+        print(line)
 
 
 def main() -> None:

@@ -4,10 +4,14 @@ Heavy packages are imported by the stages that need them.
 """
 
 import logging
+from typing import TYPE_CHECKING
 
-from invad.config import Params
-from invad.files import write_json, write_text
+from invad.config import BenchmarkConfig, Params
+from invad.files import read_json, write_json, write_text
 from invad.workspace import Workspace
+
+if TYPE_CHECKING:
+    from invad.tracking import BenchmarkRun
 
 # What `dvc metrics show` prints: these of the mean, by the protocol of the paper.
 SUMMARY_KEYS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "region_aupro", "pixel_miou", "mad")
@@ -124,16 +128,7 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
         logger.warning("%s", note)
     logger.info("%s", ", ".join(f"{key} {_percent(mean['paper'][key])}" for key in SUMMARY_KEYS))
 
-    run = tracking.continue_run(benchmark, workspace)
-    for protocol, values in mean.items():
-        run.log_metrics({f"{protocol}/{key}": value for key, value in values.items()})
-    rows = [
-        {"class": class_name, "protocol": protocol, **values}
-        for class_name, protocols in result["per_class"].items()
-        for protocol, values in protocols.items()
-    ]
-    run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
-    run.log_file(workspace.metrics(name))
+    _log_metrics(tracking.continue_run(benchmark, workspace), benchmark, workspace)
 
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:
@@ -143,11 +138,54 @@ def report(_name: str, params: Params, workspace: Workspace) -> None:
     from invad.reporting.report import write_report
 
     write_report([collect_result(benchmark, workspace) for benchmark in params.benchmarks.values()], workspace.reports)
-    for name, benchmark in params.benchmarks.items():
-        run = tracking.continue_run(benchmark, workspace)
-        for figure in sorted((workspace.reports / "figures").glob(f"*_{name}.png")):
-            run.log_file(figure, "figures")
+    for benchmark in params.benchmarks.values():
+        _log_figures(tracking.continue_run(benchmark, workspace), benchmark, workspace)
     logger.info("open %s", workspace.reports / "index.html")
+
+
+def sync_runs(params: Params, workspace: Workspace) -> list[str]:
+    """Log to MLflow what is missing there of the present results, and return a line for each benchmark.
+
+    DVC skips a stage whose result is known already, for example in a fresh clone, which has the committed reports; the run of a model
+    that was trained there would stay without metrics and figures.
+    """
+    from invad import tracking
+
+    lines = []
+    for name, benchmark in params.benchmarks.items():
+        if not (workspace.metrics(name).exists() and workspace.model(name).exists()):
+            lines.append(f"{name}: no results yet")
+            continue
+        run = tracking.continue_run(benchmark, workspace)
+        missing = [
+            what for what, there in (("metrics", run.has_metrics()), ("figures", run.has_files("figures"))) if not there
+        ]
+        if "metrics" in missing:
+            _log_metrics(run, benchmark, workspace)
+        if "figures" in missing:
+            _log_figures(run, benchmark, workspace)
+        lines.append(f"{name}: run {run.run_id}, {' and '.join(missing) + ' added' if missing else 'complete'}")
+    return lines
+
+
+def _log_metrics(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    """Log the mean of each protocol as metrics, and the rows of all classes as a table."""
+    path = workspace.metrics(benchmark.name)
+    result = read_json(path)
+    rows = [
+        {"class": class_name, "protocol": protocol, **values}
+        for class_name, protocols in result["per_class"].items()
+        for protocol, values in protocols.items()
+    ]
+    run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
+    run.log_file(path)
+    for protocol, values in result["mean"].items():  # last: whoever asks has_metrics finds all or nothing
+        run.log_metrics({f"{protocol}/{key}": value for key, value in values.items()})
+
+
+def _log_figures(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    for figure in sorted((workspace.reports / "figures").glob(f"*_{benchmark.name}.png")):
+        run.log_file(figure, "figures")
 
 
 def _percent(value: float | None) -> str:

@@ -74,6 +74,14 @@ class BenchmarkRun:
         """Log a file as an artifact."""
         self._client.log_artifact(self.run_id, str(path), folder)
 
+    def has_metrics(self) -> bool:
+        """Return whether any metric of a protocol is there (a loss curve is none)."""
+        return any(not name.startswith("train/") for name in self._client.get_run(self.run_id).data.metrics)
+
+    def has_files(self, folder: str) -> bool:
+        """Return whether the artifact folder holds anything."""
+        return bool(self._client.list_artifacts(self.run_id, folder))
+
     def finish(self, *, failed: bool = False) -> None:
         """Mark the run as ended."""
         self._client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
@@ -111,6 +119,7 @@ def continue_run(benchmark: BenchmarkConfig, workspace: Workspace) -> BenchmarkR
             logger.warning("MLflow no longer has run %s of %s; a new one is started", known["run_id"], benchmark.name)
     run = start_run(benchmark, workspace)
     run.tag("invad.model_from_cache", "true")
+    run.finish()
     remember_run(run, benchmark, workspace)
     return run
 

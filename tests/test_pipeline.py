@@ -135,6 +135,7 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     experiment = client.get_experiment_by_name("benchmark")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert set(runs) == set(BENCHMARKS)
+    assert len(client.search_runs([experiment.experiment_id])) == 3
     run = runs["mvtec"]
     assert run.info.status == "FINISHED"
     expected = copy.json("reports/metrics/mvtec.json")["mean"]["paper"]["pixel_auroc"]
@@ -145,6 +146,18 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     assert {"config.json", "per_class.json", "mvtec.json", "mvtec.csv", "figures"} <= artifacts
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
     assert "figures/heatmaps_mvtec.png" in figures
+
+
+def test_results_that_dvc_did_not_compute_again_reach_mlflow_all_the_same(copy):
+    command = (sys.executable, "-c", "from invad.cli import main; main()", "runs", "sync")
+    assert copy.run(*command).count(", complete") == 3
+    (copy.root / ".invad/runs/visa.json").unlink()  # as in a fresh clone: results, but no run that made them
+    assert "metrics and figures added" in copy.run(*command)
+    assert copy.run(*command).count(", complete") == 3
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
+    run = client.get_run(copy.json(".invad/runs/visa.json")["run_id"])
+    assert run.data.tags["invad.model_from_cache"] == "true"
+    assert run.data.metrics["exact/mad"] == copy.json("reports/metrics/visa.json")["mean"]["exact"]["mad"]
 
 
 def test_metrics_and_plots_show(copy):
