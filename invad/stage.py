@@ -21,8 +21,22 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
-        stage(name, load_params(), Workspace())
+        params = load_params()
+        labels = stage_labels(params)
+        if label in labels:  # else the stage itself says what is wrong with the name
+            print(f"{label}: stage {labels.index(label) + 1} of {len(labels)}", file=sys.stderr)
+        stage(name, params, Workspace())
     except InputError as error:
         print(f"{label}: error: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"{label}: done in {time.monotonic() - started:.1f} s", file=sys.stderr)
+
+
+def stage_labels(params: Params) -> list[str]:
+    """Return the names of all stages in the order in which `dvc repro` runs them."""
+    per_benchmark = ("splits", "features", "train", "score", "evaluate")
+    return [
+        *(f"download@{dataset}" for dataset in params.download),
+        *(f"{stage}@{benchmark}" for stage in per_benchmark for benchmark in params.benchmarks),
+        "report",
+    ]

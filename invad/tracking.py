@@ -93,9 +93,10 @@ def start_run(benchmark: BenchmarkConfig, workspace: Workspace) -> BenchmarkRun:
     run = client.create_run(
         _experiment_id(client, workspace), run_name=benchmark.name, tags=_tags(benchmark, workspace)
     )
-    params = [Param(key, str(value)) for key, value in _flatten(_settings(benchmark)).items()]
+    settings = asdict(benchmark)
+    params = [Param(key, str(value)) for key, value in _flatten(settings).items()]
     client.log_batch(run.info.run_id, params=params)
-    client.log_dict(run.info.run_id, _settings(benchmark), "config.json")
+    client.log_dict(run.info.run_id, settings, "config.json")
     return BenchmarkRun(client, run.info.run_id)
 
 
@@ -144,10 +145,6 @@ def _experiment_id(client: MlflowClient, workspace: Workspace) -> str:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _settings(benchmark: BenchmarkConfig) -> dict[str, Any]:
-    return asdict(benchmark)
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -66,7 +66,7 @@ def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict
 def test_a_stage_names_what_is_missing(folder, stage, name, message):
     done = run(str(REPOSITORY / f"stages/{stage}.py"), name, cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"{stage}@{name}: error: {message}")
+    assert done.stderr.splitlines()[-1].startswith(f"{stage}@{name}: error: {message}")
 
 
 def test_an_unset_up_folder_says_where_to_run(tmp_path):

@@ -88,6 +88,7 @@ def test_every_stage_ran_once(copy):
         f"{stage}@{name}" for stage in ("splits", "features", "train", "score", "evaluate") for name in BENCHMARKS
     }
     assert stages_run(copy.first_output) == expected
+    assert "train@mvtec: stage 11 of 19\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
 
 
 def test_a_second_repro_does_nothing_in_under_ten_seconds(copy):
