@@ -1,0 +1,526 @@
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from http_server import Answer, http_server  # noqa: F401  (a fixture)
+
+from invad.errors import InputError
+from invad.fetch.attempts import backoff
+from invad.fetch.http import (
+    Remote,
+    RetryPolicy,
+    download,
+    download_all,
+    download_small,
+    file_sha256,
+    is_complete,
+    verify_local,
+)
+
+BODY = bytes(range(256)) * 8  # 2048 bytes
+SHA256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+OTHER = BODY[::-1]
+QUICK = RetryPolicy(attempts=3, backoff=0.002, timeout=5)
+IMPATIENT = replace(QUICK, timeout=0.3)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "archives/a.zip"
+
+
+@pytest.fixture
+def remote(server):
+    server.files["a.zip"] = BODY
+    return Remote("a.zip", server.url("a.zip"), len(BODY), SHA256)
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def leave_part(path, remote, size, *, body=BODY, etag='"1"', url=None):
+    """What an interrupted download leaves: the first `size` bytes of `body`."""
+    path.parent.mkdir(exist_ok=True)
+    path.with_name("a.zip.part").write_bytes(body[:size])
+    origin = {"url": url or remote.url, "etag": etag, "last_modified": None, "total": len(body)}
+    path.with_name("a.zip.part.json").write_text(json.dumps(origin))
+
+
+def test_a_file_arrives_whole_verified_and_alone(server, remote, path):
+    counts = []
+    download(remote, path, policy=QUICK, on_bytes=counts.append)
+    assert path.read_bytes() == BODY
+    assert sum(counts) == len(BODY)
+    assert names(path.parent) == ["a.zip", "a.zip.verified.json"]
+    assert server.ranges("a.zip") == [None]
+    assert server.seen[0][1]["Accept-Encoding"] == "identity"
+
+
+def test_a_finished_file_is_not_fetched_again_and_not_even_read_while_it_is_unchanged(server, remote, path):
+    download(remote, path, policy=QUICK)
+    status = path.stat()
+    path.write_bytes(OTHER)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # a change that only reading would show
+    download(remote, path, policy=QUICK)
+    assert is_complete(remote, path)
+    assert server.requests("a.zip") == 1
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_finished_file_that_was_changed_is_an_error_and_is_left_as_it_is(server, remote, path, published):
+    remote = remote if published else Remote("a.zip", remote.url)
+    download(remote, path, policy=QUICK)
+    path.write_bytes(OTHER)
+    os.utime(path, ns=(1, 1))
+    assert not is_complete(remote, path)
+    with pytest.raises(InputError, match=r"archives/a\.zip: not the a\.zip expected: .*move it away"):
+        download(remote, path, policy=QUICK)
+    assert path.read_bytes() == OTHER
+    assert server.requests("a.zip") == 1
+
+
+def test_a_file_that_was_only_touched_is_hashed_again_and_is_complete(remote, path):
+    download(remote, path, policy=QUICK)
+    os.utime(path, ns=(1, 1))
+    assert is_complete(remote, path)
+    assert json.loads(path.with_name("a.zip.verified.json").read_text())["mtime_ns"] == 1
+
+
+def test_without_a_published_checksum_the_sha256_is_recorded(remote, path):
+    download(Remote("a.zip", remote.url), path, policy=QUICK)
+    assert json.loads(path.with_name("a.zip.verified.json").read_text()) == {
+        "size": len(BODY),
+        "mtime_ns": path.stat().st_mtime_ns,
+        "sha256": SHA256.removeprefix("sha256:"),
+        "checksum": None,
+    }
+    assert file_sha256(path) == SHA256.removeprefix("sha256:")
+
+
+def test_an_md5_is_checked_too(server, remote, path):
+    good = replace(remote, checksum=f"md5:{hashlib.md5(BODY).hexdigest()}")
+    download(good, path, policy=QUICK)
+    assert is_complete(good, path)
+    assert is_complete(remote, path)  # the sidecar knows the sha256 as well
+    bad = replace(remote, checksum=f"md5:{'0' * 32}")
+    assert not is_complete(bad, path)
+    with pytest.raises(InputError, match=r"md5:.*, md5:0{32} is right"):
+        download(bad, path.with_name("b.zip"), policy=QUICK)
+
+
+def test_a_checksum_that_cannot_be_one_is_refused():
+    with pytest.raises(InputError, match=r"a\.zip: checksum 'sha1:00'"):
+        Remote("a.zip", "http://127.0.0.1/", checksum="sha1:00")
+
+
+def test_a_cut_connection_is_continued_where_it_ended(server, remote, path):
+    server.script["a.zip"] = [Answer(cut=500), Answer(cut=700), Answer()]
+    counts = []
+    download(remote, path, policy=QUICK, on_bytes=counts.append)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == [None, "bytes=500-", "bytes=1200-"]
+    assert [headers.get("If-Range") for _, headers in server.seen] == [None, '"1"', '"1"']
+    assert sum(counts) == len(BODY)
+
+
+def test_any_number_of_cuts_is_survived_while_each_attempt_brings_a_new_byte(server, remote, path):
+    server.script["a.zip"] = [Answer(cut=50)]
+    download(remote, path, policy=replace(QUICK, attempts=1), on_bytes=lambda _: None)
+    assert path.read_bytes() == BODY
+    assert server.requests("a.zip") == 41  # 40 of 50 bytes, and 48
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(cut=500, ranges=False), Answer(cut=0), Answer(500), Answer(429), Answer(stall=0)],
+    ids=["no ranges", "nothing", "500", "429", "stall"],
+)
+def test_attempts_without_a_new_byte_are_bounded(server, remote, path, answer):
+    server.script["a.zip"] = [answer]
+    with pytest.raises(InputError, match=r"a\.zip: http://.*, 3 attempts without a new byte.*; give another address"):
+        download(remote, path, policy=replace(QUICK, timeout=0.1), hint="give another address")
+    assert server.requests("a.zip") == (4 if answer.cut else 3)  # the first one with new bytes is no failure
+    assert not path.exists()
+
+
+def test_a_server_without_ranges_starts_again_from_zero(server, remote, path):
+    server.script["a.zip"] = [Answer(cut=500, ranges=False), Answer(ranges=False)]
+    counts = []
+    download(remote, path, policy=QUICK, on_bytes=counts.append)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == [None, "bytes=500-"]
+    assert -500 in counts
+    assert sum(counts) == len(BODY)
+
+
+@pytest.mark.parametrize("ignore_if_range", [False, True])
+def test_a_file_that_changes_between_attempts_is_never_mixed(server, remote, path, ignore_if_range):
+    new = Answer(body=OTHER, etag='"2"', ignore_if_range=ignore_if_range)
+    server.script["a.zip"] = [Answer(cut=500), new]
+    download(Remote("a.zip", remote.url), path, policy=QUICK)
+    assert path.read_bytes() == OTHER
+    assert server.requests("a.zip") == (3 if ignore_if_range else 2)
+
+
+def test_a_file_that_changes_its_length_is_never_mixed(server, remote, path):
+    new = Answer(body=OTHER + b"x", etag=None)
+    server.script["a.zip"] = [Answer(cut=500, etag=None, headers={"Last-Modified": "yesterday"}), new, new]
+    server.script["a.zip"][1] = replace(new, ignore_if_range=True)
+    download(Remote("a.zip", remote.url), path, policy=QUICK)
+    assert path.read_bytes() == OTHER + b"x"
+    assert server.ranges("a.zip") == [None, "bytes=500-", None]
+
+
+def test_a_range_that_starts_elsewhere_is_not_appended(server, remote, path):
+    server.script["a.zip"] = [Answer(cut=500), Answer(shift=1), Answer()]
+    download(remote, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == [None, "bytes=500-", None]
+
+
+def test_without_etag_and_date_it_is_continued_only_when_a_checksum_is_published(server, remote, path):
+    server.script["a.zip"] = [Answer(cut=500, etag=None), Answer(etag=None)]
+    download(remote, path, policy=QUICK)
+    assert server.ranges("a.zip") == [None, "bytes=500-"]
+    server.script["b.zip"] = [Answer(body=BODY, cut=500, etag=None), Answer(body=BODY, etag=None)]
+    download(Remote("b.zip", server.url("b.zip")), path.with_name("b.zip"), policy=QUICK)
+    assert server.ranges("b.zip") == [None, None]
+    assert path.read_bytes() == path.with_name("b.zip").read_bytes() == BODY
+
+
+def test_the_next_process_continues(server, remote, path):
+    leave_part(path, remote, 2000)
+    download(remote, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == ["bytes=2000-"]
+
+
+def test_the_next_process_verifies_what_was_complete_without_a_request(server, remote, path):
+    leave_part(path, remote, len(BODY))
+    download(remote, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.seen == []
+
+
+def test_416_means_complete_when_nothing_is_missing_and_from_zero_otherwise(server, remote, path):
+    for body, ranges in ((BODY, ["bytes=2048-"]), (BODY + b"more", ["bytes=2052-", None])):
+        server.seen.clear()
+        leave_part(path, remote, len(body), body=body)
+        origin = path.with_name("a.zip.part.json")
+        origin.write_text(origin.read_text().replace(f'"total": {len(body)}', '"total": null'))
+        download(remote, path, policy=QUICK)
+        assert path.read_bytes() == BODY
+        assert server.ranges("a.zip") == ranges
+        path.unlink()
+
+
+@pytest.mark.parametrize("change", ["other address", "no origin", "damaged origin", "too long"])
+def test_bytes_of_unknown_origin_are_not_continued(server, remote, path, change):
+    leave_part(path, remote, 500, url="http://elsewhere/a.zip" if change == "other address" else None)
+    if change == "no origin":
+        path.with_name("a.zip.part.json").unlink()
+    if change == "damaged origin":
+        path.with_name("a.zip.part.json").write_text('{"url": ')
+    if change == "too long":
+        path.with_name("a.zip.part").write_bytes(BODY + b"x")
+    download(remote, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == [None]
+
+
+def test_a_killed_process_leaves_nothing_at_the_path_and_the_next_one_continues(server, remote, path):
+    server.script["a.zip"] = [Answer(stall=900), Answer()]
+    code = (
+        "import sys; from pathlib import Path; from invad.fetch.http import Remote, download;"
+        "download(Remote('a.zip', sys.argv[1], 2048), Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, remote.url, str(path)])
+    part = path.with_name("a.zip.part")
+    wait_until(lambda: part.exists() and part.stat().st_size == 900)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert names(path.parent) == ["a.zip.part", "a.zip.part.json"]
+    download(remote, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == [None, "bytes=900-"]
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_wrong_checksum_removes_the_damaged_file(server, remote, path):
+    server.script["a.zip"] = [Answer(body=OTHER)]
+    with pytest.raises(InputError, match=rf"a\.zip: {re.escape(remote.url)}: sha256:.*, {SHA256} is right.*; do this"):
+        download(remote, path, policy=QUICK, hint="do this")
+    assert names(path.parent) == []
+    assert server.requests("a.zip") == 1
+
+
+def test_another_size_than_published_fails_before_a_byte_is_written(server, remote, path):
+    server.script["a.zip"] = [Answer(body=BODY + b"x")]
+    with pytest.raises(InputError, match="the server has 2049 bytes, 2048 are right"):
+        download(remote, path, policy=QUICK)
+    assert names(path.parent) == []
+
+
+def test_a_body_shorter_than_announced_never_passes_for_the_file(server, remote, path):
+    server.script["a.zip"] = [Answer(length=3000)]
+    with pytest.raises(InputError, match="3 attempts without a new byte"):
+        download(Remote("a.zip", remote.url), path, policy=QUICK)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+def test_without_a_content_length_the_published_size_counts(server, remote, path, framing):
+    server.script["a.zip"] = [Answer(cut=500, framing=framing), Answer(framing=framing)]
+    download(replace(remote, checksum=None), path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    server.script["b.zip"] = [Answer(body=BODY + b"x", framing=framing)]
+    with pytest.raises(InputError, match="sends more than the 2048 bytes"):
+        download(Remote("b.zip", server.url("b.zip"), 2048), path.with_name("b.zip"), policy=QUICK)
+    assert names(path.parent) == ["a.zip", "a.zip.verified.json"]
+
+
+def test_a_body_whose_end_nobody_knows_is_refused(server, remote, path):
+    server.script["a.zip"] = [Answer(framing="close")]
+    with pytest.raises(InputError, match="does not say how long the file is"):
+        download(Remote("a.zip", remote.url), path, policy=QUICK)
+    download(Remote("a.zip", remote.url, checksum=SHA256), path, policy=QUICK)  # a checksum would tell
+    assert path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 418, 204])
+def test_what_will_not_pass_fails_at_once_and_names_the_status(server, remote, path, status):
+    server.script["a.zip"] = [Answer(status, body=b"")]
+    with pytest.raises(InputError, match=rf"^a\.zip: {re.escape(remote.url)}: the server answers {status}.*; hint$"):
+        download(remote, path, policy=QUICK, hint="hint")
+    assert server.requests("a.zip") == 1
+    assert names(path.parent) == []
+
+
+def test_a_web_page_in_place_of_the_file_is_refused(server, remote, path):
+    server.script["a.zip"] = [Answer(body=b"<html>", headers={"Content-Type": "text/html; charset=utf-8"})]
+    with pytest.raises(InputError, match="a web page, not the file"):
+        download(Remote("a.zip", remote.url), path, policy=QUICK)
+
+
+def test_500_then_good_is_retried(server, remote, path):
+    server.script["a.zip"] = [Answer(500), Answer(503), Answer()]
+    download(remote, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.requests("a.zip") == 3
+
+
+def test_retry_after_is_respected(server, remote, path):
+    server.script["a.zip"] = [Answer(429, headers={"Retry-After": "1"}), Answer()]
+    begin = time.monotonic()
+    download(remote, path, policy=QUICK)
+    assert time.monotonic() - begin >= 1
+    assert server.requests("a.zip") == 2
+
+
+def test_the_waits_double_up_to_a_minute():
+    policy = RetryPolicy(backoff=1.0)
+    assert [backoff(policy, failures) for failures in range(10)] == [1, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert backoff(policy, 10**6) == 60
+
+
+def test_a_slow_server_is_no_failure(server, remote, path):
+    server.script["a.zip"] = [Answer(dribble=50)]  # 0.4 s in all, longer than the timeout
+    begin = time.monotonic()
+    download(remote, path, policy=IMPATIENT)
+    assert time.monotonic() - begin > IMPATIENT.timeout
+    assert path.read_bytes() == BODY
+    assert server.requests("a.zip") == 1
+
+
+def test_a_stalled_server_is_left_and_continued(server, remote, path):
+    server.script["a.zip"] = [Answer(stall=700), Answer()]
+    download(remote, path, policy=IMPATIENT)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip") == [None, "bytes=700-"]
+
+
+def test_redirects_are_followed(server, remote, path):
+    server.script["old.zip"] = [Answer(302, headers={"Location": "/a.zip"})]
+    download(replace(remote, url=server.url("old.zip")), path, policy=QUICK)
+    assert path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/a.zip", "gopher://127.0.0.1"])
+def test_no_other_scheme_is_followed(server, remote, path, target):
+    server.script["a.zip"] = [Answer(302, headers={"Location": target})]
+    for url in (target, remote.url):
+        with pytest.raises(InputError, match=r"a\.zip: .*No connection adapters"):
+            download(replace(remote, url=url), path, policy=QUICK)
+    assert names(path.parent) == []
+
+
+@pytest.mark.parametrize("url", ["a.zip", "http://", "http://[::1", "http://127.0.0.1:99999/", ""])
+def test_an_address_that_is_none_is_named(path, url):
+    with pytest.raises(InputError, match=r"a\.zip: "):
+        download(Remote("a.zip", url), path, policy=QUICK)
+
+
+def test_redirects_in_a_circle_end(server, remote, path):
+    server.script["a.zip"] = [Answer(302, headers={"Location": "/a.zip"})]
+    with pytest.raises(InputError, match="30 redirects"):
+        download(remote, path, policy=QUICK)
+
+
+def test_nobody_at_the_address_is_a_bounded_wait(server, remote, path):
+    with pytest.raises(InputError, match=r"the connection failed \(.*refused\), 3 attempts"):
+        download(replace(remote, url="http://127.0.0.1:9/a.zip"), path, policy=QUICK)
+
+
+def test_no_room_on_the_disk_is_said_before_the_first_byte(server, remote, path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"a\.zip: 2\.05kB are needed in .*/archives, 1\.00kB are free"):
+        download(remote, path, policy=QUICK)
+    assert names(path.parent) == []
+
+
+def test_a_local_file_is_checked_in_place_and_nothing_is_written_beside_it(remote, tmp_path):
+    local = tmp_path / "mine.zip"
+    with pytest.raises(InputError, match=r"mine\.zip: no such file; expected a\.zip"):
+        verify_local(remote, local)
+    local.write_bytes(OTHER)
+    with pytest.raises(InputError, match=r"mine\.zip: not the a\.zip expected: sha256:"):
+        verify_local(remote, local)
+    with pytest.raises(InputError, match="2048 bytes, 5 are right"):
+        verify_local(replace(remote, size=5), local)
+    local.write_bytes(BODY)
+    assert verify_local(remote, local) == file_sha256(local) == SHA256.removeprefix("sha256:")
+    assert names(tmp_path) == ["mine.zip"]
+
+
+def test_several_files_come_with_one_bar(server, tmp_path, capsys):
+    remotes = []
+    for index in range(6):
+        server.files[f"{index}.tar"] = bytes([index]) * 1000
+        server.script[f"{index}.tar"] = [Answer(cut=400), Answer()]
+        size = 1000 if index else None
+        remotes.append((Remote(f"{index}.tar", server.url(f"{index}.tar"), size), tmp_path / f"{index}.tar"))
+    download_all(remotes, label="download@test", workers=3, policy=QUICK)
+    assert [path.read_bytes() for _, path in remotes] == [bytes([index]) * 1000 for index in range(6)]
+    assert "6.00k/6.00k" in capsys.readouterr().err
+    server.seen.clear()
+    download_all([], label="download@test")
+    assert capsys.readouterr().err == ""
+    download_all(remotes, label="download@test", policy=QUICK)
+    assert server.seen == []
+    assert "6.00k/6.00k" in capsys.readouterr().err
+
+
+def test_the_first_error_stops_the_others_at_once_and_what_they_have_is_continued(server, remote, path):
+    server.files["slow.zip"] = BODY * 100
+    server.script["slow.zip"] = [Answer(dribble=100), Answer()]  # 20 s
+    server.script["a.zip"] = [Answer(body=OTHER, dribble=200)]  # 0.1 s, and then a wrong checksum
+    slow = Remote("slow.zip", server.url("slow.zip"), len(BODY) * 100)
+    slow_path, part = path.with_name("slow.zip"), path.with_name("slow.zip.part")
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"^a\.zip: "):
+        download_all([(slow, slow_path), (remote, path)], label="x", policy=QUICK)
+    assert time.monotonic() - begin < 10
+    have = part.stat().st_size
+    assert 0 < have < len(BODY) * 100
+    time.sleep(0.05)
+    assert part.stat().st_size == have  # nobody writes any more
+    download_all([(slow, slow_path)], label="x", policy=QUICK)
+    assert slow_path.read_bytes() == BODY * 100
+    assert server.ranges("slow.zip") == [None, f"bytes={have}-"]
+
+
+def test_an_error_does_not_wait_for_a_server_that_says_nothing(server, remote, path, monkeypatch):
+    monkeypatch.setattr("invad.fetch.http.LONGEST_GOODBYE", 0.1)
+    server.script["mute.zip"] = [Answer(body=BODY, stall=5)]
+    server.script["a.zip"] = [Answer(403)]
+    mute = Remote("mute.zip", server.url("mute.zip"))
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"^a\.zip: .*403"):
+        download_all([(mute, path.with_name("mute.zip")), (remote, path)], label="x")  # timeout 30 s
+    assert time.monotonic() - begin < 8
+
+
+def small_files(server, folder, count):
+    for index in range(count):
+        server.files[f"{index}.jpg"] = index.to_bytes(2, "big") * (index + 1)
+    return [(server.url(f"{index}.jpg"), folder / f"images/{index}.jpg") for index in range(count)]
+
+
+def test_small_files_come_over_few_connections_and_only_the_missing_ones(server, tmp_path, capsys):
+    urls = small_files(server, tmp_path, 80)
+    urls[7][1].parent.mkdir()
+    urls[7][1].write_bytes(b"mine")
+    assert download_small(urls + urls[:5], label="images", workers=4, policy=QUICK) == 79
+    assert urls[7][1].read_bytes() == b"mine"
+    for index in {*range(80)} - {7}:
+        assert urls[index][1].read_bytes() == server.files[f"{index}.jpg"]
+    assert names(tmp_path / "images") == sorted(path.name for _, path in urls)
+    assert len(server.seen) == 79
+    assert server.connections == 4
+    assert "80/80" in capsys.readouterr().err
+    assert download_small(urls, label="images", policy=QUICK) == 0
+
+
+def test_small_files_are_whole_or_not_there(server, tmp_path):
+    urls = small_files(server, tmp_path, 3)
+    server.script["1.jpg"] = [Answer(cut=1), Answer(500), Answer()]
+    assert download_small(urls, label="images", policy=QUICK) == 3
+    assert urls[1][1].read_bytes() == server.files["1.jpg"]
+    assert server.requests("1.jpg") == 3
+    for answer in (Answer(cut=2), Answer(length=9), Answer(cut=2, framing="chunked"), Answer(stall=1)):
+        urls[2][1].unlink(missing_ok=True)
+        server.script["2.jpg"] = [answer]
+        with pytest.raises(InputError, match=r"2\.jpg: http://.*3 attempts"):
+            download_small(urls, label="images", policy=replace(QUICK, timeout=0.05))
+        assert names(tmp_path / "images") == ["0.jpg", "1.jpg"]
+
+
+def test_a_missing_small_file_stops_the_rest_and_names_its_address(server, tmp_path):
+    urls = small_files(server, tmp_path, 500)
+    server.script["20.jpg"] = [Answer(404)]
+    with pytest.raises(InputError, match=rf"^20\.jpg: {re.escape(urls[20][0])}: the server answers 404.*; hint$"):
+        download_small(urls, label="images", workers=4, policy=QUICK, hint="hint")
+    assert 0 < len(names(tmp_path / "images")) < 400
+    seen = len(server.seen)
+    time.sleep(0.05)
+    assert len(server.seen) == seen
+
+
+@pytest.mark.parametrize("answer", [Answer(framing="close"), Answer(headers={"Content-Encoding": "gzip"})])
+def test_a_small_file_that_cannot_be_checked_is_refused(server, tmp_path, answer):
+    urls = small_files(server, tmp_path, 1)
+    server.script["0.jpg"] = [answer]
+    with pytest.raises(InputError, match=r"0\.jpg: .*the server"):
+        download_small(urls, label="images", policy=QUICK)
+    assert not urls[0][1].exists()
+
+
+def test_ctrl_c_stops_the_threads(server, tmp_path):
+    urls = small_files(server, tmp_path, 300)
+    server.script = {name: [Answer(dribble=1)] for name in server.files}
+    server.script["299.jpg"] = [Answer()]
+    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        download_small(urls, label="images", workers=4, policy=QUICK)
+    timer.join()
+    seen = len(server.seen)
+    time.sleep(0.1)
+    assert len(server.seen) == seen < 300
+    assert not [name for name in names(tmp_path / "images") if name.endswith(".tmp")]
