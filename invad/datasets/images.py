@@ -1,9 +1,14 @@
 """Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
 
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from invad.errors import InputError
 
@@ -11,71 +16,164 @@ MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded (a decompression bomb is a small file with a large header)."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the suffix says; Pillow would also hand PostScript to Ghostscript
+_IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
+_MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) in pixels from the header alone.
+    """Return (width, height) in pixels of an image or a mask, from the header alone.
 
     Raises:
-        InputError: The file is missing or not an image, or larger than `MAX_PIXELS`.
+        InputError: The file is missing, not an image (PNG, JPEG, BMP or TIFF), or an animation or several pages; or it has more
+            than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
     """
     with _open(path) as image:
         return image.size
 
 
+def check_mask_size(mask: Path, image: Path, size: tuple[int, int]) -> None:
+    """Check by the header of the file `mask` that it has the `size` (width, height) of the file `image`, which is not opened.
+
+    Raises:
+        InputError: It has another size, or as for `image_size`.
+    """
+    width, height = image_size(mask)
+    if (width, height) != size:
+        raise InputError(f"{mask}: has {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}")
+
+
 def read_image(path: Path, size: int | None = None) -> np.ndarray:
     """Decode an image as uint8 RGB (H, W, 3), resized bilinearly to (size, size) where `size` is given (aspect ratio not kept).
 
-    The pixels are those stored in the file: an EXIF rotation is not applied, because annotations and masks refer to them.
+    The pixels are those stored in the file: an EXIF rotation is not applied, because annotations and masks refer to them (only that
+    of a TIFF, which its decoder applies to images and masks alike). An alpha channel is dropped. Of a photograph with a second picture
+    behind it (MPO) the first counts. JPEG has no checksum: changed bytes in its middle may decode without an error.
 
     Raises:
-        InputError: The file is missing, not an image, truncated, too large, or has more than 8 bits a channel.
+        InputError: As for `image_size`; or the file is damaged, or has a pixel format other than 8 bits a channel of grey, palette,
+            RGB, CMYK or YCbCr.
     """
-    with _open(path) as image:
-        if image.mode not in _MODES:
-            raise InputError(f"{path}: has the pixel format {image.mode}; convert it to 8 bits a channel")
-        image = _decode(image, path).convert("RGB")
+    with decoded_image(path) as image:
+        if image.mode == "P":
+            image = image.convert("RGBA")  # a palette with transparency is converted to RGB by way of RGBA only
+        image = image.convert("RGB")
     if size is not None:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
 def read_mask(path: Path, size: int | None = None) -> np.ndarray:
-    """Decode a mask as bool (H, W), True where anomalous: any value above 0 in the file (MVTec AD: 255; VisA: 1, 2, ...).
+    """Decode a mask as bool (H, W), True where anomalous: see `anomalous_pixels`.
 
     With `size`, the mask is resized as in the published evaluation: 0/255, bilinear, anomalous above one half.
 
     Raises:
-        InputError: As for `read_image`.
+        InputError: As for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
     """
-    with _open(path) as image:
-        values = np.asarray(_decode(image, path))
-    anomalous = values.reshape(*values.shape[:2], -1)[..., :3].max(axis=-1) > 0
+    with decoded_mask(path) as image:
+        anomalous = anomalous_pixels(image)
     if size is None:
         return anomalous
     resized = Image.fromarray(anomalous.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized) > 127
 
 
-def _open(path: Path) -> Image.Image:
+def anomalous_pixels(mask: Image.Image) -> np.ndarray:
+    """Return bool (H, W): True where any value above 0 is stored (MVTec AD: 255; VisA: 1, 2, ...).
+
+    Of a palette the indices count, not the colours; an alpha channel does not count.
+    """
+    values = np.asarray(mask)
+    if values.ndim == 3:
+        values = values[..., : 1 if mask.mode in ("LA", "PA") else 3].max(axis=-1)
+    return values > 0
+
+
+@contextmanager
+def decoded_image(path: Path) -> Iterator[Image.Image]:
+    """Yield what `read_image` accepts, decoded, in the mode of the file; errors as there."""
+    with _open(path) as image:
+        _decode(image, path, _IMAGE_MODES)
+        yield image
+
+
+@contextmanager
+def decoded_mask(path: Path) -> Iterator[Image.Image]:
+    """Yield what `read_mask` accepts, decoded, in the mode of the file; errors as there."""
+    with _open(path) as image:
+        _decode(image, path, _MASK_MODES)
+        yield image
+
+
+def is_rotated(image: Image.Image) -> bool:
+    """Return whether EXIF asks for a rotation or reflection that has not been applied to a decoded image."""
     try:
-        image = Image.open(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return image.getexif().get(Base.Orientation, 1) in range(2, 9)
+    except Exception:  # Pillow promises no set of exceptions for damaged EXIF data, which ask for nothing
+        return False
+
+
+def _open(path: Path) -> Image.Image:
+    with _problems_named(path, "cannot be read as an image"):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait forever
+            raise InputError(f"{path}: not an image, not even a file")
+        if status.st_size == 0:
+            raise InputError(f"{path}: not an image, the file is empty")
+        image = Image.open(path, formats=_FORMATS)
+        try:
+            _check_header(image, path)
+        except BaseException:
+            image.close()
+            raise
+    return image
+
+
+def _check_header(image: Image.Image, path: Path) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(f"{path}: has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews or a second view behind it
+        raise InputError(f"{path}: has {frames} frames or pages; save the one that counts as a file of its own")
+    if image.mode not in _DEEP_GREY_MODES and _is_deep(image):
+        raise InputError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits a channel")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether the file has more than 8 bits a channel, of which Pillow keeps the upper ones without a word."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(Base.BitsPerSample, (1,))) > 8
+    return any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _decode(image: Image.Image, path: Path, modes: frozenset[str]) -> None:
+    if image.mode not in modes:
+        raise InputError(f"{path}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB")
+    with _problems_named(path, "damaged image"):
+        if image.format == "PNG":
+            with Image.open(path, formats=("PNG",)) as again:
+                again.verify()  # the checksums: damaged data may well decode
+        image.load()
+
+
+@contextmanager
+def _problems_named(path: Path, problem: str) -> Iterator[None]:
+    """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image, or a damaged one") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise InputError(f"{path}: has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
-    return image
-
-
-def _decode(image: Image.Image, path: Path) -> Image.Image:
-    try:
-        image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: damaged image ({error})") from None
-    return image
+        raise InputError(f"{path}: not an image (PNG, JPEG, BMP or TIFF), or a damaged one") from None
+    except Exception as error:  # Pillow promises no set of exceptions for hostile files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}: {problem} ({' '.join(reason.split())})") from None
