@@ -6,7 +6,7 @@ there is an `InputError` of one line that names the key and what is accepted.
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from invad.errors import InputError
 
-DatasetName = Literal["coco", "mvtec", "visa"]
+DatasetKind = Literal["coco", "mvtec", "visa", "table"]
 EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
 ModelName = Literal["invad"]
 
@@ -25,6 +25,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
+PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
 PACKAGED_ENCODER = "mobilenetv2_100"
 COCO_CATEGORIES = 80
 STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
@@ -32,12 +33,31 @@ STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
+def dataset_kind(dataset: str) -> DatasetKind:
+    """Return what a data set's folder looks like: that of one of the published sets, or whatever a `table` says."""
+    return dataset if dataset in PUBLISHED_DATASETS else "table"
+
+
 @dataclass(frozen=True, config=_STRICT)
 class DownloadConfig:
-    """Where a data set comes from, and for `embedded` how much of it is generated."""
+    """Where a data set comes from.
+
+    `path`: the user's folder (`source: path`), and `table` the table of its images, which only a data set of one's own has.
+    `official`: `accept_license` for the sets that ask for it; `images` (coco) which images are fetched; `classes` (mvtec) whose
+    archives, by default the one of all; `files`: other addresses or local files, by the official name; `store`: the folder of
+    archives and images, by default `data/store/<data set>`; `keep_archives` after they are unpacked.
+    `embedded`: `seed`, images (coco: in all; mvtec, visa: of each class) and their side in pixels.
+    """
 
     source: Literal["embedded", "path", "official"]
     path: str | None = None
+    table: str | None = None
+    accept_license: bool = False
+    images: Literal["needed", "archive"] = "needed"
+    classes: tuple[Name, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    store: str | None = None
+    keep_archives: bool = True
     seed: Seed = 0
     train_images: Annotated[int, Field(ge=4)] = 40
     test_images: Annotated[int, Field(ge=6)] = 30
@@ -59,16 +79,29 @@ class CocoAdSplitConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class FolderSplitConfig:
-    """MVTec AD and VisA: `strict` makes an image or mask without its partner an error, otherwise it is left out with a warning."""
+    """MVTec AD and VisA: `strict` makes a deviation from the published data set an error.
+
+    Such are an image or mask without its partner, which is otherwise left out with a warning, and a class of the published set with
+    another number of images than it has.
+    """
 
     strict: bool = True
 
 
-SplitConfig = CocoAdSplitConfig | FolderSplitConfig
-SPLIT_CONFIGS: dict[str, type[SplitConfig]] = {
+@dataclass(frozen=True, config=_STRICT)
+class TableSplitConfig:
+    """Data of one's own: of the normal images without a phase, `test_share` are kept for the test, chosen by `seed` in each class."""
+
+    seed: Seed = 0
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+SplitConfig = CocoAdSplitConfig | FolderSplitConfig | TableSplitConfig
+SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
     "coco": CocoAdSplitConfig,
     "mvtec": FolderSplitConfig,
     "visa": FolderSplitConfig,
+    "table": TableSplitConfig,
 }
 
 
@@ -169,12 +202,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             raise InputError(f"{path}: {key}: this section is missing or not a mapping")
 
     download = {
-        dataset: _parse(DownloadConfig, section, f"{path}: download.{dataset}")
-        for dataset, section in _parse(dict[DatasetName, Any], sections["download"], f"{path}: download").items()
+        dataset: _parse_download(section, dataset, f"{path}: download.{dataset}")
+        for dataset, section in _parse(dict[Name, Any], sections["download"], f"{path}: download").items()
     }
-    for dataset, config in download.items():
-        if (config.source == "path") != (config.path is not None):
-            raise InputError(f"{path}: download.{dataset}.path: is needed with `source: path`, and only there")
 
     datasets = _parse(dict[Name, str], sections["benchmarks"], f"{path}: benchmarks")
     if not datasets:
@@ -198,7 +228,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         benchmark: BenchmarkConfig(
             name=benchmark,
             dataset=dataset,
-            splits=section(SPLIT_CONFIGS[dataset], "splits", benchmark),
+            splits=section(SPLIT_CONFIGS[dataset_kind(dataset)], "splits", benchmark),
             features=section(FeaturesConfig, "features", benchmark),
             train=section(TrainConfig, "train", benchmark),
             score=section(ScoreConfig, "score", benchmark),
@@ -206,6 +236,25 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         for benchmark, dataset in datasets.items()
     }
     return Params(download=download, benchmarks=benchmarks, workers=workers, resources_per_worker=resources)
+
+
+def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:
+    kind = dataset_kind(dataset)
+    if kind == "table" and not (isinstance(section, dict) and "table" in section):
+        published = ", ".join(PUBLISHED_DATASETS)
+        raise InputError(
+            f"{where}: unknown data set; known are {published}, and `invad-pipe data import {dataset} --images ...` adds your own"
+        )
+    config = _parse(DownloadConfig, section, where)
+    if (config.source == "path") != (config.path is not None):
+        raise InputError(f"{where}.path: is needed with `source: path`, and only there")
+    if kind == "table" and config.source != "path":
+        raise InputError(f"{where}.source: must be 'path' for a data set of your own, not {config.source!r}")
+    for key, owner in (("table", "table"), ("images", "coco"), ("classes", "mvtec")):
+        if key in section and kind != owner:
+            owners = "a data set of your own" if owner == "table" else owner
+            raise InputError(f"{where}.{key}: is a key of {owners} only")
+    return config
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

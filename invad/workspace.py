@@ -11,8 +11,16 @@ class Workspace:
     root: Path = Path()
 
     def raw(self, dataset: str) -> Path:
-        """Return the folder of a data set: `source.json`, and the files themselves where they are generated."""
+        """Return the folder of a data set: `source.json`; the files themselves where they are generated; the table of one's own data."""
         return self.root / "data" / "raw" / dataset
+
+    def store(self, dataset: str) -> Path:
+        """Return the default folder of a data set's official archives and images: no output of a stage, so nothing is fetched twice."""
+        return self.root / "data" / "store" / dataset
+
+    def imported_table(self, dataset: str) -> Path:
+        """Return the table of a data set of one's own, kept in git."""
+        return self.root / "data" / "import" / f"{dataset}.csv"
 
     def split(self, benchmark: str) -> Path:
         """Return the folder of a benchmark's split table (and masks, where the benchmark draws them)."""

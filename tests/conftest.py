@@ -1,3 +1,4 @@
+import io
 import os
 from pathlib import Path
 
@@ -50,11 +51,25 @@ def save_image(path: Path, size: int = 8, value: int = 100) -> Path:
 
 def save_mask(path: Path, size: int = 8, value: int = 255) -> Path:
     """Write a mask whose upper left quarter has `value`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(mask_bytes(size, value))
+    return path
+
+
+def image_bytes(size: int = 8) -> bytes:
+    """A plain grey image as a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(np.full((size, size, 3), 100, np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def mask_bytes(size: int = 8, value: int = 255) -> bytes:
+    """A mask as a PNG; its upper left quarter has `value`."""
     mask = np.zeros((size, size), np.uint8)
     mask[: size // 2, : size // 2] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path)
-    return path
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
 
 
 @pytest.fixture
@@ -62,8 +77,8 @@ def mvtec_root(tmp_path) -> Path:
     """A small MVTec AD root: one class, two training images, one normal and two anomalous test images."""
     root = tmp_path / "mvtec_root"
     for name in ("000", "001"):
-        save_image(root / f"bottle/train/good/{name}.png")
-        save_image(root / f"bottle/test/broken/{name}.png")
-        save_mask(root / f"bottle/ground_truth/broken/{name}_mask.png")
-    save_image(root / "bottle/test/good/000.png")
+        save_image(root / f"valve/train/good/{name}.png")
+        save_image(root / f"valve/test/broken/{name}.png")
+        save_mask(root / f"valve/ground_truth/broken/{name}_mask.png")
+    save_image(root / "valve/test/good/000.png")
     return root

@@ -6,28 +6,29 @@ from invad.config import DownloadConfig
 from invad.datasets.download import prepare_dataset
 from invad.datasets.source import read_source
 from invad.errors import InputError
+from invad.workspace import Workspace
 
 
 def test_embedded_data_lie_beside_their_source_file_and_have_a_digest_of_their_contents(tmp_path):
     config = DownloadConfig("embedded", seed=3, train_images=4, test_images=6, image_size=64)
-    first = prepare_dataset("mvtec", config, tmp_path / "first")
-    assert first.root == tmp_path / "first"
+    first = prepare_dataset("mvtec", config, Workspace(tmp_path / "first"))
+    assert first.root == tmp_path / "first/data/raw/mvtec"
     assert list(first.root.glob("*/train/good/000.png"))
-    again = prepare_dataset("mvtec", config, tmp_path / "again")
-    other = prepare_dataset(
-        "mvtec", DownloadConfig("embedded", seed=4, train_images=4, test_images=6, image_size=64), tmp_path / "o"
-    )
+    again = prepare_dataset("mvtec", config, Workspace(tmp_path / "again"))
+    other_config = DownloadConfig("embedded", seed=4, train_images=4, test_images=6, image_size=64)
+    other = prepare_dataset("mvtec", other_config, Workspace(tmp_path / "other"))
     assert first.sha256 == again.sha256 != other.sha256
-    assert "first" not in (tmp_path / "first/source.json").read_text()  # no path of this machine
+    assert "first" not in (first.root / "source.json").read_text()  # no path of this machine
 
 
 def test_the_users_own_copy_is_used_where_it_is(mvtec_root, tmp_path):
-    source = prepare_dataset("mvtec", DownloadConfig("path", path=str(mvtec_root)), tmp_path / "raw")
+    source = prepare_dataset("mvtec", DownloadConfig("path", path=str(mvtec_root)), Workspace(tmp_path))
     assert source.root == mvtec_root
-    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["source.json"]
-    assert read_source(tmp_path / "raw") == source
-    (mvtec_root / "bottle/train/good/002.png").touch()
-    changed = prepare_dataset("mvtec", DownloadConfig("path", path=str(mvtec_root)), tmp_path / "raw")
+    raw = tmp_path / "data/raw/mvtec"
+    assert [path.name for path in raw.iterdir()] == ["source.json"]
+    assert read_source(raw) == source
+    (mvtec_root / "valve/train/good/002.png").touch()
+    changed = prepare_dataset("mvtec", DownloadConfig("path", path=str(mvtec_root)), Workspace(tmp_path))
     assert changed.sha256 != source.sha256
 
 
@@ -40,29 +41,24 @@ def test_the_users_own_copy_is_used_where_it_is(mvtec_root, tmp_path):
 )
 def test_a_folder_of_something_else_is_refused(mvtec_root, tmp_path, dataset, message):
     with pytest.raises(InputError, match=message):
-        prepare_dataset(dataset, DownloadConfig("path", path=str(mvtec_root)), tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()
+        prepare_dataset(dataset, DownloadConfig("path", path=str(mvtec_root)), Workspace(tmp_path))
+    assert not (tmp_path / "data/raw" / dataset).exists()
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match=r"download\.coco\.path: .*nowhere is not a folder"):
-        prepare_dataset("coco", DownloadConfig("path", path=str(tmp_path / "nowhere")), tmp_path / "raw")
-
-
-def test_official_archives_say_what_to_do_instead(tmp_path):
-    with pytest.raises(InputError, match=r"download\.visa\.source: official is not available .* `source: path`"):
-        prepare_dataset("visa", DownloadConfig("official"), tmp_path / "raw")
+        prepare_dataset("coco", DownloadConfig("path", path=str(tmp_path / "nowhere")), Workspace(tmp_path))
 
 
 def test_a_failed_generation_keeps_the_old_data(tmp_path, monkeypatch):
     config = DownloadConfig("embedded", train_images=4, test_images=6, image_size=64)
-    prepare_dataset("visa", config, tmp_path / "raw")
-    before = json.loads((tmp_path / "raw/source.json").read_text())
+    prepare_dataset("visa", config, Workspace(tmp_path))
+    before = json.loads((tmp_path / "data/raw/visa/source.json").read_text())
 
     def broken(*_args, **_kwargs):
         raise OSError("disk full")
 
     monkeypatch.setattr("invad.datasets.download.generate", broken)
     with pytest.raises(OSError, match="disk full"):
-        prepare_dataset("visa", config, tmp_path / "raw")
-    assert json.loads((tmp_path / "raw/source.json").read_text()) == before
+        prepare_dataset("visa", config, Workspace(tmp_path))
+    assert json.loads((tmp_path / "data/raw/visa/source.json").read_text()) == before

@@ -1,16 +1,15 @@
 """Raw data -> split table, on roots made by hand, by the generators and on slices of the real sets."""
 
-import json
+import csv
 import logging
 import shutil
+from collections import Counter
 
-import numpy as np
 import pytest
 from conftest import save_image, save_mask
-from PIL import Image
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
-from invad.datasets.coco_ad import build_coco_ad, held_out_categories, union_mask
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
+from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
 from invad.datasets.source import Source, write_source
 from invad.datasets.split_table import SplitRow, read_split_table, write_split_table
@@ -20,190 +19,89 @@ from invad.errors import InputError
 from invad.workspace import Workspace
 
 STRICT, LENIENT = FolderSplitConfig(strict=True), FolderSplitConfig(strict=False)
-CATEGORIES = [{"id": 10 + index, "name": f"category {index}"} for index in range(80)]
-
-
-def square(left: int, top: int, side: int) -> list[list[float]]:
-    return [[left, top, left + side, top, left + side, top + side, left, top + side]]
-
-
-def coco_root(tmp_path, train: list[list[int]], test: list[list[int]]):
-    """A COCO root of 8x8 images without image files; each image is the list of its annotations' category numbers."""
-    for phase, images in (("train", train), ("val", test)):
-        annotations = [
-            {"id": 100 * image + n, "image_id": image, "category_id": 10 + category, "iscrowd": 0}
-            | {"segmentation": square(0, 0, 4)}
-            for image, categories in enumerate(images)
-            for n, category in enumerate(categories)
-        ]
-        value = {
-            "images": [{"id": n, "file_name": f"{n:012d}.jpg", "width": 8, "height": 8} for n in range(len(images))],
-            "annotations": annotations,
-            "categories": CATEGORIES,
-        }
-        path = tmp_path / "annotations" / f"instances_{phase}2017.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value))
-    return tmp_path
-
-
-def edit_annotations(root, edit) -> None:
-    path = root / "annotations" / "instances_val2017.json"
-    value = json.loads(path.read_text())
-    edit(value)
-    path.write_text(json.dumps(value))
-
-
-# COCO-AD
-
-
-def test_a_fold_holds_out_the_categories_by_id():
-    categories = {category["id"]: category["name"] for category in reversed(CATEGORIES)}
-    assert held_out_categories(categories, CocoAdSplitConfig(fold=1)) == set(range(30, 50))
-    assert held_out_categories(categories, CocoAdSplitConfig(fold=7, held_out=10)) == set(range(80, 90))
-
-
-def test_coco_ad_by_hand(tmp_path):
-    root = coco_root(tmp_path / "coco", train=[[25], [25, 0], [], [79]], test=[[0, 25], [30], [], [19, 0]])
-    rows = build_coco_ad(root, CocoAdSplitConfig(fold=0), tmp_path / "out")
-    assert [(row.phase, row.image, row.label, row.defect_type) for row in rows] == [
-        ("train", "train2017/000000000000.jpg", 0, "good"),  # image 1 has a held-out category, image 2 no annotation
-        ("train", "train2017/000000000003.jpg", 0, "good"),
-        ("test", "val2017/000000000000.jpg", 1, "category 0"),
-        ("test", "val2017/000000000001.jpg", 0, "good"),
-        ("test", "val2017/000000000003.jpg", 1, "category 0+category 19"),
-    ]
-    assert [row.mask for row in rows[2:]] == ["masks/000000000000.png", None, "masks/000000000003.png"]
-    mask = Image.open(tmp_path / "out" / rows[2].mask)
-    assert mask.mode == "1"
-    expected = np.zeros((8, 8), bool)
-    expected[:4, :4] = True  # the held-out instance alone, although another category lies in the image too
-    assert np.array_equal(np.asarray(mask), expected)
-    assert len(list((tmp_path / "out" / "masks").iterdir())) == 2
-
-
-def test_a_crowd_region_is_part_of_the_mask(tmp_path):
-    root = coco_root(tmp_path / "coco", train=[[25]], test=[[25], [25]])
-
-    def add_crowd(value):  # run lengths, column by column: 8 normal pixels, 8 anomalous ones, the rest normal
-        crowd = {"id": 1, "image_id": 0, "category_id": 10, "iscrowd": 1}
-        value["annotations"].append(crowd | {"segmentation": {"counts": [8, 8, 48], "size": [8, 8]}})
-
-    edit_annotations(root, add_crowd)
-    row = build_coco_ad(root, CocoAdSplitConfig(fold=0), tmp_path / "out")[1]
-    mask = np.asarray(Image.open(tmp_path / "out" / row.mask))
-    assert row.label == 1
-    assert mask.sum() == 8
-    assert mask[:, 1].all()
-
-
-def test_union_of_instances_by_hand(tmp_path):
-    annotations = [{"id": 1, "segmentation": square(0, 0, 4)}, {"id": 2, "segmentation": square(2, 2, 4)}]
-    assert union_mask(annotations, 8, 8, tmp_path).sum() == 16 + 16 - 4
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda v: v["annotations"][0].update(image_id=99), "annotation 0 refers to the unknown image 99"),
-        (lambda v: v["annotations"][0].update(category_id=5), "annotation 0 refers to the unknown category 5"),
-        (lambda v: v["annotations"][0].update(segmentation="x"), "annotation 0: unreadable segmentation"),
-        (
-            lambda v: v["annotations"][0].update(segmentation={"counts": [0, 4], "size": [2, 2]}),
-            r"annotation 0: RLE of size \[2, 2\], but the image has \[8, 8\]",
-        ),
-        (lambda v: v.pop("categories"), "not a COCO instance annotation file"),
-        (lambda v: v["categories"].pop(), "has 79 categories"),
-    ],
-)
-def test_damaged_annotations_are_named(tmp_path, edit, message):
-    root = coco_root(tmp_path / "coco", train=[[25]], test=[[0]])
-    edit_annotations(root, edit)
-    with pytest.raises(InputError, match=rf"instances_val2017\.json: .*{message}"):
-        build_coco_ad(root, CocoAdSplitConfig(fold=0), tmp_path / "out")
-
-
-def test_a_fold_without_normal_training_image_is_an_error(tmp_path):
-    root = coco_root(tmp_path / "coco", train=[[0]], test=[[0]])
-    with pytest.raises(InputError, match="nothing to train on"):
-        build_coco_ad(root, CocoAdSplitConfig(fold=0), tmp_path / "out")
-
-
-@pytest.mark.parametrize("fold", range(4))
-def test_coco_ad_counts_on_the_real_slice_equal_an_independent_count(real_data, tmp_path, fold):
-    rows = build_coco_ad(real_data / "coco_slice", CocoAdSplitConfig(fold=fold), tmp_path)
-    train, val = (
-        json.loads((real_data / f"coco_slice/annotations/instances_{name}2017.json").read_text())
-        for name in ("train", "val")
-    )
-    order = [category["id"] for category in sorted(val["categories"], key=lambda category: category["id"])]
-    held_out = order[20 * fold : 20 * fold + 20]
-
-    def categories_by_image(value):
-        found: dict[int, set[int]] = {}
-        for annotation in value["annotations"]:
-            found.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
-        return found
-
-    normal = [image for image, found in categories_by_image(train).items() if not found & set(held_out)]
-    test = categories_by_image(val)
-    anomalous = [image for image, found in test.items() if found & set(held_out)]
-    assert sum(row.phase == "train" for row in rows) == len(normal)
-    assert sum(row.phase == "test" for row in rows) == len(test)
-    assert sum(row.label for row in rows) == len(anomalous)
-    for row in rows:
-        if row.mask:
-            mask = np.asarray(Image.open(tmp_path / row.mask))
-            assert mask.shape == (row.height, row.width)
-            assert mask.any()
 
 
 # MVTec AD
 
 
 def test_mvtec_pairs_masks_by_name(mvtec_root):
-    rows = build_mvtec(mvtec_root, STRICT, mvtec_root)
+    rows = build_mvtec(mvtec_root, STRICT)
     assert [(row.phase, row.image, row.label, row.defect_type, row.mask) for row in rows] == [
-        ("train", "bottle/train/good/000.png", 0, "good", None),
-        ("train", "bottle/train/good/001.png", 0, "good", None),
+        ("train", "valve/train/good/000.png", 0, "good", None),
+        ("train", "valve/train/good/001.png", 0, "good", None),
         *(
-            ("test", f"bottle/test/broken/{n}.png", 1, "broken", f"bottle/ground_truth/broken/{n}_mask.png")
+            ("test", f"valve/test/broken/{n}.png", 1, "broken", f"valve/ground_truth/broken/{n}_mask.png")
             for n in ("000", "001")
         ),
-        ("test", "bottle/test/good/000.png", 0, "good", None),
+        ("test", "valve/test/good/000.png", 0, "good", None),
     ]
-    assert {(row.class_name, row.width, row.height, row.dataset) for row in rows} == {("bottle", 8, 8, "mvtec")}
+    assert {(row.class_name, row.width, row.height, row.dataset) for row in rows} == {("valve", 8, 8, "mvtec")}
 
 
 def test_mvtec_unmatched_files_are_an_error_or_left_out(mvtec_root, caplog):
-    (mvtec_root / "bottle/ground_truth/broken/000_mask.png").rename(
-        mvtec_root / "bottle/ground_truth/broken/007_mask.png"
+    (mvtec_root / "valve/ground_truth/broken/000_mask.png").rename(
+        mvtec_root / "valve/ground_truth/broken/007_mask.png"
     )
     message = (
         "1 anomalous images without a mask and 1 masks without an image: "
-        "bottle/ground_truth/broken/007_mask.png, bottle/test/broken/000.png"
+        "valve/ground_truth/broken/007_mask.png, valve/test/broken/000.png"
     )
     with pytest.raises(InputError, match=message):
-        build_mvtec(mvtec_root, STRICT, mvtec_root)
+        build_mvtec(mvtec_root, STRICT)
     with caplog.at_level(logging.WARNING):
-        rows = build_mvtec(mvtec_root, LENIENT, mvtec_root)
-    assert [row.image for row in rows if row.label] == ["bottle/test/broken/001.png"]
+        rows = build_mvtec(mvtec_root, LENIENT)
+    assert [row.image for row in rows if row.label] == ["valve/test/broken/001.png"]
     assert message in caplog.text
 
 
+def test_a_mask_larger_than_its_image_is_named(mvtec_root):
+    save_mask(mvtec_root / "valve/ground_truth/broken/001_mask.png", size=16)
+    message = r"broken/001_mask\.png: has 16x16 pixels, but its image .*test/broken/001\.png has 8x8"
+    with pytest.raises(InputError, match=message):
+        build_mvtec(mvtec_root, LENIENT)
+
+
+def test_published_counts_add_up():
+    assert [sum(column) for column in zip(*MVTEC_COUNTS.values(), strict=True)] == [3629, 467, 1258]
+    assert [sum(column) for column in zip(*VISA_COUNTS.values(), strict=True)] == [8659, 962, 1200]
+
+
+def test_the_known_counts_are_those_of_the_official_split_file(real_data):
+    with (real_data / "visa_1cls.csv").open(newline="") as file:
+        lines = Counter((line["object"], line["split"], line["label"]) for line in csv.DictReader(file))
+    for name, counts in VISA_COUNTS.items():
+        expected = (lines[name, "train", "normal"], lines[name, "test", "normal"], lines[name, "test", "anomaly"])
+        assert counts == expected
+
+
+def test_a_class_of_another_size_than_published_is_an_error_or_a_warning(mvtec_root, caplog):
+    (mvtec_root / "valve").rename(mvtec_root / "bottle")
+    rows = build_mvtec(mvtec_root, STRICT)
+    message = r"not the published images .*: bottle has 2 \+ 1 \+ 2, published 209 \+ 20 \+ 63"
+    with pytest.raises(InputError, match=f"{message}; complete the data, or set `strict: false`"):
+        check_counts(rows, MVTEC_COUNTS, mvtec_root, strict=True)
+    with caplog.at_level(logging.WARNING):
+        check_counts(rows, MVTEC_COUNTS, mvtec_root, strict=False)
+    assert "bottle has 2 + 1 + 2, published 209 + 20 + 63" in caplog.text
+
+
+def test_classes_of_ones_own_in_the_published_layout_are_not_counted(mvtec_root):
+    check_counts(build_mvtec(mvtec_root, STRICT), MVTEC_COUNTS, mvtec_root, strict=True)
+
+
 def test_mvtec_empty_classes_and_roots_are_errors(mvtec_root, tmp_path):
-    shutil.rmtree(mvtec_root / "bottle/train/good")
-    with pytest.raises(InputError, match=r"bottle/train: the class bottle has no usable train image"):
-        build_mvtec(mvtec_root, STRICT, mvtec_root)
+    shutil.rmtree(mvtec_root / "valve/train/good")
+    with pytest.raises(InputError, match=r"valve/train: the class valve has no usable train image"):
+        build_mvtec(mvtec_root, STRICT)
     with pytest.raises(InputError, match="no MVTec AD root"):
-        build_mvtec(tmp_path, STRICT, tmp_path)
+        build_mvtec(tmp_path, STRICT)
 
 
 def test_the_damaged_real_leather_slice(real_data, tmp_path, caplog):
     (tmp_path / "leather").symlink_to(real_data / "mvtec_leather_slice")
     with pytest.raises(InputError, match="9 anomalous images without a mask and 7 masks without an image: leather/"):
-        build_mvtec(tmp_path, STRICT, tmp_path)
-    rows = build_mvtec(tmp_path, LENIENT, tmp_path)
+        build_mvtec(tmp_path, STRICT)
+    rows = build_mvtec(tmp_path, LENIENT)
     assert sum(row.phase == "train" for row in rows) == 4
     assert sum(row.phase == "test" and not row.label for row in rows) == 4
     assert sum(row.label for row in rows) == 11
@@ -229,7 +127,7 @@ TEST = "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks
 
 
 def test_visa_by_its_csv(tmp_path):
-    rows = build_visa(visa_root(tmp_path, [HEADER, TEST, TRAIN]), STRICT, tmp_path)
+    rows = build_visa(visa_root(tmp_path, [HEADER, TEST, TRAIN]))
     assert [(row.class_name, row.phase, row.label, row.mask) for row in rows] == [
         ("candle", "train", 0, None),
         ("candle", "test", 1, "candle/Data/Masks/Anomaly/000.png"),
@@ -249,12 +147,21 @@ def test_visa_by_its_csv(tmp_path):
         ),
         ([HEADER, TRAIN, TEST.replace("000.JPG", "009.JPG")], r"009\.JPG: no such image"),
         ([HEADER, TRAIN], "the class candle has no test image"),
+        (
+            [HEADER, TRAIN, TEST.replace("candle/Data/Masks", "../Masks")],
+            r"line 3: mask '\.\./Masks/.*' leaves the data set",
+        ),
+        (
+            [HEADER, TRAIN.replace("candle/Data", "/etc")],
+            "line 2: image '/etc/Images/Normal/0000.JPG' leaves the data set",
+        ),
+        (["\0\x01"], "1cls.csv: "),
     ],
 )
 def test_visa_mistakes_are_named(tmp_path, lines, message):
     root = visa_root(tmp_path, lines)
     with pytest.raises(InputError, match=message):
-        build_visa(root, STRICT, tmp_path)
+        build_visa(root)
 
 
 # The table
@@ -287,12 +194,19 @@ def test_a_failed_build_keeps_the_old_split(mvtec_root, tmp_path):
     write_source(workspace.raw("mvtec"), Source("mvtec", "path", mvtec_root, "abc"))
     split = build_split(benchmark, workspace)
     assert describe(split) == "1 class, 2 normal images to train on, 1 normal and 2 anomalous to test on"
-    assert split.mask_path(split.rows[2]) == mvtec_root / "bottle/ground_truth/broken/000_mask.png"
+    assert split.mask_path(split.rows[2]) == mvtec_root / "valve/ground_truth/broken/000_mask.png"
     before = (workspace.split("mvtec") / "split.parquet").read_bytes()
-    (mvtec_root / "bottle/ground_truth/broken/000_mask.png").unlink()
+    (mvtec_root / "valve/ground_truth/broken/000_mask.png").unlink()
     with pytest.raises(InputError):
         build_split(benchmark, workspace)
     assert (workspace.split("mvtec") / "split.parquet").read_bytes() == before
     shutil.rmtree(mvtec_root)
     with pytest.raises(InputError, match="are no longer there"):
         build_split(benchmark, workspace)
+
+
+def test_a_visa_mask_of_another_size_is_named(tmp_path):
+    root = visa_root(tmp_path, [HEADER, TRAIN, TEST])
+    save_mask(root / "candle/Data/Masks/Anomaly/000.png", size=4)
+    with pytest.raises(InputError, match=r"Anomaly/000\.png: has 4x4 pixels, but its image .*000\.JPG has 8x8"):
+        build_visa(root)

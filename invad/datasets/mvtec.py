@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from invad.config import FolderSplitConfig
-from invad.datasets.images import IMAGE_SUFFIXES, image_size
+from invad.datasets.images import IMAGE_SUFFIXES, check_mask_size, image_size
 from invad.datasets.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
 from invad.errors import InputError
 
@@ -13,12 +13,12 @@ logger = logging.getLogger(__name__)
 _NAMED = 20  # names of unmatched files that a message lists
 
 
-def build_mvtec(root: Path, config: FolderSplitConfig, _out: Path) -> list[SplitRow]:
+def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
     """Return the rows of all classes below `root`, masks paired with images by name (`000.png`, `000_mask.png`).
 
     Raises:
-        InputError: There is no class, a class has no normal training or no test image, or (`strict`) an anomalous image has no
-            mask or a mask no image; the files are named.
+        InputError: There is no class, a class has no normal training or no test image, a mask has another size than its image, or
+            (`strict`) an anomalous image has no mask or a mask no image; the files are named.
     """
     classes = sorted(folder.parent.name for folder in root.glob("*/train"))
     if not classes:
@@ -64,7 +64,10 @@ def _rows(
             unmatched.append(image)
             continue
         width, height = image_size(path)
-        mask = None if normal else masks[stem].relative_to(root).as_posix()
+        mask = None
+        if not normal:
+            mask = masks[stem].relative_to(root).as_posix()
+            check_mask_size(masks[stem], path, (width, height))
         label = NORMAL if normal else ANOMALOUS
         rows.append(SplitRow(image, class_name, phase, label, defect, mask, width, height, "mvtec"))
     return rows

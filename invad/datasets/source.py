@@ -13,19 +13,29 @@ SOURCE_FILE = "source.json"
 class Source:
     """A data set in place.
 
-    `source`: `embedded`, `path` or `official`. `root`: the folder laid out as the data set is published. `sha256`: digest of the
-    names and sizes of its files, for generated ones of their contents too.
+    Attributes:
+        source: `embedded`, `path` or `official`.
+        root: the folder laid out as the data set is published, or of the user's own images.
+        sha256: digest of the files' names and sizes; of generated files, of their contents too; of official archives, their digests.
+        images_from: the address below which images that are not there yet are fetched (`val2017/000000000139.jpg` is appended), or None.
+        table: the table of the user's own images, or None.
     """
 
     dataset: str
     source: str
     root: Path
     sha256: str
+    images_from: str | None = None
+    table: Path | None = None
 
 
 def write_source(folder: Path, source: Source) -> None:
-    """Write `folder/source.json`. A relative `root` is relative to `folder`."""
+    """Write `folder/source.json`. A relative `root` or `table` is relative to `folder`."""
     value = {"dataset": source.dataset, "source": source.source, "root": str(source.root), "sha256": source.sha256}
+    if source.images_from is not None:
+        value["images_from"] = source.images_from
+    if source.table is not None:
+        value["table"] = str(source.table)
     write_json(folder / SOURCE_FILE, value)
 
 
@@ -40,4 +50,5 @@ def read_source(folder: Path) -> Source:
     if not root.is_dir():
         again = f"`dvc repro -f download@{value['dataset']}`"
         raise InputError(f"{root}: the files of {value['dataset']} are no longer there; mend the path or run {again}")
-    return Source(value["dataset"], value["source"], root, value["sha256"])
+    table = folder / value["table"] if "table" in value else None
+    return Source(value["dataset"], value["source"], root, value["sha256"], value.get("images_from"), table)

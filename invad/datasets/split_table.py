@@ -37,7 +37,8 @@ SCHEMA = pa.schema(
 class SplitRow:
     """One image of a benchmark.
 
-    `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; a normal image has none.
+    `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; a normal image has none, nor an
+    anomalous one whose mask is not known.
     `label` is the data set's own: 0 normal, 1 anomalous. `width` and `height` are those of the image file, in pixels.
     """
 
@@ -69,7 +70,7 @@ class Split:
         return self.image_root / row.image
 
     def mask_path(self, row: SplitRow) -> Path | None:
-        """Return where the mask of `row` lies, or None for a normal image."""
+        """Return where the mask of `row` lies, or None for a normal image and for one whose mask is not known."""
         return None if row.mask is None else self.mask_root / row.mask
 
 

@@ -1,30 +1,25 @@
 """Build and open the split table of a benchmark, whichever data set it comes from."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from invad.config import BenchmarkConfig
+from invad.config import BenchmarkConfig, dataset_kind
 from invad.datasets.coco_ad import build_coco_ad
+from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
-from invad.datasets.source import read_source
+from invad.datasets.own.table import build_table
+from invad.datasets.source import Source, read_source
 from invad.datasets.split_table import FILE_NAME, Split, SplitRow, read_split_table, write_split_table
 from invad.datasets.visa import build_visa
+from invad.fetch.http import download_small
 from invad.files import atomic_path
 from invad.workspace import Workspace
-
-# Each takes (root of the data set, the benchmark's split section, folder for masks that it draws itself).
-BUILDERS: dict[str, Callable[[Path, Any, Path], list[SplitRow]]] = {
-    "coco": build_coco_ad,
-    "mvtec": build_mvtec,
-    "visa": build_visa,
-}
-DRAWS_MASKS = frozenset({"coco"})
 
 
 def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     """Write the benchmark's split table (and masks, where it draws them) and return it.
+
+    Images that the table names and that are not there yet are fetched where the source says from where.
 
     Raises:
         InputError: The raw data are missing, damaged or do not fit together; nothing is written then.
@@ -33,9 +28,31 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     folder = workspace.split(benchmark.name)
     metadata = {"benchmark": benchmark.name, "dataset": benchmark.dataset, "data_sha256": source.sha256}
     with atomic_path(folder) as temporary:
-        rows = BUILDERS[benchmark.dataset](source.root, benchmark.splits, temporary)
+        temporary.mkdir()
+        rows = _build_rows(benchmark, source, temporary)
+        if source.images_from is not None:
+            addresses = [(f"{source.images_from}/{row.image}", source.root / row.image) for row in rows]
+            hint = f"set another address in params.yaml: download.{benchmark.dataset}.files.images"
+            download_small(addresses, label=f"splits@{benchmark.name} images", hint=hint)
         write_split_table(rows, temporary / FILE_NAME, metadata)
     return open_split(benchmark, workspace)
+
+
+def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[SplitRow]:
+    """Return the rows of the benchmark; masks that it draws itself go to `out`."""
+    root, config = source.root, benchmark.splits
+    match dataset_kind(benchmark.dataset):
+        case "coco":
+            return build_coco_ad(root, config, out)
+        case "table":
+            return build_table(root, source.table, config, benchmark.dataset)
+        case "mvtec":
+            rows, published = build_mvtec(root, config), MVTEC_COUNTS
+        case "visa":
+            rows, published = build_visa(root), VISA_COUNTS
+    if source.source != "embedded":  # the generated stand-ins have classes of the same names
+        check_counts(rows, published, root, strict=config.strict)
+    return rows
 
 
 def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
@@ -43,7 +60,8 @@ def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     folder = workspace.split(benchmark.name)
     rows, _ = read_split_table(folder / FILE_NAME)
     image_root = read_source(workspace.raw(benchmark.dataset)).root
-    return Split(tuple(rows), image_root, folder if benchmark.dataset in DRAWS_MASKS else image_root)
+    draws_masks = dataset_kind(benchmark.dataset) == "coco"
+    return Split(tuple(rows), image_root, folder if draws_masks else image_root)
 
 
 def describe(split: Split) -> str:

@@ -1,10 +1,9 @@
 """VisA: `split_csv/1cls.csv` (columns object, split, label, image, mask) is the split."""
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from invad.config import FolderSplitConfig
-from invad.datasets.images import image_size
+from invad.datasets.images import check_mask_size, image_size
 from invad.datasets.split_table import ANOMALOUS, NORMAL, SplitRow
 from invad.errors import InputError
 
@@ -12,12 +11,12 @@ COLUMNS = ("object", "split", "label", "image", "mask")
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALOUS}
 
 
-def build_visa(root: Path, _config: FolderSplitConfig, _out: Path) -> list[SplitRow]:
+def build_visa(root: Path) -> list[SplitRow]:
     """Return the rows of the official one-class split, sorted by class, phase and image.
 
     Raises:
         InputError: The CSV is missing, damaged or lacks a column; a row has an unknown split or label, an anomaly without mask, or
-            a file that is not there; a class has no normal training or no test image.
+            a file that is not there; a mask has another size than its image; a class has no normal training or no test image.
     """
     path = root / "split_csv" / "1cls.csv"
     rows = [_row(root, line, f"{path}: line {number}") for number, line in enumerate(_read_csv(path), start=2)]
@@ -49,8 +48,14 @@ def _row(root: Path, line: dict[str, str], where: str) -> SplitRow:
     if label is None or (label == ANOMALOUS and phase == "train"):
         raise InputError(f"{where}: label must be normal or (test only) anomaly, not {line['label']!r}")
     mask = (line["mask"] or None) if label == ANOMALOUS else None
+    for column in ("image", "mask"):
+        path = PurePosixPath(line[column])
+        if path.is_absolute() or ".." in path.parts:
+            raise InputError(f"{where}: {column} {line[column]!r} leaves the data set's folder")
     if label == ANOMALOUS and (mask is None or not (root / mask).is_file()):
         raise InputError(f"{root / line['image']}: the mask of this anomalous image is missing ({where})")
     width, height = image_size(root / line["image"])
+    if mask is not None:
+        check_mask_size(root / mask, root / line["image"], (width, height))
     defect_type = "anomaly" if label == ANOMALOUS else "good"
     return SplitRow(line["image"], line["object"], phase, label, defect_type, mask, width, height, "visa")

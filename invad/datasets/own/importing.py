@@ -1,0 +1,154 @@
+"""`invad-pipe data import`: a user's images become a data set and a benchmark of their own."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from invad.config import PUBLISHED_DATASETS, Params, TableSplitConfig, load_params
+from invad.datasets.own.layouts import NAMED, Discovery, discover
+from invad.datasets.own.rows import ImportRow
+from invad.datasets.own.splitting import split_rows
+from invad.datasets.own.table import write_import_table
+from invad.datasets.split_table import ANOMALOUS, SplitRow
+from invad.errors import InputError
+from invad.files import atomic_path
+from invad.params_file import add_benchmark, update_download
+from invad.workspace import Workspace
+
+_COLUMNS = (
+    "class",
+    "train normal",
+    "test normal",
+    "normal without phase",
+    "anomalous",
+    "masks matched",
+    "masks missing",
+)
+
+
+def import_data(
+    name: str,
+    images: Path,
+    table: Path | None,
+    *,
+    workspace: Workspace,
+    like: str | None,
+    params_path: Path,
+    force: bool,
+    config: TableSplitConfig,
+) -> str:
+    """Write the table of the images in the folder `images`, add data set and benchmark `name`, and return the text to print.
+
+    The benchmark's settings are those of benchmark `like`. With `force`, the table of a data set that is there is replaced, and its
+    benchmark's settings stay. Nothing is written where anything is wrong.
+
+    Raises:
+        InputError: The name cannot be one or is taken; or as for `discover`, `split_rows`, `load_params` and `add_benchmark`.
+    """
+    params = load_params(params_path)
+    target = workspace.imported_table(name)
+    _check_name(name, params, target, force=force)
+    config = _splits_of(name, params) or config
+    discovery = discover(name, images.expanduser(), table.expanduser() if table else None)
+    split = split_rows(discovery.root, discovery.rows, config, name, str(table or images))
+    download = {
+        "source": "path",
+        "path": str(discovery.root.absolute()),
+        "table": Workspace().imported_table(name).as_posix(),  # relative to the folder of params.yaml
+    }
+    with atomic_path(target) as temporary:  # gets its name last: when the settings cannot be written, nothing is
+        write_import_table(discovery.rows, temporary)
+        if name in params.download:
+            update_download(params_path, name, download)
+            settings = f"data set {name} refreshed, the settings of its benchmark stay as they are"
+            commands = [f"dvc repro -f download@{name}"]
+        else:
+            splits = {"seed": config.seed, "test_share": config.test_share}
+            copied = add_benchmark(params_path, name, download=download, splits=splits, like=like)
+            settings = f"benchmark {name} added, its features, train and score copied from {copied}"
+            commands = []
+    commands += [f"dvc repro splits@{name}", f"invad-pipe data check {name}", f"dvc repro evaluate@{name}"]
+    return "\n".join(
+        [
+            understanding(discovery),
+            "",
+            f"{name}: {_describe(split)}",
+            f"{target}: written, {len(split)} images; keep it in git, and edit it where it is wrong",
+            f"{params_path}: {settings}",
+            *_batch_size_advice(name, load_params(params_path), split),
+            "",
+            "next:",
+            *(f"  {command}" for command in commands),
+        ]
+    )
+
+
+def _batch_size_advice(name: str, params: Params, split: list[SplitRow]) -> list[str]:
+    images = sum(row.phase == "train" for row in split)
+    return [
+        f"params.yaml: train.{benchmark.name}.batch_size: lower it, {benchmark.train.batch_size} is more than the {images} to train on"
+        for benchmark in params.benchmarks.values()
+        if benchmark.dataset == name and benchmark.train.batch_size > images
+    ]
+
+
+def understanding(discovery: Discovery) -> str:
+    """Return what was understood as text to print: layout, counts of each class, masks without an image, notes."""
+    lines = [f"layout: {discovery.layout}", "", *_class_lines(discovery.rows)]
+    masks = discovery.unmatched_masks
+    if masks:
+        lines += ["", f"masks without an image, left out: {len(masks)}", *(f"  {name}" for name in masks[:NAMED])]
+    if len(masks) > NAMED:
+        lines.append(f"  and {len(masks) - NAMED} more")
+    if discovery.notes:
+        lines += ["", *(f"note: {note}" for note in discovery.notes)]
+    return "\n".join(lines)
+
+
+def _class_lines(rows: list[ImportRow]) -> list[str]:
+    counts = Counter((row.class_name, _column(row)) for row in rows)
+    counts.update((row.class_name, "anomalous") for row in rows if row.label == ANOMALOUS)
+    classes = sorted({row.class_name for row in rows})
+    cells = [_COLUMNS, *((name, *(str(counts[name, column]) for column in _COLUMNS[1:])) for name in classes)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_COLUMNS))]
+    return [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in cells
+    ]
+
+
+def _column(row: ImportRow) -> str:
+    """Return the column that counts `row`; anomalous images stand in one more."""
+    if row.label == ANOMALOUS:
+        return "masks missing" if row.mask is None else "masks matched"
+    return f"{row.phase} normal" if row.phase else "normal without phase"
+
+
+def _describe(split: list[SplitRow]) -> str:
+    counts = Counter((row.phase, row.label) for row in split)
+    classes = len({row.class_name for row in split})
+    without = sum(row.label == ANOMALOUS and row.mask is None for row in split)
+    return (
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, "
+        f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
+        + (f" ({without} without a mask count in the image metrics only)" if without else "")
+    )
+
+
+def _check_name(name: str, params: Params, table: Path, *, force: bool) -> None:
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
+        raise InputError(f"{name!r}: the name must be of letters, digits, _ and - only")
+    if name in PUBLISHED_DATASETS:
+        raise InputError(f"{name}: is the name of a published data set; choose another one")
+    taken = name in params.download or name in params.benchmarks or table.exists()
+    if taken and not force:
+        raise InputError(f"{name}: there is a data set or benchmark of this name already; --force imports it again")
+
+
+def _splits_of(name: str, params: Params) -> TableSplitConfig | None:
+    """Return the splits section of a benchmark that is already built from data set `name`: the one of its name, or the first."""
+    built = [benchmark for benchmark in params.benchmarks.values() if benchmark.dataset == name]
+    built.sort(key=lambda benchmark: benchmark.name != name)
+    return built[0].splits if built else None

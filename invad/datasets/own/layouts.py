@@ -1,0 +1,109 @@
+"""What a user's folder of images is: an MVTec-like tree, good/bad/masks folders, or the images of a table."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from invad.datasets.images import IMAGE_SUFFIXES
+from invad.datasets.own.folders import LAYOUTS, Layout, entries, hidden, read_class, subfolders
+from invad.datasets.own.rows import ImportRow
+from invad.datasets.own.user_table import TABLE_SUFFIXES, read_user_table
+from invad.errors import InputError
+
+NAMED = 20  # files that a note lists by name
+_NO_CLASSES = frozenset({"train", "test", "ground_truth", "good", "bad", "masks"})  # the layouts' own folders
+_KNOWN = (
+    f"known are (a) {', '.join(LAYOUTS[0].parts)} or (b) {', '.join(LAYOUTS[1].parts)}, each in the folder itself or in one "
+    "folder for each class, and (c) one .csv or .parquet table with a column image"
+)
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What was understood of a user's data.
+
+    `layout`: which one, in words. `root`: the images' folder. `unmatched_masks`: masks without an image, left out, relative to it.
+    `notes`: what else was taken how, or left out.
+    """
+
+    layout: str
+    root: Path
+    rows: list[ImportRow]
+    unmatched_masks: list[str]
+    notes: list[str]
+
+
+def discover(name: str, images: Path, table: Path | None) -> Discovery:
+    """Return what lies in the folder `images`, or what `table` says of it. `images` may also be a table that lies beside its images.
+
+    `name` is that of the class where the data do not name one.
+
+    Raises:
+        InputError: There is no such folder or table; no layout or more than one matches; or as for `read_class` and
+            `read_user_table`.
+    """
+    if table is None and images.suffix.lower() in TABLE_SUFFIXES and images.is_file():
+        images, table = images.parent, images
+    if not images.is_dir():
+        raise InputError(f"{images}: is not a folder of images")
+    if table is not None:
+        return _from_table(name, images, table)
+    tables = [path for path in entries(images) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
+    classes = {path.name: path for path in subfolders(images) if path.name not in _NO_CLASSES}
+    matches = [
+        (layout, folders)
+        for layout in LAYOUTS
+        for folders in ({name: images}, classes)
+        if any((folder / layout.normal).is_dir() for folder in folders.values())
+    ]
+    if len(matches) > 1:
+        where = "leave one of them, or list the images in a table and give it with --table"
+        raise InputError(f"{images}: more than one layout matches; {where}; {_KNOWN}")
+    if matches:
+        return _from_folders(images, *matches[0], tables)
+    if len(tables) > 1:
+        raise InputError(
+            f"{images}: has several tables ({_names([path.name for path in tables])}); give one with --table"
+        )
+    if not tables:
+        raise InputError(f"{images}: has no layout that is known; {_KNOWN}")
+    return _from_table(name, images, tables[0])
+
+
+def _from_table(name: str, images: Path, table: Path) -> Discovery:
+    rows, notes = read_user_table(table, images, name)
+    used = {path for row in rows for path in (row.image, row.mask) if path is not None}
+    return Discovery(f"table {table}", images, rows, [], notes + _others(images, used))
+
+
+def _from_folders(root: Path, layout: Layout, folders: dict[str, Path], tables: list[Path]) -> Discovery:
+    # A class that lacks its normal images is an error to come, and no reason to leave it out.
+    present = {name: folder for name, folder in folders.items() if any(k.folder.is_dir() for k in layout.kinds(folder))}
+    files = [read_class(root, name, folder, layout) for name, folder in present.items()]
+    rows = [row for one in files for row in one.rows]
+    unmatched = [mask for one in files for mask in one.unmatched]
+    of_normal = [mask for one in files for mask in one.of_normal]
+    notes = [f"{path} is not read; --table {path} would take the images that it lists" for path in tables]
+    if of_normal:
+        notes.append(f"masks of normal images, left out ({len(of_normal)}): {_names(of_normal)}")
+    used = {*(path for row in rows for path in (row.image, row.mask) if path), *unmatched, *of_normal}
+    single = list(folders.values()) == [root]
+    parts = ", ".join(layout.parts if single else (f"<class>/{part}" for part in layout.parts))
+    return Discovery(f"{layout.title} ({parts})", root, rows, unmatched, notes + _others(root, used))
+
+
+def _others(root: Path, used: Collection[str]) -> list[str]:
+    """Return a note of the images below `root` that are not among the `used` ones, if there are any."""
+    others = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not hidden(name)]
+        paths = (Path(folder, name) for name in names if not hidden(name))
+        others += [path.relative_to(root).as_posix() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    others = sorted(set(others) - set(used))
+    return [f"other images in the folder, left out ({len(others)}): {_names(others)}"] if others else []
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]).encode(errors="backslashreplace").decode() + more  # a name need not be UTF-8

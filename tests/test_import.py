@@ -1,0 +1,780 @@
+"""A user's own images -> table, split rows and benchmark."""
+
+import csv
+import hashlib
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import REPOSITORY, save_image, save_mask
+
+from invad.config import TableSplitConfig, load_params
+from invad.datasets.own.importing import import_data, understanding
+from invad.datasets.own.layouts import Discovery, discover
+from invad.datasets.own.rows import ImportRow
+from invad.datasets.own.splitting import assign_phases
+from invad.datasets.own.table import build_table, read_import_table, write_import_table
+from invad.errors import InputError
+from invad.workspace import Workspace
+
+CONFIG = TableSplitConfig()
+PARAMS = """\
+benchmarks: # and their data sets
+  coco_ad_0: coco
+  mvtec: mvtec
+download:
+  coco: {source: embedded}
+  mvtec: {source: embedded}
+splits:
+  coco_ad_0: {fold: 0}
+  mvtec: {strict: true}
+features:
+  coco_ad_0: {encoder: resnet18, weights: none}
+  mvtec: {encoder: mobilenetv2_100}
+train:
+  workers: 1
+  coco_ad_0: {epochs: 6}
+  mvtec: {epochs: 20} # longer
+score:
+  coco_ad_0: {sigma: 2.0}
+  mvtec: {sigma: 4.0}
+"""
+HEADER = "image,class,phase,label,defect_type,mask\n"
+
+
+def brief(discovery: Discovery) -> list[tuple]:
+    """The rows as plain tuples, sorted by image."""
+    rows = sorted(discovery.rows, key=lambda row: row.image)
+    return [(row.image, row.class_name, row.phase, row.label, row.defect_type, row.mask) for row in rows]
+
+
+def images_in(root: Path, *names: str) -> Path:
+    for name in names:
+        save_image(root / name)
+    return root
+
+
+def masks_in(root: Path, *names: str) -> Path:
+    for name in names:
+        save_mask(root / name)
+    return root
+
+
+def table_of(root: Path, text: str, name: str = "table.csv") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Three normal images, two anomalous ones and one mask, in the layout of good, bad and masks."""
+    root = tmp_path / "pictures"
+    images_in(root, "good/0.png", "good/1.png", "good/2.png", "bad/0.png", "bad/1.png")
+    return masks_in(root, "masks/0_mask.png")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    """The current folder, with short settings in it: two benchmarks, the first on coco."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (folder / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(folder)
+    return Workspace()
+
+
+def run(images: Path, workspace: Workspace, name: str = "shop", **options) -> str:
+    options = {"table": None, "like": None, "force": False, "config": CONFIG} | options
+    return import_data(name, images, workspace=workspace, params_path=Path("params.yaml"), **options)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Layout (a): an MVTec-like tree
+
+
+def test_an_mvtec_tree_has_its_folders_as_classes_and_masks_by_name(mvtec_root):
+    (mvtec_root / "valve/ground_truth/broken/001_mask.png").rename(mvtec_root / "valve/ground_truth/broken/001.png")
+    found = discover("mine", mvtec_root, None)
+    assert brief(found) == [
+        ("valve/test/broken/000.png", "valve", "test", 1, "broken", "valve/ground_truth/broken/000_mask.png"),
+        ("valve/test/broken/001.png", "valve", "test", 1, "broken", "valve/ground_truth/broken/001.png"),
+        ("valve/test/good/000.png", "valve", "test", 0, "good", None),
+        ("valve/train/good/000.png", "valve", "train", 0, "good", None),
+        ("valve/train/good/001.png", "valve", "train", 0, "good", None),
+    ]
+    assert found.layout.startswith("MVTec-like tree (<class>/train/good")
+    assert (found.unmatched_masks, found.notes) == ([], [])
+
+
+def test_one_mvtec_class_takes_the_name_of_the_data_set(mvtec_root):
+    found = discover("mine", mvtec_root / "valve", None)
+    assert {row.class_name for row in found.rows} == {"mine"}
+    assert found.layout.startswith("MVTec-like tree (train/good")
+    assert ("test/broken/000.png", "mine", "test", 1, "broken", "ground_truth/broken/000_mask.png") in brief(found)
+
+
+def test_an_image_without_mask_is_kept_and_a_mask_without_image_is_listed(mvtec_root):
+    (mvtec_root / "valve/test/broken/001.png").rename(mvtec_root / "valve/test/broken/002.png")
+    save_mask(mvtec_root / "valve/ground_truth/gone/000_mask.png")  # of a defect type without any image
+    found = discover("mine", mvtec_root, None)
+    assert {row.image: row.mask for row in found.rows if row.label}["valve/test/broken/002.png"] is None
+    assert found.unmatched_masks == [
+        "valve/ground_truth/broken/001_mask.png",
+        "valve/ground_truth/gone/000_mask.png",
+    ]
+
+
+def test_masks_of_normal_images_are_left_out_and_named(mvtec_root):
+    save_mask(mvtec_root / "valve/ground_truth/good/000_mask.png", value=0)
+    found = discover("mine", mvtec_root, None)
+    assert found.notes == ["masks of normal images, left out (1): valve/ground_truth/good/000_mask.png"]
+    assert found.unmatched_masks == []
+    assert all(row.mask is None for row in found.rows if row.label == 0)
+
+
+def test_a_class_without_its_normal_images_is_not_left_out_silently(mvtec_root, workspace):
+    images_in(mvtec_root, "cable/test/bent/000.png")
+    with pytest.raises(InputError, match="the class cable has no normal image to train on"):
+        run(mvtec_root, workspace)
+
+
+def test_an_anomalous_folder_to_train_on_is_an_error(mvtec_root):
+    images_in(mvtec_root, "valve/train/broken/000.png")
+    with pytest.raises(InputError, match=r"valve/train/broken/000\.png: an anomalous image in train"):
+        discover("mine", mvtec_root, None)
+
+
+def test_images_outside_the_layout_are_named(mvtec_root):
+    images_in(mvtec_root, "valve/train/loose.png", "notes/photo.png")
+    found = discover("mine", mvtec_root, None)
+    assert found.notes == ["other images in the folder, left out (2): notes/photo.png, valve/train/loose.png"]
+    assert len(found.rows) == 5
+
+
+# Layout (b): good, bad and masks
+
+
+def test_good_bad_masks_folders_leave_the_phase_open(pictures):
+    assert brief(discover("mine", pictures, None)) == [
+        ("bad/0.png", "mine", "", 1, "anomaly", "masks/0_mask.png"),
+        ("bad/1.png", "mine", "", 1, "anomaly", None),
+        ("good/0.png", "mine", "", 0, "good", None),
+        ("good/1.png", "mine", "", 0, "good", None),
+        ("good/2.png", "mine", "", 0, "good", None),
+    ]
+
+
+def test_good_bad_folders_may_be_those_of_classes_with_defect_types(tmp_path):
+    images_in(
+        tmp_path, "nut/good/0.png", "nut/bad/bent/0.png", "nut/bad/cut/0.png", "bolt/good/0.png", "bolt/bad/7.png"
+    )
+    masks_in(tmp_path, "nut/masks/bent/0.png", "nut/masks/cut/0_mask.png", "bolt/masks/7.png", "bolt/masks/8.png")
+    found = discover("mine", tmp_path, None)
+    assert [row for row in brief(found) if row[3] == 1] == [
+        ("bolt/bad/7.png", "bolt", "", 1, "anomaly", "bolt/masks/7.png"),
+        ("nut/bad/bent/0.png", "nut", "", 1, "bent", "nut/masks/bent/0.png"),
+        ("nut/bad/cut/0.png", "nut", "", 1, "cut", "nut/masks/cut/0_mask.png"),
+    ]
+    assert found.unmatched_masks == ["bolt/masks/8.png"]
+
+
+def test_good_images_alone_are_a_data_set(tmp_path):
+    found = discover("mine", images_in(tmp_path, "good/0.png", "good/1.png"), None)
+    assert [row[:4] for row in brief(found)] == [("good/0.png", "mine", "", 0), ("good/1.png", "mine", "", 0)]
+
+
+def test_a_normal_image_does_not_take_the_mask_of_the_bad_one_of_its_name(pictures):
+    found = discover("mine", pictures, None)  # good/0.png and bad/0.png, and one masks/0_mask.png
+    assert {row.image for row in found.rows if row.mask} == {"bad/0.png"}
+
+
+def test_masks_in_one_folder_that_fit_two_defect_types_are_ambiguous(tmp_path):
+    images_in(tmp_path, "good/0.png", "bad/bent/0.png", "bad/cut/0.png")
+    masks_in(tmp_path, "masks/0.png")
+    with pytest.raises(InputError, match=r"masks/0\.png: two images .*bad/bent/0\.png and .*bad/cut/0\.png"):
+        discover("mine", tmp_path, None)
+
+
+# Both trees
+
+
+def test_two_images_of_one_stem_are_both_taken_but_cannot_share_a_mask(pictures):
+    images_in(pictures, "good/0.jpg", "bad/1.jpg")  # bad/1 has no mask
+    assert len(discover("mine", pictures, None).rows) == 7
+    images_in(pictures, "bad/0.jpg")
+    with pytest.raises(InputError, match=r"masks/0_mask\.png: two images .*bad/0\.jpg and .*bad/0\.png"):
+        discover("mine", pictures, None)
+
+
+def test_two_masks_for_one_image_are_ambiguous(pictures):
+    masks_in(pictures, "masks/0.png")
+    with pytest.raises(InputError, match=r"bad/0\.png: two masks .*masks/0\.png and .*masks/0_mask\.png"):
+        discover("mine", pictures, None)
+
+
+def test_hidden_files_are_ignored_and_suffixes_are_of_any_case(pictures):
+    for name in ("good/.DS_Store", "good/._0.png", "good/Thumbs.db", "good/readme.txt", "__MACOSX/good/._0.png"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).write_bytes(b"no image")
+    save_image(pictures / "upper.png").rename(pictures / "good/3.PNG")
+    found = discover("mine", pictures, None)
+    assert [row.image for row in found.rows if row.label == 0] == [
+        f"good/{n}" for n in ("0.png", "1.png", "2.png", "3.PNG")
+    ]
+    assert found.notes == []
+
+
+def test_names_with_spaces_and_other_scripts_pass_through_the_table(tmp_path):
+    root = images_in(tmp_path / "my pictures", "Schraube äö/good/a b.png", 'Schraube äö/good/é,"x".png')
+    images_in(root, "Schraube äö/bad/Kratzer tief/螺丝.png")
+    masks_in(root, "Schraube äö/masks/Kratzer tief/螺丝_mask.png")
+    found = discover("mine", root, None)
+    write_import_table(found.rows, tmp_path / "table.csv")
+    assert sorted(read_import_table(tmp_path / "table.csv"), key=lambda row: row.image) == sorted(
+        found.rows, key=lambda row: row.image
+    )
+    rows = build_table(root, tmp_path / "table.csv", CONFIG, "mine")
+    assert [row.mask for row in rows if row.label] == ["Schraube äö/masks/Kratzer tief/螺丝_mask.png"]
+
+
+def test_a_name_that_is_not_utf8_is_refused(pictures):
+    shutil.copy(pictures / "good/0.png", os.fsencode(pictures / "good") + b"/\xff.png")
+    with pytest.raises(InputError, match=r"good: the file name '\\udcff\.png' is not UTF-8"):
+        discover("mine", pictures, None)
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(pictures, tmp_path):
+    (pictures / "good").rename(tmp_path / "elsewhere")
+    (pictures / "good").symlink_to(tmp_path / "elsewhere")
+    assert len(discover("mine", pictures, None).rows) == 5
+
+
+def test_the_rows_do_not_depend_on_the_order_in_which_a_folder_lists_its_files(pictures, monkeypatch):
+    expected = discover("mine", pictures, None)
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: reversed(sorted(listed(folder))))
+    assert discover("mine", pictures, None) == expected
+
+
+# What is not guessed
+
+
+def test_loose_images_are_not_guessed(tmp_path):
+    with pytest.raises(
+        InputError, match=r"no layout that is known; .*\(a\) train/good.*\(b\) good, bad, masks.*\(c\) one"
+    ):
+        discover("mine", images_in(tmp_path, "0.png", "1.png"), None)
+
+
+def test_bad_images_alone_are_no_layout(tmp_path):
+    with pytest.raises(InputError, match="no layout that is known"):
+        discover("mine", images_in(tmp_path, "bad/0.png"), None)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [("train/good/0.png",), ("valve/train/good/0.png",), ("valve/good/0.png",)],
+    ids=["a class of (a)", "classes of (a)", "classes of (b)"],
+)
+def test_two_layouts_in_one_folder_are_ambiguous(pictures, others):
+    with pytest.raises(InputError, match=r"more than one layout matches; .* --table"):
+        discover("mine", images_in(pictures, *others), None)
+
+
+def test_several_tables_are_ambiguous(tmp_path):
+    table_of(tmp_path, "image\n0.png\n", "a.csv")
+    table_of(tmp_path, "image\n0.png\n", "b.csv")
+    with pytest.raises(InputError, match=r"several tables \(a\.csv, b\.csv\); give one with --table"):
+        discover("mine", tmp_path, None)
+    assert len(discover("mine", tmp_path, tmp_path / "b.csv").rows) == 1
+
+
+def test_a_table_beside_a_tree_is_named_and_only_read_when_given(pictures):
+    table = table_of(pictures, "image,label\ngood/0.png,0\nbad/0.png,1\n")
+    found = discover("mine", pictures, None)
+    assert (len(found.rows), found.notes) == (
+        5,
+        [f"{table} is not read; --table {table} would take the images that it lists"],
+    )
+    assert len(discover("mine", pictures, table).rows) == 2
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file.txt"])
+def test_no_folder_is_an_error(tmp_path, name):
+    (tmp_path / "file.txt").write_text("")
+    with pytest.raises(InputError, match=f"{name}: is not a folder of images"):
+        discover("mine", tmp_path / name, None)
+
+
+def test_a_class_without_images_is_an_error(pictures):
+    (pictures / "empty/good").mkdir(parents=True)
+    shutil.move(pictures / "good", pictures / "nut/good")
+    shutil.move(pictures / "bad", pictures / "nut/bad")
+    with pytest.raises(InputError, match="empty: the class empty has no images in good or bad"):
+        discover("mine", pictures, None)
+
+
+# Layout (c): a table that the user brings
+
+
+def test_a_table_with_all_columns(pictures):
+    table = table_of(
+        pictures,
+        "image,class,phase,label,mask,defect_type,camera\n"
+        f"good/0.png,nut,train,Good,,,left\n./good/1.png,nut,TEST,ok,,,left\n{pictures}/bad/0.png,nut,,Defect,masks/0_mask.png,dent,up\n"
+        "bad/1.png,,test,1,,,\n",
+        "list.csv",
+    )
+    found = discover("mine", pictures, table)
+    assert brief(found) == [
+        ("bad/0.png", "nut", "", 1, "dent", "masks/0_mask.png"),
+        ("bad/1.png", "mine", "test", 1, "anomaly", None),
+        ("good/0.png", "nut", "train", 0, "good", None),
+        ("good/1.png", "nut", "test", 0, "good", None),
+    ]
+    assert found.notes == [
+        "unknown columns, ignored: camera",
+        "images without a class (1) are taken as of the class mine",
+        "labels: 1 taken as anomalous (1), Defect taken as anomalous (1), Good taken as normal (1), ok taken as normal (1)",
+        "other images in the folder, left out (1): good/2.png",
+    ]
+
+
+@pytest.mark.parametrize("word", ["0", "good", "Normal", "OK"])
+def test_words_for_normal(tmp_path, word):
+    assert discover("mine", tmp_path, table_of(tmp_path, f"image,label\n0.png,{word}\n")).rows[0].label == 0
+
+
+@pytest.mark.parametrize("word", ["1", "bad", "Anomalous", "anomaly", " DEFECT "])
+def test_words_for_anomalous(tmp_path, word):
+    assert discover("mine", tmp_path, table_of(tmp_path, f"image,label\n0.png,{word}\n")).rows[0].label == 1
+
+
+def test_without_labels_an_image_with_a_mask_is_anomalous(pictures):
+    table = table_of(pictures, "image,mask\ngood/0.png,\ngood/1.png,\nbad/0.png,masks/0_mask.png\n")
+    found = discover("mine", pictures, table)
+    assert [row[:4] for row in brief(found)] == [
+        ("bad/0.png", "mine", "", 1),
+        ("good/0.png", "mine", "", 0),
+        ("good/1.png", "mine", "", 0),
+    ]
+    assert "no column label: images with a mask are taken as anomalous (1), the others as normal (2)" in found.notes
+    assert "no column phase: which images are for the test is decided by seed" in found.notes
+
+
+def test_the_only_table_of_a_folder_and_a_table_as_the_folder_are_taken(tmp_path):
+    images_in(tmp_path, "x/0.png", "x/1.png")
+    table = table_of(tmp_path, "\ufeffIMAGE\r\nx/0.png\r\n\r\nx/1.png\r\n")  # as Excel writes it
+    assert discover("mine", tmp_path, None) == discover("mine", table, None) == discover("mine", tmp_path, table)
+    assert [row.image for row in discover("mine", tmp_path, None).rows] == ["x/0.png", "x/1.png"]
+
+
+def test_a_parquet_table_reads_as_the_csv(pictures):
+    values = {
+        "image": ["good/0.png", "good/1.png", "bad/0.png"],
+        "label": [0.0, 0.0, 1.0],  # as pandas may write whole numbers
+        "mask": [None, None, "masks/0_mask.png"],
+        "boxes": [[1], [2], [3]],
+    }
+    pq.write_table(pa.table(values), pictures / "list.parquet")
+    csv_table = table_of(
+        pictures, "image,label,mask,boxes\ngood/0.png,0,,\ngood/1.png,0,,\nbad/0.png,1,masks/0_mask.png,\n"
+    )
+    found, expected = (discover("mine", pictures, pictures / name) for name in ("list.parquet", csv_table.name))
+    assert (found.rows, found.notes) == (expected.rows, expected.notes)
+    assert found.rows[2].origin == f"{pictures}/list.parquet: row 3"
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([True, False], [1, 0]), ([1, 0], [1, 0]), (["bad", "ok"], [1, 0])])
+def test_labels_of_any_parquet_type(tmp_path, labels, expected):
+    pq.write_table(pa.table({"image": ["a.png", "b.png"], "label": labels}), tmp_path / "t.parquet")
+    assert [row.label for row in discover("mine", tmp_path, None).rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image": [{"bytes": b"x"}]}, r"t\.parquet: row 1: image must be text, not dict"),
+        ({"image": ["a.png"], "label": [float("inf")]}, r"t\.parquet: row 1: label must be text, not float"),
+        ({"picture": ["a.png"]}, r"t\.parquet: the column image is missing; it has picture"),
+        ({"image": pa.array([], pa.string())}, r"t\.parquet: has no rows"),
+        ({"image": [None]}, r"t\.parquet: row 1: image is empty"),
+    ],
+)
+def test_a_wrong_parquet_table_is_one_line(tmp_path, values, message):
+    pq.write_table(pa.table(values), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=message):
+        discover("mine", tmp_path, None)
+
+
+def test_a_damaged_parquet_file_is_one_line(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 is not enough")
+    with pytest.raises(InputError, match=r"t\.parquet: not a Parquet file") as error:
+        discover("mine", tmp_path, None)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("picture,label\n0.png,0\n", r"t\.csv: the column image is missing; it has picture, label"),
+        ("image,label\n0.png,0\n1.png,maybe\n", r"t\.csv: line 3: label must be one of 0, good, .*, not 'maybe'"),
+        ("image,label\n0.png,\n", r"t\.csv: line 2: label must be one of .*, not ''"),
+        ("image,phase\n0.png,val\n", r"t\.csv: line 2: phase must be train, test or empty, not 'val'"),
+        ("image\n../0.png\n", r"t\.csv: line 2: image '\.\./0\.png' leaves the images' folder"),
+        ("image\n/elsewhere/0.png\n", r"t\.csv: line 2: image '/elsewhere/0\.png' leaves the images' folder"),
+        ("image,label,phase\n0.png,bad,train\n", r"t\.csv: line 2: 0\.png: an anomalous image in train"),
+        ("image,label,mask\n0.png,ok,m.png\n", r"t\.csv: line 2: 0\.png: a normal image with a mask"),
+        ("image\n0.png\n1.png\n./0.png\n", r"t\.csv: line 4: 0\.png: this image is listed before, in .*t\.csv: line 2"),
+        ("image,Image\n0.png,0.png\n", r"t\.csv: the column 'image' occurs twice"),
+    ],
+)
+def test_a_wrong_table_is_one_line_with_file_and_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        discover("mine", tmp_path, table_of(tmp_path, text, "t.csv"))
+
+
+def test_a_table_must_be_csv_or_parquet(tmp_path):
+    (tmp_path / "t.xlsx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"t\.xlsx: the table must be a \.csv or \.parquet file"):
+        discover("mine", tmp_path, tmp_path / "t.xlsx")
+
+
+# The table in git
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no rows"),
+        (HEADER.encode(), "has no rows"),
+        (b"image;class;phase;label;mask\n0.png;nut;;0;\n", "line 1: the columns must be separated by commas"),
+        (b"image\tclass\n0.png\tnut\n", "line 1: the columns must be separated by commas"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "not a CSV file in UTF-8"),
+        ("image\n0.png\n".encode("utf-16"), "not a CSV file in UTF-8"),
+        (HEADER.encode() + b"0.png,nut,,0,,\n\0\n", "line 3: not a CSV file in UTF-8, it has a NUL byte"),
+        (HEADER.encode() + b'"0.png,nut,,0,,\n', "line 2: not a CSV file"),
+        (HEADER.encode() + b"0.png,nut,,0,\n", "line 2: has 5 cells, but the header has 6"),
+        (
+            b"image,class,label,mask\n0.png,nut,0,\n",
+            "line 1: the columns phase, defect_type are missing; it needs image, ",
+        ),
+    ],
+)
+def test_what_is_no_table_is_one_line(tmp_path, content, message):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError, match=rf"t\.csv: {message}") as error:
+        read_import_table(tmp_path / "t.csv")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1.png,nut,val,0,,", "phase must be train, test or empty, not 'val'"),
+        ("1.png,nut,,good,,", r"label must be 0 \(normal\) or 1 \(anomalous\), not 'good'"),
+        ("1.png,nut,,,,", "label must be 0"),
+        (",nut,,0,,", "image is empty"),
+        ("1.png,,,0,,", "class is empty"),
+        ("1.png,nut,train,1,dent,", r"1\.png: an anomalous image in train"),
+        ("1.png,nut,,1,good,", r"1\.png: an anomalous image of the defect type good"),
+        ("1.png,nut,,0,,m.png", r"1\.png: a normal image with a mask"),
+        ("0.png,nut,,0,,", r"0\.png: this image is listed before, in .*t\.csv: line 2"),
+        ("a/../../1.png,nut,,0,,", "image 'a/../../1.png' leaves the images' folder"),
+        ("1.png,nut,,1,,/m.png", "mask '/m.png' leaves the images' folder"),
+    ],
+)
+def test_a_wrong_line_of_the_table_is_named(tmp_path, line, message):
+    table_of(tmp_path, f"{HEADER}0.png,nut,,0,,\n\n{line}\n", "t.csv")  # the blank line counts as a line
+    with pytest.raises(InputError, match=rf"t\.csv: line 4: {message}"):
+        read_import_table(tmp_path / "t.csv")
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"t\.csv: cannot be read \(No such file or directory\)"):
+        read_import_table(tmp_path / "t.csv")
+
+
+def test_the_table_builds_the_split_rows(tmp_path):
+    images_in(tmp_path, "b/0.png", "b/1.png", "b/2.png", "a/0.png", "a/1.png")
+    save_image(tmp_path / "a/2.png", size=12)
+    save_mask(tmp_path / "a/m.png", size=12)
+    table = table_of(
+        tmp_path,
+        f"{HEADER}b/2.png,b,,1,,\nb/1.png,b,train,0,,\nb/0.png,b,test,0,,\na/2.png,a,,1,dent,a/m.png\na/1.png,a,test,0,,\na/0.png,a,,0,,\n",
+    )
+    rows = build_table(tmp_path, table, CONFIG, "mine")
+    assert [
+        (row.class_name, row.phase, row.image, row.label, row.defect_type, row.mask, row.width) for row in rows
+    ] == [
+        ("a", "train", "a/0.png", 0, "good", None, 8),
+        ("a", "test", "a/1.png", 0, "good", None, 8),
+        ("a", "test", "a/2.png", 1, "dent", "a/m.png", 12),
+        ("b", "train", "b/1.png", 0, "good", None, 8),
+        ("b", "test", "b/0.png", 0, "good", None, 8),
+        ("b", "test", "b/2.png", 1, "anomaly", None, 8),
+    ]
+    assert {row.dataset for row in rows} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["gone.png,nut,,0,,"], r"t\.csv: line 3: .*gone\.png: no such image"),
+        (["t.csv,nut,,0,,"], r"t\.csv: line 3: .*t\.csv: not an image"),
+        (["1.png,nut,,1,,gone.png"], r"t\.csv: line 3: .*gone\.png: no such image"),
+        (
+            ["1.png,nut,,1,,big.png"],
+            r"t\.csv: line 3: .*big\.png: has 16x16 pixels, but its image .*1\.png has 8x8",
+        ),
+        (["1.png,bolt,test,0,,", "big.png,nut,,1,,"], r"t\.csv: the class bolt has no normal image to train on"),
+        (["1.png,nut,train,0,,"], r"t\.csv: the class nut has no image to test on"),
+    ],
+)
+def test_what_does_not_fit_the_files_is_named(tmp_path, lines, message):
+    images_in(tmp_path, "0.png", "1.png")
+    save_mask(tmp_path / "big.png", size=16)
+    table = table_of(tmp_path, HEADER + "\n".join(["0.png,nut,train,0,,", *lines, ""]), "t.csv")
+    with pytest.raises(InputError, match=message):
+        build_table(tmp_path, table, CONFIG, "mine")
+
+
+# The split by seed
+
+
+def normal_rows(names: list[str], phase: str = "") -> list[ImportRow]:
+    return [ImportRow(name, "nut", phase, 0, "good", None) for name in names]
+
+
+def chosen(rows: list[ImportRow], config: TableSplitConfig = CONFIG) -> set[str]:
+    return {image for image, phase in assign_phases(rows, config).items() if phase == "test"}
+
+
+NAMES = [f"good/{number:03d}.png" for number in range(100)]
+
+
+def test_the_test_images_are_the_first_by_hash():
+    digests = {name: hashlib.sha256(f"7/{name}".encode()).hexdigest() for name in NAMES[:11]}
+    expected = set(sorted(digests, key=digests.get)[:3])  # a fifth of 11, rounded up
+    assert chosen(normal_rows(NAMES[:11]), TableSplitConfig(seed=7)) == expected
+    assert chosen(normal_rows(NAMES[10::-1]), TableSplitConfig(seed=7)) == expected
+
+
+def test_another_seed_is_another_split():
+    assert chosen(normal_rows(NAMES)) != chosen(normal_rows(NAMES), TableSplitConfig(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("images", "share", "expected"),
+    [(100, 0.07, 7), (100, 0.2, 20), (1, 0.2, 0), (2, 0.2, 1), (3, 0.99, 2), (6, 0.2, 2)],
+)
+def test_the_share_is_rounded_up_and_leaves_one_to_train_on(images, share, expected):
+    assert len(chosen(normal_rows(NAMES[:images]), TableSplitConfig(test_share=share))) == expected
+
+
+def test_phases_that_are_given_stay_and_do_not_count_for_the_share():
+    rows = normal_rows(NAMES[:5], "train") + normal_rows(NAMES[5:7], "test") + normal_rows(NAMES[7:8])
+    assert chosen(rows) == {*NAMES[5:7], NAMES[7]}  # a fifth of one is one, and there are others to train on
+
+
+@pytest.mark.parametrize("added", [f"good/new {number}.png" for number in range(8)])
+def test_one_more_image_moves_one_other_at_most(added):
+    before, after = chosen(normal_rows(NAMES[:33])), chosen(normal_rows([*NAMES[:33], added]))
+    assert len(before ^ (after - {added})) <= 1
+
+
+def test_the_classes_are_split_each_for_itself():
+    other = [ImportRow(f"bolt/{number}.png", "bolt", "", 0, "good", None) for number in range(10)]
+    assert chosen(normal_rows(NAMES) + other) == chosen(normal_rows(NAMES)) | chosen(other)
+
+
+# What is printed
+
+
+def test_the_understanding_lists_classes_masks_and_notes():
+    rows = [
+        ImportRow("a.png", "nut", "train", 0, "good", None),
+        ImportRow("b.png", "nut", "", 0, "good", None),
+        ImportRow("c.png", "nut", "", 1, "dent", "m.png"),
+        ImportRow("d.png", "nut", "test", 1, "dent", None),
+        ImportRow("e.png", "bolt", "test", 0, "good", None),
+    ]
+    masks = [f"masks/{number}.png" for number in range(23)]
+    assert understanding(Discovery("some tree", Path(), rows, masks, ["one thing", "another"])).splitlines() == [
+        "layout: some tree",
+        "",
+        "class  train normal  test normal  normal without phase  anomalous  masks matched  masks missing",
+        "bolt              0            1                     0          0              0              0",
+        "nut               1            0                     1          2              1              1",
+        "",
+        "masks without an image, left out: 23",
+        *(f"  masks/{number}.png" for number in range(20)),
+        "  and 3 more",
+        "",
+        "note: one thing",
+        "note: another",
+    ]
+
+
+# The import as a whole
+
+
+def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
+    before = load_params()
+    text = run(pictures, workspace, config=TableSplitConfig(seed=3, test_share=0.5))
+    assert Path("data/import/shop.csv").read_text().splitlines() == [
+        "image,class,phase,label,defect_type,mask",
+        "bad/0.png,shop,,1,anomaly,masks/0_mask.png",
+        "bad/1.png,shop,,1,anomaly,",
+        "good/0.png,shop,,0,good,",
+        "good/1.png,shop,,0,good,",
+        "good/2.png,shop,,0,good,",
+    ]
+    params = load_params()
+    download, benchmark, copied = params.dataset("shop"), params.benchmark("shop"), before.benchmark("mvtec")
+    assert (download.source, download.path, download.table) == ("path", str(pictures), "data/import/shop.csv")
+    assert benchmark.splits == TableSplitConfig(seed=3, test_share=0.5)
+    assert (benchmark.features, benchmark.train, benchmark.score) == (copied.features, copied.train, copied.score)
+    assert text.startswith("layout: good/bad folders (good, bad, masks)\n")
+    assert (
+        "shop: 1 class, 1 normal images to train on, 2 normal and 2 anomalous to test on "
+        "(1 without a mask count in the image metrics only)\n" in text
+    )
+    assert "params.yaml: benchmark shop added, its features, train and score copied from mvtec\n" in text
+    assert text.splitlines()[-3:] == [
+        "  dvc repro splits@shop",
+        "  invad-pipe data check shop",
+        "  dvc repro evaluate@shop",
+    ]
+
+
+def test_the_imported_table_builds_what_was_announced(pictures, workspace):
+    run(pictures, workspace)
+    download = load_params().dataset("shop")
+    rows = build_table(Path(download.path), Path(download.table), CONFIG, "shop")
+    assert [row.phase for row in rows] == ["train", "train", "test", "test", "test"]
+
+
+def test_the_same_data_give_the_same_table_bytes(pictures, workspace, tmp_path):
+    run(pictures, workspace)
+    shutil.copytree(pictures, tmp_path / "a copy elsewhere")
+    run(tmp_path / "a copy elsewhere", workspace, "again")
+    first, second = (Path(f"data/import/{name}.csv").read_bytes() for name in ("shop", "again"))
+    assert first == second.replace(b"again", b"shop")
+
+
+def test_like_names_the_benchmark_to_copy_from(pictures, workspace):
+    assert "copied from coco_ad_0" in run(pictures, workspace, like="coco_ad_0")
+    assert load_params().benchmark("shop").train == load_params().benchmark("coco_ad_0").train
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "", "naïve", "x\n", "coco", "mvtec", "visa", "coco_ad_0", "workers"])
+def test_a_name_that_cannot_be_one_is_refused_and_nothing_written(pictures, workspace, name):
+    before = files_below(Path())
+    with pytest.raises(InputError, match="name"):
+        run(pictures, workspace, name)
+    assert files_below(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options"),
+    [
+        (lambda root: save_mask(root / "masks/0_mask.png", size=9), {}),
+        (lambda root: (root / "good/1.png").write_bytes(b"no image"), {}),
+        (lambda root: shutil.rmtree(root / "good"), {}),
+        (lambda root: None, {"like": "no such benchmark"}),
+        (lambda root: Path("params.yaml").write_text("download: {}\n"), {}),
+    ],
+    ids=["mask size", "no image", "no layout", "like", "params"],
+)
+def test_nothing_is_written_when_anything_is_wrong(pictures, workspace, spoil, options):
+    spoil(pictures)
+    before = files_below(Path())
+    with pytest.raises(InputError):
+        run(pictures, workspace, **options)
+    assert files_below(Path()) == before
+
+
+def test_a_name_that_is_there_is_refused_without_force(pictures, workspace):
+    run(pictures, workspace)
+    before = files_below(Path())
+    images_in(pictures, "good/3.png")
+    with pytest.raises(InputError, match="shop: there is a data set or benchmark of this name already; --force"):
+        run(pictures, workspace)
+    assert files_below(Path()) == before
+
+
+def test_a_table_without_a_benchmark_is_not_overwritten_without_force(pictures, workspace):
+    table_of(Path("data/import"), "by hand", "shop.csv")
+    with pytest.raises(InputError, match="--force"):
+        run(pictures, workspace)
+    assert Path("data/import/shop.csv").read_text() == "by hand"
+    run(pictures, workspace, force=True)
+    assert len(read_import_table(Path("data/import/shop.csv"))) == 5
+    assert "shop" in load_params().benchmarks
+
+
+def test_force_replaces_table_and_path_and_keeps_the_settings(pictures, workspace, tmp_path):
+    run(pictures, workspace, config=TableSplitConfig(seed=3, test_share=0.5))
+    settings = load_params().benchmark("shop")
+    moved = images_in(pictures.rename(tmp_path / "moved"), "good/3.png")
+    text = run(moved, workspace, force=True, like="coco_ad_0", config=TableSplitConfig(seed=9))
+    assert load_params().benchmark("shop") == settings
+    assert load_params().dataset("shop").path == str(moved)
+    assert len(read_import_table(Path("data/import/shop.csv"))) == 6
+    assert "2 normal images to train on, 2 normal" in text  # half of four, as the benchmark's own settings say
+    assert "  dvc repro -f download@shop\n" in text
+
+
+def test_a_failed_replacement_leaves_the_old_table(pictures, workspace):
+    run(pictures, workspace)
+    before = files_below(Path())
+    save_mask(pictures / "masks/0_mask.png", size=9)
+    with pytest.raises(InputError, match="9x9"):
+        run(pictures, workspace, force=True)
+    assert files_below(Path()) == before
+
+
+def test_an_error_of_a_given_table_names_it(pictures, workspace):
+    table = table_of(pictures, "image,label\nbad/0.png,1\n")
+    with pytest.raises(InputError, match=r"table\.csv: the class shop has no normal image to train on"):
+        run(pictures, workspace, table=table)
+
+
+def test_an_import_leaves_every_line_of_the_repositorys_settings(pictures, workspace):
+    shutil.copy(REPOSITORY / "params.yaml", "params.yaml")
+    before = Path("params.yaml").read_text().splitlines()
+    run(pictures, workspace)
+    after = iter(Path("params.yaml").read_text().splitlines())
+    assert all(line in after for line in before)  # in their order, because `in` moves the iterator on
+    assert load_params().benchmark("shop").dataset == "shop"
+
+
+def test_the_leather_slice(real_data, workspace):
+    shutil.copy(REPOSITORY / "params.yaml", "params.yaml")
+    root = real_data / "mvtec_leather_slice"
+    text = run(root, workspace, "leather")
+    with Path("data/import/leather.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    masks = {str(path.relative_to(root)) for path in root.glob("ground_truth/*/*.png")}
+    images = {str(path.relative_to(root)) for path in root.glob("t*/*/*.png")}
+    assert ({row["image"] for row in rows}, len(rows)) == (images, 28)
+    counts = Counter((row["phase"], row["label"]) for row in rows)
+    assert counts == {("train", "0"): 4, ("test", "0"): 4, ("test", "1"): 20}
+    matched = {row["mask"] for row in rows} - {""}
+    assert (len(masks), len(matched)) == (18, 11) and matched < masks
+    for row in rows:
+        fits = row["image"].replace("test/", "ground_truth/").replace(".png", "_mask.png")
+        assert row["mask"] == (fits if fits in masks else "")
+    assert all(f"  {mask}\n" in text for mask in masks - matched)
+    assert "masks without an image, left out: 7\n" in text
+    assert "4 normal images to train on, 4 normal and 20 anomalous to test on (9 without a mask" in text

@@ -1,0 +1,295 @@
+"""`source: official`, from the archives of a server to a split table, at toy size."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from dataclasses import replace
+
+import pytest
+from conftest import image_bytes, mask_bytes
+from http_server import Answer, http_server  # noqa: F401  (the fixture `server`)
+
+from invad.config import (
+    BenchmarkConfig,
+    CocoAdSplitConfig,
+    DownloadConfig,
+    FeaturesConfig,
+    FolderSplitConfig,
+    ScoreConfig,
+    TrainConfig,
+)
+from invad.datasets import official, store
+from invad.datasets.download import prepare_dataset
+from invad.datasets.source import read_source
+from invad.datasets.splits import build_split
+from invad.errors import InputError
+from invad.workspace import Workspace
+
+LENIENT = FolderSplitConfig(strict=False)
+
+
+def benchmark(dataset: str, splits, name: str | None = None) -> BenchmarkConfig:
+    return BenchmarkConfig(
+        name or dataset, dataset, splits, FeaturesConfig("mobilenetv2_100"), TrainConfig(), ScoreConfig()
+    )
+
+
+def tar_bytes(files: dict[str, bytes], mode: str = "w") -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def zip_bytes(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def publish(monkeypatch, name: str, archive: official.Archive, content: bytes) -> None:
+    """Make `content` the published archive."""
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    remote = replace(archive.remote, size=len(content), checksum=checksum)
+    monkeypatch.setattr(official, name, replace(archive, remote=remote, unpacked_size=len(content)))
+
+
+def visa_files() -> dict[str, bytes]:
+    lines = [
+        "object,split,label,image,mask",
+        "candle,train,normal,candle/Data/Images/Normal/0000.JPG,",
+        "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png",
+    ]
+    return {
+        "split_csv/1cls.csv": "\n".join(lines).encode(),
+        "candle/Data/Images/Normal/0000.JPG": image_bytes(),
+        "candle/Data/Images/Anomaly/000.JPG": image_bytes(),
+        "candle/Data/Masks/Anomaly/000.png": mask_bytes(),
+    }
+
+
+@pytest.fixture
+def visa(server, monkeypatch) -> DownloadConfig:
+    content = tar_bytes(visa_files())
+    publish(monkeypatch, "_VISA", official._VISA, content)
+    server.files["visa.tar"] = content
+    return DownloadConfig("official", files={"VisA_20220922.tar": server.url("visa.tar")})
+
+
+def test_visa_from_its_archive(visa, server, tmp_path):
+    workspace = Workspace(tmp_path)
+    source = prepare_dataset("visa", visa, workspace)
+    assert source.root.resolve() == (tmp_path / "data/store/visa/files").resolve()
+    assert str(tmp_path) not in (workspace.raw("visa") / "source.json").read_text()
+    assert len(list(workspace.raw("visa").iterdir())) == 1
+    split = build_split(benchmark("visa", LENIENT), workspace)
+    assert [row.label for row in split.rows] == [0, 1]
+    prepare_dataset("visa", visa, workspace)
+    assert server.requests("visa.tar") == 1
+
+
+def test_published_counts_are_checked(visa, tmp_path):
+    workspace = Workspace(tmp_path)
+    prepare_dataset("visa", visa, workspace)
+    message = r"not the published images .*: candle has 1 \+ 0 \+ 1, published 900 \+ 100 \+ 100; complete the data, or set `strict: false`"
+    with pytest.raises(InputError, match=message):
+        build_split(benchmark("visa", FolderSplitConfig()), workspace)
+    assert not workspace.split("visa").exists()
+
+
+def test_archives_can_go_once_they_are_unpacked(visa, server, tmp_path):
+    frugal = replace(visa, keep_archives=False, store=str(tmp_path / "elsewhere"))
+    first = prepare_dataset("visa", frugal, Workspace(tmp_path))
+    assert first.root == tmp_path / "elsewhere/files"
+    assert list((tmp_path / "elsewhere/archives").iterdir()) == []
+    assert prepare_dataset("visa", frugal, Workspace(tmp_path)) == first
+    assert server.requests("visa.tar") == 1
+
+
+def test_a_local_file_is_used_where_it_is(visa, server, tmp_path):
+    local = tmp_path / "my.tar"
+    local.write_bytes(server.files["visa.tar"])
+    source = prepare_dataset("visa", replace(visa, files={"VisA_20220922.tar": str(local)}), Workspace(tmp_path))
+    assert (source.root / "split_csv/1cls.csv").is_file()
+    assert server.seen == []
+    assert [path.name for path in tmp_path.glob("my.tar*")] == ["my.tar"]
+
+
+def test_a_damaged_archive_is_never_unpacked_and_the_old_source_stays(visa, server, tmp_path):
+    workspace = Workspace(tmp_path)
+    server.script["visa.tar"] = [Answer(body=b"x" * len(server.files["visa.tar"]))]
+    with pytest.raises(InputError, match=r"VisA_20220922\.tar"):
+        prepare_dataset("visa", visa, workspace)
+    assert not (tmp_path / "data/store/visa/files").exists()
+    assert not workspace.raw("visa").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"visa.zip": "x"}, r"download\.visa\.files\.visa\.zip: unknown; these settings need VisA_20220922\.tar"),
+        ({"VisA_20220922.tar": "/nowhere/visa.tar"}, r"/nowhere/visa\.tar: no such file"),
+        ({"VisA_20220922.tar": "http://127.0.0.1:1/"}, r"127\.0\.0\.1:1.*download\.visa\.files"),
+    ],
+)
+def test_a_wrong_address_is_named(visa, tmp_path, monkeypatch, files, message):
+    monkeypatch.setattr(store, "RETRIES", replace(store.RETRIES, attempts=1, backoff=0.001))
+    with pytest.raises(InputError, match=message):
+        prepare_dataset("visa", replace(visa, files=files), Workspace(tmp_path))
+
+
+def mvtec_files(class_name: str) -> dict[str, bytes]:
+    return {
+        f"{class_name}/train/good/000.png": image_bytes(),
+        f"{class_name}/test/good/000.png": image_bytes(),
+        f"{class_name}/test/poke/000.png": image_bytes(),
+        f"{class_name}/ground_truth/poke/000_mask.png": mask_bytes(),
+    }
+
+
+def test_mvtec_asks_for_acceptance_of_its_licence(tmp_path):
+    message = r"download\.mvtec\.accept_license: the owner .*CC BY-NC-SA 4\.0.* read https://www\.mvtec\.com/\S+ and set it to true"
+    with pytest.raises(InputError, match=message):
+        prepare_dataset("mvtec", DownloadConfig("official"), Workspace(tmp_path))
+    assert not (tmp_path / "data").exists() or not any((tmp_path / "data").rglob("*.json"))
+
+
+def test_single_classes_of_mvtec(server, tmp_path):
+    for name in ("leather", "grid"):
+        server.files[f"{name}.tar.xz"] = tar_bytes(mvtec_files(name), "w:xz")
+    config = DownloadConfig(
+        "official",
+        accept_license=True,
+        classes=("leather", "grid"),
+        files={f"{name}.tar.xz": server.url(f"{name}.tar.xz") for name in ("leather", "grid")},
+    )
+    workspace = Workspace(tmp_path)
+    prepare_dataset("mvtec", config, workspace)
+    split = build_split(benchmark("mvtec", LENIENT), workspace)
+    assert {row.class_name for row in split.rows} == {"grid", "leather"}
+    assert len(split.rows) == 6
+    prepare_dataset("mvtec", config, workspace)
+    assert len(server.seen) == 2
+
+
+def test_an_unknown_class_of_mvtec_is_named(tmp_path):
+    config = DownloadConfig("official", accept_license=True, classes=("lether",))
+    with pytest.raises(InputError, match=r"download\.mvtec\.classes: lether: unknown; known are bottle, "):
+        prepare_dataset("mvtec", config, Workspace(tmp_path))
+
+
+def coco_annotations(images: list[list[int]]) -> bytes:
+    """The annotations of 8x8 images; each image is the list of its annotations' category numbers."""
+    annotations = [
+        {"id": 100 * image + n, "image_id": image, "category_id": 10 + category, "iscrowd": 0}
+        | {"segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+        for image, categories in enumerate(images)
+        for n, category in enumerate(categories)
+    ]
+    value = {
+        "images": [{"id": n, "file_name": f"{n:012d}.jpg", "width": 8, "height": 8} for n in range(len(images))],
+        "annotations": annotations,
+        "categories": [{"id": 10 + index, "name": f"category {index}"} for index in range(80)],
+    }
+    return json.dumps(value).encode()
+
+
+@pytest.fixture
+def coco(server, monkeypatch) -> DownloadConfig:
+    """Two folds: train images 0 and 1 are of fold 0, image 2 is normal nowhere but in fold 1; test image 2 has no annotation."""
+    val = coco_annotations([[0], [25], []])
+    files = {
+        "annotations/instances_train2017.json": coco_annotations([[25], [45], [5], []]),
+        "annotations/instances_val2017.json": val,
+        "annotations/captions_val2017.json": b"not wanted",
+    }
+    content = zip_bytes(files)
+    publish(monkeypatch, "_ANNOTATIONS", official._ANNOTATIONS, content)
+    name = "annotations/instances_val2017.json"
+    monkeypatch.setattr(store, "VAL_ANNOTATIONS", (name, len(val), hashlib.sha256(val).hexdigest()[:16]))
+    server.files["annotations.zip"] = content
+    for phase, images in (("train", 4), ("val", 3)):
+        for image in range(images):
+            server.files[f"coco/{phase}2017/{image:012d}.jpg"] = image_bytes()
+    addresses = {"annotations_trainval2017.zip": server.url("annotations.zip"), "images": server.url("coco/")}
+    return DownloadConfig("official", files=addresses)
+
+
+def fetched(server) -> set[str]:
+    return {name.removeprefix("coco/") for name, _ in server.seen if name.startswith("coco/")}
+
+
+def test_coco_fetches_only_the_images_that_the_folds_use(coco, server, tmp_path):
+    workspace = Workspace(tmp_path)
+    source = prepare_dataset("coco", coco, workspace)
+    assert sorted(path.name for path in (source.root / "annotations").iterdir()) == [
+        "instances_train2017.json",
+        "instances_val2017.json",
+    ]
+    assert fetched(server) == set()
+    split = build_split(benchmark("coco", CocoAdSplitConfig(fold=0), "coco_ad_0"), workspace)
+    assert fetched(server) == {row.image for row in split.rows}
+    assert fetched(server) == {f"train2017/{n:012d}.jpg" for n in (0, 1)} | {f"val2017/{n:012d}.jpg" for n in (0, 1)}
+    assert all(split.image_path(row).is_file() for row in split.rows)
+    before = len(server.seen)
+    build_split(benchmark("coco", CocoAdSplitConfig(fold=1), "coco_ad_1"), workspace)
+    assert [name for name, _ in server.seen[before:]] == ["coco/train2017/000000000002.jpg"]
+
+
+def test_a_missing_coco_image_is_named_and_no_table_is_written(coco, server, tmp_path):
+    workspace = Workspace(tmp_path)
+    prepare_dataset("coco", coco, workspace)
+    del server.files["coco/val2017/000000000001.jpg"]
+    with pytest.raises(InputError, match=r"val2017/000000000001\.jpg.*404.*download\.coco\.files\.images"):
+        build_split(benchmark("coco", CocoAdSplitConfig(fold=0), "coco_ad_0"), workspace)
+    assert not workspace.split("coco_ad_0").exists()
+
+
+def test_coco_annotations_that_are_not_the_published_ones_are_refused(coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "VAL_ANNOTATIONS", ("annotations/instances_val2017.json", 7, "abc"))
+    with pytest.raises(InputError, match=r"instances_val2017\.json: not the published annotations \(7 bytes"):
+        prepare_dataset("coco", coco, Workspace(tmp_path))
+
+
+def test_coco_from_its_archives(coco, server, tmp_path, monkeypatch):
+    archives = []
+    for archive, phase, images in zip(official._COCO_IMAGES, ("val", "train"), (3, 4), strict=True):
+        content = zip_bytes({f"{phase}2017/{n:012d}.jpg": image_bytes() for n in range(images)})
+        checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        server.files[archive.remote.name] = content
+        archives.append(replace(archive, remote=replace(archive.remote, size=len(content), checksum=checksum)))
+    monkeypatch.setattr(official, "_COCO_IMAGES", tuple(archives))
+    files = {
+        "annotations_trainval2017.zip": server.url("annotations.zip"),
+        **{archive.remote.name: server.url(archive.remote.name) for archive in archives},
+    }
+    workspace = Workspace(tmp_path)
+    prepare_dataset("coco", DownloadConfig("official", images="archive", files=files), workspace)
+    split = build_split(benchmark("coco", CocoAdSplitConfig(fold=2), "coco_ad_2"), workspace)
+    assert all(split.image_path(row).is_file() for row in split.rows)
+    assert fetched(server) == set()
+    assert read_source(workspace.raw("coco")).images_from is None
+
+
+def test_the_published_archives_are_complete():
+    """Every address is https or COCO's own, every name is the one at the end of the address."""
+    configs = {
+        "coco": DownloadConfig("official", images="archive"),
+        "mvtec": DownloadConfig("official"),
+        "visa": DownloadConfig("official"),
+    }
+    for dataset, config in configs.items():
+        for archive in official.official_archives(dataset, config):
+            assert archive.remote.url.startswith(("https://", f"{official.COCO_ADDRESS}/"))
+            assert archive.remote.url.endswith(f"/{archive.remote.name}")
+            assert archive.remote.checksum is not None
+            assert archive.remote.size is not None
+    classes = DownloadConfig("official", classes=tuple(official.MVTEC_COUNTS))
+    assert len(official.official_archives("mvtec", classes)) == 15

@@ -1,0 +1,292 @@
+"""Edits of params.yaml: what is added, and that nothing else of the file changes."""
+
+import difflib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from invad.config import load_params
+from invad.errors import InputError
+from invad.params_file import add_benchmark, update_download
+
+REPOSITORY = Path(__file__).parent.parent
+TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
+SPLITS = {"seed": 0, "test_share": 0.2}
+# Everything that a YAML writer would "tidy": indentation, spacing, quotes, a comment behind the last key, one at its depth.
+ODD = """\
+---
+benchmarks:
+    'one':   visa   # mine
+    # no other yet
+
+download: # where from
+    visa: {source: embedded,seed: 0x1}   # in braces
+    # coco:
+    #     source: official
+  # between the sections
+
+splits:
+    one: &strict
+        strict:   yes
+features:
+    one:
+        encoder:    "mobilenetv2_100"
+        weights: packaged
+
+
+# the sizes
+train:
+    workers: 1
+    resources_per_worker: {cpu: 2, gpu: auto}
+    one:
+        epochs: 3
+        learning_rate: 4.0e-3   # tuned
+
+score:
+    one: {
+        sigma: 2.0
+    }
+# the end
+"""
+# Every section repeats its first entry.
+ALIASES = """\
+benchmarks: &names
+  one: visa
+  two: mvtec
+download:
+  visa: &drawn {source: embedded}
+  mvtec: *drawn
+splits:
+  one: &strict
+    strict: true
+  two: *strict  # too
+
+features:
+  one: &encoder
+    encoder: mobilenetv2_100
+  two:
+    <<: *encoder
+train:
+  one: &model
+    epochs: 3
+  two: *model
+score:
+  one: &blur
+    sigma: 2.0
+  two: *blur
+"""
+
+
+@pytest.fixture
+def params_file(tmp_path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    return path
+
+
+def odd_file(tmp_path: Path, text: str = ODD) -> Path:
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(text.encode())
+    return path
+
+
+def added_lines(before: str, after: str) -> list[str]:
+    """Return the lines that are new, after a check that no other line went or changed."""
+    diff = list(difflib.ndiff(before.splitlines(keepends=True), after.splitlines(keepends=True)))
+    assert [line for line in diff if line[0] in "-?"] == []
+    return [line[2:] for line in diff if line[0] == "+"]
+
+
+def test_a_new_benchmark_only_adds_lines_and_each_behind_the_last_key_of_its_section(params_file):
+    before = params_file.read_text()
+    assert add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS) == "mvtec"
+    after = params_file.read_text()
+
+    recipe = {section: yaml.safe_load(before)[section]["mvtec"] for section in ("features", "train", "score")}
+    entries = ["leather", TABLE, SPLITS, *recipe.values()]
+    for entry in entries:
+        block = yaml.safe_dump({"leather": entry}, sort_keys=False)
+        indented = "".join(f"  {line}\n" for line in block.splitlines())
+        assert after.count(f"\n{indented}\n# ") == 1 or after.endswith(f"\n{indented}")
+        assert before.count(indented) == 0
+        after = after.replace(indented, "")
+    assert after == before
+    assert len(added_lines(before, params_file.read_text())) == sum(
+        1 + (len(entry) if isinstance(entry, dict) else 0) for entry in entries
+    )
+
+
+def test_the_new_benchmark_is_read_back_as_given(params_file):
+    add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 3, "test_share": 0.5})
+    params = load_params(params_file)
+    benchmark, mvtec = params.benchmark("leather"), params.benchmark("mvtec")
+    assert (benchmark.dataset, benchmark.splits.seed, benchmark.splits.test_share) == ("leather", 3, 0.5)
+    assert (benchmark.features, benchmark.train, benchmark.score) == (mvtec.features, mvtec.train, mvtec.score)
+    assert (params.dataset("leather").path, params.dataset("leather").table) == (TABLE["path"], TABLE["table"])
+
+
+def test_the_settings_of_the_benchmark_that_is_named_are_copied(params_file):
+    assert add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS, like="coco_ad_2") == "coco_ad_2"
+    assert load_params(params_file).benchmark("leather").train.epochs == 6  # mvtec has 20
+
+
+def test_with_nothing_but_coco_the_first_benchmark_is_copied(params_dict, write_params):
+    for section in ("benchmarks", "splits", "features", "train", "score"):
+        for name in ("mvtec", "visa"):
+            del params_dict[section][name]
+    path = write_params(params_dict)
+    assert add_benchmark(path, "leather", download=TABLE, splits=SPLITS) == "coco_ad_0"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("mvtec", {}, "benchmarks.mvtec: is there already; choose another name"),
+        ("coco", {}, "download.coco: is there already; choose another name"),
+        ("workers", {}, "train.workers: is there already; choose another name"),
+        ("my leather", {}, "download"),
+        ("leather", {"like": "wood"}, "unknown benchmark 'wood'"),
+        ("leather", {"splits": {"fold": 0}}, "splits.leather.fold: unknown key"),
+        ("leather", {"download": {"source": "path", "path": "/data"}}, "download.leather: unknown data set"),
+    ],
+)
+def test_what_would_not_be_valid_is_refused_and_the_file_stays(params_file, name, changes, message):
+    before = params_file.read_bytes()
+    with pytest.raises(InputError) as caught:
+        add_benchmark(params_file, name, **{"download": TABLE, "splits": SPLITS, **changes})
+    assert message in str(caught.value)
+    assert "tmp:" not in str(caught.value)  # the temporary file is nobody's business
+    assert "\n" not in str(caught.value)
+    assert params_file.read_bytes() == before
+    assert [path.name for path in params_file.parent.iterdir()] == ["params.yaml"]
+
+
+def test_a_file_that_is_not_valid_is_an_error_before_anything_is_added(params_file):
+    params_file.write_text(params_file.read_text().replace("epochs: 6", "epochs: six"))
+    for edit in (
+        lambda: add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS),
+        lambda: update_download(params_file, "mvtec", {"source": "official"}),
+    ):
+        with pytest.raises(InputError, match=r"train\.coco_ad_0\.epochs: must be a valid integer"):
+            edit()
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["# the end\n", "# the end", ""])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "bom"])
+def test_a_file_of_another_style_keeps_every_byte(tmp_path, newline, end, mark):
+    text = mark + ODD.removesuffix("# the end\n").replace("\n", newline) + end.replace("\n", newline)
+    path = odd_file(tmp_path, text)
+    assert add_benchmark(path, "leather", download=TABLE, splits=SPLITS) == "one"
+    after = path.read_bytes().decode()
+    assert after.count("\n") == after.count(newline)
+    old, new = (value.replace("\r\n", "\n") for value in (text, after))
+    expected = {
+        "    # no other yet\n": "    leather: leather\n",
+        "    #     source: official\n": (
+            "    leather:\n      source: path\n      path: /data/leather\n      table: data/import/leather.csv\n"
+        ),
+        "        strict:   yes\n": "    leather:\n      seed: 0\n      test_share: 0.2\n",
+        "        weights: packaged\n": "    leather:\n      encoder: mobilenetv2_100\n      weights: packaged\n",
+        "        learning_rate: 4.0e-3   # tuned\n": "    leather:\n      epochs: 3\n      learning_rate: 0.004\n",
+        "        sigma: 2.0\n    }\n": "    leather:\n      sigma: 2.0\n",
+    }
+    for behind, lines in expected.items():
+        old = old.replace(behind, behind + lines)
+    assert new == old
+
+
+@pytest.mark.parametrize(
+    "folder", ["C:\\data", "it's: #1", "müller/ß", "null", " a ", "- x", "{a}", "1e3", "a\tb", "~", "x" * 300]
+)
+def test_values_that_yaml_could_misread_come_back_unchanged(tmp_path, folder):
+    path = odd_file(tmp_path)
+    add_benchmark(path, "own", download={**TABLE, "path": folder}, splits=SPLITS)
+    update_download(path, "visa", {"source": "path", "path": folder})
+    params = load_params(path)
+    assert params.dataset("own").path == params.dataset("visa").path == folder
+
+
+@pytest.mark.parametrize("name", ["123", "on", "null"])
+def test_a_name_that_yaml_would_read_as_something_else_is_quoted(tmp_path, name):
+    path = odd_file(tmp_path)
+    add_benchmark(path, name, download=TABLE, splits=SPLITS)
+    assert load_params(path).benchmark(name).dataset == name
+
+
+def test_an_updated_download_section_keeps_what_is_equal_and_its_comments(params_file):
+    text = params_file.read_text()
+    old = (
+        "  mvtec:\n    source: embedded\n    seed: 0\n    train_images: 40\n    test_images: 30\n    image_size: 192\n"
+    )
+    commented = old.replace("source: embedded", "source:  embedded   # for now").replace("test_images", "'test_images'")
+    assert old in text
+    params_file.write_text(text.replace(old, commented))
+    update_download(params_file, "mvtec", {"test_images": 30, "source": "path", "path": "/data/mvtec", "seed": 7})
+    new = "  mvtec:\n    source:  path   # for now\n    seed: 7\n    'test_images': 30\n    path: /data/mvtec\n"
+    assert params_file.read_text() == text.replace(old, new)
+
+
+def test_lists_mappings_and_empty_values_are_set(params_file):
+    official = {"source": "official", "classes": ["bottle", "cable"], "files": {"bottle.tar.xz": "/a.tar.xz"}}
+    update_download(params_file, "mvtec", official)
+    assert "    classes: [bottle, cable]\n" in params_file.read_text()
+    assert yaml.safe_load(params_file.read_text())["download"]["mvtec"] == official
+    params_file.write_text(
+        params_file.read_text().replace("classes: [bottle, cable]", "classes:\n    - bottle\n    # and\n    - cable")
+    )
+    params_file.write_text(params_file.read_text().replace("    files:", "    store:   # default\n    files:"))
+    changed = {**official, "classes": ["wood"], "store": "/store", "files": {"wood.tar.xz": "/w", "a b": "c"}}
+    update_download(params_file, "mvtec", changed)
+    assert yaml.safe_load(params_file.read_text())["download"]["mvtec"] == changed
+    assert "    store: /store   # default\n" in params_file.read_text()
+
+
+def test_a_section_in_braces_is_replaced_on_its_line(tmp_path):
+    path = odd_file(tmp_path)
+    update_download(path, "visa", {"source": "path", "path": "/data/visa"})
+    old, new = "{source: embedded,seed: 0x1}", "{source: path, path: /data/visa}"
+    assert path.read_text() == ODD.replace(old, new)
+
+
+def test_the_same_download_section_again_changes_nothing(params_file):
+    before = params_file.read_bytes()
+    update_download(params_file, "visa", yaml.safe_load(before)["download"]["visa"])
+    assert params_file.read_bytes() == before
+
+
+def test_a_download_section_that_is_not_valid_or_not_there_is_refused(params_file):
+    before = params_file.read_bytes()
+    with pytest.raises(InputError, match=r"unknown data set 'leather'; params\.yaml has coco, mvtec, visa"):
+        update_download(params_file, "leather", TABLE)
+    with pytest.raises(InputError, match=r"params\.yaml: download\.visa\.path: is needed with `source: path`"):
+        update_download(params_file, "visa", {"source": "path"})
+    assert params_file.read_bytes() == before
+
+
+def test_behind_an_alias_the_new_key_comes_on_the_next_line(tmp_path):
+    path = odd_file(tmp_path, ALIASES)
+    add_benchmark(path, "leather", download=TABLE, splits=SPLITS)
+    after = path.read_text()
+    assert "  two: *strict  # too\n  leather:\n    seed: 0\n" in after
+    assert "  two: *model\n  leather:\n    epochs: 3\n" in after
+    added_lines(ALIASES, after)
+
+
+def test_an_alias_is_replaced_and_what_an_alias_needs_is_not(tmp_path):
+    path = odd_file(tmp_path, ALIASES)
+    update_download(path, "mvtec", {"source": "official"})
+    assert path.read_text() == ALIASES.replace("  mvtec: *drawn\n", "  mvtec:\n    source: official\n")
+    path = odd_file(tmp_path, ALIASES)
+    with pytest.raises(InputError, match=r"odd\.yaml: its anchors or braces .*; set by hand: download\.visa$"):
+        update_download(path, "visa", {"source": "official"})
+    assert path.read_text() == ALIASES
+
+
+def test_a_section_in_braces_takes_no_new_key(tmp_path):
+    text = ODD.replace("benchmarks:\n    'one':   visa   # mine\n", "benchmarks: {one: visa}\n")
+    path = odd_file(tmp_path, text)
+    with pytest.raises(InputError, match=r"odd\.yaml: its anchors or braces .*; set by hand: benchmarks\.leather, "):
+        add_benchmark(path, "leather", download=TABLE, splits=SPLITS)
+    assert path.read_text() == text
