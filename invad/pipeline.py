@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from invad.config import BenchmarkConfig, Params
+from invad.errors import InputError
 from invad.files import read_json, write_json, write_text
 from invad.workspace import Workspace
 
@@ -23,7 +24,7 @@ def download(name: str, params: Params, workspace: Workspace) -> None:
     """Put the raw data of data set `name` in place."""
     from invad.datasets.download import prepare_dataset
 
-    source = prepare_dataset(name, params.dataset(name), workspace.raw(name))
+    source = prepare_dataset(name, params.dataset(name), workspace)
     logger.info("%s data in %s", source.source, source.root)
 
 
@@ -60,6 +61,9 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
     store = open_features(workspace.features(name), "train", split, benchmark.features)
+    if benchmark.train.batch_size > len(store):
+        size = benchmark.train.batch_size
+        raise InputError(f"params.yaml: train.{name}.batch_size: {size} is more than the {len(store)} training images")
     run = tracking.start_run(benchmark, workspace)
     progress = tqdm(desc=f"train@{name} (Ray starts)", unit="step", mininterval=1)
 
@@ -119,7 +123,13 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     benchmark = params.benchmark(name)
     scores = open_scores(workspace.scores(name))
     result = metrics.evaluate(
-        scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, ("paper", "exact")
+        scores.maps_nhw,
+        scores.masks_nhw,
+        scores.classes,
+        scores.labels,
+        scores.image_scores,
+        ("paper", "exact"),
+        has_mask=scores.has_mask,
     )
     write_json(workspace.metrics(name), {"benchmark": name, **result})
     mean = result["mean"]
@@ -184,8 +194,9 @@ def _log_metrics(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Wor
 
 
 def _log_figures(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
-    for figure in sorted((workspace.reports / "figures").glob(f"*_{benchmark.name}.png")):
-        run.log_file(figure, "figures")
+    for name in (f"heatmaps_{benchmark.name}.png", f"scores_{benchmark.name}.png"):
+        if (figure := workspace.reports / "figures" / name).exists():
+            run.log_file(figure, "figures")
 
 
 def _percent(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """Anomaly maps and image scores of a benchmark's test images, as Arrow files that are memory-mapped.
 
-`scores.parquet` has one row for each test image (split table's columns and `image_score`); `maps-00000.arrow`, ... hold, in the same
-order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
+`scores.parquet` has one row for each test image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow`, ... hold, in the
+same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from invad.files import atomic_path
 
 TABLE_FILE = "scores.parquet"
 SHARD_IMAGES = 1024
-COLUMNS = ("image", "class", "label", "defect_type", "image_score")
+COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,16 @@ class Scores:
     Attributes:
         images, classes, defect_types: Of each test image.
         labels: The data set's own, int8 (N,), 1 anomalous.
+        has_mask: bool (N,), False for an anomalous image whose mask is not known; that of a normal one is known to be empty.
         image_scores: float32 (N,), the maximum of each map.
-        maps_nhw, masks_nhw: Memory-mapped batches, float32 and uint8 (n, H, W), whose lengths add up to N.
+        maps_nhw, masks_nhw: Memory-mapped batches, float32 and uint8 (n, H, W), whose lengths add up to N; an unknown mask is all 0.
     """
 
     images: list[str]
     classes: list[str]
     defect_types: list[str]
     labels: np.ndarray
+    has_mask: np.ndarray
     image_scores: np.ndarray
     maps_nhw: list[np.ndarray]
     masks_nhw: list[np.ndarray]
@@ -93,6 +95,11 @@ def open_scores(folder: Path) -> Scores:
         shards = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in sorted(folder.glob("maps-*.arrow"))]
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{folder / TABLE_FILE}: the columns {', '.join(missing)} are missing; run `dvc repro -f score`"
+        )
     maps, masks = (
         [chunk.to_numpy_ndarray() for shard in shards for chunk in shard.column(name).chunks]
         for name in ("map", "mask")
@@ -105,6 +112,7 @@ def open_scores(folder: Path) -> Scores:
         classes=columns["class"],
         defect_types=columns["defect_type"],
         labels=np.array(columns["label"], dtype=np.int8),
+        has_mask=np.array(columns["has_mask"], dtype=bool),
         image_scores=table.column("image_score").to_numpy(),
         maps_nhw=maps,
         masks_nhw=masks,

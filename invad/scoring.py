@@ -12,7 +12,7 @@ from tqdm import tqdm
 from invad.anomaly_map import anomaly_map
 from invad.config import BenchmarkConfig
 from invad.datasets.images import read_mask
-from invad.datasets.split_table import Split, SplitRow
+from invad.datasets.split_table import NORMAL, Split, SplitRow
 from invad.devices import best_device, place
 from invad.features import FeatureStore, open_features
 from invad.model_folder import check_features, load_model
@@ -25,7 +25,7 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
     """Write anomaly maps (float32, raw), resized masks and image scores of all test images to the folder `out`.
 
     Raises:
-        InputError: Features or model are missing or do not belong together, or a mask is missing or damaged.
+        InputError: Features or model are missing or do not belong together, or the file of a mask is missing or damaged.
     """
     method, config = load_model(model)
     store = open_features(features, "test", split, benchmark.features)
@@ -37,6 +37,7 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
             "class": [row.class_name for row in rows],
             "label": pa.array([row.label for row in rows], pa.int8()),
             "defect_type": [row.defect_type for row in rows],
+            "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
         }
     )
     with tqdm(total=len(rows), desc=f"score@{benchmark.name}", unit="image", mininterval=1) as progress:

@@ -517,6 +517,110 @@ def test_complete_data_gives_no_notes():
     assert evaluate(*random_data())["notes"] == []
 
 
+# ---------------------------------------------------------------- masks are optional
+
+NEED_MASKS = {key for key in KEYS if not key.startswith("image_")} - {"mad_image"}
+NO_MASK_NOTE = ", ".join(key for key in KEYS if key in NEED_MASKS) + ": not available: no anomalous image has a mask"
+
+
+def test_an_image_of_unknown_mask_counts_for_image_metrics_only_by_hand():
+    """The row of eight pixels, a normal row of ones and, between them, an anomalous image without a mask, of maximum 0.5.
+
+    Pixel and region values are those of `test_averages_are_means_of_their_parts_by_hand`, where that image is not there; its
+    -50 would change the scaled thresholds. Image scores 9 and 0.5 against 1: AU-ROC 1/2, AP (1 + 2/3) / 2, F1 at 0.5: 4/5.
+    """
+    maps, masks = [ROW[0], [[-50.0] * 7 + [0.5]], [[1] * 8]], [ROW_MASK[0], [[0] * 8], [[0] * 8]]
+    result = evaluate(np.array(maps), np.array(masks), labels=[1, 1, 0], has_mask=[True, False, True])
+    without = evaluate(np.array([maps[0], maps[2]]), np.array([masks[0], masks[2]]))
+    for protocol in ("paper", "exact"):
+        values, expected = result["per_class"]["all"][protocol], without["per_class"]["all"][protocol]
+        assert [values[key] for key in KEYS[3:11]] == [expected[key] for key in KEYS[3:11]]
+        assert values["pixel_auroc"] == pytest.approx(27 / 28, abs=1e-15)
+        assert values["image_auroc"] == 0.5
+        assert values["image_ap"] == pytest.approx(5 / 6, abs=1e-15)
+        assert values["image_f1_max"] == pytest.approx(4 / 5, abs=1e-15)
+    assert result["notes"] == [
+        "class 'all': 1 of 2 anomalous images have no mask and are left out of the pixel and region metrics",
+        "class 'all': 1 image(s) without a mask take the data set's own label, anomalous, "
+        "in the paper protocol's image metrics too",
+    ]
+
+
+def test_without_masks_image_metrics_run_and_the_rest_is_missing_with_the_reason():
+    maps, masks = random_data()
+    labels = masks.any(axis=(1, 2))
+    result, complete = evaluate(maps, None, labels=labels), evaluate(maps, masks)
+    for where in (result["per_class"]["all"], result["mean"]):
+        for protocol, values in where.items():
+            assert missing(values) == NEED_MASKS
+            for key in ("image_auroc", "image_ap", "image_f1_max", "mad_image"):
+                assert values[key] == complete["per_class"]["all"][protocol][key]
+    assert result["notes"] == [
+        "class 'all': 3 image(s) without a mask take the data set's own label, anomalous, "
+        "in the paper protocol's image metrics too",
+        *(f"{where}, protocol {p}: {NO_MASK_NOTE}" for where in ("class 'all'", "mean") for p in ("paper", "exact")),
+    ]
+    assert evaluate(maps, masks, labels=labels, has_mask=[False] * 6) == result
+    assert evaluate(maps, masks & False, labels=labels, has_mask=~labels) == result
+
+
+@pytest.mark.parametrize("placeholder", [np.nan, 255.0, -1.0])
+def test_what_stands_for_a_mask_that_is_not_there_is_ignored(placeholder):
+    maps, masks = random_data()
+    labels, has_mask = masks.any(axis=(1, 2)), np.array([False, True, True, False, True, True])
+    filled = masks.astype(float)
+    filled[~has_mask] = placeholder
+    before = filled.copy()
+    assert evaluate(maps, filled, labels=labels, has_mask=has_mask) == evaluate(
+        maps, masks, labels=labels, has_mask=has_mask
+    )
+    assert np.array_equal(filled, before, equal_nan=True)
+
+
+def test_a_class_with_and_one_without_masks():
+    maps, masks = random_data(n=12)
+    classes, labels = ["bare"] * 6 + ["masked"] * 6, masks.any(axis=(1, 2))
+    result = evaluate(maps, masks, classes, labels, has_mask=[False] * 6 + [True] * 6)
+    bare, masked = (result["per_class"][name] for name in ("bare", "masked"))
+    assert masked == evaluate(maps[6:], masks[6:])["per_class"]["all"]
+    for protocol, mean in result["mean"].items():
+        assert missing(bare[protocol]) == NEED_MASKS
+        assert {key: mean[key] for key in NEED_MASKS} == {key: masked[protocol][key] for key in NEED_MASKS}
+        image_auroc = (bare[protocol]["image_auroc"] + masked[protocol]["image_auroc"]) / 2
+        assert mean["image_auroc"] == pytest.approx(image_auroc, abs=1e-15)
+        left_out = [note for note in result["notes"] if note.startswith(f"mean, protocol {protocol}: region_aupro")]
+        assert [note.endswith("left out of the mean: class 'bare'") for note in left_out] == [True]
+    assert len(set(result["notes"])) == len(result["notes"])
+    assert_each_missing_value_has_a_note(result)
+
+
+def test_masks_that_are_all_there_change_nothing():
+    maps, masks = random_data()
+    labels = [1, 1, 0, 1, 0, 0]
+    expected = evaluate(maps, masks, labels=labels)
+    assert evaluate(maps, masks, labels=labels, has_mask=[True] * 6) == expected
+    assert any("no anomalous pixel" in note for note in expected["notes"])
+
+
+@pytest.mark.parametrize("masks", [None, np.zeros((3, 2, 2), dtype=bool)])
+def test_a_test_set_of_normal_images_only_lacks_everything_for_want_of_anomalies(masks):
+    result = evaluate(np.arange(12.0).reshape(3, 2, 2), masks, labels=[0, 0, 0])
+    assert missing(result["mean"]["paper"]) == missing(result["per_class"]["all"]["exact"]) == set(KEYS)
+    assert {note.rpartition("not available: ")[2] for note in result["notes"] if "needs" not in note} == {
+        "no anomalous image",
+        "no anomalous pixel",
+    }
+    assert_each_missing_value_has_a_note(result)
+
+
+def test_a_class_of_anomalous_images_without_masks_still_has_ap_and_f1_of_images():
+    result = evaluate(np.arange(12.0).reshape(3, 2, 2), None, labels=[1, 1, 1])
+    paper = result["per_class"]["all"]["paper"]
+    assert missing(paper) == NEED_MASKS | {"image_auroc", "mad_image"}
+    assert (paper["image_ap"], paper["image_f1_max"]) == (1.0, 1.0)
+    assert_each_missing_value_has_a_note(result)
+
+
 # ---------------------------------------------------------------- the interface
 
 
@@ -589,6 +693,11 @@ def changed(array, index, value, dtype=None):
         ({"labels": [0, 1, 1]}, "expected 4 values"),
         ({"labels": [0, 1, 2, 1]}, "image 2 has 2"),
         ({"labels": [0, 1, np.nan, 1]}, "image 2 has nan"),
+        ({"masks": None}, "labels: are required"),
+        ({"has_mask": [True, True, False, True]}, "labels: are required"),
+        ({"masks": None, "labels": [0, 1, 0, 1], "has_mask": [True] * 4}, "has_mask: must be left out"),
+        ({"has_mask": [True] * 3}, "has_mask: expected 4 values"),
+        ({"has_mask": [1, 1, 1, 1]}, "has_mask: unexpected type"),
         ({"protocol": "publication"}, "paper, exact"),
         ({"protocol": ()}, "paper, exact"),
     ],

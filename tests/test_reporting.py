@@ -3,16 +3,25 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from conftest import save_image, save_mask
 
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
+from invad.datasets.source import Source, write_source
+from invad.datasets.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
+from invad.files import write_json, write_text
+from invad.metrics import evaluate
+from invad.reporting.collect import collect_result
 from invad.reporting.figures import histogram_overlap, loss_curves, score_figure, score_histogram
-from invad.reporting.heatmaps import Sample, heatmap_sheet, panels, scale_map
-from invad.reporting.labels import FOLDS, METRICS
-from invad.reporting.report import BenchmarkResult, write_report
+from invad.reporting.heatmaps import Sample, heatmap_sheet, panels, sample_kind, scale_map
+from invad.reporting.labels import FOLDS, METRICS, OWN
+from invad.reporting.report import BenchmarkResult, merged_notes, write_report
 from invad.reporting.selection import SELECTION_RULE, select_samples
 from invad.reporting.tables import (
     NO_REASON,
@@ -24,6 +33,8 @@ from invad.reporting.tables import (
     markdown,
     per_class_tables,
 )
+from invad.score_store import write_scores
+from invad.workspace import Workspace
 
 KEYS = [metric.key for metric in METRICS]
 
@@ -108,9 +119,83 @@ def test_missing_value_is_a_dash_with_the_note_that_names_it():
     metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": 0.5}, [other, note])
     metrics["per_class"]["wood"]["paper"]["image_auroc"] = None
     table = per_class_tables(metrics, "path")[0]
-    assert table.rows[1].cells["image_auroc"].notes == (note,)
+    assert table.rows[1].cells["image_auroc"].notes == ("not available: no normal images.",)
     assert re.search(r"\| wood +\| own copy \| +–<sup>1</sup> \|", markdown([table]))  # noqa: RUF001
-    assert f"1. {note}\n" in markdown([table])
+    assert "1. not available: no normal images.\n" in markdown([table])
+
+
+def test_a_reason_that_names_another_value_does_not_explain_that_one():
+    notes = [
+        "class 'wood', protocol paper: pixel_auroc: not available: no normal pixel",
+        "class 'wood', protocol paper: mad_pixel: not available: needs pixel_auroc",
+    ]
+    metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": 0.5}, notes)
+    for key in ("pixel_auroc", "mad_pixel"):
+        metrics["per_class"]["wood"]["paper"][key] = None
+    cells = per_class_tables(metrics, "path")[0].rows[1].cells
+    assert cells["pixel_auroc"].notes == ("not available: no normal pixel.",)
+    assert cells["mad_pixel"].notes == ("not available: needs pixel_auroc.",)
+
+
+def metrics_without_masks(name):
+    """Evaluated: class "bare" has no masks, "part" one of two, "whole" all; 4 images each, two of them normal."""
+    masks = np.zeros((12, 8, 8), dtype=bool)
+    masks[[4, 8, 9], 2:4, 2:4] = True
+    maps = np.random.default_rng(0).random((12, 8, 8)) + masks
+    classes, has_mask = np.repeat(["bare", "part", "whole"], 4), np.ones(12, dtype=bool)
+    has_mask[[0, 1, 5]] = False
+    return {"benchmark": name, **evaluate(maps, masks, classes, [1, 1, 0, 0] * 3, has_mask=has_mask)}
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_cells_without_masks_are_dashes_with_the_reason_and_parts_say_so(protocol):
+    metrics = metrics_without_masks("shop")
+    bare, part, whole, mean = per_class_tables(metrics, OWN)[protocol].rows
+    main = main_tables({"shop": metrics}, {"shop": OWN})[protocol].rows[0]
+    for key in KEYS:
+        if key.startswith("image_") or key == "mad_image":
+            assert all(row.cells[key].value is not None for row in (bare, part, whole, mean, main))
+            assert all(row.cells[key].notes == () for row in (bare, part, whole, mean, main))
+            continue
+        assert (bare.cells[key].value, bare.cells[key].notes) == (
+            None,
+            ("not available: no anomalous image has a mask.",),
+        )
+        assert part.cells[key].notes == (
+            "class 'part': 1 of 2 anomalous images have no mask and are left out of the pixel and region metrics",
+        )
+        assert whole.cells[key].notes == ()
+        assert mean.cells[key].value == (part.cells[key].value + whole.cells[key].value) / 2
+        assert mean.cells[key].notes == ("mean of 2 of 3 classes, without bare.",)
+        assert main.cells[key].notes == ("shop: mean of 2 of 3 classes, without bare.",)
+
+
+def test_a_benchmark_without_masks_has_one_footnote():
+    maps = np.random.default_rng(0).random((8, 4, 4))
+    metrics = {"benchmark": "shop", **evaluate(maps, None, ["a", "b"] * 4, [0, 0, 1, 1] * 2)}
+    assert main_tables({"shop": metrics}, {"shop": OWN})[0].footnotes == (
+        "shop: not available: no anomalous image has a mask.",
+    )
+    assert per_class_tables(metrics, OWN)[0].footnotes == ("not available: no anomalous image has a mask.",)
+
+
+def test_own_data_never_take_the_name_of_a_published_benchmark():
+    names = [*FOLDS, "mvtec", "shop"]
+    tables = main_tables({name: metrics_of(name, {"a": 0.5}) for name in names}, dict.fromkeys(names, OWN))
+    assert [row.label for row in tables[0].rows] == names
+    text = markdown(tables) + markdown(per_class_tables(metrics_of("mvtec", {"a": 0.5}), OWN))
+    assert not re.search("MVTec AD|COCO-AD|VisA|own copy", text)
+    assert 'Rows marked "own" come from the user\'s own data' in text
+
+
+def test_notes_of_both_protocols_in_the_same_words_are_said_once():
+    notes = [
+        "class 'a': x",
+        "class 'a', protocol paper: b: y",
+        "class 'a', protocol exact: b: y",
+        "mean, protocol exact: z",
+    ]
+    assert merged_notes(notes) == ["class 'a': x", "class 'a', both protocols: b: y", "mean, protocol exact: z"]
 
 
 def test_missing_value_without_a_note_says_so():
@@ -197,6 +282,25 @@ def test_panels_show_the_outline_only_where_there_is_a_mask():
         for label in (0, 1)
     ]
     assert yellow == [False, True]
+
+
+def test_an_empty_ground_truth_panel_says_why():
+    empty = sample_of(label=0)
+    lost, unknown = replace(empty, label=1), replace(empty, label=1, has_mask=False)
+    texts = [np.asarray(panels(sample, (0, 1), 160)[1]) for sample in (empty, lost, unknown)]
+    assert all(np.any(np.all(text == 255, axis=2)) for text in texts)  # white letters on the darkened image
+    assert not any(np.array_equal(texts[i], texts[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_a_defect_type_that_says_nothing_is_not_printed():
+    kinds = [sample_kind(replace(sample_of(), defect_type=name)) for name in ("", "anomaly", "scratch")]
+    assert kinds == ["anomalous", "anomalous", "anomalous: scratch"]
+    assert sample_kind(sample_of(label=0)) == "normal"
+
+
+def test_class_names_are_not_read_as_formulas(tmp_path):
+    score_histogram([0.1, 0.9], [0, 1], tmp_path / "scores.svg", "title", ["a$\\frac$"] * 2)
+    assert (tmp_path / "scores.svg").stat().st_size > 1000
 
 
 def test_overlap_by_hand():
@@ -346,6 +450,67 @@ def test_report_without_samples_or_loss_is_still_a_report(tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert not [tag for tag, _ in parse(page) if tag == "img"]
     assert "No value is missing" in page
+
+
+def test_page_of_any_benchmark_name_without_masks_and_of_normal_images_only(tmp_path):
+    bare = replace(sample_of("bare", score=0.5), mask=np.zeros((32, 32), dtype=bool), has_mask=False)
+    normal = np.random.default_rng(0).random((2, 4, 4))
+    results = [
+        BenchmarkResult(
+            "results", OWN, metrics_without_masks("results"), {}, np.array([0.5]), np.array([1]), ["bare"], [bare],
+            {"bare": (0.0, 1.0)},
+        ),
+        BenchmarkResult(
+            "notes", OWN, {"benchmark": "notes", **evaluate(normal, None, labels=[0, 0])}, {}, np.array([0.2, 0.5]),
+            np.array([0, 0]), ["all"] * 2, [sample_of("all", label=0)], {"all": (0.0, 1.0)},
+        ),
+    ]  # fmt: skip
+    write_report(results, tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    ids = [attrs["id"] for _, attrs in parse(page) if "id" in attrs]
+    assert len(set(ids)) == len(ids)
+    assert "Ground truth: bare, anomalous: scratch, no mask, bare/test/000.png" in page
+    assert "own data" in page
+    assert not re.search("MVTec AD|VisA|own copy|published numbers only", page)
+    assert "not available: no anomalous image." in page
+
+
+def test_own_data_are_collected_with_what_is_known_of_their_masks(tmp_path):
+    workspace = Workspace(tmp_path)
+    images = tmp_path / "photos"
+    rows = []
+    for n, (phase, label, mask) in enumerate(
+        [("train", 0, None), ("test", 0, None), ("test", 1, "mask.png"), ("test", 1, None)]
+    ):
+        save_image(images / f"{n}.png")
+        rows.append(SplitRow(f"{n}.png", "bolt", phase, label, "", mask, 8, 8, "mine"))
+    save_mask(images / "mask.png")
+    write_source(workspace.raw("mine"), Source("mine", "path", images, "0" * 64))
+    write_split_table(rows, workspace.split("mvtec") / FILE_NAME, {})
+    test = rows[1:]
+    table = pa.table(
+        {
+            "image": [row.image for row in test],
+            "class": ["bolt"] * 3,
+            "label": pa.array([row.label for row in test], pa.int8()),
+            "defect_type": [""] * 3,
+            "has_mask": [True, True, False],
+        }
+    )
+    maps = np.arange(3 * 32 * 32, dtype=np.float32).reshape(3, 32, 32)
+    write_scores(table, [(maps, np.zeros(maps.shape, dtype=bool))], workspace.scores("mvtec"))
+    write_json(workspace.metrics("mvtec"), metrics_of("mvtec", {"bolt": 0.5}))
+    write_text(workspace.loss("mvtec"), "step,epoch,loss\n0,0,2.0\n")
+    features = FeaturesConfig("mobilenetv2_100", image_size=32)
+    benchmark = BenchmarkConfig("mvtec", "mine", FolderSplitConfig(), features, TrainConfig(), ScoreConfig())
+    result = collect_result(benchmark, workspace)
+    assert (result.source, result.title, result.marked_title) == (OWN, "mvtec", "mvtec (own data)")
+    assert [(sample.image_name, sample.has_mask) for sample in result.samples] == [
+        ("3.png", False),
+        ("2.png", True),
+        ("1.png", True),
+    ]
+    assert result.settings["Test images"] == "1 normal, 2 anomalous (1 with a mask)"
 
 
 @pytest.mark.parametrize(("results", "message"), [([], "no benchmark"), ([result_of(), result_of()], "twice")])

@@ -71,6 +71,11 @@ def image_labels(labels: Sequence[int] | np.ndarray, n_images: int) -> np.ndarra
     return array.astype(bool)
 
 
+def images_with_mask(has_mask: Sequence[bool] | np.ndarray | None, n_images: int) -> np.ndarray:
+    """(N,) bool; all True when `has_mask` is None."""
+    return np.ones(n_images, dtype=bool) if has_mask is None else _one_per_image(has_mask, "has_mask", n_images, "b")
+
+
 def scores_of_images(scores: Sequence[float] | np.ndarray, names: np.ndarray) -> np.ndarray:
     """(N,) finite image scores."""
     array = _one_per_image(scores, "image_scores", names.size, "fiu")

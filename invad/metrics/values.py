@@ -10,5 +10,7 @@ class Missing:
     reason: str
 
 
+NO_MASK = Missing("no anomalous image has a mask")
+
 Value = float | Missing
 """A fraction in [0, 1], or the reason why there is none. Never NaN."""

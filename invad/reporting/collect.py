@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from invad.config import BenchmarkConfig
+from invad.config import PUBLISHED_DATASETS, BenchmarkConfig
 from invad.datasets.images import read_image
 from invad.datasets.source import read_source
-from invad.datasets.split_table import Split
+from invad.datasets.split_table import ANOMALOUS, Split
 from invad.datasets.splits import open_split
 from invad.files import read_json
 from invad.reporting.heatmaps import Sample
+from invad.reporting.labels import OWN
 from invad.reporting.report import BenchmarkResult
 from invad.reporting.selection import select_samples
 from invad.score_store import Scores, open_scores
@@ -24,7 +25,7 @@ def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Benchmar
     scores = open_scores(workspace.scores(benchmark.name))
     return BenchmarkResult(
         name=benchmark.name,
-        source=read_source(workspace.raw(benchmark.dataset)).source,
+        source=_source(benchmark, workspace),
         metrics=read_json(workspace.metrics(benchmark.name)),
         settings=_settings(benchmark, split),
         image_scores=scores.image_scores,
@@ -36,9 +37,14 @@ def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Benchmar
     )
 
 
+def _source(benchmark: BenchmarkConfig, workspace: Workspace) -> str:
+    return read_source(workspace.raw(benchmark.dataset)).source if benchmark.dataset in PUBLISHED_DATASETS else OWN
+
+
 def _settings(benchmark: BenchmarkConfig, split: Split) -> dict[str, str]:
     features, train = benchmark.features, benchmark.train
     counts = Counter((row.phase, row.label) for row in split.rows)
+    unknown = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in split.rows)
     return {
         "Model": train.model,
         "Encoder": f"{features.encoder}, {features.weights} weights",
@@ -46,7 +52,8 @@ def _settings(benchmark: BenchmarkConfig, split: Split) -> dict[str, str]:
         "Training": f"{train.epochs} epochs, batch {train.batch_size}, learning rate {train.learning_rate:g}, seed {train.seed}",
         "Classes": str(len({row.class_name for row in split.rows})),
         "Training images": f"{counts['train', 0]} normal",
-        "Test images": f"{counts['test', 0]} normal, {counts['test', 1]} anomalous",
+        "Test images": f"{counts['test', 0]} normal, {counts['test', 1]} anomalous"
+        + (f" ({counts['test', 1] - unknown} with a mask)" if unknown else ""),
     }
 
 
@@ -66,6 +73,7 @@ def _samples(benchmark: BenchmarkConfig, split: Split, scores: Scores) -> list[S
                 class_name=scores.classes[index],
                 defect_type=scores.defect_types[index],
                 image_name=scores.images[index],
+                has_mask=bool(scores.has_mask[index]),
             )
         )
     return samples

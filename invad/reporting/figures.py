@@ -116,7 +116,8 @@ def _score_panel(axis: Axes, scores: NDArray[np.float64], labels: NDArray[np.boo
         axis.stairs(share, edges, fill=True, color=colour, alpha=0.25)
         axis.stairs(share, edges, edgecolor=colour, linewidth=1.6, hatch=hatch, label=kind, fill=False)
     amount = "overlap not available" if overlap is None else f"overlap {100 * overlap:.0f} %"
-    axis.set_title(": ".join(part for part in (name, amount) if part))
+    # a class name may hold dollar signs
+    axis.set_title(": ".join(part for part in (name, amount) if part), parse_math=False)
     axis.grid(axis="x", visible=False)
 
 

@@ -40,7 +40,7 @@ class Sample:
     """One test image with its result.
 
     image: uint8 (H, W, 3) RGB. mask: bool (H, W), True where anomalous. anomaly_map: float32 (H, W), higher is more anomalous.
-    score: image score. label: 0 normal, 1 anomalous. image_name: path inside the data set.
+    score: image score. label: 0 normal, 1 anomalous. image_name: path inside the data set. has_mask: whether the mask is known.
     """
 
     image: NDArray[np.uint8]
@@ -51,6 +51,7 @@ class Sample:
     class_name: str
     defect_type: str
     image_name: str
+    has_mask: bool = True
 
 
 def scale_map(anomaly_map: NDArray[np.float32], value_range: tuple[float, float]) -> NDArray[np.float64]:
@@ -72,18 +73,20 @@ def panels(sample: Sample, value_range: tuple[float, float], size: int) -> list[
     grey = np.repeat((image @ [0.299, 0.587, 0.114])[..., None], 3, axis=2)
     opacity = (0.15 + 0.65 * heat)[..., None]  # calm areas keep the picture, hot ones show the map
     overlay = (1 - opacity) * grey + opacity * colours
-    return [_to_image(image), _ground_truth(image, grey, sample.mask), _to_image(colours), _to_image(overlay)]
+    return [_to_image(image), _ground_truth(image, grey, sample), _to_image(colours), _to_image(overlay)]
 
 
 def _to_image(values: NDArray[np.float64]) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def _ground_truth(image: NDArray[np.float64], grey: NDArray[np.float64], mask: NDArray[np.bool_]) -> Image.Image:
-    """The anomalous region in its colours with an outline around it, the rest grey and darker. image, grey: (h, w, 3); mask: any size."""
+def _ground_truth(image: NDArray[np.float64], grey: NDArray[np.float64], sample: Sample) -> Image.Image:
+    """The anomalous region in its colours with an outline around it, the rest grey and darker. image, grey: (h, w, 3)."""
     height, width = image.shape[:2]
     # drawn at twice the size for smooth lines; a quarter of a pixel covered is enough, so that a thin scratch does not vanish
-    doubled = Image.fromarray(mask.astype(np.uint8) * 255).resize((2 * width, 2 * height), Image.Resampling.BILINEAR)
+    doubled = Image.fromarray(sample.mask.astype(np.uint8) * 255).resize(
+        (2 * width, 2 * height), Image.Resampling.BILINEAR
+    )
     region = np.asarray(doubled) >= 64
     line = _dilate(region, 4) & ~region
     rim = _dilate(line, 2) & ~region & ~line  # a dark rim keeps the line visible on bright ground
@@ -91,9 +94,16 @@ def _ground_truth(image: NDArray[np.float64], grey: NDArray[np.float64], mask: N
     pixels = share * image + (1 - share) * DIMMED * grey
     pixels = (1 - _halve(line | rim)) * pixels + _halve(line) * np.array(OUTLINE)
     panel = _to_image(pixels)
-    if not mask.any():
-        ImageDraw.Draw(panel).text((width / 2, height / 2), "no anomaly", fill="white", font=_font(13), anchor="mm")
+    if not sample.mask.any():
+        text = _why_empty(sample)
+        ImageDraw.Draw(panel).text((width / 2, height / 2), text, fill="white", font=_font(13), anchor="mm")
     return panel
+
+
+def _why_empty(sample: Sample) -> str:
+    if not sample.has_mask:
+        return "no mask"
+    return "no anomalous pixel" if sample.label else "no anomaly"  # an object may be lost by the resize
 
 
 def _halve(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -165,8 +175,10 @@ def heatmap_sheet(
 
 
 def sample_kind(sample: Sample) -> str:
-    """What the data set says of the image: `normal` or `anomalous: <defect type>`."""
-    return f"anomalous: {sample.defect_type}" if sample.label else "normal"
+    """What the data set says of the image: `normal`, or `anomalous` and the defect type where it says more than that."""
+    if not sample.label:
+        return "normal"
+    return "anomalous" if sample.defect_type in ("", "anomaly", "anomalous") else f"anomalous: {sample.defect_type}"
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, sample: Sample, top: int) -> None:

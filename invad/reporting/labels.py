@@ -63,6 +63,7 @@ class Source:
     meaning: str
 
 
+OWN = "own"  # whatever the folder or table: none of the published data sets
 SOURCES = {
     "embedded": Source(
         "generated",
@@ -75,12 +76,13 @@ SOURCES = {
         "they are comparable with published numbers only if that copy is complete.",
     ),
     "official": Source("official", 'Rows marked "official" come from the official download of the data set.'),
+    OWN: Source("own", 'Rows marked "own" come from the user\'s own data, for which there are no published numbers.'),
 }
 
 
-def benchmark_title(name: str) -> str:
-    """The name of a benchmark as people write it; a benchmark not known here keeps its own name."""
-    return BENCHMARKS.get(name, name)
+def benchmark_title(name: str, source: str) -> str:
+    """The name of a benchmark as people write it; one not known here keeps its own name, and so does one of the user's own data."""
+    return name if source == OWN else BENCHMARKS.get(name, name)
 
 
 def benchmark_order(names: Iterable[str]) -> list[str]:

@@ -42,7 +42,7 @@ PAGE_PANEL = 224  # pixels: a quarter of the page's width on a desktop screen, h
 class BenchmarkResult:
     """What one benchmark brings to the report.
 
-    source: "embedded", "path" or "official". metrics: content of `reports/metrics/<benchmark>.json`. settings: what was run, name -> text.
+    source: key of `SOURCES`. metrics: content of `reports/metrics/<benchmark>.json`. settings: what was run, name -> text.
     image_scores: float (N,), labels: (N,) with 0 normal and 1 anomalous, classes: N names; one entry per test image.
     samples: the images to show, chosen by `select_samples`. value_ranges: class -> (minimum, maximum) over all its test maps.
     loss: (step, loss) pairs.
@@ -62,7 +62,7 @@ class BenchmarkResult:
     @property
     def title(self) -> str:
         """The benchmark's name as people write it."""
-        return benchmark_title(self.name)
+        return benchmark_title(self.name, self.source)
 
     @property
     def marked_title(self) -> str:
@@ -158,7 +158,7 @@ def _section(result: BenchmarkResult) -> BenchmarkSection:
         tables=tuple(per_class_tables(result.metrics, result.source)),
         blocks=tuple(blocks),
         scores=scores,
-        notes=tuple(result.metrics["notes"]),
+        notes=tuple(merged_notes(result.metrics["notes"])),
         missing=tuple(unexplained_values(result.metrics, result.source)),
     )
 
@@ -169,7 +169,7 @@ def _class_block(name: str, samples: Sequence[Sample], result: BenchmarkResult) 
 
 
 def _card(sample: Sample, value_range: tuple[float, float]) -> SampleCard:
-    subject = f"{sample.class_name}, {sample_kind(sample)}, {sample.image_name}"
+    subject = f"{sample.class_name}, {sample_kind(sample)}{'' if sample.has_mask else ', no mask'}, {sample.image_name}"
     pictures = [
         webp_picture(panel, f"{name}: {subject}")
         for name, panel in zip(PANEL_NAMES, panels(sample, value_range, PAGE_PANEL), strict=True)
@@ -181,6 +181,18 @@ def _two_themes(light: Figure, dark: Figure, alt: str) -> Picture:
     width, height = (round(inches * 100) for inches in light.get_size_inches())
     sources = [data_uri(svg_text(figure), "image/svg+xml") for figure in (light, dark)]
     return Picture(sources[0], alt, width, height, dark=sources[1])
+
+
+def merged_notes(notes: Sequence[str]) -> list[str]:
+    """The notes of the evaluation; what it says of both protocols in the same words is said once."""
+    paper, exact = (f", protocol {protocol}: " for protocol in PROTOCOLS)
+    merged = []
+    for note in notes:
+        if paper in note and note.replace(paper, exact) in notes:
+            merged.append(note.replace(paper, ", both protocols: "))
+        elif exact not in note or note.replace(exact, paper) not in notes:
+            merged.append(note)
+    return merged
 
 
 def unexplained_values(metrics: Mapping[str, Any], source: str) -> list[str]:

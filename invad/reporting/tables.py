@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from invad.metrics.evaluation import LEFT_OUT
 from invad.reporting.labels import (
     FOLD_MEAN,
     FOLDS,
     METRICS,
+    OWN,
     PROTOCOLS,
     benchmark_order,
     benchmark_title,
@@ -24,6 +26,7 @@ from invad.reporting.labels import (
 )
 
 NO_REASON = "not available; the evaluation recorded no reason"
+NOT_AVAILABLE = ": not available: "  # stands between what a note of the evaluation is about and the reason
 DASH = "–"  # noqa: RUF001  (an en dash is what a missing number is printed as)
 
 
@@ -78,15 +81,14 @@ class Table:
 def main_rows(metrics: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str], protocol: str) -> list[Row]:
     """One row per benchmark, and the mean of the COCO-AD folds after them when all four are there.
 
-    metrics: benchmark -> content of its metrics file. sources: benchmark -> "embedded", "path" or "official". protocol: "paper" or "exact".
+    metrics: benchmark -> content of its metrics file. sources: benchmark -> key of `SOURCES`. protocol: "paper" or "exact".
     """
     rows = []
     for name in benchmark_order(metrics):
-        cells = {
-            metric.key: _mean_cell(metrics[name], metric.key, protocol, benchmark_title(name)) for metric in METRICS
-        }
-        rows.append(Row(name, None, benchmark_title(name), sources[name], cells))
-        if name == FOLDS[-1] and all(fold in metrics for fold in FOLDS):
+        title = benchmark_title(name, sources[name])
+        cells = {metric.key: _mean_cell(metrics[name], metric.key, protocol, title) for metric in METRICS}
+        rows.append(Row(name, None, title, sources[name], cells))
+        if name == FOLDS[-1] and all(fold in metrics and sources[fold] != OWN for fold in FOLDS):
             rows.append(_fold_mean_row(rows[-len(FOLDS) :]))
     return rows
 
@@ -97,10 +99,12 @@ def per_class_rows(metrics: Mapping[str, Any], source: str, protocol: str) -> li
     rows = []
     for class_name, protocols in metrics["per_class"].items():
         values = protocols[protocol]
+        where = f"class {class_name!r}"
         cells = {}
         for key in (metric.key for metric in METRICS):
-            preferred = [f"class {class_name!r}, protocol {protocol}", protocol]
-            cells[key] = Cell(values[key], _reasons(values[key], metrics["notes"], [class_name, key], preferred))
+            preferred = [f"{where}, protocol {protocol}", protocol]
+            reasons = _reasons(values[key], metrics["notes"], [where, key], preferred)
+            cells[key] = Cell(values[key], reasons or _left_out(key, where, metrics["notes"]))
         rows.append(Row(name, class_name, class_name, source, cells))
     mean = {metric.key: _mean_cell(metrics, metric.key, protocol) for metric in METRICS}
     return [*rows, Row(name, "mean", "mean", source, mean, is_summary=True)]
@@ -117,7 +121,7 @@ def main_tables(metrics: Mapping[str, Mapping[str, Any]], sources: Mapping[str, 
 
 def per_class_tables(metrics: Mapping[str, Any], source: str) -> list[Table]:
     """The results of one benchmark class by class: one table per protocol."""
-    title = f"Results per class, {benchmark_title(metrics['benchmark'])}"
+    title = f"Results per class, {benchmark_title(metrics['benchmark'], source)}"
     version = str(metrics["protocol_version"])
     return [
         Table(title, "Class", protocol, version, tuple(per_class_rows(metrics, source, protocol)))
@@ -151,7 +155,7 @@ def _fold_mean_row(folds: Sequence[Row]) -> Row:
         else:
             cells[key] = Cell(math.fsum(row.cells[key].value for row in folds) / len(folds))
     source = "+".join(sorted({row.source for row in folds}))
-    return Row(FOLD_MEAN, None, benchmark_title(FOLD_MEAN), source, cells, is_summary=True)
+    return Row(FOLD_MEAN, None, benchmark_title(FOLD_MEAN, source), source, cells, is_summary=True)
 
 
 def _reasons(
@@ -159,18 +163,32 @@ def _reasons(
 ) -> tuple[str, ...]:
     """Why a value is missing: the notes that name all `required` words, narrowed by each of `preferred` that any of them names.
 
-    Empty when the value is there; `NO_REASON` when no note fits.
+    Only the reason of a note is kept: the cell's place tells class, protocol and metric. Empty when the value is there; `NO_REASON`
+    when no note fits.
     """
     if value is not None:
         return ()
     notes = [note for note in notes if all(_names(note, word) for word in required)]
     for word in preferred:
         notes = [note for note in notes if _names(note, word)] or notes
-    return tuple(notes) or (NO_REASON,)
+    return tuple(dict.fromkeys(_reason(note) for note in notes)) or (NO_REASON,)
+
+
+def _reason(note: str) -> str:
+    _, separator, reason = note.partition(NOT_AVAILABLE)
+    return f"not available: {reason}." if separator else note
+
+
+def _left_out(key: str, where: str, notes: Sequence[str]) -> tuple[str, ...]:
+    """The note that a metric which needs masks lacks some images of a class."""
+    if key.startswith("image_") or key == "mad_image":
+        return ()
+    return tuple(note for note in notes if note.startswith(f"{where}:") and note.endswith(LEFT_OUT))
 
 
 def _names(note: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", note) is not None
+    """Whether a note is about `word`; a reason ("not available: needs pixel_ap") may name other values."""
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", note.partition(NOT_AVAILABLE)[0]) is not None
 
 
 def percent(value: float | None) -> str:

@@ -42,7 +42,7 @@ def steps_per_epoch(images: int, config: TrainConfig) -> int:
     """Return the number of whole batches in an epoch; `InputError` when there is none (the last incomplete one is dropped)."""
     steps = images // config.batch_size
     if steps == 0:
-        raise InputError(f"params.yaml: batch_size: {config.batch_size} is more than the {images} training images")
+        raise InputError(f"batch_size: {config.batch_size} is more than the {images} training images")
     return steps
 
 
