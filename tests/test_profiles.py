@@ -1,0 +1,340 @@
+"""The profiles: what is in them, and what `use_profile` keeps, refuses and backs up."""
+
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+
+from invad.config import STRIDES, load_params
+from invad.errors import InputError
+from invad.methods import build_method
+from invad.params_file import add_benchmark, update_download
+from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
+
+REPOSITORY = Path(__file__).parent.parent
+TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
+
+
+@pytest.fixture
+def params_file(tmp_path) -> Path:
+    """A params.yaml with the profile `quick`."""
+    path = tmp_path / "params.yaml"
+    path.write_text(profile_text("quick"))
+    return path
+
+
+def profile_params(name):
+    return load_params(Path(str(files("invad.profiles"))) / f"{name}.yaml")
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def raw(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+def test_quick_is_the_repositorys_own_settings_to_the_byte():
+    assert profile_text("quick") == (REPOSITORY / "params.yaml").read_bytes().decode()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_profiles_come_with_the_package_and_are_valid(name):
+    assert files("invad.profiles").joinpath(f"{name}.yaml").read_text(encoding="utf-8") == profile_text(name)
+    params = profile_params(name)
+    assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa"]
+
+
+def test_the_list_describes_each_profile_by_its_first_line():
+    assert [name for name, _ in list_profiles()] == ["quick", "paper", "paper-lite"]
+    for name, description in list_profiles():
+        assert f"# {description}\n" == profile_text(name).splitlines(keepends=True)[0]
+
+
+def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):
+    for ask in (profile_text, lambda name: use_profile(name, params_file)):
+        with pytest.raises(InputError, match=r"unknown profile 'papier'; known are quick, paper, paper-lite"):
+            ask("papier")
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "tag", "blocks", "weight"),
+    [("paper", "wide_resnet50_2", "racm_in1k", 2, 1.0), ("paper-lite", "resnet34", "bt_in1k", 4, 5.0)],
+)
+def test_the_paper_profiles_hold_the_published_recipe(name, encoder, tag, blocks, weight):
+    params = profile_params(name)
+    assert {config.source for config in params.download.values()} == {"official"}
+    assert params.dataset("coco").images == "archive"
+    assert params.dataset("mvtec").accept_license is False  # only the user can
+    assert (params.workers, params.resources_per_worker.gpu) == (1, "auto")
+    for benchmark in params.benchmarks.values():
+        features, train = asdict(benchmark.features), asdict(benchmark.train)
+        assert (features.pop("encoder"), features.pop("weights")) == (encoder, f"{encoder}.{tag}")
+        assert features == {"image_size": 256, "dtype": "float16", "batch_size": 16}
+        assert train == {
+            "model": "invad",
+            "epochs": 300 if benchmark.name == "mvtec" else 100,
+            "batch_size": 32,
+            "learning_rate": 0.004,
+            "loss_weight": weight,
+            "style_channels": 64,
+            "latent_channels": 16,
+            "blocks": blocks,
+            "seed": 42,
+            "checkpoint_epochs": 10,
+        }
+        assert benchmark.score.sigma == 4.0
+    assert [params.benchmark(f"coco_ad_{fold}").splits.fold for fold in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable", "total"), [("paper", 70_768_560, 95_631_088), ("paper-lite", 8_976_240, 17_146_544)]
+)
+def test_the_models_of_the_paper_profiles_have_the_published_sizes(name, trainable, total):
+    """Built without memory or values; `total` adds the encoder up to stride 16."""
+    for benchmark in profile_params(name).benchmarks.values():
+        with torch.device("meta"):
+            encoder = timm.create_model(benchmark.features.encoder, features_only=True, out_indices=(1, 2, 3))
+            channels = encoder.feature_info.channels()
+            method = build_method(channels, benchmark.features.image_size, benchmark.train)
+        assert tuple(encoder.feature_info.reduction()) == STRIDES
+        assert parameters(method) == trainable
+        assert parameters(method) + parameters(encoder) == total
+
+
+def test_the_weights_of_the_paper_profiles_are_tags_of_timm():
+    for name in ("paper", "paper-lite"):
+        assert profile_params(name).benchmark("mvtec").features.weights in timm.list_pretrained()
+
+
+@pytest.mark.parametrize(("name", "megabytes", "gigabytes"), [("paper", 3.67, 1000), ("paper-lite", 0.92, 250)])
+def test_the_sizes_that_the_comments_give_are_right(name, megabytes, gigabytes):
+    features = profile_params(name).benchmark("mvtec").features
+    with torch.device("meta"):
+        channels = timm.create_model(
+            features.encoder, features_only=True, out_indices=(1, 2, 3)
+        ).feature_info.channels()
+    image = sum(2 * width * (256 // stride) ** 2 for width, stride in zip(channels, STRIDES, strict=True))
+    images = 30_438 + 65_133 + 79_083 + 77_580 + 4 * 4_952  # of COCO-AD's folds: train, test
+    assert (
+        f"An image's features take {megabytes} MB, those of the four COCO-AD folds about {gigabytes} GB."
+        in profile_text(name)
+    )
+    assert image / 1e6 == pytest.approx(megabytes, abs=0.005)
+    assert image * images / 1e9 == pytest.approx(gigabytes, rel=0.01)
+
+
+def test_a_profile_is_written_where_there_are_no_settings_yet(tmp_path):
+    path = tmp_path / "params.yaml"
+    report = use_profile("paper", path)
+    assert (report.changed, report.kept, report.backup) == (True, [], None)
+    assert path.read_text() == profile_text("paper")
+
+
+def test_profiles_that_were_not_edited_replace_each_other_without_a_backup(params_file):
+    for name in ("paper", "paper-lite", "quick"):
+        report = use_profile(name, params_file)
+        assert (report.changed, report.kept, report.backup) == (True, [], None)
+        assert params_file.read_text() == profile_text(name)
+    assert [path.name for path in params_file.parent.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_same_profile_again_changes_nothing(params_file, force):
+    report = use_profile("quick", params_file, force=force)
+    assert (report.changed, report.backup) == (False, None)
+
+
+def test_the_same_profile_again_leaves_comments_and_kept_settings_as_they_stand(params_file):
+    edit(params_file, "# sigma:", "# My note.\n# sigma:")
+    update_download(params_file, "visa", {"source": "path", "path": "/data/visa"})
+    before = params_file.read_text()
+    assert use_profile("quick", params_file).changed is False
+    assert params_file.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["paper", "quick"])
+def test_the_users_own_folders_stay_and_nothing_of_the_profiles_source_beside_them(params_file, name):
+    use_profile("paper-lite", params_file)
+    update_download(params_file, "coco", {"source": "path", "path": "/data/coco"})
+    update_download(params_file, "mvtec", {"source": "path", "path": "/data/mvtec", "accept_license": True})
+    report = use_profile(name, params_file)
+    assert report.kept == ["download.coco.path", "download.mvtec.path", "download.mvtec.accept_license"]
+    assert report.backup is None  # paper-lite with these folders is what there was
+    expected = yaml.safe_load(profile_text(name))
+    expected["download"]["coco"] = {"source": "path", "path": "/data/coco"}
+    expected["download"]["mvtec"] = {"source": "path", "path": "/data/mvtec", "accept_license": True}
+    assert raw(params_file) == expected
+
+
+def test_how_the_official_data_are_got_survives_a_profile_that_generates_them(params_file):
+    use_profile("paper", params_file)
+    edit(params_file, "accept_license: false", "accept_license: true")
+    edit(params_file, "images: archive", "images: needed\n    store: /big/coco\n    keep_archives: false")
+    edit(
+        params_file,
+        "  visa:\n    source: official",
+        "  visa:\n    source: official\n    files: {VisA_20220922.tar: /v.tar}",
+    )
+    edited = raw(params_file)
+
+    kept = ["coco.images", "coco.store", "coco.keep_archives", "mvtec.accept_license", "visa.files"]
+    report = use_profile("quick", params_file)
+    assert sorted(report.kept) == sorted(f"download.{key}" for key in kept)
+    quick = raw(params_file)
+    assert quick["download"]["coco"]["images"] == "needed"
+    assert {section["source"] for section in quick["download"].values()} == {"embedded"}
+    assert quick["train"] == yaml.safe_load(profile_text("quick"))["train"]
+
+    assert sorted(use_profile("paper", params_file).kept) == sorted(report.kept)
+    assert raw(params_file) == edited
+    comments = [line for line in profile_text("paper").splitlines() if line.startswith("#")]
+    assert [line for line in params_file.read_text().splitlines() if line.startswith("#")] == comments
+
+
+def test_what_another_profile_ships_is_not_taken_for_the_users_choice(params_file):
+    use_profile("paper", params_file)
+    assert use_profile("quick", params_file).kept == []
+    assert "images" not in raw(params_file)["download"]["coco"]
+
+
+def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_file):
+    add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1, "test_share": 0.3})
+    for section, after in (("benchmarks", "leather: leather\n"), ("score", "  leather:\n    sigma: 2.0\n")):
+        lines = {"benchmarks": "  small: leather\n", "score": "  small:\n    sigma: 1.5\n"}[section]
+        edit(params_file, after, after + lines)
+    edit(params_file, "    test_share: 0.3\n", "    test_share: 0.3\n  small:\n    seed: 2\n")
+    edit(params_file, "\n# workers:", "  small:\n    encoder: resnet18\n    weights: none\n\n# workers:")
+    edit(params_file, "\n# sigma:", "  small:\n    epochs: 1\n\n# sigma:")
+    own = {
+        section: {k: v for k, v in values.items() if k in ("leather", "small")}
+        for section, values in raw(params_file).items()
+    }
+
+    report = use_profile("paper", params_file)
+    assert report.kept == [
+        "download.leather",
+        *(f"{section}.leather" for section in ("benchmarks", "splits", "features", "train", "score")),
+        *(f"{section}.small" for section in ("benchmarks", "splits", "features", "train", "score")),
+    ]
+    expected = yaml.safe_load(profile_text("paper"))
+    for section, values in own.items():
+        expected[section] |= values
+    assert raw(params_file) == expected
+    added = [line for line in params_file.read_text().splitlines() if line not in profile_text("paper").splitlines()]
+    assert not any(line.startswith("#") for line in added)
+
+
+def test_a_data_set_whose_name_yaml_reads_as_a_number_stays_too(params_file):
+    add_benchmark(params_file, "2024", download=TABLE, splits={"seed": 1})
+    edit(params_file, "  '2024':\n    source: path", "  2024:\n    source: path")
+    assert use_profile("paper", params_file).kept[:2] == ["download.2024", "benchmarks.2024"]
+    assert load_params(params_file).benchmark("2024").splits.seed == 1
+
+
+def test_an_added_data_set_alone_needs_no_backup(params_file):
+    add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1})
+    before = params_file.read_text()
+    assert use_profile("paper-lite", params_file).backup is None
+    assert use_profile("quick", params_file).backup is None
+    assert params_file.read_text() == before
+
+
+def test_edits_are_named_and_not_overwritten(params_file):
+    edit(params_file, "    cpu: 2", "    cpu: 8")
+    edit(params_file, "    seed: 0\n    train_images: 160", "    seed: 5\n    train_images: 160")
+    before = params_file.read_bytes()
+    for name in PROFILES:
+        with pytest.raises(InputError) as caught:
+            use_profile(name, params_file)
+        assert str(caught.value) == (
+            f"{params_file}: profile {name} would overwrite your edits of download.coco.seed, "
+            "train.resources_per_worker.cpu; --force does it and keeps the old file beside the new one"
+        )
+    assert params_file.read_bytes() == before
+
+
+def test_many_edits_are_counted_and_those_against_the_nearest_profile(params_file):
+    use_profile("paper-lite", params_file)
+    params_file.write_text(params_file.read_text().replace("seed: 42", "seed: 1").replace("sigma: 4.0", "sigma: 3.0"))
+    with pytest.raises(InputError) as caught:
+        use_profile("paper-lite", params_file)
+    named = [f"train.{name}.seed" for name in ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa")]
+    assert f"edits of {', '.join([*named, 'score.coco_ad_0.sigma', 'score.coco_ad_1.sigma'])} and 4 more;" in str(
+        caught.value
+    )
+
+
+def test_what_was_added_to_or_taken_from_a_profile_is_an_edit_too(params_file):
+    text = params_file.read_text()
+    edit(params_file, "  visa:\n    sigma: 2.0\n", "  visa:\n    sigma: 2.0\n    batch_size: 4\n")
+    with pytest.raises(InputError, match=r"your edits of score\.visa\.batch_size;"):
+        use_profile("paper", params_file)
+    settings = yaml.safe_load(text)
+    for section in ("benchmarks", "download", "splits", "features", "train", "score"):
+        del settings[section]["visa"]
+    params_file.write_text(yaml.safe_dump(settings))
+    with pytest.raises(InputError, match=r"your edits of benchmarks\.visa, download\.visa, splits\.visa, "):
+        use_profile("quick", params_file)
+
+
+def test_an_edit_that_the_new_profile_makes_as_well_is_not_lost(params_file):
+    edit(params_file, "  mvtec:\n    source: embedded", "  mvtec:\n    accept_license: true\n    source: official")
+    edit(params_file, "  mvtec:\n    model: invad\n    epochs: 20", "  mvtec:\n    model: invad\n    epochs: 300")
+    report = use_profile("paper", params_file)
+    assert report.kept == ["download.mvtec.accept_license"]
+    assert report.backup is not None
+    assert params_file.read_text() == profile_text("paper").replace("accept_license: false", "accept_license: true")
+
+
+def test_a_default_that_is_written_out_is_no_edit_but_the_old_text_is_kept(params_file):
+    edit(params_file, "  visa:\n    sigma: 2.0\n", "  visa:\n    sigma: 2.0\n    batch_size: 16  # as ever\n")
+    before = params_file.read_bytes()
+    report = use_profile("paper", params_file)
+    assert report.backup.read_bytes() == before
+
+
+def test_force_overwrites_edits_and_keeps_the_old_file_and_older_ones_too(params_file):
+    edit(params_file, "    cpu: 2", "    cpu: 8")
+    update_download(params_file, "visa", {"source": "path", "path": "/data/visa"})
+    first = params_file.read_bytes()
+    report = use_profile("paper", params_file, force=True)
+    assert (report.changed, report.kept) == (True, ["download.visa.path"])
+    assert report.backup == params_file.with_name("params.yaml.bak")
+    assert report.backup.read_bytes() == first
+    assert raw(params_file)["train"]["resources_per_worker"]["cpu"] == 2
+    second = params_file.read_bytes()
+    again = use_profile("quick", params_file, force=True)
+    assert again.backup == params_file.with_name("params.yaml.bak2")
+    assert again.backup.read_bytes() == second
+    assert report.backup.read_bytes() == first
+
+
+def test_an_own_benchmark_of_a_published_name_wins_over_the_profiles(params_file):
+    add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1})
+    edit(params_file, "  visa: visa\n", "  visa: leather\n")
+    edit(params_file, "  visa:\n    strict: true\n", "  visa:\n    seed: 4\n")
+    with pytest.raises(InputError, match=r"your edits of benchmarks\.visa, splits\.visa, "):
+        use_profile("paper", params_file)
+    use_profile("paper", params_file, force=True)
+    params = load_params(params_file)
+    assert (params.benchmark("visa").dataset, params.benchmark("visa").splits.seed) == ("leather", 4)
+
+
+def test_settings_that_are_not_valid_are_an_error_and_stay(params_file):
+    edit(params_file, "fold: 3", "fold: 9")
+    before = params_file.read_bytes()
+    with pytest.raises(InputError, match=r"params\.yaml: splits\.coco_ad_3\.fold: must be less than 4"):
+        use_profile("paper", params_file, force=True)
+    assert params_file.read_bytes() == before
