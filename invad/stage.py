@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +30,15 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     except InputError as error:
         print(f"{label}: error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{label}: done in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    print(
+        f"{label}: done in {time.monotonic() - started:.1f} s, {peak_memory() / 1e6:.0f} MB of memory", file=sys.stderr
+    )
+
+
+def peak_memory() -> int:
+    """Return the most bytes of main memory that this process, or the largest of its finished children, has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def stage_labels(params: Params) -> list[str]:

@@ -1,11 +1,14 @@
 """The command line and the stage scripts: quick, and one line with exit code 2 for a mistake."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import save_image, save_mask
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -67,6 +70,77 @@ def test_a_stage_names_what_is_missing(folder, stage, name, message):
     done = run(str(REPOSITORY / f"stages/{stage}.py"), name, cwd=folder)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"{stage}@{name}: error: {message}")
+
+
+def test_own_images_become_a_benchmark_and_are_checked(folder, tmp_path):
+    shutil.copy(REPOSITORY / "params.yaml", folder)  # with its comments
+    images = tmp_path / "my pictures"
+    for number in range(10):
+        save_image(images / f"good/{number}.png", value=number)
+    save_image(images / "bad/scratch.png", value=90)
+    save_image(images / "bad/no mask.png", value=91)
+    save_mask(images / "masks/scratch.png")
+    done = pipe("data", "import", "shop", "--images", str(images), "--like", "visa", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "8 normal images to train on, 2 normal and 2 anomalous to test on (1 without a mask" in done.stdout
+    assert "copied from visa" in done.stdout
+    assert "data set   shop         path" in pipe("check", cwd=folder).stdout
+    again = pipe("data", "import", "shop", "--images", str(images), cwd=folder)
+    assert again.returncode == 2
+    assert "--force imports it again" in again.stderr
+
+    for stage in ("download", "splits"):
+        done = run(str(REPOSITORY / f"stages/{stage}.py"), "shop", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    done = pipe("data", "check", "shop", "--json", "findings.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("no errors, 1 warning\n")
+    (images / "good/3.png").write_bytes(b"no image")
+    done = pipe("data", "check", "shop", "--json", "findings.json", cwd=folder)
+    assert done.returncode == 1
+    assert done.stdout.endswith("1 error, 1 warning\n")
+    findings = json.loads((folder / "findings.json").read_text())
+    assert findings["benchmark"] == "shop"
+    assert ["good/3.png"] in [finding["files"] for finding in findings["findings"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("data", "import", "shop", "--images", "nowhere"), "nowhere"),
+        (("data", "import", "visa", "--images", "."), "visa: is the name of a published data set"),
+        (("data", "import", "shop", "--images", ".", "--test-share", "1"), "--test-share: must lie between 0 and 1"),
+        (("data", "check", "shop"), "unknown benchmark 'shop'; params.yaml has coco_ad_0"),
+        (("data", "check", "visa"), "data/splits/visa/split.parquet: no such split table; `dvc repro splits`"),
+        (("profile", "show", "papr"), "unknown profile 'papr'; known are quick, paper, paper-lite"),
+    ],
+)
+def test_commands_name_what_is_wrong(folder, arguments, message):
+    done = pipe(*arguments, cwd=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_profiles_are_listed_shown_and_used(folder):
+    shutil.copy(REPOSITORY / "params.yaml", folder)
+    listed = pipe("profile", "list", cwd=folder).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["quick", "paper", "paper-lite"]
+    shown = pipe("profile", "show", "paper", cwd=folder).stdout
+    assert (
+        pipe("profile", "use", "quick", cwd=folder).stdout
+        == "params.yaml is the profile quick already; nothing changed\n"
+    )
+    assert pipe("profile", "use", "paper", cwd=folder).stdout == "params.yaml is now the profile paper\n"
+    assert (folder / "params.yaml").read_text() == shown
+    (folder / "params.yaml").write_text(shown.replace("epochs: 300", "epochs: 3"))
+    refused = pipe("profile", "use", "quick", cwd=folder)
+    assert refused.returncode == 2
+    assert "would overwrite your edits of train.mvtec.epochs; --force does it" in refused.stderr
+    forced = pipe("profile", "use", "quick", "--force", cwd=folder)
+    assert "before params.yaml.bak" in forced.stdout
+    assert "epochs: 3\n" in (folder / "params.yaml.bak").read_text()
 
 
 def test_an_unset_up_folder_says_where_to_run(tmp_path):

@@ -1,5 +1,6 @@
 """`invad-pipe`: what is not a stage of the pipeline. Heavy packages are imported by the commands that need them."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Annotated
 import typer
 
 from invad import __version__
+from invad.cli.data import data
+from invad.cli.options import ParamsOption
+from invad.cli.profile import profile
+from invad.cli.runs import runs
 from invad.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
-
-
-runs = typer.Typer(no_args_is_help=True, help="The runs that MLflow keeps.")
+app.add_typer(data, name="data")
+app.add_typer(profile, name="profile")
 app.add_typer(runs, name="runs")
 
 
@@ -28,9 +32,7 @@ def _root(
 
 
 @app.command()
-def check(
-    params: Annotated[Path, typer.Option(help="The settings to check.")] = Path("params.yaml"),
-) -> None:
+def check(params: ParamsOption = Path("params.yaml")) -> None:
     """Check params.yaml and show what it asks for."""
     from invad.config import load_params
 
@@ -46,6 +48,16 @@ def check(
 
 
 @app.command()
+def plan(params: ParamsOption = Path("params.yaml")) -> None:
+    """Say what `dvc repro` would download, store, hold in memory and compute, before it does."""
+    from invad.config import load_params
+    from invad.plan import plan_text
+    from invad.workspace import Workspace
+
+    print(plan_text(load_params(params), Workspace()))
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
     """Compare the runs of this folder in MLflow's page, served on 127.0.0.1 only."""
     from invad.tracking import tracking_uri
@@ -53,34 +65,14 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)
 
     uri = tracking_uri(Workspace())
     print(f"MLflow on http://127.0.0.1:{port} (end with Ctrl-C)", file=sys.stderr)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *address]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
-
-
-@runs.command()
-def sync() -> None:
-    """Log to MLflow what is missing there of the results at hand."""
-    from invad.config import load_params
-    from invad.pipeline import sync_runs
-    from invad.workspace import Workspace
-
-    for line in sync_runs(load_params(), Workspace()):
-        print(line)
 
 
 def main() -> None:
     """Run the command line; a mistake in the input is one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="invad-pipe: %(message)s", stream=sys.stderr)
     try:
         app()
     except InputError as error:

@@ -1,0 +1,75 @@
+"""`invad-pipe data`: bring one's own images in, and check the images of a benchmark."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from invad.cli.options import ParamsOption
+
+data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
+
+
+@data.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="Of the new data set and its benchmark.")],
+    images: Annotated[
+        Path,
+        typer.Option(
+            help="The folder of the images: an MVTec-like tree, good/ bad/ masks/ folders, or the place that a table's paths start from."
+        ),
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV or Parquet table with the columns image, class, phase, label, mask; only image is required."
+        ),
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="The benchmark whose features, train and score settings are taken.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Chooses the test images where the data do not say.", min=0)] = 0,
+    test_share: Annotated[float, typer.Option(help="Share of the normal images kept for the test then.")] = 0.2,
+    force: Annotated[bool, typer.Option("--force", help="Import a data set of this name again.")] = False,
+    params: ParamsOption = Path("params.yaml"),
+) -> None:
+    """Make a benchmark of your own images: print what was understood, write its table, add it to params.yaml."""
+    from invad.config import TableSplitConfig
+    from invad.datasets.own.importing import import_data
+    from invad.errors import InputError
+    from invad.workspace import Workspace
+
+    if not 0 < test_share < 1:
+        raise InputError(f"--test-share: must lie between 0 and 1, not {test_share}")
+    text = import_data(
+        name,
+        images,
+        table,
+        workspace=Workspace(),
+        like=like,
+        params_path=params,
+        force=force,
+        config=TableSplitConfig(seed=seed, test_share=test_share),
+    )
+    print(text)
+
+
+@data.command("check")
+def check(
+    benchmark: Annotated[str, typer.Argument(help="A benchmark of params.yaml.")],
+    json: Annotated[Path | None, typer.Option(help="Write the findings to this file as JSON too.")] = None,
+    params: ParamsOption = Path("params.yaml"),
+) -> None:
+    """Decode every image and mask of a benchmark and look for what is wrong; exit code 1 when there are errors."""
+    from invad.config import load_params
+    from invad.datasets.check import check_split
+    from invad.datasets.splits import open_split
+    from invad.files import write_json
+    from invad.workspace import Workspace
+
+    settings = load_params(params).benchmark(benchmark)
+    report = check_split(open_split(settings, Workspace()), label=f"check {benchmark}")
+    if json is not None:
+        write_json(json, {"benchmark": benchmark, **report.to_json()})
+    print(report.summary())
+    raise typer.Exit(1 if report.errors else 0)
