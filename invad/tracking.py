@@ -193,7 +193,9 @@ def _dvc_md5(workspace: Workspace, stage: str) -> str:
 def _model_sha256(benchmark: BenchmarkConfig, workspace: Workspace) -> str:
     digest = hashlib.sha256()
     for path in sorted(workspace.model(benchmark.name).glob("*")):
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

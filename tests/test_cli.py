@@ -123,6 +123,16 @@ def test_commands_name_what_is_wrong(folder, arguments, message):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_plan_of_the_paper_is_told_before_anything_is_fetched(folder):
+    shutil.copy(REPOSITORY / "invad/profiles/paper.yaml", folder / "params.yaml")
+    done = pipe("plan", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
+    assert lines["download@mvtec"][1:3] == ["5.3", "GB"]
+    assert "33,900" in lines["train@mvtec"]  # 3,629 images, batch 32, 300 epochs
+    assert [path.name for path in folder.iterdir()] == ["params.yaml"]
+
+
 def test_profiles_are_listed_shown_and_used(folder):
     shutil.copy(REPOSITORY / "params.yaml", folder)
     listed = pipe("profile", "list", cwd=folder).stdout.splitlines()

@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from mlflow import MlflowClient
+
+from invad.config import load_params
+from invad.plan import StagePlan, plan_stages
+from invad.workspace import Workspace
 
 REPOSITORY = Path(__file__).parent.parent
 BENCHMARKS = {"coco_ad_0": "coco", "mvtec": "mvtec", "visa": "visa"}
@@ -18,6 +25,9 @@ BENCHMARKS = {"coco_ad_0": "coco", "mvtec": "mvtec", "visa": "visa"}
 
 class Copy:
     """A copy of the repository in which commands run."""
+
+    plan: dict[str, StagePlan]  # made before the first run
+    first_output: str
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -76,6 +86,7 @@ def copy(tmp_path_factory) -> Copy:
     copy.run("dvc", "init", "-q")
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "start")
+    copy.plan = {plan.stage: plan for plan in plan_stages(load_params(root / "params.yaml"), Workspace(root))}
     copy.first_output = copy.run("dvc", "repro")
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "results")
@@ -89,6 +100,37 @@ def test_every_stage_ran_once(copy):
     }
     assert stages_run(copy.first_output) == expected
     assert "train@mvtec: stage 11 of 19\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
+
+
+def test_the_plan_agrees_with_the_run_within_15_percent(copy):
+    outputs = {
+        "download": "data/raw/{}",
+        "features": "data/features/{}",
+        "train": "models/{}",
+        "score": "data/scores/{}",
+    }
+    for label, plan in copy.plan.items():
+        assert plan.done == "to do"
+        memory = re.search(rf"{label}: done in [\d.]+ s, (\d+) MB of memory", copy.first_output)
+        assert 0.85 * plan.memory < int(memory[1]) * 1e6 < 1.15 * (plan.memory + plan.mapped), f"memory of {label}"
+        stage, _, name = label.partition("@")
+        if stage in outputs:
+            size = folder_bytes(copy.root / outputs[stage].format(name))
+            assert plan.disk == pytest.approx(size, rel=0.15), f"disk of {label}"
+    for name in BENCHMARKS:
+        rows = Counter(
+            row["phase"] for row in pq.read_table(copy.root / f"data/splits/{name}/split.parquet").to_pylist()
+        )
+        assert copy.plan[f"train@{name}"].images == pytest.approx(rows["train"], rel=0.15)
+        assert copy.plan[f"score@{name}"].images == pytest.approx(rows["test"], rel=0.15)
+        steps = len((copy.root / f"reports/loss/{name}.csv").read_text().splitlines()) - 1
+        assert copy.plan[f"train@{name}"].steps == pytest.approx(steps, rel=0.15)
+    after = plan_stages(load_params(copy.root / "params.yaml"), Workspace(copy.root))
+    assert {plan.done for plan in after} == {"there"}
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_second_repro_does_nothing_in_under_ten_seconds(copy):

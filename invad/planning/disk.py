@@ -1,0 +1,41 @@
+"""Bytes that the outputs of the stages take, apart from those that `embedded` and `archives` know.
+
+Features, maps and weights are counted; the rest is small beside them, and its constants were measured.
+"""
+
+from invad.config import FeaturesConfig
+from invad.planning.encoders import feature_bytes
+from invad.planning.network import NetworkSize
+
+PIXEL_BYTES = {"map": 4, "mask": 1}
+COCO_EDGE = 640  # pixels of the longer edge of nearly all of COCO's images
+
+
+def split_bytes(rows: int, masks: int, edge: int) -> int:
+    """Return the size of a split table of `rows` images, and of `masks` that it draws for images whose longer edge is `edge`."""
+    return round(3_600 + 4 * rows + masks * (100 + 1.65 * edge))
+
+
+def features_bytes(images: int, config: FeaturesConfig) -> int:
+    """Return the size of the feature shards of `images`."""
+    return images * feature_bytes(config)
+
+
+def model_bytes(network: NetworkSize, steps: int) -> int:
+    """Return the size of a model folder and its loss curve."""
+    return network.file_bytes + 700 + 27 * steps
+
+
+def scores_bytes(images: int, image_size: int) -> int:
+    """Return the size of the anomaly maps, masks and scores of `images`."""
+    return 4_500 + images * (30 + image_size**2 * sum(PIXEL_BYTES.values()))
+
+
+def metrics_bytes(classes: int) -> int:
+    """Return the size of the metrics of a benchmark."""
+    return 1_700 + 1_250 * classes
+
+
+def report_bytes(classes: int) -> int:
+    """Return the size of tables, figures and page for so many classes of all benchmarks, roughly."""
+    return 350_000 + 520_000 * classes

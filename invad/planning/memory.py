@@ -1,0 +1,52 @@
+"""Peak main memory of each stage's process, without the pages of memory-mapped files.
+
+The constants were measured on Linux with the locked packages, on a CPU: what a stage has after its imports and first steps, and how it
+grows with the size of the images, the batch and the network. `tests/test_pipeline.py` compares the result with a real run.
+"""
+
+from invad.config import STRIDES, FeaturesConfig
+from invad.planning.encoders import ENCODERS, feature_values
+from invad.planning.network import NetworkSize
+
+_MB = 1_000_000
+DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 310 * _MB
+FEATURES, TRAIN, SCORE = 880 * _MB, 1010 * _MB, 700 * _MB
+EVALUATE, EVALUATE_TRACKING = 185 * _MB, 255 * _MB
+
+_DRAWING_BYTES = {"coco": 190, "mvtec": 320, "visa": 215}  # a pixel of the square of the longer edge
+_FLOAT = 4
+
+
+def generate_memory(dataset: str, images: int, image_size: int) -> int:
+    """Return the memory of drawing an embedded data set; COCO's annotations are held until all images are drawn."""
+    canvas = 108 * _MB + _DRAWING_BYTES[dataset] * image_size**2
+    return max(GENERATE, canvas) + (10 * _MB + 20_000 * images if dataset == "coco" else 0)
+
+
+def splits_memory(annotation_bytes: int) -> int:
+    """Return the memory of building a split table; COCO's annotation files are held as a whole while they are read."""
+    return SPLITS + round(1.25 * annotation_bytes)
+
+
+def features_memory(config: FeaturesConfig) -> int:
+    """Return the memory of running the encoder."""
+    encoder = ENCODERS[config.encoder]
+    return FEATURES + encoder.weight_bytes + encoder.pixel_bytes * config.batch_size * config.image_size**2
+
+
+def train_memory(network: NetworkSize) -> int:
+    """Return the memory of one training process: what the backward pass needs, nearly twice over, and the network with its optimiser."""
+    return TRAIN + round(1.9 * network.kept_bytes + 1.5 * network.weight_bytes)
+
+
+def score_memory(features: FeaturesConfig, batch_size: int, network: NetworkSize) -> int:
+    """Return the memory of scoring a batch: features, reconstructions, and the widest level enlarged to the finest level's grid."""
+    widest = max(ENCODERS[features.encoder].channels) * (features.image_size // STRIDES[0]) ** 2
+    working = _FLOAT * batch_size * (2 * feature_values(features) + 3 * widest)
+    return SCORE + round(1.3 * working + 0.9 * network.weight_bytes)
+
+
+def evaluate_memory(pixels: int, class_pixels: int, anomalous_share: float) -> int:
+    """Return the memory of the metrics of `pixels` in all and `class_pixels` of the largest class, of which a share is anomalous."""
+    ranking = max(14.5, 8.5 + 98 * anomalous_share)
+    return max(EVALUATE_TRACKING, EVALUATE + round(5 * pixels + ranking * class_pixels))

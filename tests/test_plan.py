@@ -1,0 +1,387 @@
+"""The plan against what really gets made; the memory and the rest of a whole run are compared in test_pipeline.py."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import save_image
+from PIL import Image
+
+from invad.config import CocoAdSplitConfig, DownloadConfig, FeaturesConfig, FolderSplitConfig, TrainConfig, load_params
+from invad.datasets.coco_ad import fold_rows, held_out_categories, read_both
+from invad.datasets.counts import count_images
+from invad.datasets.download import prepare_dataset
+from invad.datasets.mvtec import build_mvtec
+from invad.datasets.split_table import Split, SplitRow
+from invad.datasets.splits import build_split
+from invad.datasets.visa import build_visa
+from invad.encoders import build_encoder
+from invad.features import extract_features
+from invad.methods import build_method
+from invad.model_folder import ModelConfig, save_model
+from invad.plan import plan_stages, plan_text, size_text
+from invad.planning import embedded
+from invad.planning.archives import IMAGE_BYTES, ImageFetches
+from invad.planning.encoders import ENCODERS, feature_bytes
+from invad.planning.network import network_size
+from invad.planning.states import folder_bytes
+from invad.workspace import Workspace
+
+WORKSPACE = Workspace()
+
+
+@pytest.fixture
+def planned(write_params):
+    """Return the plans of a params.yaml by stage, in the current, first empty folder."""
+
+    def plan(params: dict) -> dict:
+        return {each.stage: each for each in plan_stages(load_params(write_params(params)), WORKSPACE)}
+
+    return plan
+
+
+def only(params: dict, *benchmarks: str) -> dict:
+    """Leave only these benchmarks in params.yaml."""
+    for section in ("benchmarks", "splits", "features", "score"):
+        params[section] = {name: params[section][name] for name in benchmarks}
+    kept = {"workers", "resources_per_worker", *benchmarks}
+    params["train"] = {name: value for name, value in params["train"].items() if name in kept}
+    params["download"] = {name: params["download"][name] for name in set(params["benchmarks"].values())}
+    return params
+
+
+def as_in_the_paper(params: dict) -> dict:
+    for name, download in params["download"].items():
+        download |= {"source": "official", "accept_license": True}
+        if name == "coco":
+            download["images"] = "archive"
+    for name in params["benchmarks"]:
+        params["features"][name] |= {
+            "encoder": "wide_resnet50_2",
+            "weights": "none",
+            "image_size": 256,
+            "dtype": "float16",
+        }
+        params["train"][name] |= {"batch_size": 32, "epochs": 100}
+    return params
+
+
+# What the generators make
+
+
+@pytest.mark.parametrize("image_size", [80, 224])
+@pytest.mark.parametrize(("dataset", "train", "test"), [("coco", 40, 24), ("mvtec", 4, 7), ("visa", 4, 7)])
+def test_the_size_of_generated_files_is_known_within_15_percent(dataset, train, test, image_size, tmp_path):
+    config = DownloadConfig("embedded", train_images=train, test_images=test, image_size=image_size)
+    prepare_dataset(dataset, config, Workspace(tmp_path))
+    raw = Workspace(tmp_path).raw(dataset)
+    assert embedded.raw_bytes(dataset, config) == pytest.approx(folder_bytes(raw), rel=0.15)
+    masks = {"Masks", "ground_truth"}
+    pictures = [path for path in raw.rglob("*") if path.suffix in (".jpg", ".JPG", ".png")]
+    assert embedded.image_files(dataset, config) == sum(not masks & set(path.parts) for path in pictures)
+    if dataset == "mvtec":
+        assert embedded.class_counts(dataset, config) == count_images(build_mvtec(raw, FolderSplitConfig()))
+    if dataset == "visa":
+        assert embedded.class_counts(dataset, config) == count_images(build_visa(raw))
+
+
+def test_the_images_of_generated_folds_are_known_within_15_percent(tmp_path):
+    config = DownloadConfig("embedded", seed=4, train_images=90, test_images=60, image_size=64)
+    prepare_dataset("coco", config, Workspace(tmp_path))
+    files = read_both(Workspace(tmp_path).raw("coco"))
+    for fold in range(4):
+        split = CocoAdSplitConfig(fold)
+        real = count_images(fold_rows(*files, split))["coco"]
+        expected = embedded.fold_counts(held_out_categories(files[1].categories, split), config)
+        assert expected[:2] == pytest.approx(real[:2], rel=0.15)
+        assert expected.test_anomalous == pytest.approx(real.test_anomalous, abs=0.1 * config.test_images)
+        assert sum(expected[1:]) == pytest.approx(sum(real[1:]), rel=0.05)
+
+
+# What encoder and network take
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_table_of_encoders_says_what_timm_builds(name):
+    encoder = build_encoder(name, "none")
+    assert encoder.channels == ENCODERS[name].channels
+    assert (
+        sum(tensor.numel() * tensor.element_size() for tensor in encoder.state_dict().values())
+        == ENCODERS[name].weight_bytes
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_features_take_as_many_bytes_as_planned(dtype, tmp_path):
+    rows = [
+        SplitRow(f"{number}.png", "one", phase, 0, "good", None, 8, 8, "mvtec")
+        for number, phase in enumerate(["train"] * 17 + ["test"] * 3)
+    ]
+    for row in rows:
+        save_image(tmp_path / row.image)
+    config = FeaturesConfig("mobilenetv2_100", "none", 64, dtype)
+    extract_features(Split(tuple(rows), tmp_path, tmp_path), config, tmp_path / "features")
+    assert 20 * feature_bytes(config) == pytest.approx(folder_bytes(tmp_path / "features"), rel=0.02)
+
+
+def test_a_model_takes_as_many_bytes_as_planned(tmp_path):
+    features, train = FeaturesConfig("mobilenetv2_100", "none", 64), TrainConfig(blocks=3)
+    method = build_method((24, 32, 96), 64, train)
+    save_model(method, ModelConfig("b", ("one",), (24, 32, 96), "", features, train), tmp_path / "model")
+    real = (tmp_path / "model/model.safetensors").stat().st_size
+    assert network_size(features, train, 4).file_bytes == pytest.approx(real, rel=0.001)
+
+
+def test_the_papers_network_has_its_parameters_and_activations_grow_with_the_batch():
+    features = FeaturesConfig("wide_resnet50_2", "none", 256)
+    one, four, eight = (network_size(features, TrainConfig(), batch) for batch in (1, 4, 8))
+    assert 4 * 70_768_560 <= one.weight_bytes < 4 * 70_768_560 * 1.001  # and BatchNorm's statistics
+    assert eight.kept_bytes - four.kept_bytes == pytest.approx(4 * (eight.kept_bytes - one.kept_bytes) / 7)
+
+
+# The whole plan
+
+
+def test_the_plan_of_the_paper(planned, params_dict):
+    plans = planned(as_in_the_paper(params_dict))
+    values = 256 * 64**2 + 512 * 32**2 + 1024 * 16**2  # 1.835 million an image
+    assert plans["features@mvtec"].disk == 2 * values * (3_629 + 467 + 1_258)
+    assert plans["train@mvtec"].mapped == 2 * values * 3_629 == pytest.approx(13.3e9, rel=0.01)
+    assert plans["train@visa"].mapped == pytest.approx(31.8e9, rel=0.01)
+    assert plans["splits@coco_ad_0"].images == 30_438 + 1_291 + 3_661
+    assert plans["train@coco_ad_0"].steps == 100 * (30_438 // 32)
+    assert plans["score@coco_ad_3"].disk == pytest.approx(4_952 * 256**2 * 5, rel=0.001)
+    assert plans["evaluate@visa"].images == 962 + 1_200
+    assert plans["download@coco"].download == 252_907_541 + 815_585_330 + 19_336_861_798
+    assert plans["download@coco"].disk == pytest.approx(2 * 20.5e9, rel=0.02)  # the archives are kept
+    assert plans["download@visa"].images == 10_821
+    assert {plan.done for plan in plans.values()} == {"to do"}
+    for name in params_dict["benchmarks"]:
+        assert plans[f"splits@{name}"].notes == ("images as published, counted when the data are there",)
+
+
+def test_archives_are_not_kept_where_the_settings_say_so(planned, params_dict):
+    params = as_in_the_paper(only(params_dict, "visa"))
+    params["download"]["visa"]["keep_archives"] = False
+    plan = planned(params)["download@visa"]
+    assert plan.disk == 1_929_840_640
+    assert plan.writes == {WORKSPACE.store("visa"): 2 * 1_929_840_640}  # the archive is there until it is unpacked
+
+
+def test_what_has_been_fetched_is_not_fetched_again(planned, params_dict, tmp_path):
+    params = as_in_the_paper(only(params_dict, "visa"))
+    planned(params)
+    store = WORKSPACE.store("visa")
+    (store / "archives").mkdir(parents=True)
+    (store / "archives/VisA_20220922.tar.part").write_bytes(bytes(1_000_000))
+    plan = planned(params)["download@visa"]
+    assert (plan.download, plan.done) == (1_928_840_640, "partly")
+
+    (store / "files/.unpacked").mkdir(parents=True)
+    (store / "files/candle").mkdir()
+    marker = {"archive": "VisA_20220922.tar", "sha256": "0", "entries": {"candle": 0}}
+    (store / "files/.unpacked/VisA_20220922.tar.json").write_text(json.dumps(marker))
+    plan = planned(params)["download@visa"]
+    assert (plan.download, plan.writes) == (0, {store: 0})
+
+    params["download"]["visa"]["files"] = {"VisA_20220922.tar": str(tmp_path / "mine.tar")}
+    (store / "files/.unpacked/VisA_20220922.tar.json").unlink()
+    plan = planned(params)["download@visa"]
+    assert (plan.download, plan.disk) == (0, 1_929_840_640)  # a local file is neither fetched nor copied
+
+
+def test_a_class_whose_archive_has_no_published_size_is_noted(planned, params_dict):
+    params = as_in_the_paper(only(params_dict, "mvtec"))
+    params["download"]["mvtec"]["classes"] = ["leather"]
+    plans = planned(params)
+    assert plans["splits@mvtec"].images == 245 + 32 + 92
+    assert 0.2e9 < plans["download@mvtec"].download < 0.8e9
+    assert "the size of leather.tar.xz is not published, an estimate" in plans["download@mvtec"].notes
+
+
+def test_needed_images_are_planned_once_for_all_folds(planned, params_dict):
+    params = as_in_the_paper(only(params_dict, "coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3"))
+    params["download"]["coco"]["images"] = "needed"
+    plans = planned(params)
+    assert plans["download@coco"].download == 252_907_541
+    train, test = IMAGE_BYTES["train"], IMAGE_BYTES["test"]
+    assert plans["splits@coco_ad_0"].download == round(30_438 * train + 4_952 * test)
+    assert plans["splits@coco_ad_1"].download == round(65_133 * train)  # the test images are those of fold 0
+    fetched = sum(plans[f"splits@coco_ad_{fold}"].download for fold in range(4))
+    assert fetched == pytest.approx(117_266 * train + 4_952 * test, abs=4)
+    assert "folds share some" in plans["splits@coco_ad_2"].notes[1]
+
+
+def test_images_of_known_names_are_fetched_once(tmp_path):
+    (tmp_path / "train2017").mkdir()
+    (tmp_path / "train2017/1.jpg").write_bytes(b"there")
+    fetches = ImageFetches(tmp_path)
+    first = fetches.of_names(["train2017/1.jpg", "train2017/2.jpg", "val2017/1.jpg"])
+    assert first.disk == round(2 * IMAGE_BYTES["train"] + IMAGE_BYTES["test"])
+    assert first.download == round(IMAGE_BYTES["train"] + IMAGE_BYTES["test"])
+    second = fetches.of_names(["train2017/2.jpg", "train2017/3.jpg", "val2017/1.jpg"])
+    assert second.download == round(IMAGE_BYTES["train"])
+
+
+def test_weights_of_a_hub_are_downloaded_once(planned, params_dict, monkeypatch):
+    params = only(params_dict, "mvtec", "visa")
+    for name in ("mvtec", "visa"):
+        params["features"][name] |= {"encoder": "resnet34", "weights": "resnet34.no_such_weights"}
+    plans = planned(params)
+    assert (plans["features@mvtec"].download, plans["features@visa"].download) == (87_259_072, 0)
+    assert "is an estimate" in plans["features@mvtec"].notes[0]
+
+
+def test_the_generated_data_are_planned_and_then_counted(planned, params_dict):
+    params = only(params_dict, "mvtec")
+    params["download"]["mvtec"] |= {"train_images": 5, "test_images": 7, "image_size": 64}
+    params["train"]["mvtec"] |= {"batch_size": 4, "epochs": 3}
+    before = planned(params)
+    settings = load_params()
+    prepare_dataset("mvtec", settings.dataset("mvtec"), WORKSPACE)
+    build_split(settings.benchmark("mvtec"), WORKSPACE)
+    after = planned(params)
+    stages = ("download", "splits", "features", "train", "score", "evaluate")
+    assert [after[f"{stage}@mvtec"].done for stage in stages] == ["there", "there", *["to do"] * 4]
+    for label in before:
+        assert (after[label].images, after[label].steps) == (before[label].images, before[label].steps)
+    assert (before["train@mvtec"].images, before["train@mvtec"].steps) == (15, 3 * (15 // 4))
+    assert before["score@mvtec"].images == 21
+    assert after["download@mvtec"].disk == folder_bytes(WORKSPACE.raw("mvtec"))
+    assert after["splits@mvtec"].disk == pytest.approx(folder_bytes(WORKSPACE.split("mvtec")), rel=0.15)
+    assert before["download@mvtec"].writes == {Path(): 2 * before["download@mvtec"].disk}  # DVC's cache has them too
+    assert after["download@mvtec"].writes == {Path(): 0}
+
+
+def test_settings_and_files_that_dvc_did_not_record_are_to_do(planned, params_dict):
+    params = only(params_dict, "mvtec")
+    planned(params)
+    raw = WORKSPACE.raw("mvtec")
+    raw.mkdir(parents=True)
+    (raw / "source.json").write_text(
+        '{"dataset": "mvtec", "source": "embedded", "root": ".", "sha256": "0"}', encoding="utf-8"
+    )
+    size = folder_bytes(raw)
+
+    def state(settings: dict, recorded_size: int) -> str:
+        entry = {
+            "params": {"params.yaml": {"download.mvtec": settings}},
+            "outs": [{"path": "data/raw/mvtec", "size": recorded_size}],
+        }
+        Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"download@mvtec": entry}}))
+        return planned(params)["download@mvtec"].done
+
+    recorded = params["download"]["mvtec"]
+    assert state(recorded, size) == "there"
+    assert state({**recorded, "classes": []}, size) == "there"  # a default that is written out
+    assert state({**recorded, "seed": 1}, size) == "to do"
+    assert state({**recorded, "of_an_older_version": 1}, size) == "to do"
+    assert state(recorded, size + 1) == "to do"
+    params["download"]["mvtec"] |= {"source": "official", "accept_license": True}
+    assert state(params["download"]["mvtec"], size) == "to do"
+
+
+def test_a_later_stage_is_to_do_when_an_earlier_one_is(planned, params_dict):
+    params = only(params_dict, "mvtec")
+    planned(params)
+    (WORKSPACE.scores("mvtec")).mkdir(parents=True)
+    (WORKSPACE.scores("mvtec") / "scores.parquet").touch()
+    assert planned(params)["score@mvtec"].done == "to do"
+
+
+def test_a_training_that_can_go_on_is_partly_done(planned, params_dict):
+    params = only(params_dict, "mvtec")
+    planned(params)
+    checkpoint = WORKSPACE.private / "ray/mvtec-0123/checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert planned(params)["train@mvtec"].done == "partly"
+
+
+def test_images_of_ones_own_folder_are_counted(planned, params_dict, mvtec_root):
+    params = only(params_dict, "mvtec")
+    params["download"]["mvtec"] = {"source": "path", "path": str(mvtec_root)}
+    params["train"]["mvtec"]["batch_size"] = 4
+    plans = planned(params)
+    assert (plans["train@mvtec"].images, plans["score@mvtec"].images) == (2, 3)
+    assert plans["train@mvtec"].steps == 0
+    assert plans["train@mvtec"].notes == ("will refuse to run: batch_size 4 is more than its images",)
+
+
+def test_images_of_ones_own_table_are_counted(planned, params_dict, tmp_path):
+    params = only(params_dict, "mvtec")
+    for section in ("benchmarks", "splits", "features", "train", "score"):
+        params[section]["own"] = params[section].pop("mvtec")
+    params["benchmarks"]["own"], params["splits"]["own"] = "own", {"seed": 0, "test_share": 0.25}
+    params["download"] = {"own": {"source": "path", "path": str(tmp_path / "images"), "table": "data/import/own.csv"}}
+    lines = ["image,class,phase,label,defect_type,mask"]
+    for number in range(8):
+        save_image(tmp_path / f"images/{number}.png")
+        lines.append(f"{number}.png,part,,0,good,")
+    (tmp_path / "data/import").mkdir(parents=True)
+    (tmp_path / "data/import/own.csv").write_text("\n".join(lines) + "\n")
+    plans = planned(params)
+    assert (plans["train@own"].images, plans["score@own"].images) == (6, 2)
+    assert plans["download@own"].disk == (tmp_path / "data/import/own.csv").stat().st_size
+
+
+def test_what_is_unknown_is_said(planned, params_dict, tmp_path):
+    params = as_in_the_paper(only(params_dict, "coco_ad_0", "mvtec"))
+    params["splits"]["coco_ad_0"] = {"fold": 0, "held_out": 10}
+    params["download"]["mvtec"] = {"source": "path", "path": str(tmp_path / "nowhere")}
+    plans = planned(params)
+    for stage in ("splits", "features", "score"):
+        assert plans[f"{stage}@coco_ad_0"].disk is None
+        assert plans[f"{stage}@coco_ad_0"].images is None
+    assert plans["train@mvtec"].steps is None
+    assert plans["evaluate@mvtec"].memory is None
+    assert "10 held-out categories" in plans["splits@coco_ad_0"].notes[0]
+    assert f"{tmp_path}/nowhere is not there" in plans["splits@mvtec"].notes[0]
+    text = plan_text(load_params(), WORKSPACE)
+    assert "> " in next(line for line in text.splitlines() if line.startswith("total"))
+    assert " ? " in next(line for line in text.splitlines() if line.startswith("features@coco_ad_0"))
+
+
+def test_damaged_data_are_unknown_images(planned, params_dict, mvtec_root):
+    mask = next(mvtec_root.glob("*/ground_truth/*/001_mask.png"))
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(mask)
+    params = only(params_dict, "mvtec")
+    params["download"]["mvtec"] = {"source": "path", "path": str(mvtec_root)}
+    plan = planned(params)["splits@mvtec"]
+    assert plan.images is None
+    assert "001_mask.png" in plan.notes[0]
+
+
+# The text
+
+
+def test_sizes_are_for_people():
+    sizes = (0, 999, 1000, 12_345, 99_949_999, 99_960_000, 999_600, 1.835e9, 5.5e12, None)
+    expected = ("0 B", "999 B", "1.0 kB", "12.3 kB", "99.9 MB", "100 MB", "1.0 MB", "1.8 GB", "5.5 TB", "?")
+    assert tuple(map(size_text, sizes)) == expected
+
+
+def test_the_text_has_a_line_for_every_stage_and_the_totals(planned, params_dict):
+    plans = planned(params_dict)
+    lines = plan_text(load_params(), WORKSPACE).splitlines()
+    assert lines[0].split() == ["stage", "download", "disk", "memory", "images", "steps", "state"]
+    assert [line.split()[0] for line in lines[1 : len(plans) + 1]] == list(plans)
+    total = lines[len(plans) + 1]
+    assert total.startswith("total") and size_text(sum(plan.disk for plan in plans.values())) in total
+    assert any("GPU memory" in line for line in lines)
+    notes = Counter(line for line in lines if line.startswith("note: "))
+    assert set(notes.values()) == {1}
+    assert "note: download@coco, download@mvtec, download@visa: the size of the generated files is an estimate" in notes
+
+
+def test_a_disk_without_room_is_a_warning(planned, params_dict, monkeypatch):
+    plans = planned(only(params_dict, "mvtec"))
+    needed = sum(sum(plan.writes.values()) for plan in plans.values())
+    assert needed > sum(plan.disk for plan in plans.values())
+    for free, warned in ((needed, False), (needed - 1000, True)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
+        text = plan_text(load_params(), WORKSPACE)
+        assert ("WARNING: 1.0 kB are lacking" in text) == warned
