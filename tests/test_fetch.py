@@ -511,6 +511,15 @@ def test_a_small_file_that_cannot_be_checked_is_refused(server, tmp_path, answer
     assert not urls[0][1].exists()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_the_threads(server, tmp_path):
     urls = small_files(server, tmp_path, 300)
     server.script = {name: [Answer(dribble=1)] for name in server.files}
