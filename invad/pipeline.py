@@ -55,15 +55,16 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.datasets.splits import open_split
     from invad.features import open_features
     from invad.model_folder import ModelConfig, save_model
-    from invad.training.loop import Step
+    from invad.training.loop import Step, steps_per_epoch
     from invad.training.ray_train import curve_csv, train_with_ray
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
     store = open_features(workspace.features(name), "train", split, benchmark.features)
-    if benchmark.train.batch_size > len(store):
-        size = benchmark.train.batch_size
-        raise InputError(f"params.yaml: train.{name}.batch_size: {size} is more than the {len(store)} training images")
+    try:  # before MLflow has a run of it
+        steps_per_epoch(len(store), benchmark.train)
+    except InputError as error:
+        raise InputError(f"params.yaml: train.{name}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
     progress = tqdm(desc=f"train@{name} (Ray starts)", unit="step", mininterval=1)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from invad.config import Params
 from invad.planning.stage_plan import StagePlan
 from invad.planning.stages import plan_stages
+from invad.text import aligned
 from invad.workspace import Workspace
 
 __all__ = ["StagePlan", "plan_stages", "plan_text"]
@@ -42,15 +43,7 @@ def _table(plans: Sequence[StagePlan]) -> list[str]:
     memory = max((plan.memory for plan in plans if plan.memory is not None), default=None)
     sums = (_sum_text(plan.download for plan in plans), _sum_text(plan.disk for plan in plans))
     rows.append(("total (memory: largest)", *sums, size_text(memory), "", "", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    last = len(_COLUMNS) - 1
-    return [
-        "  ".join(
-            text.ljust(width) if column in (0, last) else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return aligned(rows, left=(0, len(_COLUMNS) - 1))
 
 
 def _row(plan: StagePlan) -> tuple[str, ...]:

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invad.config import DownloadConfig
+from invad.datasets.coco_ad import COCO_IMAGES
 from invad.datasets.official import Archive, official_archives
 from invad.datasets.split_table import Phase
 from invad.fetch.archives import unpacked_sha256
 from invad.fetch.resume import partial_path
 
-IMAGE_BYTES: dict[Phase, float] = {"train": 19_336_861_798 / 118_287, "test": 815_585_330 / 5_000}
+_, _VAL, _TRAIN = official_archives("coco", DownloadConfig("official", images="archive"))
+IMAGE_BYTES: dict[Phase, float] = {
+    "train": _TRAIN.remote.size / COCO_IMAGES["train"],
+    "test": _VAL.remote.size / COCO_IMAGES["test"],
+}
 """Of one of COCO's images in the mean: the archives' sizes by their numbers of images."""
 ANNOTATION_BYTES = 468_000_000
 """Of COCO's two files of instance annotations."""

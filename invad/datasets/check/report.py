@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from invad.text import aligned
+
 Severity = Literal["error", "warning"]
 
 _SHOWN = 10  # findings of a kind, and files of a finding, that the summary shows
@@ -76,13 +78,7 @@ def _table(classes: tuple[ClassCounts, ...]) -> list[str]:
         columns = list(zip(*(list(asdict(counts).values())[1:] for counts in classes), strict=True))
         rows.append(["all", *(str(sum(column)) for column in columns)])
     rows.insert(0, ["class", "train", "test normal", "test anomalous", "masks"])
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def _line(finding: Finding) -> str:

@@ -1,10 +1,11 @@
 """The rules that a benchmark's images and masks are checked by."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from invad.datasets.check.files import ImageFacts, MaskFacts, Unreadable, inspect_file
 from invad.datasets.check.report import CheckReport, ClassCounts, Finding
+from invad.datasets.counts import count_images
 from invad.datasets.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 from invad.parallel import parallel_map
 
@@ -52,15 +53,9 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
     return CheckReport(classes, tuple(findings))
 
 
-def _count_classes(rows: Iterable[SplitRow]) -> tuple[ClassCounts, ...]:
-    counts: dict[str, Counter] = defaultdict(Counter)
-    for row in rows:
-        counts[row.class_name][row.phase, row.label] += 1
-        counts[row.class_name]["masks"] += row.mask is not None
-    return tuple(
-        ClassCounts(name, count["train", NORMAL], count["test", NORMAL], count["test", ANOMALOUS], count["masks"])
-        for name, count in sorted(counts.items())
-    )
+def _count_classes(rows: Collection[SplitRow]) -> tuple[ClassCounts, ...]:
+    masks = Counter(row.class_name for row in rows if row.mask is not None)
+    return tuple(ClassCounts(name, *counts, masks[name]) for name, counts in count_images(rows).items())
 
 
 def _unreadable(role: str, facts: Images | Masks) -> Iterator[Finding]:
