@@ -15,7 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from invad.errors import InputError
 from invad.files import write_text
 from invad.models import FeatureInversion, reconstruction_loss
-from invad.models.layers import FirBlur, SpaceAwareConv2d, StyleModulation, StyleSettings, UpsamplingConv2d
+from invad.models.layers import (
+    FirBlur,
+    LayerNormModulation,
+    ResidualBlock,
+    SpaceAwareConv2d,
+    StyleModulation,
+    StyleSettings,
+    UpsamplingConv2d,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "invad_loss.txt"
 INVAD = {"channels": (256, 512, 1024), "style_channels": 64, "latent_channels": 16, "blocks": 2, "constant_size": 16}
@@ -166,6 +174,30 @@ def test_ssm_equals_one_weight_per_sample_in_a_grouped_convolution(upsample):
     with torch.no_grad():
         expected = naive_ssm(layer, x, style, upsample)
         torch.testing.assert_close(layer(x, style), expected, rtol=0, atol=1e-12)
+
+
+def test_layer_norm_modulation_has_the_gradients_of_its_parts():
+    torch.manual_seed(0)
+    x, gamma, beta = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    torch.autograd.gradcheck(LayerNormModulation.apply, (x, gamma, beta))
+    expected = functional.layer_norm(x, x.shape[1:]) * gamma + beta
+    torch.testing.assert_close(LayerNormModulation.apply(x, gamma, beta), expected)
+
+
+def test_a_block_keeps_little_for_the_backward_pass():
+    """Per SSM convolution the input, gamma, the modulated input and the output; the sum of a block. Nothing for each sample's weights."""
+    block = ResidualBlock(8, 8, style_settings())
+    x, style = torch.randn(4, 8, 16, 16, requires_grad=True), torch.randn(4, 5, 16, 16)
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        block(x, style)
+    large = [size for size in kept.values() if size == x.numel() * 4]
+    assert len(large) == 7  # x; gamma, modulated and output twice
 
 
 def naive_ssm(layer, x, style, upsample):

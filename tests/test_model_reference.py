@@ -60,11 +60,13 @@ def model(reference):
     return model
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_outputs_agree_in_eval_mode(model, reference, dtype):
+def test_outputs_agree_in_eval_mode(model, reference, dtype, memory_format):
     # The stored outputs are float32, which leaves them 5e-6 from the float64 result: half of what the tolerance allows.
     with torch.no_grad():
-        outputs = model.eval().to(dtype)([x.to(dtype) for x in levels_of(reference, "input")])
+        model = model.eval().to(dtype).to(memory_format=memory_format)
+        outputs = model([x.to(dtype) for x in levels_of(reference, "input")])
     for output, expected in zip(outputs, levels_of(reference, "output"), strict=True):
         torch.testing.assert_close(output, expected.to(dtype), rtol=0, atol=1e-5)
 

@@ -2,6 +2,9 @@
 
 All tensors are float (B, C, H, W). Equalised weights are drawn from N(0, 1) and scaled at run time, so that one
 learning rate suits every layer.
+
+Between its convolutions the network is bound by memory: factors and biases are moved into the convolutions, activations
+are made in place, and the modulation keeps less for the backward pass than autograd would.
 """
 
 import math
@@ -10,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from invad.errors import InputError
@@ -19,6 +23,7 @@ Modulation = Literal["space-aware", "global", "none"]
 ModulationTerms = Literal["both", "gamma", "beta"]
 Normalisation = Literal["layer", "instance", "batch", "group", "none"]
 
+NORM_EPS = 1e-5
 MAX_GROUPS = 32  # of group normalisation, the usual number (Wu and He, 2018)
 
 
@@ -35,9 +40,11 @@ class EqualisedConv2d(nn.Module):
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
         self.padding = kernel_size // 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H, W)."""
-        return functional.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+    def forward(self, x: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W), with `bias` (out,) in place of its own if given, all times `gain`."""
+        bias = self.bias if bias is None else bias
+        bias = None if bias is None else bias * gain
+        return functional.conv2d(x, self.weight * (self.scale * gain), bias, padding=self.padding)
 
 
 class FirBlur(nn.Module):
@@ -55,10 +62,10 @@ class FirBlur(nn.Module):
         self.register_buffer("kernel", kernel / kernel.sum() * 4, persistent=False)
         self.padding = padding
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H + 2 * padding - 3, W + 2 * padding - 3)."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, C, H + 2 * padding - 3, W + 2 * padding - 3), plus `bias` (C,)."""
         channels = x.shape[1]
-        return functional.conv2d(x, self.kernel.expand(channels, 1, 4, 4), padding=self.padding, groups=channels)
+        return functional.conv2d(x, self.kernel.expand(channels, 1, 4, 4), bias, padding=self.padding, groups=channels)
 
 
 class UpsamplingConv2d(nn.Module):
@@ -74,22 +81,22 @@ class UpsamplingConv2d(nn.Module):
         self.scale = lr_multiplier / math.sqrt(in_channels * kernel_size**2)
         self.blur = FirBlur(padding=(5 - kernel_size) // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, 2H, 2W)."""
-        weight = (self.weight * self.scale).transpose(0, 1)  # conv_transpose2d wants (in, out, k, k)
-        return self.blur(functional.conv_transpose2d(x, weight, stride=2))
+    def forward(self, x: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """(B, in, H, W) -> (B, out, 2H, 2W), plus `bias` (out,), all times `gain`."""
+        weight = (self.weight * (self.scale * gain)).transpose(0, 1)  # conv_transpose2d wants (in, out, k, k)
+        return self.blur(functional.conv_transpose2d(x, weight, stride=2), None if bias is None else bias * gain)
 
 
 class FusedLeakyReLU(nn.Module):
-    """Add a bias per channel, leaky ReLU of slope 0.2, times sqrt(2) to keep the variance."""
+    """A bias per channel, leaky ReLU of slope 0.2, times sqrt(2) to keep the variance; the convolution before takes bias and factor."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        return functional.leaky_relu(x + self.bias[:, None, None], negative_slope=0.2) * math.sqrt(2)
+    def forward(self, convolution: EqualisedConv2d | UpsamplingConv2d, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, C, H', W') as the convolution does, activated."""
+        return functional.leaky_relu_(convolution(x, self.bias, gain=math.sqrt(2)), negative_slope=0.2)
 
 
 class ActivatedConv(nn.Module):
@@ -97,7 +104,7 @@ class ActivatedConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, upsample_lr_multiplier: float | None = None) -> None:
         super().__init__()
-        self.convolution: nn.Module
+        self.convolution: EqualisedConv2d | UpsamplingConv2d
         if upsample_lr_multiplier is None:
             self.convolution = EqualisedConv2d(in_channels, out_channels, 3)
         else:
@@ -106,7 +113,7 @@ class ActivatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) when upsampling."""
-        return self.activation(self.convolution(x))
+        return self.activation(self.convolution, x)
 
 
 class ConvNorm(nn.Module):
@@ -143,18 +150,18 @@ class Bottleneck(nn.Module):
 
 
 def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
-    """Normalisation without parameters, eps 1e-5.
+    """Normalisation without parameters, with `NORM_EPS`.
 
     "layer" is over (C, H, W) of each sample, the same as group normalisation with one group.
     """
     if kind == "layer":
-        return nn.GroupNorm(1, channels, affine=False)
+        return nn.GroupNorm(1, channels, eps=NORM_EPS, affine=False)
     if kind == "instance":
-        return nn.GroupNorm(channels, channels, affine=False)
+        return nn.GroupNorm(channels, channels, eps=NORM_EPS, affine=False)
     if kind == "group":
-        return nn.GroupNorm(_group_count(channels), channels, affine=False)
+        return nn.GroupNorm(_group_count(channels), channels, eps=NORM_EPS, affine=False)
     if kind == "batch":
-        return nn.BatchNorm2d(channels, affine=False)
+        return nn.BatchNorm2d(channels, eps=NORM_EPS, affine=False)
     return nn.Identity()
 
 
@@ -195,13 +202,45 @@ class StyleModulation(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x (B, C, H, W) and style (B, S, H, W) -> (B, C, H, W)."""
+        gamma, beta = self.terms(style)
+        if gamma is not None:
+            x = x * gamma
+        return x if beta is None else x + beta
+
+    def terms(self, style: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return gamma and beta (B, C, H, W), or (B, C, 1, 1) for "global"; None for a term that is switched off."""
         if self.pool:
             style = style.mean(dim=(2, 3), keepdim=True)
-        if self.gamma is not None:
-            x = x * self.gamma(style)
-        if self.beta is not None:
-            x = x + self.beta(style)
-        return x
+        gamma = None if self.gamma is None else self.gamma(style)
+        return gamma, None if self.beta is None else self.beta(style)
+
+
+class LayerNormModulation(torch.autograd.Function):
+    """Layer normalisation over (C, H, W) and modulation in one, for gamma and beta of the shape of x.
+
+    For the backward pass it keeps x, which the previous layer keeps anyway, and gamma. Autograd would keep the normalised x
+    as well; it is cheap to compute again.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        """All (B, C, H, W) -> (B, C, H, W)."""
+        batch, channels, height, width = x.shape
+        normalised, mean, rstd = torch.native_group_norm(x, None, None, batch, channels, height * width, 1, NORM_EPS)
+        ctx.save_for_backward(x, gamma, mean, rstd)
+        return torch.addcmul(beta, normalised, gamma)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient of the output -> those of x, gamma and beta."""
+        x, gamma, mean, rstd = ctx.saved_tensors
+        batch, channels, height, width = x.shape
+        of_x, _, _ = torch.ops.aten.native_group_norm_backward(
+            gradient * gamma, x, mean, rstd, None, batch, channels, height * width, 1, [True, False, False]
+        )
+        of_gamma = (x - mean[..., None, None]).mul_(rstd[..., None, None]).mul_(gradient)
+        return of_x, of_gamma, gradient
 
 
 class SpaceAwareConv2d(nn.Module):
@@ -216,16 +255,21 @@ class SpaceAwareConv2d(nn.Module):
         self.normalisation = normalisation_layer(style.normalisation, in_channels)
         modulated = style.modulation != "none" and not upsample
         self.modulation = StyleModulation(in_channels, style) if modulated else None
+        self.is_the_papers = (style.modulation, style.terms, style.normalisation) == ("space-aware", "both", "layer")
         convolution = UpsamplingConv2d if upsample else EqualisedConv2d
         self.convolution = convolution(in_channels, out_channels, 3)
         self.activation = FusedLeakyReLU(out_channels)
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         """x (B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`; style (B, S, H, W) modulates x."""
-        x = self.normalisation(x)
-        if self.modulation is not None:
-            x = self.modulation(x, style)
-        return self.activation(self.convolution(x))
+        return self.activation(self.convolution, self._modulated(x, style))
+
+    def _modulated(self, x: Tensor, style: Tensor | None) -> Tensor:
+        if self.modulation is None:
+            return self.normalisation(x)
+        if self.is_the_papers:
+            return LayerNormModulation.apply(x, *self.modulation.terms(style))
+        return self.modulation(self.normalisation(x), style)
 
 
 class ResidualBlock(nn.Module):
@@ -240,4 +284,4 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         """x (B, in, H, W), style on the output's grid -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`."""
-        return (self.ssm2(self.ssm1(x, style), style) + self.skip(x)) / math.sqrt(2)
+        return (self.ssm2(self.ssm1(x, style), style) + self.skip(x)).div_(math.sqrt(2))
