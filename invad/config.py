@@ -6,9 +6,9 @@ there is an `InputError` of one line that names the key and what is accepted.
 
 import json
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,7 +18,8 @@ from invad.errors import InputError
 
 DatasetKind = Literal["coco", "mvtec", "visa", "table"]
 EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
-ModelName = Literal["invad"]
+ModelName = Literal["invad", "rd"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -105,40 +106,93 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
 }
 
 
+def check_image_size(size: int, multiple: int) -> None:
+    """Raise `ValueError` that names the nearest accepted sizes unless `size` is a multiple of `multiple`."""
+    if size % multiple:
+        below = size // multiple * multiple
+        raise ValueError(
+            f"image_size: must be a multiple of {multiple}, such as {below} or {below + multiple}, not {size}"
+        )
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class ComputeConfig:
+    """How a network runs. None of it is part of the recipe, but each changes how results are rounded (docs/speed.md has by how much).
+
+    `precision`: of convolutions, by torch's autocast; weights, losses and maps stay float32. `channels_last`: the memory format of
+    convolutions. `compile`: by torch.compile, which takes a minute at the start and needs a C++ compiler on a CPU.
+    """
+
+    precision: Precision = "float32"
+    channels_last: bool = True
+    compile: bool = False
+
+
 @dataclass(frozen=True, config=_STRICT)
-class FeaturesConfig:
-    """The frozen encoder: what is stored of every image. `image_size` is the side of the square input in pixels.
+class FeaturesConfig(ComputeConfig):
+    """The frozen encoder and what becomes of its features. `image_size` is the side of the square input in pixels.
 
     `weights`: `packaged` (mobilenetv2_100 only), `none` (random), a timm tag such as `wide_resnet50_2.racm_in1k`, or the path
     of a `.safetensors` or `.pth` file.
+    `mode`: `store` writes every image's features to the disk once, as `dtype`; `live` writes none and runs the encoder while training
+    and scoring, for data whose features would not fit.
     """
 
     encoder: EncoderName
     weights: str = "packaged"
-    image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024, multiple_of=STRIDES[-1])] = 256
+    image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024)] = 256
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Positive = 16
+    mode: Literal["store", "live"] = "store"
 
     def __post_init__(self) -> None:
+        check_image_size(self.image_size, STRIDES[-1])
         if self.weights == "packaged" and self.encoder != PACKAGED_ENCODER:
             tag = f"a timm tag ({self.encoder}.<tag>), a file, or none"
             raise ValueError(f"weights: packaged exists for {PACKAGED_ENCODER} only; {self.encoder} takes {tag}")
 
+    def absolute(self) -> "FeaturesConfig":
+        """Return the same with the absolute path of a weights file, for who works in another folder."""
+        path = Path(self.weights)
+        return replace(self, weights=str(path.absolute())) if path.is_file() else self
+
 
 @dataclass(frozen=True, config=_STRICT)
-class TrainConfig:
-    """One benchmark's training recipe; the defaults are InvAD's of the paper."""
+class TrainConfig(ComputeConfig):
+    """One benchmark's training recipe: what every method has. `checkpoint_epochs`: how often a checkpoint is written."""
+
+    SIZE_MULTIPLE: ClassVar[int] = STRIDES[-1]  # what the method divides the image size by
 
     model: ModelName = "invad"
     epochs: Positive = 100
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 0.004
+    seed: Seed = 42
+    checkpoint_epochs: Positive = 10
+
+
+@dataclass(frozen=True, config=_STRICT)
+class InvADConfig(TrainConfig):
+    """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level."""
+
     loss_weight: PositiveFloat = 1.0
     style_channels: Positive = 64
     latent_channels: Positive = 16
     blocks: Positive = 2
-    seed: Seed = 42
-    checkpoint_epochs: Positive = 10
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RDConfig(TrainConfig):
+    """Reverse Distillation; the defaults are those of its paper."""
+
+    SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
+
+    model: ModelName = "rd"
+    batch_size: Positive = 16
+    learning_rate: PositiveFloat = 0.005
+
+
+TRAIN_CONFIGS: dict[ModelName, type[TrainConfig]] = {"invad": InvADConfig, "rd": RDConfig}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -150,7 +204,15 @@ class ResourcesConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class ScoreConfig:
+class WorkersConfig:
+    """The processes that share a stage's work through Ray."""
+
+    workers: Positive = 1
+    resources_per_worker: ResourcesConfig = field(default_factory=ResourcesConfig)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScoreConfig(ComputeConfig):
     """`sigma` of the Gaussian blur, in pixels of the input size (paper: 4 at 256 pixels)."""
 
     sigma: Annotated[float, Field(ge=0)] = 4.0
@@ -171,12 +233,12 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Params:
-    """The whole of `params.yaml`."""
+    """The whole of `params.yaml`. `extraction`, `training`: the workers of the sections `features` and `train`."""
 
     download: Mapping[str, DownloadConfig]
     benchmarks: Mapping[str, BenchmarkConfig]
-    workers: int
-    resources_per_worker: ResourcesConfig
+    extraction: WorkersConfig
+    training: WorkersConfig
 
     def benchmark(self, name: str) -> BenchmarkConfig:
         """Return the sections of benchmark `name`; `InputError` when there is none of that name."""
@@ -214,28 +276,43 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             raise InputError(
                 f"{path}: benchmarks.{benchmark}: unknown data set {dataset!r}; known are {', '.join(download)}"
             )
-    train = dict(sections["train"])
-    workers = _parse(Positive, train.pop("workers", 1), f"{path}: train.workers")
-    resources = _parse(ResourcesConfig, train.pop("resources_per_worker", {}), f"{path}: train.resources_per_worker")
-    per_benchmark = {**sections, "train": train}
+    extraction, features = _split_workers(sections["features"], f"{path}: features")
+    training, train = _split_workers(sections["train"], f"{path}: train")
+    per_benchmark = {**sections, "features": features, "train": train}
     for name in ("splits", "features", "train", "score"):
         _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
 
-    def section(kind: type[T], name: str, benchmark: str) -> T:
-        return _parse(kind, per_benchmark[name][benchmark], f"{path}: {name}.{benchmark}")
-
     benchmarks = {
-        benchmark: BenchmarkConfig(
-            name=benchmark,
-            dataset=dataset,
-            splits=section(SPLIT_CONFIGS[dataset_kind(dataset)], "splits", benchmark),
-            features=section(FeaturesConfig, "features", benchmark),
-            train=section(TrainConfig, "train", benchmark),
-            score=section(ScoreConfig, "score", benchmark),
+        name: _parse_benchmark(
+            name, dataset, {key: per_benchmark[key][name] for key in ("splits", "features", "train", "score")}, path
         )
-        for benchmark, dataset in datasets.items()
+        for name, dataset in datasets.items()
     }
-    return Params(download=download, benchmarks=benchmarks, workers=workers, resources_per_worker=resources)
+    return Params(download, benchmarks, extraction, training)
+
+
+def _split_workers(section: Mapping[str, Any], where: str) -> tuple[WorkersConfig, dict[str, Any]]:
+    """Return the keys that say how many workers a section's stage has, and the rest: the benchmarks."""
+    keys = [field.name for field in fields(WorkersConfig)]
+    workers = _parse(WorkersConfig, {key: section[key] for key in keys if key in section}, where)
+    return workers, {key: value for key, value in section.items() if key not in keys}
+
+
+def _parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], path: Path) -> BenchmarkConfig:
+    train = sections["train"]
+    model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
+    kinds = {
+        "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
+        "features": FeaturesConfig,
+        "train": TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig,  # which names what is known
+        "score": ScoreConfig,
+    }
+    parsed = {key: _parse(kind, sections[key], f"{path}: {key}.{name}") for key, kind in kinds.items()}
+    try:
+        check_image_size(parsed["features"].image_size, parsed["train"].SIZE_MULTIPLE)
+    except ValueError as error:
+        raise InputError(f"{path}: features.{name}.{error} (for `model: {model}`)") from None
+    return BenchmarkConfig(name, dataset, **parsed)
 
 
 def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:

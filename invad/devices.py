@@ -1,7 +1,20 @@
 """Which device to compute on, how to compute fast there, and how to compute the same twice."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
 import torch
 from torch import nn
+
+from invad.config import ComputeConfig, Precision
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def best_device() -> torch.device:
@@ -9,9 +22,22 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move `network` to `device`, its convolutions with the channels last: on a CPU that halves the time of a training step."""
-    return network.to(device).to(memory_format=torch.channels_last)
+def place(network: Network, device: torch.device, config: ComputeConfig) -> Network:
+    """Move `network` to `device`, its convolutions in the memory format of `config`."""
+    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+    return network.to(device).to(memory_format=memory_format)
+
+
+def compiled(network: nn.Module, config: ComputeConfig) -> Callable[..., Any]:
+    """Return `network` compiled where `config` asks for it; its parameters stay those of `network`."""
+    return torch.compile(network) if config.compile else network
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """Return the context in which convolutions run in `precision`; what is sensitive to rounding stays float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
 def make_deterministic(seed: int, device: torch.device) -> None:

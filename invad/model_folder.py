@@ -7,11 +7,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from invad.config import FeaturesConfig, TrainConfig
+from invad.config import TRAIN_CONFIGS, FeaturesConfig, TrainConfig
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
-from invad.methods import build_method
+from invad.methods import EncoderOutput, build_method
 
 FORMAT = 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -30,6 +30,11 @@ class ModelConfig:
     encoder_sha256: str
     features: FeaturesConfig
     train: TrainConfig
+
+    @property
+    def encoder_output(self) -> EncoderOutput:
+        """What the method is built for."""
+        return EncoderOutput(self.features.encoder, self.channels, self.features.image_size)
 
 
 def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
@@ -58,10 +63,10 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
                 "classes": tuple(value["classes"]),
                 "channels": tuple(value["channels"]),
                 "features": FeaturesConfig(**value["features"]),
-                "train": TrainConfig(**value["train"]),
+                "train": TRAIN_CONFIGS[value["train"]["model"]](**value["train"]),
             }
         )
-        model = build_method(config.channels, config.features.image_size, config.train)
+        model = build_method(config.encoder_output, config.train)
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: damaged model ({' '.join(str(error).split())[:200]})") from None

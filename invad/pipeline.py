@@ -6,6 +6,8 @@ Heavy packages are imported by the stages that need them.
 import logging
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import read_json, write_json, write_text
@@ -38,31 +40,37 @@ def splits(name: str, params: Params, workspace: Workspace) -> None:
 def features(name: str, params: Params, workspace: Workspace) -> None:
     """Run the frozen encoder over all images of benchmark `name`."""
     from invad.datasets.splits import open_split
+    from invad.distributed.extract import shard_runner
     from invad.features import extract_features
 
     benchmark = params.benchmark(name)
-    folder = workspace.features(name)
-    encoder = extract_features(open_split(benchmark, workspace), benchmark.features, folder, f"features@{name}")
+    split, folder = open_split(benchmark, workspace), workspace.features(name)
+    with tqdm(desc=f"features@{name}", unit="image", mininterval=1) as progress:
+
+        def on_progress(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done)
+
+        key = extract_features(split, benchmark.features, folder, shard_runner(params.extraction), on_progress)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    logger.info("%s, channels %s, %.0f MB", encoder.name, encoder.channels, size / 1e6)
+    logger.info("%s, channels %s, %.0f MB", key.encoder, key.channels, size / 1e6)
 
 
 def train(name: str, params: Params, workspace: Workspace) -> None:
     """Train on the features of benchmark `name`, publish the model and its loss curve."""
-    from tqdm import tqdm
-
     from invad import tracking
     from invad.datasets.splits import open_split
+    from invad.distributed.train import train_with_ray
     from invad.features import open_features
     from invad.model_folder import ModelConfig, save_model
-    from invad.training.loop import Step, steps_per_epoch
-    from invad.training.ray_train import curve_csv, train_with_ray
+    from invad.training.curve import Step, curve_csv
+    from invad.training.loop import steps_per_epoch
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
-    store = open_features(workspace.features(name), "train", split, benchmark.features)
+    features = open_features(workspace.features(name), "train", split, benchmark.features)
     try:  # before MLflow has a run of it
-        steps_per_epoch(len(store), benchmark.train)
+        steps_per_epoch(len(features), benchmark.train)
     except InputError as error:
         raise InputError(f"params.yaml: train.{name}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
@@ -80,10 +88,12 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         with progress:
             method, steps = train_with_ray(
                 workspace.features(name),
+                split,
+                benchmark.features,
+                features.key,
                 benchmark.train,
                 name=name,
-                workers=params.workers,
-                resources=params.resources_per_worker,
+                workers=params.training,
                 storage=workspace.private / "ray",
                 on_progress=on_progress,
             )
@@ -93,8 +103,8 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     config = ModelConfig(
         benchmark=name,
         classes=tuple(sorted({row.class_name for row in split.rows})),
-        channels=tuple(shape[0] for shape in store.shapes),
-        encoder_sha256=store.key.weights_sha256,
+        channels=features.key.channels,
+        encoder_sha256=features.key.weights_sha256,
         features=benchmark.features,
         train=benchmark.train,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from invad.arrow import map_file, tensor_chunks, tensor_column
 from invad.errors import InputError
 from invad.files import atomic_path
 
@@ -70,7 +71,7 @@ def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray
         temporary.mkdir(parents=True)
         writer, rows, shard = None, 0, 0
         for maps, masks in batches:
-            batch = pa.record_batch([_tensors(maps), _tensors(masks.astype(np.uint8))], names=["map", "mask"])
+            batch = pa.record_batch({"map": tensor_column(maps), "mask": tensor_column(masks.astype(np.uint8))})
             if writer is None or rows >= SHARD_IMAGES:
                 if writer is not None:
                     writer.close()
@@ -92,7 +93,7 @@ def open_scores(folder: Path) -> Scores:
     """
     try:
         table = pq.read_table(folder / TABLE_FILE)
-        shards = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in sorted(folder.glob("maps-*.arrow"))]
+        shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
     missing = [name for name in COLUMNS if name not in table.column_names]
@@ -100,10 +101,7 @@ def open_scores(folder: Path) -> Scores:
         raise InputError(
             f"{folder / TABLE_FILE}: the columns {', '.join(missing)} are missing; run `dvc repro -f score`"
         )
-    maps, masks = (
-        [chunk.to_numpy_ndarray() for shard in shards for chunk in shard.column(name).chunks]
-        for name in ("map", "mask")
-    )
+    maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))
     if sum(len(batch) for batch in maps) != table.num_rows:
         raise InputError(f"{folder}: the maps and {TABLE_FILE} differ in length; run `dvc repro -f score`")
     columns = table.to_pydict()
@@ -117,7 +115,3 @@ def open_scores(folder: Path) -> Scores:
         maps_nhw=maps,
         masks_nhw=masks,
     )
-
-
-def _tensors(values: np.ndarray) -> pa.FixedShapeTensorArray:
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))

@@ -13,8 +13,8 @@ from invad.anomaly_map import anomaly_map
 from invad.config import BenchmarkConfig
 from invad.datasets.images import read_mask
 from invad.datasets.split_table import NORMAL, Split, SplitRow
-from invad.devices import best_device, place
-from invad.features import FeatureStore, open_features
+from invad.devices import autocast, best_device, compiled, place
+from invad.features import FeatureSource, open_features
 from invad.model_folder import check_features, load_model
 from invad.score_store import write_scores
 
@@ -28,8 +28,8 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
         InputError: Features or model are missing or do not belong together, or the file of a mask is missing or damaged.
     """
     method, config = load_model(model)
-    store = open_features(features, "test", split, benchmark.features)
-    check_features(config, store.key, model)
+    source = open_features(features, "test", split, benchmark.features)
+    check_features(config, source.key, model)
     rows = split.phase("test")
     table = pa.table(
         {
@@ -41,26 +41,31 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
         }
     )
     with tqdm(total=len(rows), desc=f"score@{benchmark.name}", unit="image", mininterval=1) as progress:
-        batches = _maps_and_masks(place(method, best_device()), store, split, rows, benchmark, progress)
+        batches = _maps_and_masks(
+            place(method, best_device(), benchmark.score), source, split, rows, benchmark, progress
+        )
         write_scores(table, batches, out)
 
 
 @torch.no_grad()
 def _maps_and_masks(
     method: nn.Module,
-    store: FeatureStore,
+    source: FeatureSource,
     split: Split,
     rows: Sequence[SplitRow],
     benchmark: BenchmarkConfig,
     progress: tqdm,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     device = next(method.parameters()).device
-    size = benchmark.features.image_size
-    for start in range(0, len(rows), benchmark.score.batch_size):
-        batch = rows[start : start + benchmark.score.batch_size]
-        features = [level.to(device) for level in store.batch(range(start, start + len(batch)))]
-        maps = method.anomaly_map(features, method(features), size, benchmark.score.sigma)
-        yield maps.cpu().numpy(), np.stack([_resized_mask(split, row, size) for row in batch])
+    size, config = benchmark.features.image_size, benchmark.score
+    reconstruct = compiled(method, config)
+    starts = range(0, len(rows), config.batch_size)
+    batches = [range(start, min(start + config.batch_size, len(rows))) for start in starts]
+    for batch, features in zip(batches, source.batches(batches, device), strict=True):
+        with autocast(device, config.precision):
+            reconstructions = reconstruct(features)
+        maps = method.anomaly_map(features, reconstructions, size, config.sigma)
+        yield maps.cpu().numpy(), np.stack([_resized_mask(split, rows[index], size) for index in batch])
         progress.update(len(batch))
 
 

@@ -28,11 +28,15 @@ def test_the_repositorys_own_params_are_valid():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train.mvtec.epochz", 3, "train.mvtec.epochz: unknown key; known are model, epochs, "),
+        (
+            "train.mvtec.epochz",
+            3,
+            "train.mvtec.epochz: unknown key; known are precision, channels_last, compile, model, ",
+        ),
         ("train.mvtec.epochs", "3", "train.mvtec.epochs: must be a valid integer, not '3'"),
         ("train.mvtec.epochs", 0, "train.mvtec.epochs: must be greater than or equal to 1, not 0"),
         ("train.mvtec.learning_rate", float("inf"), "train.mvtec.learning_rate: must be a finite number, not inf"),
-        ("train.mvtec.model", "patchcore", "train.mvtec.model: must be 'invad', not 'patchcore'"),
+        ("train.mvtec.model", "patchcore", "train.mvtec.model: must be 'invad' or 'rd', not 'patchcore'"),
         ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
         ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),
         ("train.mvtecc", {}, "train.mvtecc: unknown benchmark; `benchmarks` lists coco_ad_0, "),
@@ -40,7 +44,11 @@ def test_the_repositorys_own_params_are_valid():
         ("train.visa", [1], "train.visa: must be a mapping, not [1]"),
         ("features.visa.encoder", "vgg", "features.visa.encoder: must be 'mobilenetv2_100', 'resnet18', "),
         ("features.visa.encoder", "resnet34", "features.visa.weights: packaged exists for mobilenetv2_100 only"),
-        ("features.visa.image_size", 100, "features.visa.image_size: must be a multiple of 16, not 100"),
+        (
+            "features.visa.image_size",
+            100,
+            "features.visa.image_size: must be a multiple of 16, such as 96 or 112, not 100",
+        ),
         ("features.visa.dtype", "bfloat16", "features.visa.dtype: must be 'float16' or 'float32', not 'bfloat16'"),
         ("benchmarks.leather", "mvtek", "benchmarks.leather: unknown data set 'mvtek'; known are coco, mvtec, visa"),
         ("benchmarks.leather", "mvtec", "splits.leather: is missing"),
@@ -102,3 +110,24 @@ def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones(params_dict,
         params.benchmark("mvtek")
     with pytest.raises(InputError, match=r"unknown data set 'imagenet'; params.yaml has coco, mvtec, visa"):
         params.dataset("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (240, "must be a multiple of 32, such as 224 or 256, not 240 (for `model: rd`)"),
+        (250, "must be a multiple of 16, such as 240 or 256, not 250"),
+    ],
+)
+def test_the_image_size_has_to_suit_encoder_and_method(params_dict, write_params, size, message):
+    change(params_dict, "train.visa", {"model": "rd"})
+    change(params_dict, "features.visa.image_size", 224)
+    assert load_params(write_params(params_dict)).benchmark("visa").train.model == "rd"
+    change(params_dict, "features.visa.image_size", size)
+    path = write_params(params_dict)
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    assert str(caught.value) == f"{path}: features.visa.image_size: {message}"
+    change(params_dict, "train.visa", {"model": "invad"})
+    change(params_dict, "features.visa.image_size", 240)
+    assert load_params(write_params(params_dict)).benchmark("visa").features.image_size == 240

@@ -102,4 +102,20 @@ def test_a_changed_weights_file_is_refused(tmp_path, monkeypatch):
 def test_normalisation_by_hand():
     images = np.array([[[[0, 255, 255]]]], np.uint8)
     expected = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
-    assert normalize(images).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+    assert normalize(torch.from_numpy(images)).flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_damaged_and_foreign_weights_files_are_one_line(tmp_path):
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
+    with pytest.raises(InputError, match=r"cut\.safetensors: damaged weights"):
+        build_encoder("resnet18", str(tmp_path / "cut.safetensors"))
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with pytest.raises(InputError, match=r"list\.pth: not a state dict"):
+        build_encoder("resnet18", str(tmp_path / "list.pth"))
+
+
+def test_weights_that_timm_cannot_fetch_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"weights: resnet18\.a1_in1k cannot be fetched .*give the path"):
+        build_encoder("resnet18", "resnet18.a1_in1k")

@@ -17,8 +17,8 @@ from invad.config import (
     DownloadConfig,
     FeaturesConfig,
     FolderSplitConfig,
+    InvADConfig,
     ScoreConfig,
-    TrainConfig,
 )
 from invad.datasets import official, store
 from invad.datasets.download import prepare_dataset
@@ -32,7 +32,7 @@ LENIENT = FolderSplitConfig(strict=False)
 
 def benchmark(dataset: str, splits, name: str | None = None) -> BenchmarkConfig:
     return BenchmarkConfig(
-        name or dataset, dataset, splits, FeaturesConfig("mobilenetv2_100"), TrainConfig(), ScoreConfig()
+        name or dataset, dataset, splits, FeaturesConfig("mobilenetv2_100"), InvADConfig(), ScoreConfig()
     )
 
 

@@ -10,7 +10,7 @@ import yaml
 from conftest import save_image
 from PIL import Image
 
-from invad.config import CocoAdSplitConfig, DownloadConfig, FeaturesConfig, FolderSplitConfig, TrainConfig, load_params
+from invad.config import CocoAdSplitConfig, DownloadConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, load_params
 from invad.datasets.coco_ad import fold_rows, held_out_categories, read_both
 from invad.datasets.counts import count_images
 from invad.datasets.download import prepare_dataset
@@ -20,10 +20,10 @@ from invad.datasets.splits import build_split
 from invad.datasets.visa import build_visa
 from invad.encoders import build_encoder
 from invad.features import extract_features
-from invad.methods import build_method
+from invad.methods import EncoderOutput, build_method
 from invad.model_folder import ModelConfig, save_model
 from invad.plan import plan_stages, plan_text, size_text
-from invad.planning import embedded
+from invad.planning import disk, embedded
 from invad.planning.archives import IMAGE_BYTES, ImageFetches
 from invad.planning.encoders import ENCODERS, feature_bytes
 from invad.planning.network import network_size
@@ -45,10 +45,9 @@ def planned(write_params):
 
 def only(params: dict, *benchmarks: str) -> dict:
     """Leave only these benchmarks in params.yaml."""
-    for section in ("benchmarks", "splits", "features", "score"):
-        params[section] = {name: params[section][name] for name in benchmarks}
     kept = {"workers", "resources_per_worker", *benchmarks}
-    params["train"] = {name: value for name, value in params["train"].items() if name in kept}
+    for section in ("benchmarks", "splits", "features", "train", "score"):
+        params[section] = {name: value for name, value in params[section].items() if name in kept}
     params["download"] = {name: params["download"][name] for name in set(params["benchmarks"].values())}
     return params
 
@@ -64,6 +63,7 @@ def as_in_the_paper(params: dict) -> dict:
             "weights": "none",
             "image_size": 256,
             "dtype": "float16",
+            "mode": "store",
         }
         params["train"][name] |= {"batch_size": 32, "epochs": 100}
     return params
@@ -128,8 +128,8 @@ def test_features_take_as_many_bytes_as_planned(dtype, tmp_path):
 
 
 def test_a_model_takes_as_many_bytes_as_planned(tmp_path):
-    features, train = FeaturesConfig("mobilenetv2_100", "none", 64), TrainConfig(blocks=3)
-    method = build_method((24, 32, 96), 64, train)
+    features, train = FeaturesConfig("mobilenetv2_100", "none", 64), InvADConfig(blocks=3)
+    method = build_method(EncoderOutput("mobilenetv2_100", (24, 32, 96), 64), train)
     save_model(method, ModelConfig("b", ("one",), (24, 32, 96), "", features, train), tmp_path / "model")
     real = (tmp_path / "model/model.safetensors").stat().st_size
     assert network_size(features, train, 4).file_bytes == pytest.approx(real, rel=0.001)
@@ -137,7 +137,7 @@ def test_a_model_takes_as_many_bytes_as_planned(tmp_path):
 
 def test_the_papers_network_has_its_parameters_and_activations_grow_with_the_batch():
     features = FeaturesConfig("wide_resnet50_2", "none", 256)
-    one, four, eight = (network_size(features, TrainConfig(), batch) for batch in (1, 4, 8))
+    one, four, eight = (network_size(features, InvADConfig(), batch) for batch in (1, 4, 8))
     assert 4 * 70_768_560 <= one.weight_bytes < 4 * 70_768_560 * 1.001  # and BatchNorm's statistics
     assert eight.kept_bytes - four.kept_bytes == pytest.approx(4 * (eight.kept_bytes - one.kept_bytes) / 7)
 
@@ -161,6 +161,30 @@ def test_the_plan_of_the_paper(planned, params_dict):
     assert {plan.done for plan in plans.values()} == {"to do"}
     for name in params_dict["benchmarks"]:
         assert plans[f"splits@{name}"].notes == ("images as published, counted when the data are there",)
+
+
+def test_live_features_take_no_disk_but_memory_where_the_encoder_runs(planned, params_dict):
+    params = as_in_the_paper(only(params_dict, "coco_ad_0"))
+    stored = planned(params)
+    params["features"]["coco_ad_0"]["mode"] = "live"
+    live = planned(params)
+    assert (stored["features@coco_ad_0"].disk, live["features@coco_ad_0"].disk) == (
+        2 * 1_835_008 * 35_390,
+        pytest.approx(800, rel=0.15),
+    )
+    for stage in ("train@coco_ad_0", "score@coco_ad_0"):
+        assert stored[stage].mapped > 1e9
+        assert live[stage].mapped == 0
+        assert live[stage].memory - stored[stage].memory > ENCODERS["wide_resnet50_2"].weight_bytes
+    assert live["features@coco_ad_0"].memory < stored["features@coco_ad_0"].memory
+
+
+def test_the_file_that_stands_for_live_features_is_as_large_as_planned_and_found(tmp_path):
+    save_image(tmp_path / "a.png")
+    rows = tuple(SplitRow("a.png", "one", phase, 0, "good", None, 8, 8, "mvtec") for phase in ("train", "test"))
+    config = FeaturesConfig("wide_resnet50_2", "none", 256, mode="live")
+    extract_features(Split(rows, tmp_path, tmp_path), config, tmp_path / "features")
+    assert disk.features_bytes(2, config) == pytest.approx(folder_bytes(tmp_path / "features"), rel=0.15)
 
 
 def test_archives_are_not_kept_where_the_settings_say_so(planned, params_dict):

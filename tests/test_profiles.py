@@ -8,11 +8,14 @@ import pytest
 import timm
 import torch
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
 from invad.config import STRIDES, load_params
 from invad.errors import InputError
-from invad.methods import build_method
+from invad.methods import EncoderOutput, build_method
+from invad.models.layers import FirBlur
 from invad.params_file import add_benchmark, update_download
+from invad.planning.encoders import ENCODERS
 from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
 
 REPOSITORY = Path(__file__).parent.parent
@@ -77,12 +80,15 @@ def test_the_paper_profiles_hold_the_published_recipe(name, encoder, tag, blocks
     assert {config.source for config in params.download.values()} == {"official"}
     assert params.dataset("coco").images == "archive"
     assert params.dataset("mvtec").accept_license is False  # only the user can
-    assert (params.workers, params.resources_per_worker.gpu) == (1, "auto")
+    assert (params.training.workers, params.training.resources_per_worker.gpu) == (1, "auto")
+    plain = {"precision": "float32", "channels_last": True, "compile": False}
     for benchmark in params.benchmarks.values():
         features, train = asdict(benchmark.features), asdict(benchmark.train)
         assert (features.pop("encoder"), features.pop("weights")) == (encoder, f"{encoder}.{tag}")
-        assert features == {"image_size": 256, "dtype": "float16", "batch_size": 16}
+        mode = "live" if benchmark.dataset == "coco" else "store"
+        assert features == {"image_size": 256, "dtype": "float16", "batch_size": 16, "mode": mode, **plain}
         assert train == {
+            **plain,
             "model": "invad",
             "epochs": 300 if benchmark.name == "mvtec" else 100,
             "batch_size": 32,
@@ -107,10 +113,37 @@ def test_the_models_of_the_paper_profiles_have_the_published_sizes(name, trainab
         with torch.device("meta"):
             encoder = timm.create_model(benchmark.features.encoder, features_only=True, out_indices=(1, 2, 3))
             channels = encoder.feature_info.channels()
-            method = build_method(channels, benchmark.features.image_size, benchmark.train)
+            method = build_method(
+                EncoderOutput(benchmark.features.encoder, channels, benchmark.features.image_size), benchmark.train
+            )
         assert tuple(encoder.feature_info.reduction()) == STRIDES
         assert parameters(method) == trainable
         assert parameters(method) + parameters(encoder) == total
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "total"), [("paper", 12.034e9, 45.394e9), ("paper-lite", 3.955e9, 9.283e9)]
+)
+def test_the_models_of_the_paper_profiles_have_the_published_multiply_adds(name, encoder, total):
+    benchmark = profile_params(name).benchmark("mvtec")
+    output = EncoderOutput(benchmark.features.encoder, ENCODERS[benchmark.features.encoder].channels, 256)
+    with torch.device("meta"):
+        network = timm.create_model(output.encoder, features_only=True, out_indices=(1, 2, 3)).eval()
+        method = build_method(output, benchmark.train).eval()
+        image, features = torch.empty(1, 3, 256, 256), [torch.empty(1, *shape) for shape in output.shapes]
+    assert multiply_adds(network, image) == pytest.approx(encoder, rel=0.005)
+    assert multiply_adds(network, image) + multiply_adds(method, features) == pytest.approx(total, rel=0.005)
+
+
+def multiply_adds(network: torch.nn.Module, argument) -> float:
+    """Convolutions alone: the published numbers leave the blur out."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(argument)
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    root = type(network).__name__
+    blurs = [f"{root}.{name}" for name, module in network.named_modules() if isinstance(module, FirBlur)]
+    return (flops[root] - sum(flops[name] for name in blurs)) / 2
 
 
 def test_the_weights_of_the_paper_profiles_are_tags_of_timm():
@@ -127,10 +160,8 @@ def test_the_sizes_that_the_comments_give_are_right(name, megabytes, gigabytes):
         ).feature_info.channels()
     image = sum(2 * width * (256 // stride) ** 2 for width, stride in zip(channels, STRIDES, strict=True))
     images = 30_438 + 65_133 + 79_083 + 77_580 + 4 * 4_952  # of COCO-AD's folds: train, test
-    assert (
-        f"An image's features take {megabytes} MB, those of the four COCO-AD folds about {gigabytes} GB."
-        in profile_text(name)
-    )
+    comment = " ".join(profile_text(name).replace("\n#", "").split())
+    assert f"{megabytes} MB an image and about {gigabytes} GB for the four COCO-AD folds" in comment
     assert image / 1e6 == pytest.approx(megabytes, abs=0.005)
     assert image * images / 1e9 == pytest.approx(gigabytes, rel=0.01)
 
@@ -215,7 +246,7 @@ def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_fil
         lines = {"benchmarks": "  small: leather\n", "score": "  small:\n    sigma: 1.5\n"}[section]
         edit(params_file, after, after + lines)
     edit(params_file, "    test_share: 0.3\n", "    test_share: 0.3\n  small:\n    seed: 2\n")
-    edit(params_file, "\n# workers:", "  small:\n    encoder: resnet18\n    weights: none\n\n# workers:")
+    edit(params_file, "\n# model:", "  small:\n    encoder: resnet18\n    weights: none\n\n# model:")
     edit(params_file, "\n# sigma:", "  small:\n    epochs: 1\n\n# sigma:")
     own = {
         section: {k: v for k, v in values.items() if k in ("leather", "small")}
@@ -252,7 +283,11 @@ def test_an_added_data_set_alone_needs_no_backup(params_file):
 
 
 def test_edits_are_named_and_not_overwritten(params_file):
-    edit(params_file, "    cpu: 2", "    cpu: 8")
+    edit(
+        params_file,
+        "    cpu: 2\n    gpu: auto\n  coco_ad_0:\n    model",
+        "    cpu: 8\n    gpu: auto\n  coco_ad_0:\n    model",
+    )
     edit(params_file, "    seed: 0\n    train_images: 160", "    seed: 5\n    train_images: 160")
     before = params_file.read_bytes()
     for name in PROFILES:
@@ -306,7 +341,11 @@ def test_a_default_that_is_written_out_is_no_edit_but_the_old_text_is_kept(param
 
 
 def test_force_overwrites_edits_and_keeps_the_old_file_and_older_ones_too(params_file):
-    edit(params_file, "    cpu: 2", "    cpu: 8")
+    edit(
+        params_file,
+        "    cpu: 2\n    gpu: auto\n  coco_ad_0:\n    model",
+        "    cpu: 8\n    gpu: auto\n  coco_ad_0:\n    model",
+    )
     update_download(params_file, "visa", {"source": "path", "path": "/data/visa"})
     first = params_file.read_bytes()
     report = use_profile("paper", params_file, force=True)

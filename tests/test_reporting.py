@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from conftest import save_image, save_mask
 
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
 from invad.datasets.source import Source, write_source
 from invad.datasets.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
@@ -500,9 +500,9 @@ def test_own_data_are_collected_with_what_is_known_of_their_masks(tmp_path):
     maps = np.arange(3 * 32 * 32, dtype=np.float32).reshape(3, 32, 32)
     write_scores(table, [(maps, np.zeros(maps.shape, dtype=bool))], workspace.scores("mvtec"))
     write_json(workspace.metrics("mvtec"), metrics_of("mvtec", {"bolt": 0.5}))
-    write_text(workspace.loss("mvtec"), "step,epoch,loss\n0,0,2.0\n")
+    write_text(workspace.loss("mvtec"), "step,epoch,loss,learning_rate\n1,1,2.0,0.004\n")
     features = FeaturesConfig("mobilenetv2_100", image_size=32)
-    benchmark = BenchmarkConfig("mvtec", "mine", FolderSplitConfig(), features, TrainConfig(), ScoreConfig())
+    benchmark = BenchmarkConfig("mvtec", "mine", FolderSplitConfig(), features, InvADConfig(), ScoreConfig())
     result = collect_result(benchmark, workspace)
     assert (result.source, result.title, result.marked_title) == (OWN, "mvtec", "mvtec (own data)")
     assert [(sample.image_name, sample.has_mask) for sample in result.samples] == [

@@ -1,5 +1,7 @@
 """Maps, image scores and masks as the score store keeps them."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,11 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import save_mask
+from toys import CPU, FEATURES, ToyMethod, image_split, split_of, write_toy_store
 
 from invad import score_store, scoring
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
 from invad.datasets.split_table import Split, SplitRow
+from invad.devices import make_deterministic
 from invad.errors import InputError
-from invad.score_store import open_scores, write_scores
+from invad.features import FeatureKey, extract_features
+from invad.methods import METHODS, build_method
+from invad.model_folder import ModelConfig, save_model
+from invad.score_store import Scores, open_scores, write_scores
 
 
 def table(count: int) -> pa.Table:
@@ -102,15 +110,109 @@ def test_an_anomalous_image_without_a_mask_is_scored_and_its_mask_is_not_known(t
         SplitRow(f"{n}.jpg", "bolt", "test", label, "", mask, 8, 8, "shop")
         for n, (label, mask) in enumerate([(0, None), (1, "1.png"), (1, None)])
     ]
-    store = SimpleNamespace(key=None, batch=lambda indices: [torch.zeros(len(indices), 1, 2, 2)])
+    store = SimpleNamespace(
+        key=None, batches=lambda batches, _: ([torch.zeros(len(rows), 1, 2, 2)] for rows in batches)
+    )
     monkeypatch.setattr(scoring, "load_model", lambda folder: (ZeroMaps(), None))
     monkeypatch.setattr(scoring, "open_features", lambda *arguments: store)
     monkeypatch.setattr(scoring, "check_features", lambda *arguments: None)
     benchmark = SimpleNamespace(
-        name="shop", features=SimpleNamespace(image_size=8), score=SimpleNamespace(batch_size=2, sigma=1.0)
+        name="shop", features=SimpleNamespace(image_size=8), score=ScoreConfig(sigma=1.0, batch_size=2)
     )
     split = Split(tuple(rows), tmp_path, tmp_path)
     scoring.score_test_images(benchmark, split, tmp_path / "features", tmp_path / "model", tmp_path / "scores")
     scores = open_scores(tmp_path / "scores")
     assert scores.has_mask.tolist() == [True, True, False]
     assert [int(scores.map_and_mask(index)[1].sum()) for index in range(3)] == [0, 16, 0]
+
+
+# A model and features on disk
+
+
+CONFIGS = {"invad": InvADConfig(style_channels=8, latent_channels=4, blocks=1), "rd": RDConfig()}
+
+
+def benchmark_of(features: FeaturesConfig, model: str = "invad", **score) -> BenchmarkConfig:
+    settings = ScoreConfig(**({"sigma": 1.0, "batch_size": 2} | score))
+    return BenchmarkConfig("shop", "mvtec", FolderSplitConfig(), features, CONFIGS[model], settings)
+
+
+def save_untrained(benchmark: BenchmarkConfig, key: FeatureKey, folder: Path) -> None:
+    make_deterministic(0, CPU)
+    config = ModelConfig("shop", ("bottle",), key.channels, key.weights_sha256, benchmark.features, benchmark.train)
+    save_model(build_method(key.output, benchmark.train), config, folder)
+
+
+def score(benchmark: BenchmarkConfig, split: Split, tmp_path: Path, features: str = "features") -> Scores:
+    scoring.score_test_images(benchmark, split, tmp_path / features, tmp_path / "model", tmp_path / "scores")
+    return open_scores(tmp_path / "scores")
+
+
+def all_maps(scores: Scores) -> np.ndarray:
+    return np.concatenate(scores.maps_nhw)
+
+
+@pytest.fixture
+def split(tmp_path) -> Split:
+    """Three test images, of which nothing but random features will exist."""
+    return split_of(tmp_path, train=1, test=3)
+
+
+@pytest.mark.parametrize("model", METHODS)
+def test_maps_are_float32_in_every_precision_and_close_to_each_other(model, split, tmp_path):
+    key = write_toy_store(tmp_path / "features", split, "test")
+    save_untrained(benchmark_of(FEATURES, model), key, tmp_path / "model")
+    expected = all_maps(score(benchmark_of(FEATURES, model), split, tmp_path))
+    assert expected.shape == (3, 64, 64)
+    assert expected.std() > 0
+    for settings, tolerance in (
+        ({"precision": "bfloat16"}, 0.05),
+        ({"precision": "float16"}, 0.01),
+        ({"channels_last": False}, 1e-4),
+    ):
+        maps = all_maps(score(benchmark_of(FEATURES, model, **settings), split, tmp_path))
+        assert maps.dtype == np.float32
+        assert np.isfinite(maps).all()
+        assert not np.array_equal(maps, expected) or "channels_last" in settings
+        assert np.abs(maps - expected).max() < tolerance
+
+
+def test_a_batch_size_is_no_part_of_the_result(split, tmp_path):
+    key = write_toy_store(tmp_path / "features", split, "test")
+    save_untrained(benchmark_of(FEATURES), key, tmp_path / "model")
+    two, one = (all_maps(score(benchmark_of(FEATURES, batch_size=size), split, tmp_path)) for size in (2, 1))
+    assert np.allclose(two, one, atol=1e-5)
+
+
+def test_any_method_scores_that_has_what_method_asks_for(split, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "invad", ToyMethod)
+    key = write_toy_store(tmp_path / "features", split, "test")
+    benchmark = benchmark_of(FEATURES)
+    save_untrained(benchmark, key, tmp_path / "model")
+    scores = score(benchmark, split, tmp_path)
+    assert scores.images == ["001.png", "002.png", "003.png"]
+    assert (scores.image_scores > 0).all()
+
+
+def test_live_features_score_to_the_maps_of_a_float32_store(tmp_path):
+    split = image_split(tmp_path, train=2, test=4)
+    maps = {}
+    for mode in ("store", "live"):
+        # As many images at a time as in scoring: how the encoder rounds depends on that.
+        features = FeaturesConfig("mobilenetv2_100", image_size=32, dtype="float32", batch_size=2, mode=mode)
+        key = extract_features(split, features, tmp_path / mode)
+        save_untrained(benchmark_of(features), key, tmp_path / "model")
+        maps[mode] = all_maps(score(benchmark_of(features), split, tmp_path, mode))
+    assert maps["store"].shape == (4, 32, 32)
+    assert np.array_equal(maps["store"], maps["live"])
+
+
+def test_a_model_of_other_features_is_refused(split, tmp_path):
+    benchmark = benchmark_of(FEATURES)
+    key = write_toy_store(tmp_path / "features", split, "test")
+    save_untrained(benchmark, replace(key, weights_sha256="other"), tmp_path / "model")
+    with pytest.raises(
+        InputError, match=r"model: trained on features of encoder other at 64 pixels, but these are of weights"
+    ):
+        score(benchmark, split, tmp_path)
+    assert not (tmp_path / "scores").exists()

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from conftest import save_image, save_mask
 
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
 from invad.datasets.source import Source, write_source
@@ -188,7 +188,7 @@ def test_what_is_no_table_is_named(tmp_path):
 def test_a_failed_build_keeps_the_old_split(mvtec_root, tmp_path):
     workspace = Workspace(tmp_path)
     benchmark = BenchmarkConfig(
-        "mvtec", "mvtec", STRICT, FeaturesConfig("mobilenetv2_100"), TrainConfig(), ScoreConfig()
+        "mvtec", "mvtec", STRICT, FeaturesConfig("mobilenetv2_100"), InvADConfig(), ScoreConfig()
     )
     workspace.raw("mvtec").mkdir(parents=True)
     write_source(workspace.raw("mvtec"), Source("mvtec", "path", mvtec_root, "abc"))

@@ -8,11 +8,11 @@ import pytest
 from mlflow import MlflowClient
 
 from invad import tracking
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
 from invad.workspace import Workspace
 
 BENCHMARK = BenchmarkConfig(
-    "mvtec", "mvtec", FolderSplitConfig(), FeaturesConfig("mobilenetv2_100"), TrainConfig(epochs=3), ScoreConfig()
+    "mvtec", "mvtec", FolderSplitConfig(), FeaturesConfig("mobilenetv2_100"), InvADConfig(epochs=3), ScoreConfig()
 )
 
 

@@ -1,9 +1,10 @@
 """Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
 
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +112,7 @@ def decoded_mask(path: Path) -> Iterator[Image.Image]:
 def is_rotated(image: Image.Image) -> bool:
     """Return whether EXIF asks for a rotation or reflection that has not been applied to a decoded image."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _SILENCE:
             return image.getexif().get(Base.Orientation, 1) in range(2, 9)
     except Exception:  # Pillow promises no set of exceptions for damaged EXIF data, which ask for nothing
         return False
@@ -161,12 +161,36 @@ def _decode(image: Image.Image, path: Path, modes: frozenset[str]) -> None:
         image.load()
 
 
+class _Silence:
+    """No warnings while any thread is inside: `warnings.catch_warnings` by itself knows of one thread only and would leave them off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def _problems_named(path: Path, problem: str) -> Iterator[None]:
     """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _SILENCE:
             yield
     except InputError:
         raise

@@ -4,7 +4,7 @@ Paths in the table are relative, so the same data give the same bytes on every m
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +64,10 @@ class Split:
     def phase(self, phase: Phase) -> list[SplitRow]:
         """Return the rows of one phase, in the table's order."""
         return [row for row in self.rows if row.phase == phase]
+
+    def absolute(self) -> "Split":
+        """Return the same with absolute folders, for who works in another one."""
+        return replace(self, image_root=self.image_root.absolute(), mask_root=self.mask_root.absolute())
 
     def image_path(self, row: SplitRow) -> Path:
         """Return where the image of `row` lies."""

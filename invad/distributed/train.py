@@ -1,4 +1,4 @@
-"""Ray Train around the training loop: the only module that knows Ray.
+"""Ray Train around the training loop.
 
 A run's storage lies in the workspace under a name that carries a hash of everything that determines the result, so an interrupted
 run continues from its last checkpoint and a run of other settings never does.
@@ -6,47 +6,49 @@ run continues from its last checkpoint and a run of other settings never does.
 
 import hashlib
 import json
-import logging
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from invad.config import ResourcesConfig, TrainConfig
+from invad.config import FeaturesConfig, ResourcesConfig, TrainConfig, WorkersConfig
+from invad.datasets.split_table import Split
 from invad.devices import make_deterministic, place
+from invad.distributed.cluster import gpus_per_worker, here, input_error, needs_cluster, quiet, ray_session
 from invad.errors import InputError
-from invad.features import FeatureKey, FeatureStore
-from invad.files import atomic_path, remove, write_text
+from invad.features import FeatureKey, FeatureSource, open_features
+from invad.files import atomic_path, remove
 from invad.methods import build_method
-from invad.training.loop import Share, Step, steps_per_epoch, train_epoch
+from invad.training.curve import Step, append_step, read_curve, truncate_curve
+from invad.training.loop import NotFiniteError, Share, Trainer, steps_per_epoch
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 CHECKPOINT_FILE, CURVE_FILE = "checkpoint.pt", "curve.csv"
-CURVE_HEADER = "step,epoch,loss,learning_rate"
 _POLL_SECONDS = 2.0  # reading the curve and telling MLflow costs the workers time on a small machine
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What a worker needs to know; sent to it by Ray.
+    """What a worker needs to know; sent to it by Ray, so all paths are absolute.
 
-    `features`: absolute folder of the feature store. `storage`: absolute folder of the run's checkpoint and curve. On a cluster both
-    have to be on a file system that all nodes see.
+    `folder`, `split`, `features`: where the training features come from, as for `open_features`. `storage`: folder of the run's checkpoint
+    and curve. On a cluster all of them have to be on a file system that all nodes see.
     """
 
-    features: str
+    folder: str
+    split: Split
+    features: FeaturesConfig
     storage: str
     train: TrainConfig
     threads: int
-    use_gpu: bool = False
+    use_gpu: bool
 
     @property
     def checkpoint(self) -> Path:
@@ -58,79 +60,90 @@ class TrainJob:
         """The file that worker 0 appends a line to after every step."""
         return Path(self.storage) / CURVE_FILE
 
+    def open_features(self) -> FeatureSource:
+        """Open the features of the training images."""
+        return open_features(Path(self.folder), "train", self.split, self.features)
+
 
 def train_with_ray(
-    features: Path,
+    folder: Path,
+    split: Split,
+    features: FeaturesConfig,
+    key: FeatureKey,
     config: TrainConfig,
     *,
     name: str,
-    workers: int,
-    resources: ResourcesConfig,
+    workers: WorkersConfig,
     storage: Path,
     on_progress: Callable[[list[Step], int], None],
 ) -> tuple[nn.Module, list[Step]]:
-    """Train on the stored features and return the method (on the CPU) and its loss curve, one entry for each step.
+    """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
 
     Args:
-        features: Folder of the feature store.
+        folder: What the stage `features` has written.
+        split: The benchmark's images.
+        features: Its settings.
+        key: What the features depend on.
         config: The recipe.
         name: Of the run; the name of its storage begins with it.
-        workers: Number of data-parallel processes.
-        resources: CPUs and GPUs of each.
+        workers: Number of data-parallel processes, and the CPUs and GPUs of each.
         storage: Folder for checkpoints; the run's own folder is removed when it has ended well.
         on_progress: Called on the driver every now and then with the new steps and the number of all steps.
 
     Raises:
         InputError: The settings do not fit the data or the cluster, or the loss is not finite.
     """
-    store = FeatureStore(features, "train")
-    total = steps_per_epoch(len(store), config) * config.epochs
-    if config.batch_size % workers:
+    total = steps_per_epoch(len(split.phase("train")), config) * config.epochs
+    if config.batch_size % workers.workers:
         raise InputError(
-            f"params.yaml: train.workers: {workers} workers cannot share a batch of {config.batch_size} evenly"
+            f"params.yaml: train.workers: {workers.workers} workers cannot share a batch of {config.batch_size} evenly"
         )
-    run_name = f"{name}-{_result_hash(store.key, config, workers, resources)}"
+    run_name = f"{name}-{_result_hash(key, config, workers)}"
     run_storage = storage.absolute() / run_name
     run_storage.mkdir(parents=True, exist_ok=True)
-    job = TrainJob(str(features.absolute()), str(run_storage), config, threads=max(1, int(resources.cpu)))
-    with _following(job.curve, total, on_progress):
-        _fit(job, run_name, storage.absolute(), workers, resources)
-    method = build_method([shape[0] for shape in store.shapes], store.key.image_size, config)
-    method.load_state_dict(_read_checkpoint(job.checkpoint, torch.device("cpu"))["method"])
-    steps = read_curve(job.curve)
+
+    def job(gpus: float) -> TrainJob:
+        threads = max(1, int(workers.resources_per_worker.cpu))
+        return TrainJob(
+            str(folder.absolute()),
+            split.absolute(),
+            features.absolute(),
+            str(run_storage),
+            config,
+            threads,
+            use_gpu=gpus > 0,
+        )
+
+    with _following(run_storage / CURVE_FILE, total, on_progress):
+        _fit(job, run_name, storage.absolute(), workers)
+    method = build_method(key.output, config)
+    method.load_state_dict(_read_checkpoint(run_storage / CHECKPOINT_FILE, torch.device("cpu"))["trainer"]["method"])
+    steps = read_curve(run_storage / CURVE_FILE)
     remove(run_storage)
     return method.eval(), steps
 
 
-def _fit(job: TrainJob, run_name: str, storage: Path, workers: int, resources: ResourcesConfig) -> None:
+def _fit(job: Callable[[float], TrainJob], run_name: str, storage: Path, workers: WorkersConfig) -> None:
     """Run the trainer to its end.
 
     A single worker runs in this process (Ray Train's local mode: no cluster has to start for it); several run on a Ray of their own,
     and with RAY_ADDRESS any number on that cluster.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray.train  # sets its own log level, so ours has to come after it
 
-    for name in ("ray", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    address = os.environ.get("RAY_ADDRESS")
-    if workers == 1 and not address:
-        available = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-        _trainer(job, run_name, storage, 0, _gpus_per_worker(workers, resources, available), resources).fit()
+    quiet()
+    count, resources = workers.workers, workers.resources_per_worker
+    if not needs_cluster(workers):
+        gpus = gpus_per_worker(count, resources, here(), "train")
+        _trainer(job(gpus), run_name, storage, 0, gpus, resources).fit()
         return
-    if not address:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray puts a token into the home directory
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    local = {} if address else {"include_dashboard": False}
-    ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
-    try:
-        gpus = _gpus_per_worker(workers, resources, ray.cluster_resources())
-        _trainer(job, run_name, storage, workers, gpus, resources).fit()
-    except TrainingFailedError as error:
-        raise _cause(error) from error
-    finally:
-        ray.shutdown()
+    with ray_session() as available:
+        gpus = gpus_per_worker(count, resources, available, "train")
+        try:
+            _trainer(job(gpus), run_name, storage, count, gpus, resources).fit()
+        except TrainingFailedError as error:
+            raise input_error(error) or error from error
 
 
 def _trainer(
@@ -142,7 +155,7 @@ def _trainer(
     each = {"CPU": resources.cpu, "GPU": gpus}
     return TorchTrainer(
         _train_worker,
-        train_loop_config={"job": replace(job, use_gpu=gpus > 0)},
+        train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=gpus > 0, resources_per_worker=each if workers else None
         ),
@@ -161,31 +174,47 @@ def _train_worker(loop_config: dict[str, TrainJob]) -> None:
     share = Share(context.get_world_rank(), context.get_world_size())
     device = ray.train.torch.get_device() if job.use_gpu else torch.device("cpu")
     torch.set_num_threads(job.threads)
+    features = job.open_features()
     make_deterministic(config.seed, device)
-    store = FeatureStore(Path(job.features), "train")
-    method = place(build_method([shape[0] for shape in store.shapes], store.key.image_size, config), device)
-    optimizer = method.optimizer(method.parameters())
+    trainer = Trainer(
+        place(build_method(features.key.output, config), device, config),
+        features,
+        config,
+        share=share,
+        wrap=lambda method: ray.train.torch.prepare_model(method, move_to_device=False),
+        mean_over_workers=_mean_over_workers,
+    )
     first_epoch = 0
     if job.checkpoint.exists():
         state = _read_checkpoint(job.checkpoint, device)
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
+        trainer.load_state_dict(state["trainer"])
         first_epoch = state["epoch"]
-    model = ray.train.torch.prepare_model(method, move_to_device=False)
-
     if share.rank == 0:
-        _truncate_curve(job.curve, first_epoch * steps_per_epoch(len(store), config))
+        truncate_curve(job.curve, first_epoch * steps_per_epoch(len(features), config))
     for epoch in range(first_epoch, config.epochs):
-        for step in train_epoch(model, method, optimizer, store, config, epoch, share, _mean_over_workers):
-            if share.rank == 0:
-                _append_curve(job.curve, step)
+        try:
+            for step in trainer.epoch(epoch):
+                if share.rank == 0:
+                    append_step(job.curve, step)
+        except NotFiniteError as error:
+            raise InputError(f"{error}; {_advice(job)}") from None
         done = epoch + 1
         if done % config.checkpoint_epochs == 0 or done == config.epochs:
             if share.rank == 0:
-                state = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "epoch": done}
                 with atomic_path(job.checkpoint) as temporary:
-                    torch.save(state, temporary)
+                    torch.save({"trainer": trainer.state_dict(), "epoch": done}, temporary)
             ray.train.report({"epoch": done})  # every worker waits here for the others
+
+
+def _advice(job: TrainJob) -> str:
+    """Return what to do about a loss that is not finite."""
+    if job.checkpoint.exists():
+        epoch = _read_checkpoint(job.checkpoint, torch.device("cpu"))["epoch"]
+        last = f"the last good checkpoint, after epoch {epoch}, is {job.checkpoint}"
+    else:
+        last = "there is no checkpoint yet"
+    remedies = ["a lower learning_rate", *(["`precision: float32`"] if job.train.precision != "float32" else [])]
+    return f"{last}; try {' or '.join(remedies)}"
 
 
 def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -199,62 +228,11 @@ def _mean_over_workers(value: Tensor) -> float:
     return float(value)
 
 
-def _gpus_per_worker(workers: int, resources: ResourcesConfig, available: dict[str, float]) -> float:
-    """Return the GPUs of each worker; `InputError` when the cluster does not have what is asked for (Ray would wait for ever)."""
-    gpus = available.get("GPU", 0)
-    per_worker = (1 if gpus >= workers else 0) if resources.gpu == "auto" else resources.gpu
-    for kind, each in (("cpu", resources.cpu), ("gpu", per_worker)):
-        there = available.get(kind.upper(), 0)
-        if each * workers > there:
-            raise InputError(
-                f"params.yaml: train.resources_per_worker.{kind}: {workers} x {each:g} asked for, Ray has {there:g} {kind.upper()}s"
-            )
-    return per_worker
-
-
-def _cause(error: Exception) -> Exception:
-    """Return the mistake behind a failed run as an `InputError` of one line, or the failure itself."""
-    failures = list(getattr(error, "worker_failures", {}).values()) or [error.__cause__]
-    for failure in failures:
-        cause = getattr(failure, "cause", failure)
-        if isinstance(cause, InputError):
-            return cause
-    return error
-
-
-def _result_hash(key: FeatureKey, config: TrainConfig, workers: int, resources: ResourcesConfig) -> str:
+def _result_hash(key: FeatureKey, config: TrainConfig, workers: WorkersConfig) -> str:
     """Hash of all that the trained weights depend on (how often a checkpoint is written is no part of it)."""
     recipe = {name: value for name, value in asdict(config).items() if name != "checkpoint_epochs"}
-    value = [asdict(key), recipe, workers, asdict(resources), torch.__version__]
+    value = [asdict(key), recipe, asdict(workers), torch.__version__]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def curve_csv(steps: Iterable[Step]) -> str:
-    """Return a loss curve as CSV with the columns `CURVE_HEADER`; epochs are counted from 1."""
-    return "".join([f"{CURVE_HEADER}\n", *map(_curve_line, steps)])
-
-
-def _curve_line(step: Step) -> str:
-    return f"{step.step},{step.epoch + 1},{step.loss:.9g},{step.learning_rate:.9g}\n"
-
-
-def _append_curve(path: Path, step: Step) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_curve_line(step))
-
-
-def _truncate_curve(path: Path, steps: int) -> None:
-    """Start the curve, or after a resume forget what came behind the checkpoint."""
-    write_text(path, curve_csv(step for step in read_curve(path) if step.step <= steps))
-
-
-def read_curve(path: Path) -> list[Step]:
-    """Read the steps of a loss curve (CSV with the columns `CURVE_HEADER`, epochs counted from 1); a half-written line is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[1:-1]
-    rows = (line.split(",") for line in lines)
-    return [Step(int(step), int(epoch) - 1, float(loss), float(rate)) for step, epoch, loss, rate in rows]
 
 
 @contextmanager

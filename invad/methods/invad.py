@@ -6,22 +6,27 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from invad.anomaly_map import anomaly_map
-from invad.config import STRIDES, TrainConfig
+from invad.config import STRIDES, InvADConfig
+from invad.methods.method import EncoderOutput
 from invad.models import FeatureInversion, reconstruction_loss
+
+DECAY_AT, DECAY = 0.8, 0.1  # the learning rate is multiplied by DECAY after the fraction DECAY_AT of the epochs
 
 
 class InvAD(nn.Module):
     """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3)."""
 
-    def __init__(self, channels: Sequence[int], image_size: int, config: TrainConfig) -> None:
+    max_gradient_norm = 5.0
+
+    def __init__(self, output: EncoderOutput, config: InvADConfig) -> None:
         super().__init__()
         self.config = config
         self.network = FeatureInversion(
-            channels,
+            output.channels,
             style_channels=config.style_channels,
             latent_channels=config.latent_channels,
             blocks=config.blocks,
-            constant_size=image_size // STRIDES[-1],
+            constant_size=output.image_size // STRIDES[-1],
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -41,3 +46,7 @@ class InvAD(nn.Module):
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return Adam with betas (0.0, 0.99) and no weight decay."""
         return Adam(parameters, lr=self.config.learning_rate, betas=(0.0, 0.99))
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate of `epoch`, counted from 0: a tenth in the last fifth of the epochs."""
+        return self.config.learning_rate * (DECAY if epoch >= int(DECAY_AT * self.config.epochs) else 1.0)

@@ -8,6 +8,7 @@ from invad.planning.encoders import feature_bytes
 from invad.planning.network import NetworkSize
 
 PIXEL_BYTES = {"map": 4, "mask": 1}
+LIVE_BYTES = 800
 COCO_EDGE = 640  # pixels of the longer edge of nearly all of COCO's images
 
 
@@ -17,8 +18,8 @@ def split_bytes(rows: int, masks: int, edge: int) -> int:
 
 
 def features_bytes(images: int, config: FeaturesConfig) -> int:
-    """Return the size of the feature shards of `images`."""
-    return images * feature_bytes(config)
+    """Return the size of the feature shards of `images`, or of the file that stands for them."""
+    return LIVE_BYTES if config.mode == "live" else images * feature_bytes(config)
 
 
 def model_bytes(network: NetworkSize, steps: int) -> int:

@@ -29,21 +29,31 @@ def splits_memory(annotation_bytes: int) -> int:
 
 
 def features_memory(config: FeaturesConfig) -> int:
-    """Return the memory of running the encoder."""
+    """Return the memory of the extraction; there is hardly any with `mode: live`."""
+    return FEATURES + _encoder_memory(config, 0 if config.mode == "live" else config.batch_size)
+
+
+def _encoder_memory(config: FeaturesConfig, batch_size: int) -> int:
     encoder = ENCODERS[config.encoder]
-    return FEATURES + encoder.weight_bytes + encoder.pixel_bytes * config.batch_size * config.image_size**2
+    return encoder.weight_bytes + encoder.pixel_bytes * batch_size * config.image_size**2
 
 
-def train_memory(network: NetworkSize) -> int:
-    """Return the memory of one training process: what the backward pass needs, nearly twice over, and the network with its optimiser."""
-    return TRAIN + round(1.9 * network.kept_bytes + 1.5 * network.weight_bytes)
+def _live_memory(config: FeaturesConfig, batch_size: int) -> int:
+    """Return what running the encoder adds to training and scoring."""
+    return _encoder_memory(config, batch_size) if config.mode == "live" else 0
+
+
+def train_memory(features: FeaturesConfig, batch_size: int, network: NetworkSize) -> int:
+    """Return the memory of one training process: what the backward pass needs, and the weights, their gradients and Adam's moments."""
+    own = TRAIN + round(1.25 * network.kept_bytes + 4 * network.weight_bytes)
+    return own + _live_memory(features, batch_size)
 
 
 def score_memory(features: FeaturesConfig, batch_size: int, network: NetworkSize) -> int:
     """Return the memory of scoring a batch: features, reconstructions, and the widest level enlarged to the finest level's grid."""
     widest = max(ENCODERS[features.encoder].channels) * (features.image_size // STRIDES[0]) ** 2
     working = _FLOAT * batch_size * (2 * feature_values(features) + 3 * widest)
-    return SCORE + round(1.3 * working + 0.9 * network.weight_bytes)
+    return SCORE + round(1.3 * working + 0.9 * network.weight_bytes) + _live_memory(features, batch_size)
 
 
 def evaluate_memory(pixels: int, class_pixels: int, anomalous_share: float) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from invad.config import STRIDES, FeaturesConfig, TrainConfig
-from invad.methods import build_method
+from invad.methods import EncoderOutput, build_method
 from invad.planning.encoders import ENCODERS
 
 _HEADER_BYTES = 118  # of each tensor in a safetensors file: name, type, shape, offsets
@@ -25,12 +25,13 @@ class NetworkSize:
 @cache
 def network_size(features: FeaturesConfig, train: TrainConfig, batch_size: int) -> NetworkSize:
     """Return the sizes of the network that `train` builds for such features, with `batch_size` images in a process."""
+    output = EncoderOutput(features.encoder, ENCODERS[features.encoder].channels, features.image_size)
     shapes = [
         (batch_size, width, features.image_size // stride, features.image_size // stride)
-        for width, stride in zip(ENCODERS[features.encoder].channels, STRIDES, strict=True)
+        for width, stride in zip(output.channels, STRIDES, strict=True)
     ]
     with torch.device("meta"):
-        method = build_method([shape[1] for shape in shapes], features.image_size, train)
+        method = build_method(output, train)
         batch = [torch.empty(shape) for shape in shapes]
     state = method.state_dict()
     weights = sum(tensor.numel() * tensor.element_size() for tensor in state.values())

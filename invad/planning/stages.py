@@ -145,7 +145,7 @@ class _Planner:
 
     def train(self, label: str, benchmark: BenchmarkConfig, images: Images) -> StagePlan:
         config, network = benchmark.train, self.network(benchmark)
-        held = memory.train_memory(network)
+        held = memory.train_memory(benchmark.features, self.batch_size(benchmark), network)
         if images.basis == "unknown":
             return self.stage(label, memory=held)
         steps = images.train // config.batch_size * config.epochs
@@ -153,7 +153,7 @@ class _Planner:
             label,
             disk=disk.model_bytes(network, steps),
             memory=held,
-            mapped=disk.features_bytes(images.train, benchmark.features),
+            mapped=self.mapped(images.train, benchmark),
             images=images.train,
             steps=steps,
             notes=() if steps else (f"will refuse to run: batch_size {config.batch_size} is more than its images",),
@@ -167,7 +167,7 @@ class _Planner:
             label,
             disk=disk.scores_bytes(images.test, benchmark.features.image_size),
             memory=held,
-            mapped=disk.features_bytes(images.test, benchmark.features),
+            mapped=self.mapped(images.test, benchmark),
             images=images.test,
         )
 
@@ -205,9 +205,14 @@ class _Planner:
         return {self.workspace.root: 0 if size is None or label in self.there else copies * size}
 
     def network(self, benchmark: BenchmarkConfig) -> NetworkSize:
-        return network_size(
-            benchmark.features, benchmark.train, max(1, benchmark.train.batch_size // self.params.workers)
-        )
+        return network_size(benchmark.features, benchmark.train, self.batch_size(benchmark))
+
+    def batch_size(self, benchmark: BenchmarkConfig) -> int:
+        """Return how many images of a batch each worker has."""
+        return max(1, benchmark.train.batch_size // self.params.training.workers)
+
+    def mapped(self, images: int, benchmark: BenchmarkConfig) -> int:
+        return 0 if benchmark.features.mode == "live" else disk.features_bytes(images, benchmark.features)
 
     def annotation_bytes(self, benchmark: BenchmarkConfig) -> int:
         if not isinstance(benchmark.splits, CocoAdSplitConfig):

@@ -18,12 +18,14 @@ from invad.datasets.download import store_folder
 from invad.datasets.source import read_source
 from invad.datasets.split_table import FILE_NAME
 from invad.errors import InputError
+from invad.features.extract import LIVE_FILE
 from invad.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from invad.score_store import TABLE_FILE
 from invad.stage import stage_labels
 from invad.workspace import Workspace
 
 State = Literal["there", "partly", "to do"]
+_SHARDS = ("train-*.arrow", "test-*.arrow")
 
 
 def stage_states(params: Params, workspace: Workspace) -> dict[str, State]:
@@ -62,8 +64,11 @@ def _files_state(label: str, params: Params, workspace: Workspace) -> State:
     there = sum(any(path.parent.glob(path.name)) for path in wanted)
     if there == len(wanted):
         return "there"
-    checkpoint = stage == "train" and any((workspace.private / "ray").glob(f"{name}-*/checkpoint.pt"))
-    return "partly" if there or checkpoint else "to do"
+    begun = {
+        "features": workspace.features(name).parent.glob(f".{name}.*.partial/*.arrow"),
+        "train": (workspace.private / "ray").glob(f"{name}-*/checkpoint.pt"),
+    }
+    return "partly" if there or any(begun.get(stage, ())) else "to do"
 
 
 def _download_state(dataset: str, params: Params, workspace: Workspace) -> State:
@@ -84,7 +89,8 @@ def _outputs(stage: str, name: str, params: Params, workspace: Workspace) -> lis
         case "splits":
             return [workspace.split(name) / FILE_NAME]
         case "features":
-            return [workspace.features(name) / "train-*.arrow", workspace.features(name) / "test-*.arrow"]
+            live = params.benchmark(name).features.mode == "live"
+            return [workspace.features(name) / file for file in ((LIVE_FILE,) if live else _SHARDS)]
         case "train":
             folder = workspace.model(name)
             return [folder / WEIGHTS_FILE, folder / CONFIG_FILE, workspace.loss(name)]
@@ -108,8 +114,8 @@ def _settings(label: str, params: Params) -> dict[str, Any]:
         case "train":
             return {
                 f"train.{name}": params.benchmark(name).train,
-                "train.workers": params.workers,
-                "train.resources_per_worker": params.resources_per_worker,
+                "train.workers": params.training.workers,
+                "train.resources_per_worker": params.training.resources_per_worker,
             }
         case "report":
             return {"benchmarks": {name: benchmark.dataset for name, benchmark in params.benchmarks.items()}}

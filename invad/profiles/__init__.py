@@ -114,7 +114,8 @@ def _values(params: Params) -> dict[str, Any]:
         section: {name: config[section] for name, config in benchmarks.items()}
         for section in ("splits", "features", "train", "score")
     }
-    sections["train"] |= {"workers": params.workers, "resources_per_worker": asdict(params.resources_per_worker)}
+    sections["features"] |= asdict(params.extraction)
+    sections["train"] |= asdict(params.training)
     names = {name: config["dataset"] for name, config in benchmarks.items()}
     return {"benchmarks": names, "download": download, **sections}
 

@@ -1,7 +1,6 @@
 """Read what the stages left on disk into `BenchmarkResult`s, the input of the report."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from invad.reporting.labels import OWN
 from invad.reporting.report import BenchmarkResult
 from invad.reporting.selection import select_samples
 from invad.score_store import Scores, open_scores
+from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
 
@@ -33,7 +33,7 @@ def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Benchmar
         classes=scores.classes,
         samples=_samples(benchmark, split, scores),
         value_ranges=_value_ranges(scores),
-        loss=_read_loss(workspace.loss(benchmark.name)),
+        loss=[(step.step, step.loss) for step in read_curve(workspace.loss(benchmark.name))],
     )
 
 
@@ -87,8 +87,3 @@ def _value_ranges(scores: Scores) -> dict[str, tuple[float, float]]:
         name: (float(low[classes == name].min()), float(scores.image_scores[classes == name].max()))
         for name in sorted(set(scores.classes))
     }
-
-
-def _read_loss(path: Path) -> list[tuple[int, float]]:
-    rows = (line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:])
-    return [(int(row[0]), float(row[2])) for row in rows]

@@ -1,1 +1,1 @@
-"""Features -> model: the training loop, and Ray around it."""
+"""Features -> model: the training loop and its curve."""

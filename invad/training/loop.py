@@ -4,30 +4,20 @@ Every worker walks the same seeded order of images and takes its share of each g
 many there are.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from invad.config import TrainConfig
+from invad.devices import autocast, compiled
 from invad.errors import InputError
-from invad.features import FeatureStore
-
-MAX_GRADIENT_NORM = 5.0
-DECAY_AT, DECAY = 0.8, 0.1  # the learning rate is multiplied by DECAY after the fraction DECAY_AT of the epochs
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one optimiser step did: counted from 1, loss of the global batch before the step."""
-
-    step: int
-    epoch: int
-    loss: float
-    learning_rate: float
+from invad.features import FeatureSource
+from invad.training.curve import Step
 
 
 @dataclass(frozen=True)
@@ -36,6 +26,14 @@ class Share:
 
     rank: int = 0
     world_size: int = 1
+
+    def of(self, batch: np.ndarray) -> np.ndarray:
+        """Return this worker's part of a global batch."""
+        return batch[self.rank :: self.world_size]
+
+
+class NotFiniteError(InputError):
+    """The loss or the gradient has become NaN or infinite."""
 
 
 def steps_per_epoch(images: int, config: TrainConfig) -> int:
@@ -46,60 +44,92 @@ def steps_per_epoch(images: int, config: TrainConfig) -> int:
     return steps
 
 
-def learning_rate(epoch: int, config: TrainConfig) -> float:
-    """Return the learning rate of `epoch`, counted from 0."""
-    return config.learning_rate * (DECAY if epoch >= int(DECAY_AT * config.epochs) else 1.0)
-
-
-def epoch_batches(images: int, epoch: int, config: TrainConfig, share: Share) -> Iterator[np.ndarray]:
-    """Yield this worker's image indices of every batch of `epoch`; the order depends on the seed and the epoch alone."""
+def epoch_batches(images: int, epoch: int, config: TrainConfig) -> list[np.ndarray]:
+    """Return the image indices of every global batch of `epoch`; the order depends on the seed and the epoch alone."""
     order = np.random.default_rng((config.seed, epoch)).permutation(images)
-    for step in range(steps_per_epoch(images, config)):
-        yield order[step * config.batch_size : (step + 1) * config.batch_size][share.rank :: share.world_size]
+    return np.split(order[: steps_per_epoch(images, config) * config.batch_size], steps_per_epoch(images, config))
 
 
-def train_epoch(
-    model: nn.Module,
-    method: nn.Module,
-    optimizer: Optimizer,
-    store: FeatureStore,
-    config: TrainConfig,
-    epoch: int,
-    share: Share,
-    mean_over_workers: Callable[[Tensor], float],
-) -> Iterator[Step]:
-    """Train one epoch, yielding after every step.
+class Trainer:
+    """A method in training: with its optimiser and the scale of its loss, all that a checkpoint has to hold."""
 
-    Args:
-        model: The method, possibly wrapped for data-parallel training.
-        method: The method itself, for its loss.
-        optimizer: Over the method's parameters.
-        store: Features of the training images.
-        config: The recipe.
-        epoch: Counted from 0.
-        share: Which worker this is.
-        mean_over_workers: Averages a scalar over all workers.
+    def __init__(
+        self,
+        method: nn.Module,
+        features: FeatureSource,
+        config: TrainConfig,
+        *,
+        share: Share = Share(),
+        wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
+        mean_over_workers: Callable[[Tensor], float] = float,
+    ) -> None:
+        """Train `method`, which is on its device already, on `features`.
 
-    Raises:
-        InputError: The loss is NaN or infinite; names the step and the images.
-    """
-    device = next(method.parameters()).device
-    rate = learning_rate(epoch, config)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    first = epoch * steps_per_epoch(len(store), config) + 1
-    model.train()
-    for step, indices in enumerate(epoch_batches(len(store), epoch, config, share), start=first):
-        features = [level.to(device) for level in store.batch(indices)]
-        loss = method.loss(features, model(features))
-        value = mean_over_workers(loss.detach())
-        if not np.isfinite(value):
-            raise InputError(
-                f"the loss is {value} at step {step} (epoch {epoch + 1}, training images {indices.tolist()}); "
-                "try a lower learning_rate"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), MAX_GRADIENT_NORM)
-        optimizer.step()
-        yield Step(step, epoch, value, rate)
+        Args:
+            method: As in `invad.methods.Method`.
+            features: Of the training images.
+            config: The recipe.
+            share: Which worker this is.
+            wrap: Makes the method data-parallel.
+            mean_over_workers: Averages a scalar over all workers.
+        """
+        self.method = method
+        self.features = features
+        self.config = config
+        self._share = share
+        self._mean_over_workers = mean_over_workers
+        self._device = next(method.parameters()).device
+        self._model = compiled(wrap(method), config)
+        self._optimizer = method.optimizer(method.parameters())
+        # float16 gradients underflow unless the loss is scaled up; otherwise the scaler does nothing.
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
+
+    def epoch(self, epoch: int) -> Iterator[Step]:
+        """Train one epoch, counted from 0, yielding after every step.
+
+        Raises:
+            NotFiniteError: The loss or the gradient is NaN or infinite; names the step and the images. The parameters are still
+                those of the step before (BatchNorm's statistics have seen the batch).
+        """
+        rate = self.method.learning_rate(epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self.method.train()
+        batches = epoch_batches(len(self.features), epoch, self.config)
+        features = self.features.batches(map(self._share.of, batches), self._device)
+        first = epoch * len(batches) + 1
+        for step, (batch, levels) in enumerate(zip(batches, features, strict=True), start=first):
+            try:
+                yield Step(step, epoch, self._step(levels), rate)
+            except NotFiniteError as error:
+                names = ", ".join(self.features.images[index] for index in batch)
+                raise NotFiniteError(f"{error} at step {step} (epoch {epoch + 1}); its batch: {names}") from None
+
+    def _step(self, features: list[Tensor]) -> float:
+        """Make one step and return the loss of the global batch."""
+        with autocast(self._device, self.config.precision):
+            loss = self.method.loss(features, self._model(features))
+        value = self._mean_over_workers(loss.detach().clone())
+        if not math.isfinite(value):
+            raise NotFiniteError(f"the loss is {value}")
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.method.max_gradient_norm)
+        # A scaler skips such a step and lowers its scale; at 1 (as where there is none) it is the gradient's own fault.
+        if not math.isfinite(norm) and self._scaler.get_scale() <= 1:
+            raise NotFiniteError(f"the gradient is {float(norm)}")
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds: tensors and plain values."""
+        parts = {"method": self.method, "optimizer": self._optimizer, "scaler": self._scaler}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.method.load_state_dict(state["method"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])

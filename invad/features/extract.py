@@ -1,0 +1,146 @@
+"""Extraction: images -> the feature store, shard by shard.
+
+Which images a shard holds depends on the features' size alone, so any number of workers writes the same files. Shards are collected in
+a folder beside the store, whose name carries a hash of all they depend on; it becomes the store when the last one is there. A killed
+extraction goes on from there, and of one with other settings or images nothing is left.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from invad.config import FeaturesConfig
+from invad.datasets.split_table import Phase, Split
+from invad.devices import best_device
+from invad.encoders import build_encoder
+from invad.errors import InputError
+from invad.features.live import LiveFeatures, feature_key
+from invad.features.source import FeatureKey
+from invad.features.store import images_per_shard, is_whole_shard, shard_name, write_shard
+from invad.files import remove, write_json
+
+LIVE_FILE = "live.json"
+PHASES: tuple[Phase, ...] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `stop` of a phase, in file `number`."""
+
+    phase: Phase
+    number: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a worker needs to know. `folder`: where the shards are collected; absolute, as the paths of `split`, for who works elsewhere."""
+
+    split: Split
+    config: FeaturesConfig
+    folder: str
+
+
+class ShardWriter:
+    """Writes shards with an encoder that is built once."""
+
+    def __init__(self, extraction: Extraction, device: torch.device) -> None:
+        self._folder = Path(extraction.folder)
+        self._device = device
+        self._batch_size = extraction.config.batch_size
+        encoder = build_encoder(extraction.config.encoder, extraction.config.weights)
+        self._features = {phase: LiveFeatures(extraction.split, phase, extraction.config, encoder) for phase in PHASES}
+
+    def write(self, shard: Shard) -> int:
+        """Write a shard and return the number of its images."""
+        features = self._features[shard.phase]
+        starts = range(shard.start, shard.stop, self._batch_size)
+        rows = (range(start, min(start + self._batch_size, shard.stop)) for start in starts)
+        batches = ([level.cpu() for level in levels] for levels in features.batches(rows, self._device))
+        images = features.images[shard.start : shard.stop]
+        write_shard(self._folder / shard_name(shard.phase, shard.number), features.key, images, batches)
+        return shard.stop - shard.start
+
+
+Run = Callable[[Extraction, Sequence[Shard]], Iterable[int]]
+
+
+def run_here(extraction: Extraction, shards: Sequence[Shard]) -> Iterator[int]:
+    """Write `shards` in this process; yield the number of images of each."""
+    writer = ShardWriter(extraction, best_device())
+    yield from map(writer.write, shards)
+
+
+def extract_features(
+    split: Split,
+    config: FeaturesConfig,
+    folder: Path,
+    run: Run = run_here,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> FeatureKey:
+    """Write the features of both phases to `folder`, whole or not at all, and return the key of the training features.
+
+    With `mode: live` nothing but a file that says what the features depend on is written.
+
+    Args:
+        split: The benchmark's images.
+        config: The encoder.
+        folder: Replaced.
+        run: Writes shards and yields the number of images of each, in this process or by several workers.
+        on_progress: Called with the number of images that were done since, and of all.
+
+    Raises:
+        InputError: An image is missing or damaged (named), or the encoder cannot be built.
+    """
+    encoder = build_encoder(config.encoder, config.weights)
+    keys = {phase: feature_key(split, phase, config, encoder) for phase in PHASES}
+    collected = folder.with_name(f".{folder.name}.{_result_hash(split, list(keys.values()))}.partial").absolute()
+    for other in collected.parent.glob(f".{folder.name}.*.partial"):
+        if other != collected or config.mode == "live":
+            remove(other)
+    if config.mode == "live":
+        remove(folder)
+        write_json(folder / LIVE_FILE, {phase: asdict(key) for phase, key in keys.items()})
+        return keys["train"]
+    images = {phase: [row.image for row in split.phase(phase)] for phase in PHASES}
+    shards = [shard for phase in PHASES for shard in _shards(keys[phase], len(images[phase]))]
+    collected.mkdir(parents=True, exist_ok=True)
+    for unfinished in collected.glob(".*"):
+        remove(unfinished)
+
+    def is_written(shard: Shard) -> bool:
+        names = images[shard.phase][shard.start : shard.stop]
+        return is_whole_shard(collected / shard_name(shard.phase, shard.number), keys[shard.phase], names)
+
+    missing = [shard for shard in shards if not is_written(shard)]
+    total = sum(shard.stop - shard.start for shard in shards)
+    on_progress(total - sum(shard.stop - shard.start for shard in missing), total)
+    for done in run(Extraction(split.absolute(), config.absolute(), str(collected)), missing) if missing else ():
+        on_progress(done, total)
+    remove(folder)
+    collected.replace(folder)
+    return keys["train"]
+
+
+def _shards(key: FeatureKey, images: int) -> Iterator[Shard]:
+    size = images_per_shard(key)
+    for number, start in enumerate(range(0, images, size)):
+        yield Shard(key.phase, number, start, min(start + size, images))
+
+
+def _result_hash(split: Split, keys: Sequence[FeatureKey]) -> str:
+    """Hash of all that the shards depend on, with sizes and times of the image files, so that none of a replaced image is kept."""
+    digest = hashlib.sha256(json.dumps([asdict(key) for key in keys], sort_keys=True).encode())
+    for row in split.rows:
+        path = split.image_path(row)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such image") from None
+        digest.update(f"{row.image} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""What training and scoring ask of features, wherever they come from."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invad.config import Precision
+from invad.datasets.split_table import Phase, SplitRow
+from invad.encoders import EncoderOutput
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What features depend on; stored with them and compared when they are opened.
+
+    `channels`: of the levels, fine to coarse. `dtype`: that of the store, float32 where there is none. `precision`: the encoder's.
+    """
+
+    encoder: str
+    weights_sha256: str
+    channels: tuple[int, ...]
+    image_size: int
+    precision: Precision
+    dtype: str
+    phase: Phase
+    split_sha256: str
+
+    @property
+    def output(self) -> EncoderOutput:
+        """What a method has to be built for."""
+        return EncoderOutput(self.encoder, self.channels, self.image_size)
+
+
+class FeatureSource(Protocol):
+    """The features of one phase of a benchmark.
+
+    Attributes:
+        key: What they depend on.
+        images: The image of each row, as the split table names it.
+    """
+
+    key: FeatureKey
+    images: Sequence[str]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
+        """Yield for each batch of rows, in order, its features on `device`: float32 (b, C_l, H_l, W_l), fine to coarse."""
+
+
+def split_sha256(rows: Sequence[SplitRow]) -> str:
+    """Return the SHA-256 that identifies the images of `rows` and their order."""
+    return hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
+
+
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `read(item)` of each item, in order; a thread reads the next one meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = None
+        for item in items:
+            following = pool.submit(read, item)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()

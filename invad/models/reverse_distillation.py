@@ -1,0 +1,164 @@
+"""The trainable network of Reverse Distillation (CVPR 2022): a decoder learns to reproduce an encoder's features from a narrow embedding.
+
+Trained on normal images, the embedding has no room for what is anomalous. The frozen encoder is not part of it. Public
+lists of levels run from fine to coarse; the decoder counts them from coarse to fine, the order in which it runs.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from invad.errors import InputError
+
+BlockKind = Literal["basic", "bottleneck", "wide-bottleneck"]
+Resampling = Literal["none", "halve", "double"]
+
+EMBEDDING_BLOCKS = 3
+DECODER_BLOCKS = (3, 4, 6)  # coarse to fine; any finer level has as many as the last
+# A bottleneck's width is its output channels divided by this; None stands for basic blocks, which have no width.
+EMBEDDING_DIVISORS: dict[BlockKind, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 4}
+DECODER_DIVISORS: dict[BlockKind, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 2}
+
+
+class ResNetBlock(nn.Module):
+    """`relu(body(x) + shortcut(x))`, where body is a bottleneck of `width` or, without one, a basic block of two convolutions.
+
+    To halve the grid both paths stride; to double it both use a 2x2 transposed convolution of stride 2, the body in place
+    of its (first) 3x3 convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: int | None, resampling: Resampling = "none") -> None:
+        super().__init__()
+        if width is None:
+            self.body = nn.Sequential(
+                *_resampling_conv(in_channels, out_channels, 3, resampling),
+                nn.ReLU(),
+                *_resampling_conv(out_channels, out_channels, 3, "none"),
+            )
+        else:
+            self.body = nn.Sequential(
+                *_resampling_conv(in_channels, width, 1, "none"),
+                nn.ReLU(),
+                *_resampling_conv(width, width, 3, resampling),
+                nn.ReLU(),
+                *_resampling_conv(width, out_channels, 1, "none"),
+            )
+        self.shortcut: nn.Module = nn.Identity()
+        if resampling != "none":
+            self.shortcut = nn.Sequential(*_resampling_conv(in_channels, out_channels, 1, resampling))
+        self.activation: nn.Module = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W), (B, out, H / 2, W / 2) or (B, out, 2H, 2W)."""
+        return self.activation(self.body(x) + self.shortcut(x))
+
+
+class ReverseDistillation(nn.Module):
+    """The network of RD without its encoder: features in, their reconstructions out.
+
+    channels: of the encoder's levels, fine to coarse; each level has half the height and width of the one before.
+    block: of the ResNet that the encoder is, which the decoder mirrors: "basic" (resnet18, resnet34), "bottleneck"
+    (resnet50) or "wide-bottleneck" (wide_resnet50_2).
+    signed: the features can be negative, which a ResNet's cannot: the last block of each level ends without its ReLU.
+
+    Levels meet on the coarsest grid (fusion), a further ResNet stage embeds them on half of that grid (embedding), and
+    every stage of the decoder doubles the grid; its output is the reconstruction of a level.
+
+    Raises `InputError` that names the argument.
+    """
+
+    def __init__(self, channels: Sequence[int], block: BlockKind = "bottleneck", *, signed: bool = False) -> None:
+        super().__init__()
+        _check_arguments(channels, block)
+        self.channels = tuple(channels)
+        coarsest = self.channels[-1]
+        self.fusion = nn.ModuleList(_downsampler(self.channels[level:]) for level in range(len(channels)))
+        self.embedding = _stage(
+            len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, EMBEDDING_DIVISORS[block], "halve"
+        )
+        self.decoder = nn.ModuleList()
+        previous = 2 * coarsest
+        for level, width in enumerate(reversed(self.channels)):
+            blocks = DECODER_BLOCKS[min(level, len(DECODER_BLOCKS) - 1)]
+            stage = _stage(previous, width, blocks, DECODER_DIVISORS[block], "double")
+            if signed:
+                stage[-1].activation = nn.Identity()
+            self.decoder.append(stage)
+            previous = width
+        self.apply(_initialise)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Reconstruct an encoder's features.
+
+        `features` float (B, C_l, H_l, W_l), fine to coarse, height and width of the coarsest even; the reconstructions have the
+        same shapes and order. Raises `InputError` for other shapes.
+        """
+        self._check_features(features)
+        fused = torch.cat([downsampler(x) for downsampler, x in zip(self.fusion, features, strict=True)], dim=1)
+        x = self.embedding(fused)
+        outputs = []
+        for stage in self.decoder:
+            x = stage(x)
+            outputs.append(x)
+        return outputs[::-1]
+
+    def _check_features(self, features: Sequence[Tensor]) -> None:
+        if len(features) != len(self.channels):
+            raise InputError(f"features: expected {len(self.channels)} levels, fine to coarse, got {len(features)}")
+        batch, (height, width) = features[0].shape[0], features[0].shape[-2:]
+        multiple = 2 ** len(self.channels)
+        if height % multiple or width % multiple:
+            raise InputError(
+                f"features[0]: expected height and width to be multiples of {multiple}, got {height} and {width}"
+            )
+        for level, (x, channels) in enumerate(zip(features, self.channels, strict=True)):
+            expected = (batch, channels, height // 2**level, width // 2**level)
+            if tuple(x.shape) != expected:
+                raise InputError(f"features[{level}]: expected shape {expected}, got {tuple(x.shape)}")
+
+
+def _downsampler(channels: Sequence[int]) -> nn.Sequential:
+    """(B, channels[0], H, W) -> (B, channels[-1], H / 2**n, W / 2**n), n the number of steps; no step is the identity."""
+    steps = [layer for pair in pairwise(channels) for layer in (*_resampling_conv(*pair, 3, "halve"), nn.ReLU())]
+    return nn.Sequential(*steps)
+
+
+def _stage(
+    in_channels: int, out_channels: int, blocks: int, divisor: int | None, resampling: Resampling
+) -> nn.Sequential:
+    """Blocks of a ResNet, of which the first resamples."""
+    width = None if divisor is None else max(1, out_channels // divisor)
+    further = (ResNetBlock(out_channels, out_channels, width) for _ in range(blocks - 1))
+    return nn.Sequential(ResNetBlock(in_channels, out_channels, width, resampling), *further)
+
+
+def _resampling_conv(
+    in_channels: int, out_channels: int, kernel_size: int, resampling: Resampling
+) -> tuple[nn.Module, nn.BatchNorm2d]:
+    """Convolution without bias and BatchNorm; doubling takes a 2x2 kernel whatever `kernel_size`."""
+    convolution: nn.Module
+    if resampling == "double":
+        convolution = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
+    else:
+        stride = 2 if resampling == "halve" else 1
+        convolution = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
+        )
+    return convolution, nn.BatchNorm2d(out_channels)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Start convolutions as ResNets do; BatchNorm starts at weight 1 and bias 0 by itself."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _check_arguments(channels: Sequence[int], block: BlockKind) -> None:
+    levels_fit = isinstance(channels, Sequence) and len(channels) >= 2
+    if not levels_fit or not all(type(width) is int and width > 0 for width in channels):
+        raise InputError(f"channels: expected two or more positive integers, fine to coarse, got {channels!r}")
+    if block not in get_args(BlockKind):
+        raise InputError(f"block: expected one of {', '.join(map(repr, get_args(BlockKind)))}, got {block!r}")

@@ -1,0 +1,387 @@
+"""Ray around training and extraction: the results of one process, resuming, mistakes in one line. Two real clusters start."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toys import CPU, FEATURES, KEY, image_split, random_levels, split_of, write_features, write_toy_store
+
+from invad.config import FeaturesConfig, InvADConfig, ResourcesConfig, TrainConfig, WorkersConfig
+from invad.datasets.split_table import Split
+from invad.devices import make_deterministic, place
+from invad.distributed import extract as distributed_extract
+from invad.distributed import train as distributed_train
+from invad.distributed.cluster import gpus_per_worker, here, input_error, needs_cluster, ray_session
+from invad.distributed.extract import shard_runner
+from invad.distributed.train import train_with_ray
+from invad.errors import InputError
+from invad.features import FeatureKey, FeatureStore, extract_features
+from invad.features import store as store_module
+from invad.features.extract import run_here
+from invad.methods import build_method
+from invad.methods.invad import InvAD
+from invad.training.curve import Step
+from invad.training.loop import Trainer, epoch_batches
+
+CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1, checkpoint_epochs=2)
+ALONE = WorkersConfig(resources_per_worker=ResourcesConfig(cpu=1, gpu=0))
+TWO = WorkersConfig(2, ResourcesConfig(cpu=0.5, gpu=0))
+TINY = FeaturesConfig("mobilenetv2_100", image_size=32, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def no_other_cluster(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    torch.set_num_threads(1)  # as the workers here have
+
+
+# Two workers extract. First, because Ray can be started once at a time, and the session below stays.
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> Split:
+    """Images for five shards."""
+    monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
+    return image_split(tmp_path, train=60, test=10, size=8)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_two_real_workers_extract_the_bytes_of_one(images, tmp_path):
+    extract_features(images, TINY, tmp_path / "alone")
+    seen = []
+    run = shard_runner(TWO)
+    key = extract_features(images, TINY, tmp_path / "shared", run, on_progress=lambda *a: seen.append(a))
+    assert key.phase == "train"
+    assert len(contents(tmp_path / "shared")) == 5
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+    assert seen[0] == (0, 70)
+    assert sorted(seen[1:]) == [(10, 70), (12, 70), (16, 70), (16, 70), (16, 70)]
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.fixture(scope="module")
+def session():
+    """A Ray that stays until the last test, because to start one takes long."""
+    with ray_session() as available:
+        yield available
+
+
+@pytest.fixture
+def real_ray(session, monkeypatch):
+    for module in (distributed_extract, distributed_train):
+        monkeypatch.setattr(module, "ray_session", lambda: nullcontext(session))
+
+
+def test_an_image_that_is_damaged_is_one_line_from_real_workers_too(images, tmp_path, real_ray):
+    image = tmp_path / "images/063.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:70])
+    with pytest.raises(InputError) as caught:
+        extract_features(images, TINY, tmp_path / "store", shard_runner(TWO))
+    assert str(caught.value).startswith(f"{image}: damaged image (")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "store").exists()
+
+
+# Training
+
+
+@pytest.fixture
+def split(tmp_path) -> Split:
+    """A split of ten images, whose features exist."""
+    split = split_of(tmp_path, train=10, test=0)
+    write_toy_store(tmp_path / "features", split)
+    return split
+
+
+def run(split: Split, tmp_path: Path, config: TrainConfig = CONFIG, workers: WorkersConfig = ALONE, on_progress=None):
+    return train_with_ray(
+        tmp_path / "features",
+        split,
+        FEATURES,
+        FeatureStore(tmp_path / "features", "train").key,
+        config,
+        name="mvtec",
+        workers=workers,
+        storage=tmp_path / "ray",
+        on_progress=on_progress or (lambda *_: None),
+    )
+
+
+def storages(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "ray").glob("mvtec-*"))
+
+
+def spoil(split: Split, tmp_path: Path, image: int) -> None:
+    """Make a NaN of one value of the features of `image`."""
+    key = FeatureStore(tmp_path / "features", "train").key
+    levels = random_levels(10, key)
+    levels[0][image, 0, 0, 0] = float("nan")
+    write_features(tmp_path / "features", key, [row.image for row in split.phase("train")], levels)
+
+
+def first_used_in_epoch(epoch: int) -> int:
+    """Return an image that training meets in `epoch` for the first time."""
+    used = [
+        {int(image) for batch in epoch_batches(10, number, CONFIG) for image in batch} for number in range(epoch + 1)
+    ]
+    return min(used[epoch].difference(*used[:epoch]))
+
+
+def check_not_finite(message: str, image: int, storage: Path) -> None:
+    """Check the message of a training that met a NaN of `image` in its second epoch, and the checkpoint of the first one."""
+    batches = [*epoch_batches(10, 0, CONFIG), *epoch_batches(10, 1, CONFIG)]
+    step = next(number for number, batch in enumerate(batches) if image in batch)
+    names = ", ".join(f"{index:03d}.png" for index in batches[step])
+    assert message == (
+        f"the loss is nan at step {step + 1} (epoch 2); its batch: {names}; "
+        f"the last good checkpoint, after epoch 1, is {storage / 'checkpoint.pt'}; try a lower learning_rate"
+    )
+    state = torch.load(storage / "checkpoint.pt", weights_only=True)
+    assert state["epoch"] == 1
+    method = build_method(KEY.output, CONFIG)
+    method.load_state_dict(state["trainer"]["method"])
+    assert all(torch.isfinite(tensor).all() for tensor in method.state_dict().values())
+
+
+def test_two_real_workers_stop_at_a_nan_and_go_on_from_the_checkpoint_to_the_losses_of_one(split, tmp_path, real_ray):
+    config = replace(CONFIG, epochs=2, checkpoint_epochs=1)
+    _, alone = run(split, tmp_path, config)
+    image = first_used_in_epoch(1)
+    spoil(split, tmp_path, image)
+    with pytest.raises(InputError) as caught:
+        run(split, tmp_path, config, TWO)
+    (storage,) = storages(tmp_path)
+    check_not_finite(str(caught.value), image, storage)
+
+    write_toy_store(tmp_path / "features", split)
+    method, shared = run(split, tmp_path, config, TWO)
+    assert [(step.step, step.epoch, step.learning_rate) for step in shared] == [
+        (step.step, step.epoch, step.learning_rate) for step in alone
+    ]
+    # The first loss is that of the same weights on the same global batch, but for BatchNorm, whose statistics each
+    # worker takes over its own half of the batch.
+    assert shared[0].loss == pytest.approx(alone[0].loss, rel=0.05)
+    assert shared[-1].loss == pytest.approx(alone[-1].loss, rel=0.1)
+    assert all(torch.isfinite(tensor).all() for tensor in method.state_dict().values())
+    assert storages(tmp_path) == []
+
+
+# One worker, in this process
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_ray_gives_the_curve_and_weights_of_the_plain_loop_and_leaves_no_storage(split, tmp_path, precision):
+    config = replace(CONFIG, precision=precision)
+    features = FeatureStore(tmp_path / "features", "train")
+    make_deterministic(config.seed, CPU)
+    trainer = Trainer(place(build_method(features.key.output, config), CPU, config), features, config)
+    expected = [step for epoch in range(config.epochs) for step in trainer.epoch(epoch)]
+    seen = []
+    method, steps = run(split, tmp_path, config, on_progress=lambda new, total: seen.append((len(new), total)))
+    assert [step.step for step in steps] == list(range(1, 9))
+    assert [step.loss for step in steps] == pytest.approx([step.loss for step in expected], rel=1e-8)
+    for name, tensor in method.state_dict().items():
+        assert torch.equal(tensor, trainer.method.state_dict()[name]), name
+    assert not method.training
+    assert sum(count for count, _ in seen) == 8
+    assert {total for _, total in seen} == {8}
+    assert storages(tmp_path) == []
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_an_interrupted_training_continues_to_the_same_bytes(split, tmp_path, monkeypatch):
+    whole, _ = run(split, tmp_path)
+    steps_seen = []
+
+    def dies(path: Path, step: Step) -> None:
+        steps_seen.append(step.step)
+        if step.step == 7:
+            raise Killed
+        original(path, step)
+
+    original = distributed_train.append_step
+    monkeypatch.setattr(distributed_train, "append_step", dies)
+    with pytest.raises(Killed):
+        run(split, tmp_path)
+    assert len(storages(tmp_path)) == 1
+    resumed_steps = []
+    monkeypatch.setattr(
+        distributed_train, "append_step", lambda path, step: (resumed_steps.append(step.step), original(path, step))
+    )
+    resumed, curve = run(split, tmp_path)
+    assert steps_seen == [1, 2, 3, 4, 5, 6, 7]
+    assert resumed_steps == [5, 6, 7, 8]  # the checkpoint was written after epoch 2, that is after step 4
+    assert [step.step for step in curve] == list(range(1, 9))
+    assert whole.state_dict().keys() == resumed.state_dict().keys()
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in whole.state_dict().items())
+
+
+def test_a_training_that_is_killed_while_it_writes_a_checkpoint_keeps_the_one_before(split, tmp_path, monkeypatch):
+    config = replace(CONFIG, checkpoint_epochs=1)
+    whole, _ = run(split, tmp_path, config)
+    save, written = torch.save, []
+
+    def dies(state: dict, path: Path) -> None:
+        if len(written) == 2:
+            path.write_bytes(b"half")
+            raise Killed
+        written.append(state["epoch"])
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", dies)
+    with pytest.raises(Killed):
+        run(split, tmp_path, config)
+    monkeypatch.setattr(torch, "save", save)
+    (storage,) = storages(tmp_path)
+    assert sorted(path.name for path in storage.iterdir()) == ["checkpoint.pt", "curve.csv"]
+    assert torch.load(storage / "checkpoint.pt", weights_only=True)["epoch"] == 2
+    resumed, _ = run(split, tmp_path, config)
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in whole.state_dict().items())
+
+
+def test_other_settings_never_resume():
+    def name(key: FeatureKey = KEY, config: TrainConfig = CONFIG, workers: WorkersConfig = ALONE) -> str:
+        return distributed_train._result_hash(key, config, workers)
+
+    hashes = [
+        name(),
+        name(key=replace(KEY, split_sha256="other")),
+        name(key=replace(KEY, precision="bfloat16")),
+        name(config=replace(CONFIG, epochs=5)),
+        name(config=replace(CONFIG, precision="float16")),
+        name(workers=WorkersConfig(2, ALONE.resources_per_worker)),
+        name(workers=WorkersConfig(1, ResourcesConfig(cpu=2))),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert name(config=replace(CONFIG, checkpoint_epochs=1)) == hashes[0]
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        (WorkersConfig(3), "params.yaml: train.workers: 3 workers cannot share a batch of 4 evenly"),
+        (
+            WorkersConfig(1, ResourcesConfig(cpu=999, gpu=0)),
+            r"params.yaml: train\.resources_per_worker\.cpu: 1 x 999 asked for, Ray has \d+ CPUs",
+        ),
+        (
+            WorkersConfig(1, ResourcesConfig(cpu=1, gpu=64)),
+            r"params.yaml: train\.resources_per_worker\.gpu: 1 x 64 asked for, Ray has \d GPUs",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_at_once(split, tmp_path, workers, message):
+    with pytest.raises(InputError, match=message):
+        run(split, tmp_path, workers=workers)
+
+
+def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(split, tmp_path):
+    image = first_used_in_epoch(1)
+    spoil(split, tmp_path, image)
+    with pytest.raises(InputError) as caught:
+        run(split, tmp_path, replace(CONFIG, checkpoint_epochs=1))
+    (storage,) = storages(tmp_path)
+    check_not_finite(str(caught.value), image, storage)
+
+
+@pytest.mark.parametrize(
+    ("precision", "remedy"),
+    [
+        ("float32", "try a lower learning_rate"),
+        ("bfloat16", "try a lower learning_rate or `precision: float32`"),
+        ("float16", "try a lower learning_rate or `precision: float32`"),
+    ],
+)
+def test_without_a_checkpoint_the_message_says_so(split, tmp_path, precision, remedy):
+    spoil(split, tmp_path, int(epoch_batches(10, 0, CONFIG)[0][0]))
+    with pytest.raises(
+        InputError,
+        match=rf"^the loss is nan at step 1 \(epoch 1\); its batch: .*; there is no checkpoint yet; {remedy}$",
+    ):
+        run(split, tmp_path, replace(CONFIG, precision=precision))
+
+
+def test_a_gradient_that_is_not_finite_names_the_last_good_checkpoint(split, tmp_path, monkeypatch):
+    loss, calls = InvAD.loss, []
+
+    def breaks(self, features, reconstructions):
+        calls.append(1)
+        slope = 0.0 if len(calls) == 6 else 1.0  # that of a square root at 0 is infinite
+        weight = next(self.parameters()).sum() * 0
+        return loss(self, features, reconstructions) + (weight + slope).sqrt() - slope
+
+    monkeypatch.setattr(InvAD, "loss", breaks)
+    with pytest.raises(
+        InputError,
+        match=r"^the gradient is nan at step 6 \(epoch 3\); .*; the last good checkpoint, after epoch 2, is ",
+    ):
+        run(split, tmp_path)
+    (storage,) = storages(tmp_path)
+    assert torch.load(storage / "checkpoint.pt", weights_only=True)["epoch"] == 2
+    run(split, tmp_path)  # goes on from there
+    assert len(calls) == 6 + 4
+
+
+# What a cluster has, and what its failures mean
+
+
+def test_one_process_is_enough_for_one_worker_unless_a_cluster_is_named(monkeypatch):
+    assert not needs_cluster(ALONE)
+    assert needs_cluster(TWO)
+    assert shard_runner(ALONE) is run_here
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    assert needs_cluster(ALONE)
+    assert shard_runner(ALONE) is not run_here
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpu", "available", "expected"),
+    [
+        (1, "auto", {"CPU": 4}, 0),
+        (1, "auto", {"CPU": 4, "GPU": 1}, 1),
+        (2, "auto", {"CPU": 4, "GPU": 1}, 0),  # not enough for all
+        (2, "auto", {"CPU": 4, "GPU": 2}, 1),
+        (2, 0.5, {"CPU": 4, "GPU": 1}, 0.5),
+        (1, 0, {"CPU": 4, "GPU": 1}, 0),
+    ],
+)
+def test_auto_takes_a_gpu_for_each_worker_or_none(workers, gpu, available, expected):
+    assert gpus_per_worker(workers, ResourcesConfig(cpu=2, gpu=gpu), available, "train") == expected
+
+
+def test_too_few_cpus_or_gpus_are_named_with_their_section():
+    with pytest.raises(
+        InputError, match=r"^params\.yaml: features\.resources_per_worker\.cpu: 3 x 1\.5 asked for, Ray has 4 CPUs$"
+    ):
+        gpus_per_worker(3, ResourcesConfig(cpu=1.5, gpu=0), {"CPU": 4}, "features")
+    with pytest.raises(
+        InputError, match=r"^params\.yaml: train\.resources_per_worker\.gpu: 2 x 1 asked for, Ray has 1 GPUs$"
+    ):
+        gpus_per_worker(2, ResourcesConfig(cpu=1, gpu=1), {"CPU": 4, "GPU": 1}, "train")
+    assert here()["CPU"] >= 1
+
+
+def test_the_users_mistake_is_found_behind_what_ray_wraps_it_in():
+    mistake = InputError("images/1.png: damaged")
+
+    def chained(error: Exception, cause: BaseException) -> Exception:
+        error.__cause__ = cause
+        return error
+
+    wrapped = RuntimeError("of a task")
+    wrapped.cause = mistake
+    group = RuntimeError("of all workers")
+    group.worker_failures = {1: chained(ValueError("of a worker"), mistake)}
+    for error in (mistake, chained(RuntimeError("outer"), mistake), wrapped, group, chained(KeyError("outer"), group)):
+        assert input_error(error) is mistake
+    assert input_error(chained(RuntimeError("outer"), ValueError("inner"))) is None
+    assert input_error(None) is None

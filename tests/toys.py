@@ -1,0 +1,116 @@
+"""Toy images, features and a toy method, for the tests of extraction, training and scoring."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+
+from invad.config import FeaturesConfig, TrainConfig
+from invad.datasets.split_table import Phase, Split, SplitRow
+from invad.encoders import EncoderOutput
+from invad.features.source import FeatureKey, split_sha256
+from invad.features.store import images_per_shard, shard_name, write_shard
+
+CPU = torch.device("cpu")
+CHANNELS = (6, 8, 12)
+SIZE = 64  # accepted by every method
+KEY = FeatureKey("mobilenetv2_100", "weights", CHANNELS, SIZE, "float32", "float32", "train", "split")
+FEATURES = FeaturesConfig("mobilenetv2_100", image_size=SIZE, dtype="float32")  # that `KEY` belongs to
+
+
+def split_of(root: Path, train: int, test: int, size: int = 40) -> Split:
+    """A split whose images need not exist: 000.png, 001.png, ..., those of the phase `test` at the end."""
+    rows = [
+        SplitRow(
+            f"{index:03d}.png", "bottle", "train" if index < train else "test", 0, "good", None, size, size, "mvtec"
+        )
+        for index in range(train + test)
+    ]
+    return Split(tuple(rows), root / "images", root / "images")
+
+
+def image_split(root: Path, train: int, test: int, size: int = 40) -> Split:
+    """A split of images of noise, `size` pixels wide."""
+    split = split_of(root, train, test, size)
+    rng = np.random.default_rng(0)
+    split.image_root.mkdir(parents=True)
+    for row in split.rows:
+        Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8)).save(split.image_path(row))
+    return split
+
+
+def random_levels(images: int, key: FeatureKey = KEY) -> list[Tensor]:
+    """Features of noise, float32 (images, C_l, H_l, W_l)."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(images, *shape, generator=generator) for shape in key.output.shapes]
+
+
+def write_features(
+    folder: Path, key: FeatureKey, images: Sequence[str], levels: Sequence[Tensor], batch: int = 16
+) -> None:
+    """Write the shards of a phase as an extraction with that batch size does."""
+    size = images_per_shard(key)
+    for number, start in enumerate(range(0, len(images), size)):
+        stop = min(start + size, len(images))
+        batches = [[level[first : min(first + batch, stop)] for level in levels] for first in range(start, stop, batch)]
+        write_shard(folder / shard_name(key.phase, number), key, images[start:stop], batches)
+
+
+def write_toy_store(folder: Path, split: Split, phase: Phase = "train") -> FeatureKey:
+    """Write random features as those of a phase of `split` with the settings `FEATURES`; return their key."""
+    rows = split.phase(phase)
+    key = replace(KEY, phase=phase, split_sha256=split_sha256(rows))
+    write_features(folder, key, [row.image for row in rows], random_levels(len(rows), key))
+    return key
+
+
+class MemoryFeatures:
+    """A feature source in memory."""
+
+    def __init__(self, levels: list[Tensor], key: FeatureKey = KEY) -> None:
+        self.key = key
+        self.levels = levels
+        self.images = [f"{index:03d}.png" for index in range(len(levels[0]))]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
+        for rows in batches:
+            yield [level[torch.as_tensor(rows)].to(device) for level in self.levels]
+
+
+class ToyMethod(nn.Module):
+    """A method that has what `Method` asks for and nothing else: a linear layer per level."""
+
+    max_gradient_norm = 100.0
+
+    def __init__(self, output: EncoderOutput, config: TrainConfig) -> None:
+        super().__init__()
+        self.rate = config.learning_rate
+        self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for width in output.channels)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [layer(x) for layer, x in zip(self.layers, features, strict=True)]
+
+    def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
+        pairs = zip(features, reconstructions, strict=True)
+        return torch.stack([functional.mse_loss(y.float(), x.float()) for x, y in pairs]).sum()
+
+    def anomaly_map(
+        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
+    ) -> Tensor:
+        distance = (features[0].float() - reconstructions[0].float()).abs().mean(1, keepdim=True)
+        return functional.interpolate(distance, (size, size)).squeeze(1)
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return SGD(parameters, lr=self.rate)
+
+    def learning_rate(self, epoch: int) -> float:
+        return self.rate
