@@ -57,6 +57,31 @@ def plan(params: ParamsOption = Path("params.yaml")) -> None:
     print(plan_text(load_params(params), Workspace()))
 
 
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="The authors' net.pth.")],
+    variant: Annotated[str, typer.Option(help="invad or invad-lite.")],
+    out: Annotated[Path, typer.Option(help="The new model folder, such as models/NAME.")],
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="For a file without the encoder: a timm tag, or a .safetensors or .pth file; by default the paper's."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model folder that is there.")] = False,
+) -> None:
+    """Make a model folder of a checkpoint of the authors, with its encoder."""
+    from invad.checkpoint_import import import_checkpoint
+
+    imported = import_checkpoint(file, variant, out, encoder_weights, force=force)
+    config = imported.config
+    print(f"imported    {variant} from {file}")
+    print(f"image size  {config.features.image_size} px")
+    print(f"parameters  {imported.parameters:,}, of these trainable {imported.trainable:,}")
+    print(f"encoder     {config.features.encoder}, SHA-256 {config.encoder_sha256}")
+    print(f"model       {out}")
+
+
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
     """Compare the runs of this folder in MLflow's page, served on 127.0.0.1 only."""

@@ -1,0 +1,248 @@
+"""An authors' checkpoint becomes a model folder of the same digits, or one line that says why not."""
+
+import sys
+
+import pytest
+import timm
+import torch
+import yaml
+from test_model_reference import authors_state
+
+from invad import cli
+from invad.checkpoint_import import VARIANTS, import_checkpoint
+from invad.config import InvADConfig
+from invad.encoders import Encoder, build_encoder
+from invad.errors import InputError
+from invad.methods import EncoderOutput, build_method
+from invad.model_folder import load_model
+from invad.models import FeatureInversion
+from invad.profiles import profile_text
+
+CONSTANT = "net_decoder.input.input"
+
+
+@pytest.fixture(scope="module")
+def source():
+    """An InvAD-lite for images of 64 pixels with moved statistics, and its encoder, which is not that of the weights `none`."""
+    encoder_network = build_encoder("resnet34", "none").network
+    for tensor in encoder_network.state_dict().values():
+        tensor.add_(1 if tensor.dtype == torch.int64 else 0.01)
+    encoder = Encoder("resnet34", encoder_network)
+    network = FeatureInversion(encoder.channels, style_channels=64, latent_channels=16, blocks=4, constant_size=4)
+    network(encoder(torch.randn(4, 3, 64, 64)))  # moves the running statistics away from where they start
+    return network.eval(), encoder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(source):
+    """The state dict, in which the authors keep the whole encoder: with layers that are not needed here."""
+    network, encoder = source
+    own = {f"net_encoder.{name}": tensor for name, tensor in encoder.network.state_dict().items()}
+    return {**own, "net_encoder.fc.weight": torch.zeros(2), **authors_state(network)}
+
+
+@pytest.fixture
+def save(tmp_path, monkeypatch):
+    """Write a checkpoint into an empty folder, which becomes the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(value):
+        torch.save(value, "net.pth")
+        return tmp_path / "net.pth"
+
+    return write
+
+
+def import_lite(path, *arguments, **switches):
+    """The new model folder."""
+    folder = path.parent / "models/lite"
+    import_checkpoint(path, "invad-lite", folder, *arguments, **switches)
+    return folder
+
+
+def without(state, prefix):
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+
+
+def refused(message, path, **arguments):
+    """Nothing is written, and the one line begins with what is wrong."""
+    before = sorted(path.parent.rglob("*"))
+    with pytest.raises(InputError, match=message) as error:
+        import_checkpoint(path, **({"variant": "invad-lite", "folder": path.parent / "models/lite"} | arguments))
+    assert "\n" not in str(error.value)
+    assert sorted(path.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "encoder_parameters", "trainable"),
+    [("invad", "paper", 95_631_088 - 70_768_560, 70_768_560), ("invad-lite", "paper-lite", 8_170_304, 8_976_240)],
+)
+def test_the_variants_are_the_published_networks(name, profile, encoder_parameters, trainable):
+    settings, variant = yaml.safe_load(profile_text(profile)), VARIANTS[name]
+    features, train = settings["features"]["mvtec"], settings["train"]["mvtec"]
+    assert (variant.encoder, variant.tag) == (features["encoder"], features["weights"])
+    recipe = InvADConfig(blocks=variant.blocks, loss_weight=variant.loss_weight)
+    assert all(getattr(recipe, key) == train[key] for key in train if key != "epochs")
+    with torch.device("meta"):  # shapes only
+        encoder = timm.create_model(variant.encoder, features_only=True, out_indices=(1, 2, 3))
+        method = build_method(EncoderOutput(variant.encoder, variant.channels, 256), recipe)
+    assert variant.channels == tuple(encoder.feature_info.channels())
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == encoder_parameters
+    assert sum(parameter.numel() for parameter in method.parameters()) == trainable
+
+
+def test_the_imported_model_gives_the_digits_of_the_checkpoint(source, checkpoint, save):
+    network, encoder = source
+    folder = import_lite(save(checkpoint))
+    method, config = load_model(folder)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features = encoder(images)
+        for output, expected in zip(method(features), network(features), strict=True):
+            assert torch.equal(output, expected)
+    assert (config.benchmark, config.classes, config.channels) == ("lite", (), (64, 128, 256))
+    assert (config.features.encoder, config.features.image_size) == ("resnet34", 64)
+    assert (config.train.model, config.train.blocks, config.train.loss_weight) == ("invad", 4, 5.0)
+
+    rebuilt = build_encoder(config.features.encoder, config.features.weights)
+    assert rebuilt.weights_sha256 == config.encoder_sha256 == encoder.weights_sha256
+    assert all(torch.equal(*pair) for pair in zip(rebuilt(images), features, strict=True))
+    files = ["config.json", "encoder.safetensors", "model.safetensors"]
+    assert sorted(file.name for file in folder.iterdir()) == files
+
+
+def test_a_nested_state_dict_is_the_same_model_byte_for_byte(checkpoint, save):
+    flat, nested = {}, {}
+    for files, value in ((flat, checkpoint), (nested, {"net": checkpoint, "epoch": 3, "optimizer": {"lr": 0.1}})):
+        folder = import_lite(save(value), force=True)
+        files.update({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert flat == nested
+
+
+def test_a_checkpoint_without_an_encoder_takes_that_of_a_file(source, checkpoint, save):
+    path = save(without(checkpoint, "net_encoder."))
+    torch.save(source[1].network.state_dict(), "encoder.pth")
+    assert load_model(import_lite(path, "encoder.pth"))[1].encoder_sha256 == source[1].weights_sha256
+    other = path.parent / "models/other"
+    refused("--encoder-weights: .*'no.pth' is no file", path, folder=other, encoder_weights="no.pth")
+    refused("--encoder-weights: must be the weights that", path, folder=other, encoder_weights="none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"net_decoder.conv1.0.1.bias": None}, r"missing: net_decoder\.conv1\.0\.1\.bias"),
+        ({"net_decoder.extra": torch.zeros(1)}, r"unexpected: net_decoder\.extra"),
+        ({"net_decoder.conv1.0.1.bias": torch.zeros(3)}, r"conv1\.0\.1\.bias \(3,\) instead of \(256,\)"),
+        ({"net_encoder.layer1.0.bn1.bias": None}, r"missing: net_encoder\.layer1\.0\.bn1\.bias"),
+        ({"net_encoder.bn1.bias": torch.zeros(3)}, r"net_encoder\.bn1\.bias \(3,\) instead of \(64,\)"),
+        ({"net_fuser.epoch": 3}, r"net_fuser\.epoch is not a tensor"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named(checkpoint, save, change, message):
+    state = {name: value for name, value in (checkpoint | change).items() if value is not None}
+    refused(rf"net\.pth: .*{message}", save(state))
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"net_fuser.weight": torch.zeros(1)}, rf"{CONSTANT} is missing"),
+        ({CONSTANT: torch.zeros(1, 7, 4, 4)}, r"\(1, 7, 4, 4\), expected \(1, 1024 or 256, n, n\)"),
+        ({CONSTANT: torch.zeros(1, 256, 1, 1)}, "is for images of 16 pixels, which is out of range"),
+        ({CONSTANT: torch.zeros(1, 1024, 4, 4)}, "is a checkpoint of invad; use --variant invad$"),
+    ],
+)
+def test_the_constant_tells_variant_and_image_size(save, state, message):
+    refused(rf"net\.pth: .*{message}", save(state))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(3), "found 0"),
+        ({"conv1.weight": torch.zeros(3)}, "found 0"),
+        ({"net": {CONSTANT: torch.zeros(1)}, "ema": {CONSTANT: torch.zeros(1)}}, "found 2"),
+    ],
+)
+def test_a_file_without_the_one_state_dict_is_refused(save, value, message):
+    refused(rf"net\.pth: expected one state dict with names net_encoder\.\*, .*, {message}", save(value))
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("ran code",)
+
+
+def test_code_in_a_pickle_is_not_run(save, capsys):
+    refused(
+        r"net\.pth: damaged, or not a file of tensors only",
+        save({CONSTANT: torch.zeros(1, 256, 4, 4), "net_decoder.evil": Evil()}),
+    )
+    assert "ran code" not in capsys.readouterr().out
+
+
+def test_a_damaged_or_missing_file_is_refused(save):
+    path = save({CONSTANT: torch.zeros(9)})
+    content = path.read_bytes()
+    for damaged in (content[:-100], content[:20], b"", b"no checkpoint"):
+        path.write_bytes(damaged)
+        refused(r"net\.pth: damaged", path)
+    path.unlink()
+    refused(r"net\.pth: no such file", path)
+
+
+def test_only_a_model_folder_is_replaced_and_only_by_force(checkpoint, save):
+    path = save(checkpoint)
+    folder = import_lite(path)
+    refused("lite: is there already; --force replaces it", path)
+    before = (folder / "config.json").stat().st_mtime_ns
+    import_lite(path, force=True)
+    assert (folder / "config.json").stat().st_mtime_ns > before
+    (folder / "notes.txt").write_text("mine")
+    refused(r"--force replaces model folders only, but here is notes\.txt", path, force=True)
+    refused(r"--out: .*net\.pth is a file", path, folder=path / "lite")
+    refused(r"--out: '.*/my model' names no model", path, folder=path.parent / "my model")
+
+
+def test_an_encoder_of_its_own_and_another_one_are_one_too_many(checkpoint, save):
+    refused("leave out --encoder-weights", save(checkpoint), encoder_weights="resnet34.bt_in1k")
+
+
+def pipe(monkeypatch, *arguments):
+    """The exit code of the command, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["invad-pipe", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return exit_.value.code
+
+
+def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatch, capsys):
+    save(checkpoint)
+    assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad", "--out", "models/a") == 2
+    message = "invad-pipe: error: net.pth: is a checkpoint of invad-lite; use --variant invad-lite\n"
+    assert capsys.readouterr() == ("", message)
+    assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "lite", "--out", "models/a") == 2
+    assert "--variant: unknown variant 'lite'; known are invad, invad-lite" in capsys.readouterr().err
+    assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 0
+    # The paper's 17,146,544 and 8,976,240 are with a constant of 16x16; here it is one of 4x4.
+    assert capsys.readouterr().out.splitlines() == [
+        "imported    invad-lite from net.pth",
+        "image size  64 px",
+        f"parameters  {17_146_544 - 240 * 256:,}, of these trainable {8_976_240 - 240 * 256:,}",
+        f"encoder     resnet34, SHA-256 {source[1].weights_sha256}",
+        "model       models/a",
+    ]
+    assert load_model(save(0).parent / "models/a")[1].features.weights == "models/a/encoder.safetensors"
+
+
+def test_weights_that_cannot_be_fetched_are_asked_for(checkpoint, save, monkeypatch, capsys):
+    path = save(without(checkpoint, "net_encoder."))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(path.parent / "cache"))
+    assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 2
+    output = capsys.readouterr()
+    assert "net.pth: has no encoder; --encoder-weights: weights: resnet34.bt_in1k cannot be fetched" in output.err
+    assert output.err.endswith("give the path of a .safetensors or .pth file instead\n")
+    assert (output.out, len(output.err.splitlines())) == ("", 1)
+    assert not (path.parent / "models").exists()
