@@ -1,11 +1,11 @@
 """Which device to compute on, how to compute fast there, and how to compute the same twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from invad.config import ComputeConfig, Precision
 
@@ -24,8 +24,16 @@ def best_device() -> torch.device:
 
 def place(network: Network, device: torch.device, config: ComputeConfig) -> Network:
     """Move `network` to `device`, its convolutions in the memory format of `config`."""
-    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    return network.to(device).to(memory_format=memory_format)
+    return network.to(device).to(memory_format=_memory_format(config))
+
+
+def formatted(levels: Iterable[Tensor], config: ComputeConfig) -> list[Tensor]:
+    """Return tensors (B, C, H, W) in the memory format of `config`: mixing formats is slow, and rounds otherwise."""
+    return [level.contiguous(memory_format=_memory_format(config)) for level in levels]
+
+
+def _memory_format(config: ComputeConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def compiled(network: nn.Module, config: ComputeConfig) -> Callable[..., Any]:

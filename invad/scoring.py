@@ -13,7 +13,7 @@ from invad.anomaly_map import anomaly_map
 from invad.config import BenchmarkConfig
 from invad.datasets.images import read_mask
 from invad.datasets.split_table import NORMAL, Split, SplitRow
-from invad.devices import autocast, best_device, compiled, place
+from invad.devices import autocast, best_device, compiled, formatted, place
 from invad.features import FeatureSource, open_features
 from invad.model_folder import check_features, load_model
 from invad.score_store import write_scores
@@ -62,6 +62,7 @@ def _maps_and_masks(
     starts = range(0, len(rows), config.batch_size)
     batches = [range(start, min(start + config.batch_size, len(rows))) for start in starts]
     for batch, features in zip(batches, source.batches(batches, device), strict=True):
+        features = formatted(features, config)
         with autocast(device, config.precision):
             reconstructions = reconstruct(features)
         maps = method.anomaly_map(features, reconstructions, size, config.sigma)

@@ -49,7 +49,7 @@ class LiveFeatures:
             for images in read_ahead(read, batches):
                 with torch.no_grad(), autocast(device, self._config.precision):
                     levels = encoder(normalize(torch.from_numpy(images).to(device)))
-                yield [level.float().contiguous() for level in levels]  # as from a store: the format changes rounding
+                yield [level.float() for level in levels]
 
 
 def feature_key(split: Split, phase: Phase, config: FeaturesConfig, encoder: Encoder) -> FeatureKey:

@@ -55,7 +55,10 @@ class FeatureSource(Protocol):
         """Return the number of images."""
 
     def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
-        """Yield for each batch of rows, in order, its features on `device`: float32 (b, C_l, H_l, W_l), fine to coarse."""
+        """Yield for each batch of rows, in order, its features on `device`: float32 (b, C_l, H_l, W_l), fine to coarse.
+
+        Their memory format is that of the source; `invad.devices.formatted` brings them into another one.
+        """
 
 
 def split_sha256(rows: Sequence[SplitRow]) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import TrainConfig
-from invad.devices import autocast, compiled
+from invad.devices import autocast, compiled, formatted
 from invad.errors import InputError
 from invad.features import FeatureSource
 from invad.training.curve import Step
@@ -107,6 +107,7 @@ class Trainer:
 
     def _step(self, features: list[Tensor]) -> float:
         """Make one step and return the loss of the global batch."""
+        features = formatted(features, self.config)
         with autocast(self._device, self.config.precision):
             loss = self.method.loss(features, self._model(features))
         value = self._mean_over_workers(loss.detach().clone())
