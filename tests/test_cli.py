@@ -45,7 +45,7 @@ def test_check_shows_what_is_asked_for(folder):
 def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict):
     params_dict["train"]["mvtec"]["epochz"] = 3
     (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))
-    message = "error: params.yaml: train.mvtec.epochz: unknown key; known are model, epochs"
+    message = "error: params.yaml: train.mvtec.epochz: unknown key; known are precision, channels_last, compile, model, epochs"
     for done in (
         pipe("check", cwd=folder),
         run(str(REPOSITORY / "stages/download.py"), "coco", cwd=folder),

@@ -1,0 +1,165 @@
+"""Reading `params.yaml`, once and as a whole.
+
+Every section is checked before anything runs: an unknown key, a wrong type, a value out of range or a benchmark that is not
+there is an `InputError` of one line that names the key and what is accepted.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from invad.config.sections import (
+    PUBLISHED_DATASETS,
+    SPLIT_CONFIGS,
+    TRAIN_CONFIGS,
+    BenchmarkConfig,
+    DownloadConfig,
+    FeaturesConfig,
+    Name,
+    Params,
+    ScoreConfig,
+    TrainConfig,
+    WorkersConfig,
+    check_image_size,
+    dataset_kind,
+)
+from invad.errors import InputError
+
+T = TypeVar("T")
+SECTIONS = ("download", "benchmarks", "splits", "features", "train", "score")
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `path`; `InputError` names the first key that is wrong."""
+    sections = _read_yaml(path)
+    for key in sections:
+        if key not in SECTIONS:
+            raise InputError(f"{path}: {key}: unknown section; known are {', '.join(SECTIONS)}")
+    for key in SECTIONS:
+        if not isinstance(sections.get(key), dict):
+            raise InputError(f"{path}: {key}: this section is missing or not a mapping")
+
+    download = {
+        dataset: _parse_download(section, dataset, f"{path}: download.{dataset}")
+        for dataset, section in _parse(dict[Name, Any], sections["download"], f"{path}: download").items()
+    }
+
+    datasets = _parse(dict[Name, str], sections["benchmarks"], f"{path}: benchmarks")
+    if not datasets:
+        raise InputError(f"{path}: benchmarks: is empty; give at least one `benchmark: data set`")
+    for benchmark, dataset in datasets.items():
+        if dataset not in download:
+            raise InputError(
+                f"{path}: benchmarks.{benchmark}: unknown data set {dataset!r}; known are {', '.join(download)}"
+            )
+    extraction, features = _split_workers(sections["features"], f"{path}: features")
+    training, train = _split_workers(sections["train"], f"{path}: train")
+    per_benchmark = {**sections, "features": features, "train": train}
+    for name in ("splits", "features", "train", "score"):
+        _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
+
+    benchmarks = {
+        name: _parse_benchmark(
+            name, dataset, {key: per_benchmark[key][name] for key in ("splits", "features", "train", "score")}, path
+        )
+        for name, dataset in datasets.items()
+    }
+    return Params(download, benchmarks, extraction, training)
+
+
+def _split_workers(section: Mapping[str, Any], where: str) -> tuple[WorkersConfig, dict[str, Any]]:
+    """Return the keys that say how many workers a section's stage has, and the rest: the benchmarks."""
+    keys = [field.name for field in fields(WorkersConfig)]
+    workers = _parse(WorkersConfig, {key: section[key] for key in keys if key in section}, where)
+    return workers, {key: value for key, value in section.items() if key not in keys}
+
+
+def _parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], path: Path) -> BenchmarkConfig:
+    train = sections["train"]
+    model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
+    kinds = {
+        "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
+        "features": FeaturesConfig,
+        "train": TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig,  # which names what is known
+        "score": ScoreConfig,
+    }
+    parsed = {key: _parse(kind, sections[key], f"{path}: {key}.{name}") for key, kind in kinds.items()}
+    try:
+        check_image_size(parsed["features"].image_size, parsed["train"].SIZE_MULTIPLE)
+    except ValueError as error:
+        raise InputError(f"{path}: features.{name}.{error} (for `model: {model}`)") from None
+    return BenchmarkConfig(name, dataset, **parsed)
+
+
+def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:
+    kind = dataset_kind(dataset)
+    if kind == "table" and not (isinstance(section, dict) and "table" in section):
+        published = ", ".join(PUBLISHED_DATASETS)
+        raise InputError(
+            f"{where}: unknown data set; known are {published}, and `invad-pipe data import {dataset} --images ...` adds your own"
+        )
+    config = _parse(DownloadConfig, section, where)
+    if (config.source == "path") != (config.path is not None):
+        raise InputError(f"{where}.path: is needed with `source: path`, and only there")
+    if kind == "table" and config.source != "path":
+        raise InputError(f"{where}.source: must be 'path' for a data set of your own, not {config.source!r}")
+    for key, owner in (("table", "table"), ("images", "coco"), ("classes", "mvtec")):
+        if key in section and kind != owner:
+            owners = "a data set of your own" if owner == "table" else owner
+            raise InputError(f"{where}.{key}: is a key of {owners} only")
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
+    return value
+
+
+def _same_benchmarks(section: Mapping[str, Any], benchmarks: Mapping[str, str], where: str) -> None:
+    known = ", ".join(benchmarks)
+    for name in section:
+        if name not in benchmarks:
+            raise InputError(f"{where}.{name}: unknown benchmark; `benchmarks` lists {known}")
+    for name in benchmarks:
+        if name not in section:
+            raise InputError(f"{where}.{name}: is missing; every benchmark of `benchmarks` ({known}) needs it")
+
+
+def _parse(kind: type[T], value: object, where: str) -> T:
+    """Validate `value` as `kind`; `where` is the file and key that an error names."""
+    try:
+        # As JSON, because strict validation of Python values takes no mapping for a dataclass.
+        return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        errors = error.errors()
+    first = errors[0]
+    # The branch of a union ("literal['auto']") and a mapping's "[key]" stand in the location too: no keys of the file.
+    keys = [str(part) for part in first["loc"] if str(part).isidentifier()]
+    key = ".".join([where, *keys])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        accepted = f"; known are {', '.join(field.name for field in fields(kind))}" if is_dataclass(kind) else ""
+        raise InputError(f"{key}: unknown key{accepted}")
+    if first["type"] == "value_error":  # from a __post_init__: the message names the key
+        raise InputError(f"{key}.{first['ctx']['error']}")
+    if first["type"] == "dataclass_type":
+        raise InputError(f"{key}: must be a mapping, not {first['input']!r}")
+    if first["type"] in ("missing", "missing_argument"):
+        raise InputError(f"{key}: is missing")
+    alternatives = [
+        other["msg"].removeprefix("Input should be ")
+        for other in errors
+        if repr(other["input"]) == repr(first["input"])
+    ]
+    raise InputError(f"{key}: must be {' or '.join(alternatives)}, not {first['input']!r}")
