@@ -1,5 +1,5 @@
 # `make run` and `make test` set everything up by themselves on a machine with Python 3.11 or 3.12.
-.PHONY: run test lint ui setup lock clean
+.PHONY: run test lint bench ui setup lock clean
 
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
@@ -26,6 +26,12 @@ test: lint
 lint: setup
 	ruff check .
 	ruff format --check .
+
+# Speed and memory on this machine, into reports/benchmarks; batch 32 takes 12 GB of main memory without a GPU.
+bench: setup
+	python benchmarks/training_step.py
+	python benchmarks/training_step.py --batch 32 --rounds 3 --variants naive,ours,bfloat16
+	python benchmarks/throughput.py
 
 ui: setup
 	invad-pipe ui
