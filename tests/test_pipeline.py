@@ -20,7 +20,7 @@ from invad.plan import StagePlan, plan_stages
 from invad.workspace import Workspace
 
 REPOSITORY = Path(__file__).parent.parent
-BENCHMARKS = {"coco_ad_0": "coco", "mvtec": "mvtec", "visa": "visa"}
+BENCHMARKS = {"coco_ad_0": "coco", "mvtec": "mvtec", "visa": "visa"}  # InvAD with live features, InvAD, and RD
 
 
 class Copy:
@@ -78,6 +78,8 @@ def copy(tmp_path_factory) -> Copy:
         params["features"][name]["image_size"] = 96
         params["train"][name] |= {"epochs": 12, "batch_size": 4}
         params["score"][name]["sigma"] = 1.5
+    params["features"]["coco_ad_0"]["mode"] = "live"
+    params["train"]["visa"] = {"model": "rd", "epochs": 12, "batch_size": 4}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     copy = Copy(root)
     copy.run("git", "init", "-q")

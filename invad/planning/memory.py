@@ -11,6 +11,7 @@ from invad.planning.network import NetworkSize
 _MB = 1_000_000
 DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 310 * _MB
 FEATURES, TRAIN, SCORE = 880 * _MB, 1010 * _MB, 700 * _MB
+LIVE_SCORE = 170 * _MB  # timm and torchvision
 EVALUATE, EVALUATE_TRACKING = 185 * _MB, 255 * _MB
 
 _DRAWING_BYTES = {"coco": 190, "mvtec": 320, "visa": 215}  # a pixel of the square of the longer edge
@@ -53,7 +54,8 @@ def score_memory(features: FeaturesConfig, batch_size: int, network: NetworkSize
     """Return the memory of scoring a batch: features, reconstructions, and the widest level enlarged to the finest level's grid."""
     widest = max(ENCODERS[features.encoder].channels) * (features.image_size // STRIDES[0]) ** 2
     working = _FLOAT * batch_size * (2 * feature_values(features) + 3 * widest)
-    return SCORE + round(1.3 * working + 0.9 * network.weight_bytes) + _live_memory(features, batch_size)
+    live = LIVE_SCORE if features.mode == "live" else 0
+    return SCORE + live + round(1.3 * working + 0.9 * network.weight_bytes) + _live_memory(features, batch_size)
 
 
 def evaluate_memory(pixels: int, class_pixels: int, anomalous_share: float) -> int:
