@@ -204,20 +204,21 @@ def test_shards_of_another_version_and_foreign_files_are_refused(tmp_path, store
     assert not is_whole_shard(tmp_path / "train-00000.arrow", KEY, ["0.png"])
 
 
-def test_reading_ahead_keeps_the_order_and_an_error_comes_in_its_turn():
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_reading_ahead_keeps_the_order_and_an_error_comes_in_its_turn(device):
     asked = []
 
     def read(item: int) -> int:
         asked.append(item)
         return 10 // item
 
-    results = read_ahead(read, [5, 2, 0, 1])
+    results = read_ahead(read, [5, 2, 0, 1], torch.device(device))
     assert next(results) == 2
     assert next(results) == 5
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert asked[:3] == [5, 2, 0]
-    assert list(read_ahead(read, [])) == []
+    assert list(read_ahead(read, [], torch.device(device))) == []
 
 
 # Extraction, with the real encoder on tiny images

@@ -46,7 +46,7 @@ class LiveFeatures:
                 size = self._config.image_size
                 return np.stack(list(decoders.map(lambda row: read_image(self._paths[row], size), rows)))
 
-            for images in read_ahead(read, batches):
+            for images in read_ahead(read, batches, device):
                 with torch.no_grad(), autocast(device, self._config.precision):
                     levels = encoder(normalize(torch.from_numpy(images).to(device)))
                 yield [level.float() for level in levels]

@@ -66,8 +66,14 @@ def split_sha256(rows: Sequence[SplitRow]) -> str:
     return hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
 
 
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `read(item)` of each item, in order; a thread reads the next one meanwhile."""
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
+    """Yield `read(item)` of each item, in order; a thread reads the next one while a GPU computes.
+
+    A CPU that computes has no core to spare: a third thread on two cores makes the other two wait for each other.
+    """
+    if device.type == "cpu":
+        yield from map(read, items)
+        return
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = None
         for item in items:

@@ -127,7 +127,7 @@ class FeatureStore:
 
     def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
         """Yield the features of each batch of rows: see `FeatureSource`."""
-        for levels in read_ahead(self.batch, batches):
+        for levels in read_ahead(self.batch, batches, device):
             yield [level.to(device).float() for level in levels]
 
 
