@@ -369,6 +369,7 @@ ALL_SHARDS = [*TRAIN_SHARDS, shard_name("test", 0)]
 KILLED_SCRIPT = """
 import sys, time
 from pathlib import Path
+import torch
 from test_features import CONFIG
 from toys import split_of
 from invad.features import extract_features, live, store
@@ -381,6 +382,7 @@ def read_image(path, size):
 
 original, live.read_image, store.SHARD_BYTES = live.read_image, read_image, 1
 root = Path(sys.argv[1])
+torch.set_num_threads(int(sys.argv[2]))  # as the test: their number changes rounding
 extract_features(split_of(root, 60, 10, 8), CONFIG, root / "store")
 """
 
@@ -390,7 +392,7 @@ def test_a_killed_extraction_leaves_the_old_store_and_goes_on_to_the_same_bytes(
     split = image_split(tmp_path, train=60, test=10, size=8)
     write(tmp_path / "store", 20, key=replace(KEY, dtype="float16"))
     before = contents(tmp_path / "store")
-    command = [sys.executable, "-c", KILLED_SCRIPT, str(tmp_path)]
+    command = [sys.executable, "-c", KILLED_SCRIPT, str(tmp_path), str(torch.get_num_threads())]
     with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "hangs\n"
         child.kill()
