@@ -1,5 +1,8 @@
 """Ray around training and extraction: the results of one process, resuming, mistakes in one line. Two real clusters start."""
 
+import logging
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -385,3 +388,12 @@ def test_the_users_mistake_is_found_behind_what_ray_wraps_it_in():
         assert input_error(error) is mistake
     assert input_error(chained(RuntimeError("outer"), ValueError("inner"))) is None
     assert input_error(None) is None
+
+
+def test_ray_stays_quiet_whatever_is_imported_after_it_was_asked_to():
+    code = (
+        "import logging; from invad.distributed.cluster import quiet; quiet(); import ray.train, ray.train.torch; "
+        "print(min(logging.getLogger(name).level for name in ('ray', 'ray.train', 'ray.data')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) >= logging.WARNING

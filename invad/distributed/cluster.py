@@ -17,8 +17,10 @@ def needs_cluster(workers: WorkersConfig) -> bool:
 
 
 def quiet() -> None:
-    """Keep Ray's chatter in its log files. To be called after `ray.train` or `ray.data` is imported, which set their own levels."""
+    """Keep Ray's chatter in its log files."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray.data  # noqa: F401  (ray and it set their own levels when first imported, also by way of ray.train)
+
     for name in ("ray", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR if name == "ray.data" else logging.WARNING)
 
