@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from invad.metrics import AVERAGES, KEYS, evaluate
+from invad.metrics import AVERAGES, KEYS, Accumulator, class_scores, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,22 @@ def test_the_threshold_family_is_the_same_in_both_protocols(reference):
     result, _ = reference
     for key in ("pixel_mf1", "pixel_macc", "pixel_miou", "mad_threshold"):
         assert result["mean"]["exact"][key] == result["mean"]["paper"][key]
+
+
+def test_a_streaming_histogram_agrees_with_the_reference(monkeypatch):
+    if "INVAD_REAL_DATA" not in os.environ:
+        pytest.skip("INVAD_REAL_DATA is not set: no reference values")
+    monkeypatch.setattr(class_scores, "EXACT_PIXELS", 0)
+    folder = Path(os.environ["INVAD_REAL_DATA"]).parent / "reference"
+    expected = json.loads((folder / "metrics_a.json").read_text(encoding="utf-8"))
+    accumulator = Accumulator()
+    with np.load(folder / "metrics_a.npz") as arrays:
+        for start in range(0, 28, 5):
+            batch = slice(start, start + 5)
+            accumulator.update(arrays["anomaly_maps"][batch], arrays["masks"][batch], arrays["classes"][batch])
+    result = accumulator.compute()
+    for name, protocols in expected["per_class"].items():
+        for protocol, values in protocols.items():
+            for key, value in values.items():
+                tolerance = 1e-4 if key == "region_aupro" else 1e-6
+                assert result["per_class"][name][protocol][key] == pytest.approx(value, abs=tolerance), (protocol, key)

@@ -1,26 +1,20 @@
 """`evaluate`: all metrics of both protocols for anybody's anomaly maps."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypedDict
+import os
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from invad.errors import InputError
 from invad.metrics import inputs
-from invad.metrics.protocol import KEYS, PROTOCOL_VERSION, PROTOCOLS, Protocol, class_values, mean_over_classes
-from invad.metrics.values import Missing, Value
+from invad.metrics.class_scores import ClassScores
+from invad.metrics.part import Part
+from invad.metrics.protocol import PROTOCOLS, Protocol, checked_protocols
+from invad.metrics.reading import Block, ClassBlock, ImageTable, array_blocks, can_be_read_again, prepare, stream_blocks
+from invad.metrics.results import ClassResult, Evaluation, class_result, doubtful, evaluation
 
-LEFT_OUT = "have no mask and are left out of the pixel and region metrics"
-"""What a note says of images of a class whose other anomalous images have masks."""
-
-
-class Evaluation(TypedDict):
-    """What `evaluate` returns; plain Python values, ready for JSON."""
-
-    per_class: dict[str, dict[Protocol, dict[str, float | None]]]
-    mean: dict[Protocol, dict[str, float | None]]
-    notes: list[str]
-    protocol_version: str
+_MAX_WORKERS = 4  # more would wait for the one thread that counts
 
 
 def evaluate(
@@ -29,14 +23,21 @@ def evaluate(
     classes: Sequence[str] | np.ndarray | None = None,
     labels: Sequence[int] | np.ndarray | None = None,
     image_scores: Sequence[float] | np.ndarray | None = None,
-    protocol: Protocol | Sequence[Protocol] = ("paper", "exact"),
+    protocol: Protocol | Sequence[Protocol] = PROTOCOLS,
     has_mask: Sequence[bool] | np.ndarray | None = None,
+    *,
+    curves: bool = False,
 ) -> Evaluation:
     """The eleven metrics and four averages of arXiv:2404.10760 per class and in the mean over classes.
 
+    Images are read once and block by block, with as many threads as there are cores (at most four), and a class is forgotten as soon as
+    all its images have come; see `Accumulator` for the memory that one needs. A class of more than 2 ** 25 pixels is counted in a
+    histogram. Where its rounding could change a metric by more than 1e-6 (AU-PRO: 1e-4), the images are read again, once for every 2 ** 25
+    pixels, and the result is exact; what cannot be read again (an iterator) gets a note with the bound instead.
+
     Args:
         anomaly_maps: raw scores, higher is more anomalous, any finite numbers: (N, H, W) floating point or integers,
-            as one array (a memory map is read one class at a time) or as an iterable of batches (n, H, W).
+            as one array (a memory map is read block by block) or as an iterable of batches (n, H, W).
         masks: the same shape, or batches of any size in the same order. Bool; or integers that are only 0 and 1, or
             only 0 and 255 (anomalous where not 0; one class must not mix 1 and 255); or floating point in [0, 1]
             (anomalous where above 0.5). Nothing else. None: no image has one.
@@ -48,131 +49,85 @@ def evaluate(
         protocol: one or both of "paper" (comparable to published numbers) and "exact".
         has_mask: (N,) bool; by default all True. Where False, the mask given is ignored: that of a normal image is
             empty; that of an anomalous one is not known, and the image is left out of the region and pixel metrics.
+        curves: add the curves.
 
     Returns:
         `{"per_class": {class: {protocol: {key: value}}}, "mean": {protocol: {key: value}}, "notes": [...],
         "protocol_version": ...}` with classes sorted by name and keys as in `KEYS`. A value is a fraction in [0, 1],
         or None where it is not defined; `notes` then says why, naming class, protocol and keys, and which classes a
-        mean leaves out. The order of images changes nothing.
+        mean leaves out. The order of images and batches changes nothing.
+
+        With `curves` also `"curves": {class: {curve: {column: [numbers]}}}`, as far as the data define them, of at most 1,000 points
+        whose straight connections keep the area of all points within 1e-4: `image_roc` and `pixel_roc` (`false_positive_rate`,
+        `true_positive_rate`), `image_pr` and `pixel_pr` (`recall`, `precision`, and `score`, the raw one at or above which an item is
+        positive), `region_pro` (`false_positive_rate`, `region_overlap`) and `pixel_thresholds` (`threshold` 0, 0.01 ... 1 on scaled
+        scores, `precision`, `recall`, `f1`, `iou`). Image curves take the labels of the `exact` protocol.
 
     Raises:
         InputError: NaN or infinite scores (naming image and class), shapes or lengths that do not match, empty input,
             other mask values, masks that are lacking without labels, an unknown protocol.
     """
-    protocols = _protocols(protocol)
-    maps_nhw = inputs.stack(anomaly_maps, "anomaly_maps", "fiu")
-    masks_nhw, with_mask = _masks(masks, has_mask, maps_nhw.shape)
-    if maps_nhw.shape != masks_nhw.shape:
-        raise InputError(f"masks: shape {masks_nhw.shape} differs from that of anomaly_maps, {maps_nhw.shape}")
-    names = inputs.class_names(classes, len(maps_nhw))
-    own_labels = None if labels is None else inputs.image_labels(labels, len(maps_nhw))
-    if own_labels is None and not with_mask.all():
-        raise InputError("labels: are required where an image has no mask")
-    own_scores = None if image_scores is None else inputs.scores_of_images(image_scores, names)
+    protocols = checked_protocols(protocol)
+    if inputs.is_array(anomaly_maps, "anomaly_maps") and (masks is None or inputs.is_array(masks, "masks")):
+        maps, masks = inputs.maps_and_masks(anomaly_maps, masks)
+        table = ImageTable(len(maps), classes, labels, image_scores, has_mask, no_masks=masks is None)
+        read, again = array_blocks(maps, masks, table), True
+    else:
+        table = ImageTable(None, classes, labels, image_scores, has_mask, no_masks=masks is None)
+        read, again = stream_blocks(anomaly_maps, masks, table), can_be_read_again(anomaly_maps, masks)
+    expected = table.class_sizes()
 
-    values: dict[str, dict[Protocol, dict[str, Value]]] = {}
-    notes: list[str] = []
-    for name in sorted(set(names.tolist())):
-        index = np.flatnonzero(names == name)
-        class_maps, class_masks = maps_nhw[index], masks_nhw[index]
-        class_masks[~with_mask[index]] = 0  # on the copy that an index array makes
-        class_masks = inputs.binary_masks(class_masks, index, name)
-        inputs.require_finite_maps(class_maps, index, names)
-        with_pixels = class_masks.any(axis=(1, 2))
-        class_labels = with_pixels if own_labels is None else own_labels[index]
-        class_scores = class_maps.max(axis=(1, 2)) if own_scores is None else own_scores[index]
-        unknown = class_labels & ~with_mask[index]
-        values[name] = class_values(class_maps, class_masks, class_labels, class_scores, unknown, protocols)
-        notes += _disagreements(name, class_labels[~unknown], with_pixels[~unknown])
-        notes += _without_mask(name, class_labels, unknown)
-        notes += [note for p in protocols for note in _missing_notes(f"class {name!r}", p, values[name][p])]
+    def result(name: str, scores: ClassScores) -> ClassResult:
+        pixels = scores.measured(curves=curves)
+        if again and pixels is not None and doubtful(pixels, protocols):
+            pixels = scores.measured_again(lambda: _pixels_of(name, read), curves=curves)
+        return class_result(name, pixels, scores.images(), protocols, curves=curves)
 
-    mean = {p: _mean({name: values[name][p] for name in values}, p, notes) for p in protocols}
-    return {
-        "per_class": {
-            name: {p: _plain(by_key) for p, by_key in by_protocol.items()} for name, by_protocol in values.items()
-        },
-        "mean": mean,
-        "notes": notes,
-        "protocol_version": PROTOCOL_VERSION,
-    }
+    open_classes: dict[str, ClassScores] = {}
+    results: dict[str, ClassResult] = {}
+    counted: set[str] = set()
+    for part in _prepared(read(None), counted):
+        scores = open_classes.setdefault(part.name, ClassScores())
+        scores.add(part)
+        inputs.one_mask_value(scores.mask_values, part.name)
+        if scores.counted:
+            counted.add(part.name)
+        if scores.count == expected.get(part.name):
+            results[part.name] = result(part.name, open_classes.pop(part.name))
+    results |= {name: result(name, scores) for name, scores in open_classes.items()}
+    return evaluation(results, protocols, curves=curves)
 
 
-def _masks(
-    masks: inputs.Stack | None, has_mask: Sequence[bool] | np.ndarray | None, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The masks (N, H, W), and bool (N,) which images have one; without any, empty ones of the maps' `shape`."""
-    if masks is not None:
-        return inputs.stack(masks, "masks", "biuf"), inputs.images_with_mask(has_mask, shape[0])
-    if has_mask is not None:
-        raise InputError("has_mask: must be left out where masks is None")
-    return np.broadcast_to(False, shape), np.zeros(shape[0], dtype=bool)
+def _prepared(blocks: Iterator[Block], counted: Container[str] = ()) -> Iterator[ClassBlock]:
+    """Prepare blocks on all cores and yield what becomes of them in order; few of them are in memory at a time.
+
+    `counted`: classes that have become a histogram; what can be done for it beforehand is done.
+    """
+
+    def prepared(block: Block) -> list[ClassBlock]:
+        parts = prepare(block)
+        for part in parts:
+            if part.name in counted:
+                _ = part.pixels.ordered
+        return parts
+
+    workers = min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MAX_WORKERS
+    )
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for block in blocks:
+                waiting.append(pool.submit(prepared, block))
+                if len(waiting) > workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _protocols(protocol: Protocol | Sequence[Protocol]) -> tuple[Protocol, ...]:
-    chosen = (protocol,) if isinstance(protocol, str) else tuple(protocol)
-    if not chosen or any(p not in PROTOCOLS for p in chosen) or len(set(chosen)) != len(chosen):
-        raise InputError(f"protocol: expected one or both of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    return chosen
-
-
-def _plain(values: Mapping[str, Value]) -> dict[str, float | None]:
-    return {key: None if isinstance(value, Missing) else value for key, value in values.items()}
-
-
-def _mean(values: Mapping[str, Mapping[str, Value]], protocol: Protocol, notes: list[str]) -> dict[str, float | None]:
-    """The mean of each key over classes; appends to `notes` what it lacks."""
-    means: dict[str, Value] = {}
-    keys_without: dict[tuple[str, ...], list[str]] = {}
-    for key in KEYS:
-        means[key], left_out = mean_over_classes({name: by_key[key] for name, by_key in values.items()})
-        if left_out and not isinstance(means[key], Missing):
-            keys_without.setdefault(tuple(left_out), []).append(key)
-    for left_out, keys in keys_without.items():
-        classes = ", ".join(repr(name) for name in left_out)
-        notes.append(f"mean, protocol {protocol}: {', '.join(keys)}: left out of the mean: class {classes}")
-    notes += _missing_notes("mean", protocol, means)
-    return _plain(means)
-
-
-def _missing_notes(where: str, protocol: Protocol, values: Mapping[str, Value]) -> list[str]:
-    """One note for each reason, with all keys that it explains."""
-    by_reason: dict[str, list[str]] = {}
-    for key, value in values.items():
-        if isinstance(value, Missing):
-            by_reason.setdefault(value.reason, []).append(key)
-    return [
-        f"{where}, protocol {protocol}: {', '.join(keys)}: not available: {reason}"
-        for reason, keys in by_reason.items()
-    ]
-
-
-def _disagreements(name: str, labels: np.ndarray, with_pixels: np.ndarray) -> list[str]:
-    """Say where the two protocols take different image labels."""
-    lost, stray = int(np.sum(labels & ~with_pixels)), int(np.sum(~labels & with_pixels))
-    notes = []
-    if lost:
-        notes.append(
-            f"class {name!r}: {lost} image(s) labelled anomalous have no anomalous pixel: "
-            "normal in the paper protocol's image metrics, anomalous in the exact protocol's"
-        )
-    if stray:
-        notes.append(
-            f"class {name!r}: {stray} image(s) labelled normal have anomalous pixels: "
-            "anomalous in the paper protocol's image metrics, normal in the exact protocol's"
-        )
-    return notes
-
-
-def _without_mask(name: str, labels: np.ndarray, unknown: np.ndarray) -> list[str]:
-    """Say how many anomalous images have no mask, and what becomes of them."""
-    lacking, anomalous = int(np.sum(unknown)), int(np.sum(labels))
-    notes = []
-    if 0 < lacking < anomalous:
-        notes.append(f"class {name!r}: {lacking} of {anomalous} anomalous images {LEFT_OUT}")
-    if lacking:
-        notes.append(
-            f"class {name!r}: {lacking} image(s) without a mask take the data set's own label, anomalous, "
-            "in the paper protocol's image metrics too"
-        )
-    return notes
+def _pixels_of(name: str, read: Callable[[str | None], Iterator[Block]]) -> Iterator[Part]:
+    """Read the pixels of one class again."""
+    yield from (part.pixels for part in _prepared(read(name)) if part.name == name)

@@ -6,27 +6,47 @@ import numpy as np
 
 from invad.errors import InputError
 
+_INTEGERS = "integers within a class must be only 0 and 1, or only 0 and 255"
+
 Stack = np.ndarray | Iterable[np.ndarray]
 """(N, H, W) at once (an array or a memory map), or batches of (n, H, W) in the same order."""
 
 
-def stack(value: Stack, name: str, kinds: str) -> np.ndarray:
-    """One (N, H, W) array of `value`, not copied where it is one already; `kinds`: numpy's dtype kinds accepted."""
+def is_array(value: Stack, name: str) -> bool:
+    """Whether `value` is all images at once; False for batches. Anything else is an error."""
     if isinstance(value, (str, bytes)) or not (hasattr(value, "__array__") or isinstance(value, Iterable)):
         raise InputError(
             f"{name}: expected an array (N, H, W) or batches of arrays (n, H, W), got {type(value).__name__}"
         )
-    if hasattr(value, "__array__"):
-        array = _three_dimensional(value, name, kinds)
-    else:
-        batches = [_three_dimensional(batch, f"{name}, batch {i}", kinds) for i, batch in enumerate(value)]
-        sizes = {batch.shape[1:] for batch in batches}
-        if len(sizes) > 1:
-            raise InputError(f"{name}: all must have one height and width, got {sorted(sizes)}")
-        array = np.concatenate(batches) if batches else np.empty((0, 0, 0))
-    if array.size == 0:
-        raise InputError(f"{name}: empty, shape {array.shape}; expected at least one image of at least one pixel")
-    return array
+    return hasattr(value, "__array__")
+
+
+def map_array(value: np.ndarray, name: str = "anomaly_maps") -> np.ndarray:
+    """(n, H, W) real scores, not copied."""
+    return _three_dimensional(value, name, "fiu")
+
+
+def mask_array(value: np.ndarray, name: str = "masks") -> np.ndarray:
+    """(n, H, W) of a type that masks may have, not copied."""
+    return _three_dimensional(value, name, "biuf")
+
+
+def maps_and_masks(maps: np.ndarray, masks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Both as arrays (N, H, W) of one shape, not copied; there may be no masks."""
+    maps = map_array(maps)
+    require_images(maps.shape)
+    if masks is None:
+        return maps, None
+    masks = mask_array(masks)
+    if maps.shape != masks.shape:
+        raise InputError(f"masks: shape {masks.shape} differs from that of anomaly_maps, {maps.shape}")
+    return maps, masks
+
+
+def require_images(shape: tuple[int, ...]) -> None:
+    """Raise unless maps of `shape` hold a pixel."""
+    if 0 in shape:
+        raise InputError(f"anomaly_maps: empty, shape {shape}; expected at least one image of at least one pixel")
 
 
 def _three_dimensional(value: np.ndarray, name: str, kinds: str) -> np.ndarray:
@@ -95,40 +115,51 @@ def _one_per_image(values: Sequence[float] | np.ndarray, name: str, n_images: in
     return array
 
 
-def require_finite_maps(maps_nhw: np.ndarray, index: np.ndarray, names: np.ndarray) -> None:
-    """Raise for the first map with a NaN or infinite score; `index` (n,) are the maps' positions among all images."""
-    if maps_nhw.dtype.kind == "f":
-        _require_finite(maps_nhw, "anomaly_maps", "the map", index, names)
+def require_finite_maps(lowest: np.ndarray, highest: np.ndarray, index: np.ndarray, names: np.ndarray) -> None:
+    """Raise for the first map with a NaN or infinite score.
+
+    `lowest`, `highest` (n,): the extreme scores of each map; `index` (n,): the maps' positions among all images; `names` (n,).
+    """
+    _require_finite(np.stack((lowest, highest), axis=1), "anomaly_maps", "the map", index, names)
 
 
 def _require_finite(values: np.ndarray, argument: str, what: str, index: np.ndarray, names: np.ndarray) -> None:
+    """`values` (n,) or (n, k); `index` (n,): positions among all images; `names` (n,)."""
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
-        i = int(index[np.flatnonzero(bad)[0]])
-        where = f"{what} of image {i} (class {str(names[i])!r})"
+        i = int(np.flatnonzero(bad)[0])
+        where = f"{what} of image {int(index[i])} (class {str(names[i])!r})"
         raise InputError(f"{argument}: {where} holds NaN or infinity; scores must be finite")
 
 
-def binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> np.ndarray:
-    """(n, H, W) bool, True where anomalous, of one class's masks.
+def binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> tuple[np.ndarray, frozenset[int]]:
+    """The masks (n, H, W) as bool, True where anomalous, and the integers that stand for anomalous in them: 1, 255 or none.
 
     Accepted: bool; integers that are only 0 and 1, or only 0 and 255 (anomalous where not 0; one class must not mix 1
     and 255); floating point in [0, 1] (anomalous where above 0.5). `index` (n,): the masks' positions among all images.
     """
     kind = masks_nhw.dtype.kind
     if kind == "b":
-        return masks_nhw
+        return masks_nhw, frozenset()
+    values = frozenset()
     if kind == "f":
         accepted = "floating point values must lie in [0, 1]"
         allowed = (masks_nhw >= 0) & (masks_nhw <= 1)
         anomalous = masks_nhw > 0.5
     else:
-        accepted = "integers within a class must be only 0 and 1, or only 0 and 255"
-        allowed = (masks_nhw == 0) | (masks_nhw == (255 if masks_nhw.max() == 255 else 1))
+        accepted = _INTEGERS
+        highest = int(masks_nhw.max(initial=0))
+        values = frozenset({highest} - {0})
+        allowed = (masks_nhw == 0) | (masks_nhw == (255 if highest == 255 else 1))
         anomalous = masks_nhw != 0
-    bad = np.argwhere(~allowed)
-    if bad.size:
-        image, row, column = (int(i) for i in bad[0])
+    if not allowed.all():
+        image, row, column = (int(i) for i in np.argwhere(~allowed)[0])
         found = masks_nhw[image, row, column]
         raise InputError(f"masks: image {int(index[image])} (class {name!r}) holds {found}; {accepted}")
-    return anomalous
+    return anomalous, values
+
+
+def one_mask_value(values: set[int], name: str) -> None:
+    """Raise when the integer masks of a class have two `values` that stand for anomalous, 1 and 255."""
+    if len(values) > 1:
+        raise InputError(f"masks: class {name!r} has images with 1 and images with 255; {_INTEGERS}")

@@ -1,14 +1,10 @@
-"""The two protocols: which label, threshold set and area each takes, the averages of a class, the mean over classes."""
+"""The names of the metrics and of the two protocols, the averages of a class, the mean over classes."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import numpy as np
-
-from invad.metrics.ranking import Ranking, auroc, average_precision, f1_max, iou_max, rank
-from invad.metrics.region import aupro_exact, aupro_paper, region_weights
-from invad.metrics.thresholds import sampled_maxima, threshold_family
+from invad.errors import InputError
 from invad.metrics.values import NO_MASK, Missing, Value
 
 PROTOCOL_VERSION = "1"
@@ -52,61 +48,17 @@ PIXEL_KEYS = tuple(key for key in KEYS if key.startswith(("region_", "pixel_")))
 """The metrics that need masks."""
 
 
-def class_values(
-    maps_nhw: np.ndarray,
-    masks_nhw: np.ndarray,
-    labels: np.ndarray,
-    image_scores: np.ndarray,
-    unknown: np.ndarray,
-    protocols: Sequence[Protocol] = PROTOCOLS,
-) -> dict[Protocol, dict[str, Value]]:
-    """All metrics of one class, keys in the order of `KEYS`.
-
-    Maps (N, H, W) are finite raw scores, masks (N, H, W) bool, labels (N,) bool, the data set's own, image scores (N,)
-    finite, unknown (N,) bool: anomalous images whose mask is not known.
-    """
-    pixel_values = _pixel_values(maps_nhw, masks_nhw, labels, unknown, protocols)
-    image_labels = {"paper": masks_nhw.any(axis=(1, 2)) | unknown, "exact": labels}
-    result = {}
-    for protocol in protocols:
-        images = rank(image_scores, image_labels[protocol], "image")
-        values = {
-            "image_auroc": auroc(images),
-            "image_ap": average_precision(images),
-            "image_f1_max": f1_max(images),
-            **pixel_values[protocol],
-        }
-        values |= {key: _average(values, parts) for key, parts in AVERAGES.items()}
-        result[protocol] = {key: values[key] for key in KEYS}
-    return result
+def checked_protocols(protocol: Protocol | Sequence[Protocol]) -> tuple[Protocol, ...]:
+    """One or both protocols as a tuple; anything else is an `InputError`."""
+    chosen = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    if not chosen or any(p not in PROTOCOLS for p in chosen) or len(set(chosen)) != len(chosen):
+        raise InputError(f"protocol: expected one or both of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    return chosen
 
 
-def _pixel_values(
-    maps_nhw: np.ndarray,
-    masks_nhw: np.ndarray,
-    labels: np.ndarray,
-    unknown: np.ndarray,
-    protocols: Sequence[Protocol],
-) -> dict[Protocol, dict[str, Value]]:
-    """The metrics of `PIXEL_KEYS` of the images whose mask is known; what the protocols share is computed once."""
-    if unknown.any():
-        if not np.any(labels & ~unknown):
-            return {protocol: dict.fromkeys(PIXEL_KEYS, NO_MASK) for protocol in protocols}
-        maps_nhw, masks_nhw = maps_nhw[~unknown], masks_nhw[~unknown]
-    pixels = rank(maps_nhw, masks_nhw, "pixel", region_weights(masks_nhw))
-    shared = {
-        "pixel_auroc": auroc(pixels),
-        "pixel_ap": average_precision(pixels),
-        **threshold_family(pixels),
-    }
-    return {protocol: {**shared, **_own_pixel_metrics(pixels, protocol)} for protocol in protocols}
-
-
-def _own_pixel_metrics(pixels: Ranking, protocol: Protocol) -> dict[str, Value]:
-    if protocol == "paper":
-        f1, iou = sampled_maxima(pixels)
-        return {"region_aupro": aupro_paper(pixels), "pixel_f1_max": f1, "pixel_iou_max": iou}
-    return {"region_aupro": aupro_exact(pixels), "pixel_f1_max": f1_max(pixels), "pixel_iou_max": iou_max(pixels)}
+def averages(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The four averages of one class or mean."""
+    return {key: _average(values, parts) for key, parts in AVERAGES.items()}
 
 
 def _average(values: Mapping[str, Value], parts: Sequence[str]) -> Value:

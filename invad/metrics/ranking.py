@@ -1,114 +1,96 @@
-"""The ranking of a class's scores, made once, and the metrics that depend on nothing but that order.
+"""One class's scores in order, from the highest threshold down, and all metrics that one walk along them yields.
 
-Scores of normal and of anomalous items (pixels or images) are sorted apart. True positives change only at a distinct
-anomalous score, so these few are the only thresholds to look at: between two of them only false positives are added,
-which improves neither F1 nor IoU and draws a straight line in the curves.
+True positives change only at a distinct anomalous score, so these few are the only thresholds to look at: between two of them only
+false positives are added, which improves neither F1 nor IoU and draws a straight line in the curves.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 
-from invad.metrics.values import Missing, Value
+Unit = Literal["image", "pixel"]
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Sorted scores by label; counts at each distinct anomalous score, the thresholds, from the highest down."""
+class Totals:
+    """All of a class's items (pixels or images): how many of either label, the region weight of all, the extreme scores."""
 
-    unit: Literal["image", "pixel"]
-    normal: np.ndarray
-    """(n_normal,) scores, ascending."""
-    anomalous: np.ndarray
-    """(n_anomalous,) scores, ascending."""
+    unit: Unit
+    normal: int
+    anomalous: int
+    weight: int
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """Counts at consecutive thresholds, the distinct anomalous scores from the highest down.
+
+    Attributes:
+        scores: (k,) the thresholds.
+        gained: (k,) int64, anomalous items that have exactly that score.
+        true_positives, false_positives: (k,) int64, items with a score >= threshold.
+        false_positives_above: (k,) int64, normal items with a score > threshold: ties with the threshold left out.
+        weight: (k,) int64, the region weight of the anomalous items with a score >= threshold.
+    """
+
+    scores: np.ndarray
+    gained: np.ndarray
     true_positives: np.ndarray
-    """(k,) int64, anomalous scores >= threshold."""
     false_positives: np.ndarray
-    """(k,) int64, normal scores >= threshold."""
     false_positives_above: np.ndarray
-    """(k,) int64, normal scores > threshold: ties with the threshold left out."""
-    share: np.ndarray
-    """(n_anomalous + 1,) float64 from 0 to exactly 1: element i is the part of all weight on the i highest scores."""
+    weight: np.ndarray
 
-    def lacking(self, *, normal: bool) -> Missing | None:
-        """Why a metric that needs anomalous items (with `normal`, also normal ones) is not defined; None when it is."""
-        if not self.anomalous.size:
-            return Missing(f"no anomalous {self.unit}")
-        if normal and not self.normal.size:
-            return Missing(f"no normal {self.unit}")
-        return None
-
-
-def rank(
-    scores: np.ndarray, anomalous: np.ndarray, unit: Literal["image", "pixel"], weights: np.ndarray | None = None
-) -> Ranking:
-    """Sort `scores` (any shape, real, finite) split by `anomalous` (bool, same shape).
-
-    `weights` (n_anomalous,), positive, in the order of `scores[anomalous]`; equal weights by default.
-    """
-    normal_scores = np.sort(scores[~anomalous])
-    anomalous_scores = scores[anomalous]
-    if weights is None:
-        anomalous_scores.sort()
-        weights = np.ones(anomalous_scores.size)
-    else:
-        # weights break ties, so that the order in which images come cannot change a single bit of a sum
-        order = np.lexsort((weights, anomalous_scores))
-        anomalous_scores, weights = anomalous_scores[order], weights[order]
-    share = np.concatenate(([0.0], np.cumsum(weights[::-1])))
-    if anomalous_scores.size:
-        share /= share[-1]
-
-    first_of_ties = np.concatenate(([True], anomalous_scores[1:] != anomalous_scores[:-1]))[: anomalous_scores.size]
-    starts = np.flatnonzero(first_of_ties)
-    thresholds = anomalous_scores[starts]
-    below = np.searchsorted(normal_scores, thresholds, side="left")
-    not_above = np.searchsorted(normal_scores, thresholds, side="right")
-    return Ranking(
-        unit=unit,
-        normal=normal_scores,
-        anomalous=anomalous_scores,
-        true_positives=(anomalous_scores.size - starts)[::-1],
-        false_positives=(normal_scores.size - below)[::-1],
-        false_positives_above=(normal_scores.size - not_above)[::-1],
-        share=share,
-    )
+    def after(self, true_positives: int, false_positives: int, weight: int) -> "Block":
+        """The same thresholds where so much has a higher score than all that is counted here."""
+        return replace(
+            self,
+            true_positives=self.true_positives + true_positives,
+            false_positives=self.false_positives + false_positives,
+            false_positives_above=self.false_positives_above + false_positives,
+            weight=self.weight + weight,
+        )
 
 
-def auroc(ranking: Ranking) -> Value:
-    """Area under the ROC curve: the probability that an anomalous item scores above a normal one, ties counting half.
+@dataclass(frozen=True)
+class Counts:
+    """Anomalous items, normal items and region weight above each of some thresholds: int64 (n,)."""
 
-    The count is exact in 64-bit integers up to four thousand million items; one division ends it.
-    """
-    if missing := ranking.lacking(normal=True):
-        return missing
-    n_normal = ranking.normal.size
-    tied = np.diff(ranking.true_positives, prepend=0)
-    # below + half of the ties, doubled: (n - fp) + (n - fp_above)
-    doubled_wins = int(np.sum(tied * (2 * n_normal - ranking.false_positives - ranking.false_positives_above)))
-    return doubled_wins / (2 * n_normal * ranking.anomalous.size)
+    true_positives: np.ndarray
+    false_positives: np.ndarray
+    weight: np.ndarray
 
+    @classmethod
+    def zeros(cls, thresholds: int) -> "Counts":
+        """Nothing above any of so many thresholds."""
+        return cls(*(np.zeros(thresholds, dtype=np.int64) for _ in range(3)))
 
-def average_precision(ranking: Ranking) -> Value:
-    """Average precision as a sum of steps, precision times the gain in recall at each threshold, as in scikit-learn."""
-    if missing := ranking.lacking(normal=False):
-        return missing
-    steps = np.diff(ranking.true_positives, prepend=0)
-    precision = ranking.true_positives / (ranking.true_positives + ranking.false_positives)
-    return min(float(np.sum(steps * precision)) / ranking.anomalous.size, 1.0)
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.weight + other.weight,
+        )
 
 
-def f1_max(ranking: Ranking) -> Value:
-    """The highest F1 = 2 TP / (2 TP + FP + FN) over all thresholds."""
-    if missing := ranking.lacking(normal=False):
-        return missing
-    tp, fp = ranking.true_positives, ranking.false_positives
-    return float(np.max(2 * tp / (tp + fp + ranking.anomalous.size)))
+class Ranked(Protocol):
+    """Scores in order: all of a class, or those between two scores."""
 
+    normal: int
+    anomalous: int
+    weight: int
 
-def iou_max(ranking: Ranking) -> Value:
-    """The highest intersection over union TP / (TP + FP + FN) of the anomalous items over all thresholds."""
-    if missing := ranking.lacking(normal=False):
-        return missing
-    return float(np.max(ranking.true_positives / (ranking.anomalous.size + ranking.false_positives)))
+    def blocks(self) -> Iterator[Block]:
+        """Yield all thresholds from the highest down, counted from the highest of these scores; how they are cut into blocks
+        depends on nothing but the scores."""
+
+    @property
+    def rounded(self) -> bool:
+        """Whether scores that differ may have been counted as tied."""
+
+    def above(self, thresholds: tuple[float, ...], totals: Totals) -> tuple[Counts, Counts]:
+        """Count what has a score strictly above each threshold, which is one on the scale from the lowest (0) to the highest (1) score of
+        `totals`; and what may have one beside that, because scores were rounded."""

@@ -1,70 +1,86 @@
-"""Metrics at fixed thresholds on scores scaled to [0, 1] by the class's own minimum and maximum over all its pixels.
-
-All of them read their counts off the sorted scores by bisection, so a threshold costs next to nothing.
-"""
+"""Metrics at fixed thresholds on scores scaled to [0, 1] by the class's own minimum and maximum over all its pixels."""
 
 import math
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from invad.metrics.ranking import Ranking
-from invad.metrics.values import Value
+from invad.metrics.ranking import Counts, Totals
+from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
+from invad.metrics.values import Missing, Value
 
-FAMILY_THRESHOLDS = tuple(k / 10 for k in range(2, 9))
-"""0.2, 0.3 ... 0.8: mF1, mAcc and mIoU are means over these."""
-MAXIMA_THRESHOLDS = tuple(k / 20 for k in range(21))
+THRESHOLDS = tuple(k / 100 for k in range(101))
+"""0, 0.01 ... 1: all thresholds that any metric looks at."""
+FAMILY = range(20, 81, 10)
+"""0.2, 0.3 ... 0.8: mF1, mAcc and mIoU are means over these of `THRESHOLDS`."""
+MAXIMA = range(0, 101, 5)
 """0, 0.05 ... 1: the paper protocol's F1-max and IoU-max are the best of these."""
+AUPRO = range(100)
+"""0, 0.01 ... 0.99: equally spaced from the lowest score up to but not including the highest, for the paper protocol's AU-PRO."""
 EPSILON = 1e-8
 """Added to each denominator, as in the paper's implementation."""
 
 
-def scaler(lowest: float, highest: float) -> Callable[[float], float]:
-    """The map from a score to [0, 1] in double precision; every score becomes 0 when lowest and highest are equal."""
-    lowest, highest = float(lowest), float(highest)
-    # the difference of two huge scores may overflow
-    factor = 1.0 if math.isfinite(highest - lowest) else 0.5
-    span = highest * factor - lowest * factor
-    if span == 0:
-        return lambda score: 0.0
-    return lambda score: (float(score) * factor - lowest * factor) / span
-
-
-def counts_above(ranking: Ranking, thresholds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """How many anomalous and how many normal items have a scaled score strictly above each threshold (int64)."""
-    parts = [scores for scores in (ranking.normal, ranking.anomalous) if scores.size]
-    scaled = scaler(min(scores[0] for scores in parts), max(scores[-1] for scores in parts))
-
-    def above(ascending: np.ndarray) -> np.ndarray:
-        return np.array([ascending.size - bisect_right(ascending, t, key=scaled) for t in thresholds], dtype=np.int64)
-
-    return above(ranking.anomalous), above(ranking.normal)
-
-
-def threshold_family(ranking: Ranking) -> dict[str, Value]:
-    """The means over `FAMILY_THRESHOLDS` of F1, "accuracy" and IoU, as `pixel_mf1`, `pixel_macc`, `pixel_miou`.
+@dataclass(frozen=True)
+class ThresholdMetrics:
+    """Precision, recall, F1 and IoU at each of `THRESHOLDS`: float64 (101,).
 
     What the paper (arXiv:2404.10760) calls accuracy is the recall TP / (TP + FN); IoU is of the anomalous pixels only.
     """
-    keys = ("pixel_mf1", "pixel_macc", "pixel_miou")
-    if missing := ranking.lacking(normal=False):
-        return dict.fromkeys(keys, missing)
-    per_threshold = _f1_recall_iou(ranking, FAMILY_THRESHOLDS)
-    return {key: math.fsum(values) / len(values) for key, values in zip(keys, per_threshold, strict=True)}
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    iou: np.ndarray
+
+    @classmethod
+    def of(cls, counts: Counts, totals: Totals) -> "ThresholdMetrics":
+        """From what lies strictly above each threshold; there is at least one anomalous pixel."""
+        tp, fp = counts.true_positives, counts.false_positives
+        precision, recall = tp / (tp + fp + EPSILON), tp / (totals.anomalous + EPSILON)
+        f1 = 2 * precision * recall / (precision + recall + EPSILON)
+        return cls(precision, recall, f1, tp / (totals.anomalous + fp + EPSILON))
+
+    def family(self) -> dict[str, Value]:
+        """The means over `FAMILY`."""
+        values = {"pixel_mf1": self.f1, "pixel_macc": self.recall, "pixel_miou": self.iou}
+        return {key: math.fsum(value[k] for k in FAMILY) / len(FAMILY) for key, value in values.items()}
+
+    def maxima(self) -> tuple[float, float]:
+        """The highest F1 and the highest IoU among `MAXIMA`, as published; at most the true optimum."""
+        return max(float(self.f1[k]) for k in MAXIMA), max(float(self.iou[k]) for k in MAXIMA)
 
 
-def sampled_maxima(ranking: Ranking) -> tuple[Value, Value]:
-    """The highest F1 and the highest IoU among `MAXIMA_THRESHOLDS`, as published; at most the true optimum."""
-    if missing := ranking.lacking(normal=False):
-        return missing, missing
-    f1, _, iou = _f1_recall_iou(ranking, MAXIMA_THRESHOLDS)
-    return float(f1.max()), float(iou.max())
+def largest_error(counts: Counts, straddling: Counts, totals: Totals) -> float:
+    """How far off F1, recall and IoU can be at any of `MAXIMA` when the scores of `straddling` lie on the other side of a threshold."""
+    tp, fp, weight = counts.true_positives, counts.false_positives, counts.weight
+    best = ThresholdMetrics.of(Counts(tp + straddling.true_positives, fp, weight), totals)
+    worst = ThresholdMetrics.of(Counts(tp, fp + straddling.false_positives, weight), totals)
+    return max(float((getattr(best, name) - getattr(worst, name))[MAXIMA].max()) for name in ("recall", "f1", "iou"))
 
 
-def _f1_recall_iou(ranking: Ranking, thresholds: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tp, fp = counts_above(ranking, thresholds)
-    n_anomalous = ranking.anomalous.size
-    precision = tp / (tp + fp + EPSILON)
-    recall = tp / (n_anomalous + EPSILON)
-    return 2 * precision * recall / (precision + recall + EPSILON), recall, tp / (n_anomalous + fp + EPSILON)
+def aupro_paper(counts: Counts, totals: Totals) -> Value:
+    """AU-PRO of the published numbers: thresholds `AUPRO`, positive strictly above, points with a rate below the limit.
+
+    Their rates are rescaled to [0, 1] by their own minimum and maximum, then the trapezoid rule. Where the kept points all have one rate
+    (a constant map, or a map without a single false positive) that rescaling is 0 / 0 and the value is missing.
+    """
+    rate, overlap = counts.false_positives[AUPRO] / totals.normal, counts.weight[AUPRO] / totals.weight
+    kept = rate < FALSE_POSITIVE_RATE_LIMIT
+    rate, overlap = rate[kept][::-1], overlap[kept][::-1]
+    if not rate.size or rate[0] == rate[-1]:
+        return Missing("fewer than two false positive rates below the limit, so they cannot be rescaled")
+    return min(float(np.trapezoid(overlap, (rate - rate[0]) / (rate[-1] - rate[0]))), 1.0)
+
+
+def aupro_paper_error(counts: Counts, straddling: Counts, totals: Totals) -> float:
+    """How far off `aupro_paper` can be for the same reason; 1 where it is open which thresholds have a rate below the limit."""
+    rate = counts.false_positives[AUPRO] / totals.normal
+    moved = straddling.false_positives[AUPRO] / totals.normal
+    kept = rate < FALSE_POSITIVE_RATE_LIMIT
+    if (kept != (rate + moved < FALSE_POSITIVE_RATE_LIMIT)).any():
+        return 1.0
+    if not kept.any() or rate[kept].max() == rate[kept].min():
+        return 0.0
+    overlap = straddling.weight[AUPRO][kept].max() / totals.weight
+    return float(2 * moved[kept].max() / (rate[kept].max() - rate[kept].min()) + overlap)

@@ -1,0 +1,103 @@
+"""ROC, precision-recall, PRO and threshold curves with at most 1,000 points each, whose area is that of all points within 1e-4."""
+
+import heapq
+
+import numpy as np
+
+from invad.metrics.ranking import Block, Totals
+from invad.metrics.thresholds import THRESHOLDS, ThresholdMetrics
+
+MAX_POINTS = 1000
+_CELLS = 50_000
+"""Points that lie in one cell of 1/50,000 of each rate become one while a ranking is walked along; moves no area by more than 4e-5."""
+
+Curve = dict[str, list[float]]
+"""Columns of equal length."""
+
+
+class CurvePoints:
+    """Collects the vertices of one ranking's curves, see `invad.metrics.sweep.Sweep` for the order of calls."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        self._last = np.zeros((1, 3), dtype=np.int64)
+        self._vertices = [self._last]
+        self._precision_recall: list[np.ndarray] = []
+
+    def step(self, block: Block) -> None:
+        """Take in the next thresholds."""
+        after = np.stack((block.true_positives, block.false_positives, block.weight), axis=1)
+        before = np.concatenate((self._last, after[:-1]))
+        before[:, 1] = block.false_positives_above  # false positives alone are added up to the threshold
+        vertices = np.stack((before, after), axis=1).reshape(-1, 3)
+        self._vertices.append(vertices[self._in_new_cell(vertices)])
+        new = self._in_new_cell(after)
+        self._precision_recall.append(np.column_stack((after[new, :2], block.scores[new].astype(np.float64))))
+        self._last = after[-1:]
+
+    def _in_new_cell(self, vertices: np.ndarray) -> np.ndarray:
+        totals = np.maximum([self._totals.anomalous, self._totals.normal, self._totals.weight], 1)
+        cells = np.concatenate((self._last, vertices)) / totals * _CELLS // 1
+        return (cells[1:] != cells[:-1]).any(axis=1)
+
+    def curves(self) -> dict[str, Curve]:
+        """The curves that the data allow: `<unit>_roc`, `<unit>_pr` and, of pixels, `region_pro`."""
+        level = self._totals.unit
+        curves: dict[str, Curve] = {}
+        if not self._totals.anomalous:
+            return curves
+        tp, fp, scores = np.concatenate(self._precision_recall).T
+        curves[f"{level}_pr"] = _simplified(recall=tp / self._totals.anomalous, precision=tp / (tp + fp), score=scores)
+        if not self._totals.normal:
+            return curves
+        end = [[self._totals.anomalous, self._totals.normal, self._totals.weight]]
+        vertices = np.concatenate((*self._vertices, self._last, end))
+        repeated = (vertices[1:] == vertices[:-1]).all(axis=1)
+        tp, fp, weight = vertices[np.concatenate(([True], ~repeated))].T
+        rate = fp / self._totals.normal
+        curves[f"{level}_roc"] = _simplified(false_positive_rate=rate, true_positive_rate=tp / self._totals.anomalous)
+        if level == "pixel":
+            overlap = weight / self._totals.weight
+            curves["region_pro"] = _simplified(false_positive_rate=rate, region_overlap=overlap)
+        return curves
+
+
+def threshold_curve(metrics: ThresholdMetrics) -> Curve:
+    """Precision, recall, F1 and IoU over thresholds on scaled scores, positive strictly above."""
+    columns = {name: getattr(metrics, name) for name in ("precision", "recall", "f1", "iou")}
+    return {"threshold": list(THRESHOLDS), **{name: values.tolist() for name, values in columns.items()}}
+
+
+def _simplified(**columns: np.ndarray) -> Curve:
+    """At most `MAX_POINTS` points of a curve, whose first column is x (ascending) and whose second is y."""
+    x, y, *_ = columns.values()
+    points = important_points(x, y, MAX_POINTS)
+    return {name: values[points].tolist() for name, values in columns.items()}
+
+
+def important_points(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Ascending indices of at most `count` points, ends included, between which straight lines keep the area under a curve.
+
+    From the two ends on, the stretch whose line encloses the largest area with the curve is cut at the point farthest from the line.
+    """
+    if x.size <= count:
+        return np.arange(x.size)
+    chosen, queue = [0, x.size - 1], [_stretch(x, y, 0, x.size - 1)]
+    while len(chosen) < count and queue[0][0] < 0:
+        _, start, middle, stop = heapq.heappop(queue)
+        chosen.append(middle)
+        heapq.heappush(queue, _stretch(x, y, start, middle))
+        heapq.heappush(queue, _stretch(x, y, middle, stop))
+    return np.sort(chosen)
+
+
+def _stretch(x: np.ndarray, y: np.ndarray, start: int, stop: int) -> tuple[float, int, int, int]:
+    """(minus the area between curve and line, start, the farthest point, stop); the area is 0 where nothing lies between."""
+    if stop - start < 2:
+        return 0.0, start, start, stop
+    xs, ys = x[start : stop + 1] - x[start], y[start : stop + 1] - y[start]
+    distance = np.abs(ys * xs[-1] - xs * ys[-1])  # from the line, times its length: a line may be vertical
+    length = float(np.hypot(xs[-1], ys[-1])) or 1.0
+    along = np.hypot(np.diff(xs), np.diff(ys))
+    area = float(np.sum(along * (distance[1:] + distance[:-1]))) / 2 / length
+    return -area, start, start + 1 + int(np.argmax(distance[1:-1])), stop
