@@ -10,6 +10,7 @@ import typer
 
 from invad import __version__
 from invad.cli.data import data
+from invad.cli.evaluate import evaluate
 from invad.cli.options import ParamsOption
 from invad.cli.profile import profile
 from invad.cli.runs import runs
@@ -19,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add
 app.add_typer(data, name="data")
 app.add_typer(profile, name="profile")
 app.add_typer(runs, name="runs")
+app.command()(evaluate)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,462 @@
+"""`invad-pipe evaluate`: the same numbers from every kind of file, a table, and one line for a mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from invad import cli
+from invad.errors import InputError
+from invad.evaluation_inputs import read_inputs
+from invad.metrics import KEYS, evaluate
+from invad.score_store import write_scores
+
+SIZE = (6, 8)
+PATHS = [
+    f"{name}/{image}" for name in ("bottle", "cable") for image in ("broken/000", "broken/001", "good/000", "good/001")
+]
+CLASSES = [path.split("/")[0] for path in PATHS]
+LABELS = [1, 1, 0, 0] * 2
+
+
+def example() -> tuple[np.ndarray, np.ndarray]:
+    """Maps float32 and masks bool of `PATHS`."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((len(PATHS), *SIZE), dtype=bool)
+    masks[::4, 1:3, 2:5] = masks[1::4, 4:, 6:] = True
+    return (rng.normal(size=masks.shape) + masks).astype(np.float32), masks
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_maps(suffix: str = ".npy", paths=PATHS, root: str = "maps") -> None:
+    for path, values in zip(paths, example()[0], strict=False):
+        file = Path(root, path + suffix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".npy":
+            np.save(file, values)
+        else:
+            Image.fromarray(values).save(file)
+
+
+def write_masks(pattern: str = "{}_mask.png", paths=PATHS, scale: int = 1, root: str = "masks") -> None:
+    """Write the masks of anomalous images, `scale` times as large as the maps."""
+    for path, mask in zip(paths, example()[1], strict=False):
+        if mask.any():
+            file = Path(root, pattern.format(path))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.kron(mask, np.ones((scale, scale))).astype(np.uint8) * 255).save(file)
+
+
+def write_lines(name: str, lines) -> None:
+    Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Run `invad-pipe evaluate` in this process; return exit code, stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["invad-pipe", "evaluate", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(exit_.value.code or 0), out, err
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    return lambda *arguments: command(monkeypatch, capsys, *arguments)
+
+
+@pytest.fixture
+def result(run):
+    """Run the command and return what it writes as JSON."""
+
+    def of(*arguments: str) -> dict:
+        code, _, err = run(*arguments, "--json", "out/result.json")
+        assert (code, err) == (0, "")
+        return json.loads(Path("out/result.json").read_text(encoding="utf-8"))
+
+    return of
+
+
+@pytest.fixture
+def mistake(run):
+    """Run the command, which must refuse, and return its message."""
+
+    def of(*arguments: str) -> str:
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert err.startswith("invad-pipe: error: ")
+        return err.removeprefix("invad-pipe: error: ").strip()
+
+    return of
+
+
+# ---------------------------------------------------------------- the same numbers from every kind of file
+
+
+def test_every_kind_of_file_gives_the_numbers_of_evaluate(result):
+    maps, masks = example()
+    expected = evaluate(maps, masks, CLASSES)
+    assert expected["mean"]["paper"]["mad"] is not None
+
+    np.save("maps.npy", maps)
+    np.save("masks.npy", masks)
+    write_lines("classes.txt", CLASSES)
+    write_lines("labels.txt", LABELS)
+    assert result("--maps", "maps.npy", "--masks", "masks.npy", "--classes", "classes.txt") == expected
+    np.savez("all.npz", anomaly_maps=maps, masks=masks.astype(np.uint8) * 255, classes=CLASSES, labels=LABELS)
+    assert result("--maps", "all.npz") == expected
+    np.savez_compressed("only.npz", maps)
+    assert result("--maps", "only.npz", "--masks", "all.npz", "--classes", "classes.txt") == expected
+
+    write_masks()
+    for suffix in (".npy", ".tiff"):
+        write_maps(suffix, root=f"maps{suffix}s")
+        assert result("--maps", f"maps{suffix}s", "--masks", "masks") == expected
+        assert result("--maps", f"maps{suffix}s", "--masks", "masks", "--labels", "labels.txt") == expected
+    write_maps(paths=[path.replace("/", "/test/", 1) for path in PATHS], root="mvtec_maps")
+    write_masks(paths=[path.replace("/", "/ground_truth/", 1) for path in PATHS], root="mvtec")
+    assert result("--maps", "mvtec_maps", "--masks", "mvtec") == expected
+
+    table = {
+        "image": PATHS,
+        "class": CLASSES,
+        "label": pa.array(LABELS, pa.int8()),
+        "defect_type": CLASSES,
+        "has_mask": [True] * 8,
+    }
+    write_scores(pa.table(table), [(maps[:5], masks[:5]), (maps[5:], masks[5:])], Path("scores"))
+    assert result("--maps", "scores") == expected
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f8", "uint16", "int32"])
+def test_other_numbers_give_the_same_from_arrays_and_folders(result, dtype):
+    maps = (example()[0] * 100 + 500).astype(dtype)
+    np.save("maps.npy", np.asfortranarray(maps))
+    np.save("masks.npy", example()[1])
+    write_lines("classes.txt", CLASSES)
+    write_maps()
+    for path, values in zip(PATHS, maps, strict=True):
+        np.save(f"maps/{path}.npy", values)
+    write_masks()
+    expected = evaluate(maps.astype(maps.dtype.newbyteorder("=")), example()[1], CLASSES)
+    assert result("--maps", "maps.npy", "--masks", "masks.npy", "--classes", "classes.txt") == expected
+    assert result("--maps", "maps", "--masks", "masks") == expected
+
+
+def test_one_protocol_alone(result, run):
+    write_maps()
+    write_masks()
+    both = result("--maps", "maps", "--masks", "masks")
+    for protocol in ("paper", "exact"):
+        one = result("--maps", "maps", "--masks", "masks", "--protocol", protocol)
+        assert one["mean"] == {protocol: both["mean"][protocol]}
+    assert run("--maps", "maps", "--protocol", "papre")[0] == 2
+
+
+def test_an_unknown_mask_leaves_its_image_out_as_in_evaluate(result):
+    maps, masks = example()
+    write_maps()
+    write_masks()
+    Path("masks/bottle/broken/001_mask.png").unlink()
+    write_lines("labels.txt", LABELS)
+    has_mask = np.arange(8) != 1
+    expected = evaluate(maps, masks, CLASSES, LABELS, has_mask=has_mask)
+    assert any("1 of 2 anomalous images" in note for note in expected["notes"])
+    assert result("--maps", "maps", "--masks", "masks", "--labels", "labels.txt") == expected
+
+
+def test_without_masks_labels_give_the_image_metrics(result):
+    write_maps()
+    np.save("maps.npy", example()[0])
+    write_lines("labels.txt", LABELS)
+    write_lines("classes.txt", CLASSES)
+    expected = evaluate(example()[0], None, CLASSES, LABELS)
+    assert expected["mean"]["exact"]["image_auroc"] is not None
+    assert result("--maps", "maps", "--labels", "labels.txt") == expected
+    assert result("--maps", "maps.npy", "--labels", "labels.txt", "--classes", "classes.txt") == expected
+
+
+def test_classes_of_a_file_go_by_the_sorted_paths(result):
+    write_maps(paths=[path.replace("/", "-") for path in PATHS])
+    write_masks(paths=[path.replace("/", "-") for path in PATHS])
+    write_lines("labels.txt", LABELS)
+    arguments = ("--maps", "maps", "--masks", "masks", "--labels", "labels.txt")
+    assert result(*arguments) == evaluate(*example(), labels=LABELS)
+    Path("classes.txt").write_bytes("\ufeff".encode() + "\r\n".join(CLASSES).encode())  # as some editors save it
+    assert result(*arguments, "--classes", "classes.txt") == evaluate(*example(), CLASSES, LABELS)
+
+
+# ---------------------------------------------------------------- masks of another size
+
+
+def test_masks_are_resized_with_one_note(run, result):
+    write_maps()
+    write_masks(scale=2)
+    arguments = ("--maps", "maps", "--masks", "masks")
+    assert result(*arguments) == evaluate(*example(), CLASSES)
+    _, out, _ = run(*arguments)
+    assert [line for line in out.splitlines() if line.startswith("note: ")] == [
+        "note: 4 mask(s) resized to the maps' 8x6 pixels, from 16x12 (4)"
+    ]
+    np.save("maps.npy", example()[0])
+    np.save("masks.npy", np.kron(example()[1], np.ones((1, 2, 2), dtype=np.uint8)))
+    write_lines("classes.txt", CLASSES)
+    arrays = ("--maps", "maps.npy", "--masks", "masks.npy", "--classes", "classes.txt")
+    assert result(*arrays) == evaluate(*example(), CLASSES)
+    assert "note: 8 mask(s) resized to the maps' 8x6 pixels, from 16x12 (8)\n" in run(*arrays)[1]
+
+
+@pytest.mark.parametrize("arrays", [True, False])
+def test_a_mask_that_resizing_empties_is_anomalous_in_the_exact_protocol_only(result, arrays):
+    masks = np.kron(example()[1], np.ones((1, 4, 4), dtype=np.uint8)) * 255
+    masks[0] = 0
+    masks[0, 9, 9] = 255
+    write_maps()
+    write_masks(scale=4)
+    Image.fromarray(masks[0]).save("masks/bottle/broken/000_mask.png")
+    resized = example()[1]
+    resized[0] = False
+    expected = evaluate(example()[0], resized, CLASSES, LABELS)
+    assert "1 image(s) labelled anomalous have no anomalous pixel" in expected["notes"][0]
+    np.savez("all.npz", maps=example()[0], masks=masks, classes=CLASSES)
+    assert result(*(("--maps", "all.npz") if arrays else ("--maps", "maps", "--masks", "masks"))) == expected
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_a_map_without_a_mask_says_what_would_be_right(mistake):
+    write_maps()
+    write_masks()
+    Path("masks/cable/broken/000_mask.png").unlink()
+    end = "a map of a normal image lies in a folder good, or labels say what is anomalous"
+    message = mistake("--maps", "maps", "--masks", "masks")
+    assert message == f"maps/cable/broken/000.npy: there is no masks/cable/broken/000.png; {end}"
+    assert mistake("--maps", "maps") == f"maps/bottle/broken/000.npy: there are no masks; {end}"
+
+
+def test_a_mask_without_a_map_is_an_error(mistake):
+    write_maps()
+    write_masks()
+    Path("masks/cable/broken/001_mask.png").rename("masks/cable/broken/01_mask.png")
+    message = mistake("--maps", "maps", "--masks", "masks")
+    assert message == "masks/cable/broken/01_mask.png: is the mask of no map; the first map is bottle/broken/000.npy"
+
+
+def test_labels_that_contradict_the_folders_are_told(run):
+    write_maps()
+    write_masks()
+    write_lines("labels.txt", [1, 1, 0, 1] * 2)
+    code, out, _ = run("--maps", "maps", "--masks", "masks", "--labels", "labels.txt")
+    assert code == 0
+    assert "note: labels.txt: calls 2 map(s) in a folder good or normal anomalous\n" in out
+
+
+@pytest.mark.parametrize("option", ["--classes", "--labels"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"1\n" * 7, "list: has 7 line(s), but there are 8 maps; expected one for each"),
+        (b"1\n" * 8 + b"\n", "list: has 9 line(s), but there are 8 maps; expected one for each"),
+        (b"", "list: has 1 line(s), but there are 8 maps; expected one for each"),
+        (b"1\n" * 7 + b"\xff", "list: not UTF-8 text"),
+        (None, "list: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_list_must_have_a_line_for_each_map(mistake, option, content, message):
+    write_maps()
+    write_masks()
+    np.save("maps.npy", example()[0])
+    if content is not None:
+        Path("list").write_bytes(content)
+    assert mistake("--maps", "maps", "--masks", "masks", option, "list") == message
+    assert mistake("--maps", "maps.npy", option, "list") == message
+
+
+def test_lines_that_are_no_class_or_label_are_named(mistake):
+    np.save("maps.npy", example()[0])
+    write_lines("list", ["1"] * 5 + [" "] + ["1"] * 2)
+    assert mistake("--maps", "maps.npy", "--classes", "list") == "list, line 6: empty; expected the name of a class"
+    write_lines("list", ["1"] * 5 + ["2"] + ["1"] * 2)
+    message = mistake("--maps", "maps.npy", "--labels", "list")
+    assert message == "list, line 6: '2'; expected 0 (normal) or 1 (anomalous)"
+
+
+def test_arrays_and_folders_do_not_go_together(mistake):
+    write_maps()
+    write_masks()
+    np.save("maps.npy", example()[0])
+    np.save("masks.npy", example()[1])
+    for maps, masks in (("maps", "masks.npy"), ("maps.npy", "masks")):
+        message = mistake("--maps", maps, "--masks", masks)
+        assert message.startswith(f"{masks}: could be matched with {maps} by position only; give two folders, or two ")
+
+
+def test_scores_of_this_project_bring_their_own_masks(mistake):
+    maps, masks = example()
+    table = {
+        "image": PATHS,
+        "class": CLASSES,
+        "label": pa.array(LABELS, pa.int8()),
+        "defect_type": CLASSES,
+        "has_mask": [True] * 8,
+    }
+    write_scores(pa.table(table), [(maps, masks)], Path("scores"))
+    np.save("masks.npy", masks)
+    write_lines("list", LABELS)
+    for option, value in (("--masks", "masks.npy"), ("--classes", "list"), ("--labels", "list")):
+        message = mistake("--maps", "scores", option, value)
+        assert message == f"{value}: must be left out; scores has masks, classes and labels of its own"
+    Path("scores/maps-00000.arrow").write_bytes(b"")
+    assert mistake("--maps", "scores").startswith("scores: missing or damaged scores")
+
+
+def test_paths_that_are_no_maps_are_named(mistake):
+    assert mistake("--maps", "nowhere") == "nowhere: no such file or folder"
+    np.save("maps.npy", example()[0])
+    assert mistake("--maps", "maps.npy", "--masks", "nowhere") == "nowhere: no such file or folder"
+    Path("maps.txt").touch()
+    assert mistake("--maps", "maps.txt") == "maps.txt: expected a folder, or a .npy or .npz file"
+    Path("empty").mkdir()
+    assert mistake("--maps", "empty") == "empty: has no maps (.npy, .png, .tif, .tiff)"
+    os.mkfifo("pipe.npy")
+    assert mistake("--maps", "pipe.npy") == "pipe.npy: not a file"
+
+
+@pytest.mark.parametrize("name", ["bottle/broken/001", "cable/good/001"])
+def test_a_bad_file_among_the_maps_is_named(mistake, name):
+    write_maps()
+    write_masks()
+    file = Path(f"maps/{name}.npy")
+    np.save(file, np.full(SIZE, np.nan))
+    assert mistake("--maps", "maps", "--masks", "masks") == f"{file}: holds NaN or infinity; scores must be finite"
+    np.save(file, np.zeros((6, 9)))
+    message = mistake("--maps", "maps", "--masks", "masks")
+    assert message == f"{file}: has 9x6 pixels; all maps must have the 8x6 of bottle/broken/000.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert mistake("--maps", "maps", "--masks", "masks").startswith(f"{file}: damaged, or not a .npy file")
+
+
+def test_a_bad_mask_is_named(mistake):
+    write_maps()
+    write_masks()
+    file = Path("masks/cable/broken/001_mask.png")
+    file.write_bytes(file.read_bytes()[:-20])
+    assert mistake("--maps", "maps", "--masks", "masks").startswith(f"{file}: ")
+
+
+def test_what_evaluate_refuses_is_named_by_its_file(mistake):
+    maps, masks = example()
+    np.save("masks.npy", masks)
+    maps[5, 0, 0] = np.nan
+    np.save("maps.npy", maps)
+    message = mistake("--maps", "maps.npy", "--masks", "masks.npy")
+    assert message.startswith("maps.npy: ")
+    assert "image 5" in message
+    np.savez("all.npz", maps=example()[0], masks=masks * np.uint8(7))
+    message = mistake("--maps", "all.npz")
+    assert message.startswith("all.npz: image 0")
+    assert "holds 7" in message
+    np.savez("all.npz", maps=example()[0], masks=masks, labels=[2] * 8)
+    assert mistake("--maps", "all.npz").startswith("all.npz: image 0 has 2")
+    np.savez("all.npz", maps=example()[0], masks=masks, classes=["a"])
+    assert mistake("--maps", "all.npz").startswith("all.npz: expected 8 names")
+
+
+@pytest.mark.parametrize(
+    ("maps", "masks", "message"),
+    [
+        (np.zeros(SIZE), None, "maps.npy: has the shape (6, 8); expected (N, H, W)"),
+        (np.zeros((8, 1, *SIZE)), None, "maps.npy: has the shape (8, 1, 6, 8); expected (N, H, W)"),
+        (np.zeros((8, *SIZE), bool), None, "maps.npy: holds bool; expected (N, H, W) of numbers"),
+        (np.zeros((0, *SIZE)), None, "maps.npy: empty, its shape is (0, 6, 8); expected (N, H, W)"),
+        (np.zeros((8, *SIZE)), None, "maps.npy: has no masks; give them, or labels for the image metrics alone"),
+        (np.zeros((8, *SIZE)), np.zeros((7, *SIZE)), "masks.npy: has 7 masks, but there are 8 maps"),
+        (np.zeros((8, *SIZE)), np.zeros((7, 12, 16)), "masks.npy: has 7 masks, but there are 8 maps"),
+        (np.zeros((8, *SIZE)), np.zeros(SIZE), "masks.npy: has the shape (6, 8); expected (N, H, W)"),
+        (np.zeros((8, *SIZE)), np.zeros((8, *SIZE), "U1"), "masks.npy: holds <U1; expected (N, H, W) of 0 and 1"),
+        (
+            np.zeros((8, *SIZE)),
+            np.full((8, 3, 4), 7),
+            "masks.npy: mask 0 holds other values than 0 and 1, or 0 and 255",
+        ),
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_refused(mistake, maps, masks, message):
+    np.save("maps.npy", maps)
+    if masks is not None:
+        np.save("masks.npy", masks)
+    assert mistake("--maps", "maps.npy", *(() if masks is None else ("--masks", "masks.npy"))) == message
+
+
+def test_the_result_is_not_written_over_an_input_or_a_folder(mistake, run):
+    np.savez("all.npz", maps=example()[0], masks=example()[1])
+    end = "is a folder or an input; expected the name of a new file"
+    assert mistake("--maps", "all.npz", "--json", "all.npz") == f"--json all.npz: {end}"
+    assert mistake("--maps", "all.npz", "--json", ".") == f"--json .: {end}"
+    code, out, err = run("--maps", "all.npz", "--json", "all.npz/result.json")
+    assert code == 2
+    assert out.startswith("protocol paper")  # nothing that was computed is lost
+    assert err.startswith("invad-pipe: error: --json all.npz/result.json: cannot be written (")
+
+
+# ---------------------------------------------------------------- the table
+
+
+def test_the_table_has_a_row_for_each_class_and_the_mean_of_each_protocol(run, result):
+    maps, masks = example()
+    masks[4:] = False
+    np.savez("all.npz", maps=maps, masks=masks, classes=CLASSES, more=[1])
+    code, out, err = run("--maps", "all.npz")
+    values = result("--maps", "all.npz")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    for protocol, start in (("paper", 0), ("exact", 6)):
+        assert lines[start] == f"protocol {protocol}, version {values['protocol_version']}, percent"
+        assert lines[start + 1].split("  ")[0] == "class"
+        assert lines[start + 1].split()[1:8] == ["I-AU-ROC", "I-AP", "I-F1max", "AU-PRO", "P-AU-ROC", "P-AP", "P-F1max"]
+        for line, name in zip(lines[start + 2 : start + 5], ("bottle", "cable", "mean"), strict=True):
+            numbers = values["mean"] if name == "mean" else values["per_class"][name]
+            shown = ["-" if numbers[protocol][key] is None else f"{100 * numbers[protocol][key]:.1f}" for key in KEYS]
+            assert line.split() == [name, *shown]
+        assert set(lines[start + 3].split()[1:]) == {"-"}
+        assert lines[start + 5] == ""
+        assert len({len(line) for line in lines[start + 1 : start + 5]}) == 1
+    assert lines[12:] == ["note: all.npz: not read: more", *(f"note: {note}" for note in values["notes"])]
+    assert max(map(len, lines[:12])) <= 130
+
+
+def test_the_command_works_where_it_is_not_a_terminal(folder):
+    np.savez("all.npz", maps=example()[0], masks=example()[1], classes=["x" * 40] * 8)
+    code = "from invad.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluate", "--maps", "all.npz", "--protocol", "paper"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "40"},
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["protocol", "class", "x" * 40, "mean"]
+    assert max(map(len, done.stdout.splitlines())) <= 160
+
+
+def test_the_same_from_python(folder):
+    write_maps()
+    write_masks()
+    inputs = read_inputs(Path("maps"), Path("masks"))
+    assert inputs.evaluate() == evaluate(*example(), CLASSES)
+    assert inputs.evaluate("exact")["mean"].keys() == {"exact"}
+    with pytest.raises(InputError, match=r"^protocol: "):
+        inputs.evaluate("papre")
