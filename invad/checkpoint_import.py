@@ -15,12 +15,13 @@ from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.methods import EncoderOutput, build_method
-from invad.model_folder import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, save_model
+from invad.model_folder import ModelConfig, save_model
 from invad.models import load_reference_state
 from invad.models.reference import ENCODER_PREFIX
+from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, WEIGHTS_FILE
 
 ENCODER_FILE = "encoder.safetensors"
-_FILES = (WEIGHTS_FILE, CONFIG_FILE, ENCODER_FILE)
+_FILES = (WEIGHTS_FILE, CONFIG_FILE, CALIBRATION_FILE, ENCODER_FILE)
 _PREFIXES = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
 _CONSTANT = "net_decoder.input.input"  # (1, C, n, n): tells the variant and the image size
 

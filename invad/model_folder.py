@@ -1,4 +1,4 @@
-"""A trained model as a folder: `model.safetensors` and `config.json`, no pickle."""
+"""A trained model as a folder: `model.safetensors` and `config.json`, no pickle. `calibration.json` joins them later."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, build_method
+from invad.workspace import CONFIG_FILE, WEIGHTS_FILE
 
 FORMAT = 1
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ModelConfig:
 
 
 def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
-    """Write the model folder, whole or not at all. The same weights give the same bytes."""
+    """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_file(

@@ -17,6 +17,7 @@ from invad.errors import InputError
 from invad.files import atomic_path
 
 Keys = tuple[str, ...]  # the way to a value: ("download", "mvtec", "path")
+CALIBRATION = {"share": 0.1, "false_positive_rate": 0.01, "seed": 0}  # of a new benchmark
 _COPIED_SECTIONS = ("features", "train", "score")
 _TRAIN_KEYS = ("workers", "resources_per_worker")  # stand beside the benchmarks in `train`
 _ABSENT = object()
@@ -25,7 +26,7 @@ _ABSENT = object()
 def add_benchmark(
     path: Path, name: str, *, download: Mapping[str, Any], splits: Mapping[str, Any], like: str | None = None
 ) -> str:
-    """Add data set `name` and a benchmark of the same name to the settings in `path`.
+    """Add data set `name` and a benchmark of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
 
     Args:
         path: The settings, replaced as a whole when the result is valid.
@@ -54,6 +55,7 @@ def add_benchmark(
         ("benchmarks", name): name,
         ("download", name): dict(download),
         ("splits", name): dict(splits),
+        ("calibration", name): CALIBRATION,
         **{(section, name): data[section][like] for section in _COPIED_SECTIONS},
     }
     write_settings(path, edit_settings(text, edits, path))

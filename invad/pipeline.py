@@ -4,7 +4,7 @@ Heavy packages are imported by the stages that need them.
 """
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -14,6 +14,8 @@ from invad.files import read_json, write_json, write_text
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
+    from invad.calibration import Calibration
+    from invad.score_store import Scores
     from invad.tracking import BenchmarkRun
 
 # What `dvc metrics show` prints: these of the mean, by the protocol of the paper.
@@ -116,6 +118,30 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
 
 
+def calibrate(name: str, params: Params, workspace: Workspace) -> None:
+    """Keep with the model of benchmark `name` the thresholds that its held-out normal images give."""
+    from invad.calibration import calibrate_maps, write_calibration
+    from invad.datasets.splits import open_split
+
+    benchmark = params.benchmark(name)
+    split = open_split(benchmark, workspace)
+    rows, maps = split.phase("calibration"), ()
+    if rows:
+        from invad.scoring import phase_maps
+
+        label = f"calibrate@{name}"
+        maps = phase_maps(benchmark, split, "calibration", workspace.features(name), workspace.model(name), label=label)
+    calibration = calibrate_maps(
+        maps, [row.class_name for row in rows], {row.class_name for row in split.rows}, benchmark
+    )
+    write_calibration(calibration, workspace.calibration(name))
+    for note in calibration.notes:
+        logger.warning("%s", note)
+    if rows:
+        rate = calibration.false_positive_rate
+        logger.info("thresholds from %d normal images at a false-positive rate of %g", len(rows), rate)
+
+
 def score(name: str, params: Params, workspace: Workspace) -> None:
     """Write anomaly maps and image scores of the test images of benchmark `name`."""
     from invad.datasets.splits import open_split
@@ -129,27 +155,53 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Write all metrics of benchmark `name`."""
     from invad import metrics, tracking
+    from invad.calibration import read_calibration
     from invad.score_store import open_scores
 
     benchmark = params.benchmark(name)
     scores = open_scores(workspace.scores(name))
+    calibration = read_calibration(workspace.calibration(name))
     result = metrics.evaluate(
         scores.maps_nhw,
         scores.masks_nhw,
         scores.classes,
         scores.labels,
         scores.image_scores,
-        ("paper", "exact"),
         has_mask=scores.has_mask,
     )
-    write_json(workspace.metrics(name), {"benchmark": name, **result})
+    point = _operating_point(scores, calibration, name)
+    write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
     mean = result["mean"]
-    write_json(workspace.summary(name), {key: mean["paper"][key] for key in SUMMARY_KEYS})
-    for note in result["notes"]:
+    protocol = f"paper {result['protocol_version']}"
+    write_json(workspace.summary(name), {"protocol": protocol, **{key: mean["paper"][key] for key in SUMMARY_KEYS}})
+    for note in [*result["notes"], *(point["notes"] if calibration.images else calibration.notes)]:
         logger.warning("%s", note)
     logger.info("%s", ", ".join(f"{key} {_percent(mean['paper'][key])}" for key in SUMMARY_KEYS))
 
     _log_metrics(tracking.continue_run(benchmark, workspace), benchmark, workspace)
+
+
+def _operating_point(scores: "Scores", calibration: "Calibration", name: str) -> dict[str, Any]:
+    """Return what the calibrated thresholds give on the test images, with the rate and the number of images behind them."""
+    from invad.calibration import why_none
+    from invad.metrics.calibration import operating_point
+
+    point = operating_point(
+        scores.maps_nhw,
+        scores.masks_nhw,
+        scores.classes,
+        scores.labels,
+        scores.image_scores,
+        scores.has_mask,
+        {class_name: held_out.thresholds for class_name, held_out in calibration.per_class.items()},
+        without=why_none(name),
+    )
+    return {
+        "false_positive_rate": calibration.false_positive_rate,
+        "held_out_images": {class_name: held_out.images for class_name, held_out in calibration.per_class.items()},
+        **point,
+        "notes": [*calibration.notes, *point["notes"]],
+    }
 
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:
@@ -190,7 +242,7 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
 
 
 def _log_metrics(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
-    """Log the mean of each protocol as metrics, and the rows of all classes as a table."""
+    """Log the mean of each protocol and of the operating point as metrics, and the rows of all classes as a table."""
     path = workspace.metrics(benchmark.name)
     result = read_json(path)
     rows = [
@@ -200,8 +252,10 @@ def _log_metrics(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Wor
     ]
     run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
     run.log_file(path)
-    for protocol, values in result["mean"].items():  # last: whoever asks has_metrics finds all or nothing
-        run.log_metrics({f"{protocol}/{key}": value for key, value in values.items()})
+    run.tag("invad.protocol_version", result["protocol_version"])
+    means = {**result["mean"], "calibrated": result.get("operating_point", {}).get("mean", {})}
+    # Last and at once: whoever asks has_metrics finds all or nothing.
+    run.log_metrics({f"{kind}/{key}": value for kind, values in means.items() for key, value in values.items()})
 
 
 def _log_figures(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:

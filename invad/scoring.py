@@ -1,6 +1,6 @@
-"""Model and features -> anomaly maps and image scores of the test images."""
+"""Model and features -> anomaly maps of a phase, and the scores of the test images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ from tqdm import tqdm
 from invad.anomaly_map import anomaly_map
 from invad.config import BenchmarkConfig
 from invad.datasets.images import read_mask
-from invad.datasets.split_table import NORMAL, Split, SplitRow
+from invad.datasets.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, formatted, place
 from invad.features import FeatureSource, open_features
 from invad.model_folder import check_features, load_model
 from invad.score_store import write_scores
 
-__all__ = ["anomaly_map", "score_test_images"]
+__all__ = ["anomaly_map", "phase_maps", "score_test_images"]
 
 
 def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
@@ -27,9 +27,6 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
     Raises:
         InputError: Features or model are missing or do not belong together, or the file of a mask is missing or damaged.
     """
-    method, config = load_model(model)
-    source = open_features(features, "test", split, benchmark.features)
-    check_features(config, source.key, model)
     rows = split.phase("test")
     table = pa.table(
         {
@@ -40,34 +37,60 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
             "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
         }
     )
-    with tqdm(total=len(rows), desc=f"score@{benchmark.name}", unit="image", mininterval=1) as progress:
-        batches = _maps_and_masks(
-            place(method, best_device(), benchmark.score), source, split, rows, benchmark, progress
-        )
-        write_scores(table, batches, out)
+    maps = phase_maps(benchmark, split, "test", features, model, label=f"score@{benchmark.name}")
+    write_scores(table, _with_masks(maps, split, rows, benchmark.features.image_size), out)
+
+
+def phase_maps(
+    benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, *, label: str
+) -> Iterator[np.ndarray]:
+    """Return the anomaly maps of all images of a phase: batches float32 (n, H, W) in the table's order, raw.
+
+    Args:
+        benchmark: Its settings of features and score.
+        split: Its images.
+        phase: Which of them.
+        features, model: The folders that the stages `features` and `train` left.
+        label: Names the progress bar.
+
+    Raises:
+        InputError: At once, when features or model are missing or do not belong together.
+    """
+    method, config = load_model(model)
+    source = open_features(features, phase, split, benchmark.features)
+    check_features(config, source.key, model)
+    method = place(method, best_device(), benchmark.score)
+    return _maps(method, source, len(split.phase(phase)), benchmark, label)
 
 
 @torch.no_grad()
-def _maps_and_masks(
-    method: nn.Module,
-    source: FeatureSource,
-    split: Split,
-    rows: Sequence[SplitRow],
-    benchmark: BenchmarkConfig,
-    progress: tqdm,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _maps(
+    method: nn.Module, source: FeatureSource, images: int, benchmark: BenchmarkConfig, label: str
+) -> Iterator[np.ndarray]:
     device = next(method.parameters()).device
-    size, config = benchmark.features.image_size, benchmark.score
+    config = benchmark.score
     reconstruct = compiled(method, config)
-    starts = range(0, len(rows), config.batch_size)
-    batches = [range(start, min(start + config.batch_size, len(rows))) for start in starts]
-    for batch, features in zip(batches, source.batches(batches, device), strict=True):
-        features = formatted(features, config)
-        with autocast(device, config.precision):
-            reconstructions = reconstruct(features)
-        maps = method.anomaly_map(features, reconstructions, size, config.sigma)
-        yield maps.cpu().numpy(), np.stack([_resized_mask(split, rows[index], size) for index in batch])
-        progress.update(len(batch))
+    starts = range(0, images, config.batch_size)
+    batches = [range(start, min(start + config.batch_size, images)) for start in starts]
+    with tqdm(total=images, desc=label, unit="image", mininterval=1) as progress:
+        for features in source.batches(batches, device):
+            features = formatted(features, config)
+            with autocast(device, config.precision):
+                reconstructions = reconstruct(features)
+            maps = method.anomaly_map(features, reconstructions, benchmark.features.image_size, config.sigma)
+            yield maps.cpu().numpy()
+            progress.update(len(maps))
+
+
+def _with_masks(
+    maps: Iterable[np.ndarray], split: Split, rows: Sequence[SplitRow], size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each batch of maps with the masks of the same rows, bool (n, H, W)."""
+    done = 0
+    for batch in maps:
+        batch_rows = rows[done : done + len(batch)]
+        yield batch, np.stack([_resized_mask(split, row, size) for row in batch_rows])
+        done += len(batch)
 
 
 def _resized_mask(split: Split, row: SplitRow, size: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from invad.config import BenchmarkConfig
 from invad.files import read_json, write_json
-from invad.workspace import Workspace
+from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
 EXPERIMENT = "benchmark"
 PACKAGES = ("dvc", "invad", "mlflow", "numpy", "pyarrow", "ray", "timm", "torch", "torchvision")
@@ -192,7 +192,10 @@ def _dvc_md5(workspace: Workspace, stage: str) -> str:
 
 def _model_sha256(benchmark: BenchmarkConfig, workspace: Workspace) -> str:
     digest = hashlib.sha256()
-    for path in sorted(workspace.model(benchmark.name).glob("*")):
+    folder = workspace.model(benchmark.name)
+    for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):  # not the calibration, which changes without a training
+        if not path.exists():
+            continue
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

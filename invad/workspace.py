@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a model's folder
+CALIBRATION_FILE = "calibration.json"
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -33,6 +36,10 @@ class Workspace:
     def model(self, benchmark: str) -> Path:
         """Return the folder of a benchmark's trained model."""
         return self.root / "models" / benchmark
+
+    def calibration(self, benchmark: str) -> Path:
+        """Return the file of the thresholds that go with a benchmark's model."""
+        return self.model(benchmark) / CALIBRATION_FILE
 
     def scores(self, benchmark: str) -> Path:
         """Return the folder of a benchmark's anomaly maps and image scores."""

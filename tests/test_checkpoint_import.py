@@ -197,7 +197,9 @@ def test_only_a_model_folder_is_replaced_and_only_by_force(checkpoint, save):
     folder = import_lite(path)
     refused("lite: is there already; --force replaces it", path)
     before = (folder / "config.json").stat().st_mtime_ns
+    (folder / "calibration.json").write_text("{}")  # of the model that goes
     import_lite(path, force=True)
+    assert not (folder / "calibration.json").exists()
     assert (folder / "config.json").stat().st_mtime_ns > before
     (folder / "notes.txt").write_text("mine")
     refused(r"--force replaces model folders only, but here is notes\.txt", path, force=True)

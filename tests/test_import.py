@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, save_image, save_mask
 
-from invad.config import TableSplitConfig, load_params
+from invad.config import CalibrationConfig, TableSplitConfig, load_params
 from invad.datasets.own.importing import import_data, understanding
 from invad.datasets.own.layouts import Discovery, discover
 from invad.datasets.own.rows import ImportRow
@@ -32,6 +32,9 @@ download:
 splits:
   coco_ad_0: {fold: 0}
   mvtec: {strict: true}
+calibration:
+  coco_ad_0: {share: 0.0, false_positive_rate: 0.01, seed: 0}
+  mvtec: {share: 0.0, false_positive_rate: 0.01, seed: 0}
 features:
   coco_ad_0: {encoder: resnet18, weights: none}
   mvtec: {encoder: mobilenetv2_100}
@@ -644,6 +647,7 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
     assert (download.source, download.path, download.table) == ("path", str(pictures), "data/import/shop.csv")
     assert benchmark.splits == TableSplitConfig(seed=3, test_share=0.5)
     assert (benchmark.features, benchmark.train, benchmark.score) == (copied.features, copied.train, copied.score)
+    assert benchmark.calibration == CalibrationConfig(share=0.1, false_positive_rate=0.01, seed=0)
     assert text.startswith("layout: good/bad folders (good, bad, masks)\n")
     assert (
         "shop: 1 class, 1 normal images to train on, 2 normal and 2 anomalous to test on "

@@ -8,7 +8,7 @@ import yaml
 
 from invad.config import load_params
 from invad.errors import InputError
-from invad.params_file import add_benchmark, update_download
+from invad.params_file import CALIBRATION, add_benchmark, update_download
 
 REPOSITORY = Path(__file__).parent.parent
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
@@ -29,6 +29,8 @@ download: # where from
 splits:
     one: &strict
         strict:   yes
+calibration:
+    one: {share: 0.0, false_positive_rate: 1.0e-2, seed: 0}
 features:
     one:
         encoder:    "mobilenetv2_100"
@@ -61,6 +63,12 @@ splits:
   one: &strict
     strict: true
   two: *strict  # too
+calibration:
+  one: &held
+    share: 0.2
+    false_positive_rate: 0.01
+    seed: 0
+  two: *held
 
 features:
   one: &encoder
@@ -104,7 +112,7 @@ def test_a_new_benchmark_only_adds_lines_and_each_behind_the_last_key_of_its_sec
     after = params_file.read_text()
 
     recipe = {section: yaml.safe_load(before)[section]["mvtec"] for section in ("features", "train", "score")}
-    entries = ["leather", TABLE, SPLITS, *recipe.values()]
+    entries = ["leather", TABLE, SPLITS, CALIBRATION, *recipe.values()]
     for entry in entries:
         block = yaml.safe_dump({"leather": entry}, sort_keys=False)
         indented = "".join(f"  {line}\n" for line in block.splitlines())
@@ -132,7 +140,7 @@ def test_the_settings_of_the_benchmark_that_is_named_are_copied(params_file):
 
 
 def test_with_nothing_but_coco_the_first_benchmark_is_copied(params_dict, write_params):
-    for section in ("benchmarks", "splits", "features", "train", "score"):
+    for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
         for name in ("mvtec", "visa"):
             del params_dict[section][name]
     path = write_params(params_dict)
@@ -188,6 +196,9 @@ def test_a_file_of_another_style_keeps_every_byte(tmp_path, newline, end, mark):
             "    leather:\n      source: path\n      path: /data/leather\n      table: data/import/leather.csv\n"
         ),
         "        strict:   yes\n": "    leather:\n      seed: 0\n      test_share: 0.2\n",
+        "    one: {share: 0.0, false_positive_rate: 1.0e-2, seed: 0}\n": (
+            "    leather:\n      share: 0.1\n      false_positive_rate: 0.01\n      seed: 0\n"
+        ),
         "        weights: packaged\n": "    leather:\n      encoder: mobilenetv2_100\n      weights: packaged\n",
         "        learning_rate: 4.0e-3   # tuned\n": "    leather:\n      epochs: 3\n      learning_rate: 0.004\n",
         "        sigma: 2.0\n    }\n": "    leather:\n      sigma: 2.0\n",

@@ -66,7 +66,7 @@ def copy(tmp_path_factory) -> Copy:
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["benchmarks"] = BENCHMARKS
-    for section in ("splits", "features", "train", "score"):
+    for section in ("splits", "calibration", "features", "train", "score"):
         params[section] = {
             key: value
             for key, value in params[section].items()
@@ -98,10 +98,12 @@ def copy(tmp_path_factory) -> Copy:
 def test_every_stage_ran_once(copy):
     expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"report"}
     expected |= {
-        f"{stage}@{name}" for stage in ("splits", "features", "train", "score", "evaluate") for name in BENCHMARKS
+        f"{stage}@{name}"
+        for stage in ("splits", "features", "train", "calibrate", "score", "evaluate")
+        for name in BENCHMARKS
     }
     assert stages_run(copy.first_output) == expected
-    assert "train@mvtec: stage 11 of 19\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
+    assert "train@mvtec: stage 11 of 22\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
 
 
 def test_the_plan_agrees_with_the_run_within_15_percent(copy):
@@ -109,6 +111,7 @@ def test_the_plan_agrees_with_the_run_within_15_percent(copy):
         "download": "data/raw/{}",
         "features": "data/features/{}",
         "train": "models/{}",
+        "calibrate": "models/{}/calibration.json",
         "score": "data/scores/{}",
     }
     for label, plan in copy.plan.items():
@@ -117,13 +120,14 @@ def test_the_plan_agrees_with_the_run_within_15_percent(copy):
         assert 0.85 * plan.memory < int(memory[1]) * 1e6 < 1.15 * (plan.memory + plan.mapped), f"memory of {label}"
         stage, _, name = label.partition("@")
         if stage in outputs:
-            size = folder_bytes(copy.root / outputs[stage].format(name))
+            size = output_bytes(copy.root / outputs[stage].format(name))
             assert plan.disk == pytest.approx(size, rel=0.15), f"disk of {label}"
     for name in BENCHMARKS:
         rows = Counter(
             row["phase"] for row in pq.read_table(copy.root / f"data/splits/{name}/split.parquet").to_pylist()
         )
         assert copy.plan[f"train@{name}"].images == pytest.approx(rows["train"], rel=0.15)
+        assert copy.plan[f"calibrate@{name}"].images == pytest.approx(rows["calibration"], abs=1)
         assert copy.plan[f"score@{name}"].images == pytest.approx(rows["test"], rel=0.15)
         steps = len((copy.root / f"reports/loss/{name}.csv").read_text().splitlines()) - 1
         assert copy.plan[f"train@{name}"].steps == pytest.approx(steps, rel=0.15)
@@ -131,8 +135,8 @@ def test_the_plan_agrees_with_the_run_within_15_percent(copy):
     assert {plan.done for plan in after} == {"there"}
 
 
-def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def output_bytes(output: Path) -> int:
+    return sum(path.stat().st_size for path in (output, *output.rglob("*")) if path.is_file())
 
 
 def test_a_second_repro_does_nothing_in_under_ten_seconds(copy):
@@ -165,10 +169,11 @@ def test_results_are_complete(copy):
         ):
             assert (copy.root / "reports" / path).stat().st_size > 50
         assert sorted(path.name for path in (copy.root / "models" / name).iterdir()) == [
+            "calibration.json",
             "config.json",
             "model.safetensors",
         ]
-    for path in ("index.html", "tables/main.md", "tables/main.csv", "tables/main.tex"):
+    for path in ("index.html", "tables/main.md", "tables/main.csv", "tables/main.tex", "tables/operating_point.md"):
         assert (copy.root / "reports" / path).exists()
     page = (copy.root / "reports/index.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org/", "")
@@ -185,8 +190,10 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     assert run.info.status == "FINISHED"
     expected = copy.json("reports/metrics/mvtec.json")["mean"]["paper"]["pixel_auroc"]
     assert run.data.metrics["paper/pixel_auroc"] == expected
+    point = copy.json("reports/metrics/mvtec.json")["operating_point"]
+    assert run.data.metrics["calibrated/calibrated_pixel_iou"] == point["mean"]["calibrated_pixel_iou"]
     assert run.data.tags["dvc.split"].endswith(".dir")
-    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 12 * (48 // 4)
+    assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 12 * (42 // 4)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"config.json", "per_class.json", "mvtec.json", "mvtec.csv", "figures"} <= artifacts
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
@@ -222,7 +229,7 @@ def test_the_same_seed_gives_the_same_bytes(copy):
 
 def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
     output = copy.run("dvc", "exp", "run", "-S", "train.mvtec.epochs=1")
-    assert stages_run(output) == {"train@mvtec", "score@mvtec", "evaluate@mvtec", "report"}
+    assert stages_run(output) == {"train@mvtec", "calibrate@mvtec", "score@mvtec", "evaluate@mvtec", "report"}
     difference = copy.run("dvc", "metrics", "diff")
     assert "reports/summary/mvtec.json" in difference
     assert "visa" not in difference
@@ -230,6 +237,15 @@ def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
     experiment = client.get_experiment_by_name("benchmark")
     names = {run.data.tags.get("dvc.experiment") for run in client.search_runs([experiment.experiment_id])}
     assert len(names - {None}) == 1
+
+
+def test_another_false_positive_rate_trains_nothing_again(copy):
+    before = copy.json("models/visa/calibration.json")["all"]["pixel_threshold"]
+    copy.edit("calibration", "visa", false_positive_rate=0.05)
+    output = copy.run("dvc", "repro", "report")
+    assert stages_run(output) == {"calibrate@visa", "evaluate@visa", "report"}
+    assert copy.json("models/visa/calibration.json")["all"]["pixel_threshold"] < before
+    assert copy.json("reports/metrics/visa.json")["operating_point"]["false_positive_rate"] == 0.05
 
 
 def test_a_mistake_stops_before_anything_is_lost(copy):

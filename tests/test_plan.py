@@ -12,7 +12,7 @@ from PIL import Image
 
 from invad.config import CocoAdSplitConfig, DownloadConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, load_params
 from invad.datasets.coco_ad import fold_rows, held_out_categories, read_both
-from invad.datasets.counts import count_images
+from invad.datasets.counts import VISA_COUNTS, count_images
 from invad.datasets.download import prepare_dataset
 from invad.datasets.mvtec import build_mvtec
 from invad.datasets.split_table import Split, SplitRow
@@ -27,7 +27,7 @@ from invad.planning import disk, embedded
 from invad.planning.archives import IMAGE_BYTES, ImageFetches
 from invad.planning.encoders import ENCODERS, feature_bytes
 from invad.planning.network import network_size
-from invad.planning.states import folder_bytes
+from invad.planning.states import folder_bytes, stage_states
 from invad.workspace import Workspace
 
 WORKSPACE = Workspace()
@@ -46,7 +46,7 @@ def planned(write_params):
 def only(params: dict, *benchmarks: str) -> dict:
     """Leave only these benchmarks in params.yaml."""
     kept = {"workers", "resources_per_worker", *benchmarks}
-    for section in ("benchmarks", "splits", "features", "train", "score"):
+    for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
         params[section] = {name: value for name, value in params[section].items() if name in kept}
     params["download"] = {name: params["download"][name] for name in set(params["benchmarks"].values())}
     return params
@@ -66,6 +66,7 @@ def as_in_the_paper(params: dict) -> dict:
             "mode": "store",
         }
         params["train"][name] |= {"batch_size": 32, "epochs": 100}
+        params["calibration"][name]["share"] = 0.0
     return params
 
 
@@ -185,6 +186,9 @@ def test_the_file_that_stands_for_live_features_is_as_large_as_planned_and_found
     config = FeaturesConfig("wide_resnet50_2", "none", 256, mode="live")
     extract_features(Split(rows, tmp_path, tmp_path), config, tmp_path / "features")
     assert disk.features_bytes(2, config) == pytest.approx(folder_bytes(tmp_path / "features"), rel=0.15)
+    held_out = SplitRow("a.png", "one", "calibration", 0, "good", None, 8, 8, "mvtec")
+    extract_features(Split((*rows, held_out), tmp_path, tmp_path), config, tmp_path / "features")
+    assert disk.features_bytes(3, config, phases=3) == pytest.approx(folder_bytes(tmp_path / "features"), rel=0.15)
 
 
 def test_archives_are_not_kept_where_the_settings_say_so(planned, params_dict):
@@ -268,11 +272,14 @@ def test_the_generated_data_are_planned_and_then_counted(planned, params_dict):
     prepare_dataset("mvtec", settings.dataset("mvtec"), WORKSPACE)
     build_split(settings.benchmark("mvtec"), WORKSPACE)
     after = planned(params)
-    stages = ("download", "splits", "features", "train", "score", "evaluate")
-    assert [after[f"{stage}@mvtec"].done for stage in stages] == ["there", "there", *["to do"] * 4]
+    stages = ("download", "splits", "features", "train", "calibrate", "score", "evaluate")
+    assert [after[f"{stage}@mvtec"].done for stage in stages] == ["there", "there", *["to do"] * 5]
     for label in before:
         assert (after[label].images, after[label].steps) == (before[label].images, before[label].steps)
-    assert (before["train@mvtec"].images, before["train@mvtec"].steps) == (15, 3 * (15 // 4))
+    # Of the five of each of the three classes, one is held out.
+    assert (before["train@mvtec"].images, before["train@mvtec"].steps) == (12, 3 * (12 // 4))
+    assert before["calibrate@mvtec"].images == 3
+    assert before["splits@mvtec"].images == before["features@mvtec"].images == 15 + 21
     assert before["score@mvtec"].images == 21
     assert after["download@mvtec"].disk == folder_bytes(WORKSPACE.raw("mvtec"))
     assert after["splits@mvtec"].disk == pytest.approx(folder_bytes(WORKSPACE.split("mvtec")), rel=0.15)
@@ -308,6 +315,59 @@ def test_settings_and_files_that_dvc_did_not_record_are_to_do(planned, params_di
     assert state(params["download"]["mvtec"], size) == "to do"
 
 
+def test_another_false_positive_rate_leaves_model_and_scores_there(write_params, params_dict):
+    params = only(params_dict, "mvtec")
+    settings = load_params(write_params(params))
+    for path in (
+        WORKSPACE.split("mvtec") / "split.parquet",
+        *(WORKSPACE.features("mvtec") / f"{phase}-00000.arrow" for phase in ("train", "test")),
+        *(WORKSPACE.model("mvtec") / name for name in ("model.safetensors", "config.json", "calibration.json")),
+        WORKSPACE.loss("mvtec"),
+        WORKSPACE.scores("mvtec") / "scores.parquet",
+        WORKSPACE.metrics("mvtec"),
+        WORKSPACE.summary("mvtec"),
+        *(WORKSPACE.reports / name for name in ("index.html", "tables/main.md", "figures/scores_mvtec.png")),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    WORKSPACE.raw("mvtec").mkdir(parents=True)
+    source = {"dataset": "mvtec", "source": "embedded", "root": ".", "sha256": "0"}
+    (WORKSPACE.raw("mvtec") / "source.json").write_text(json.dumps(source))
+    recorded = {
+        "calibration.mvtec.seed": 0,
+        "calibration.mvtec.share": 0.1,
+        "calibration.mvtec.false_positive_rate": 0.01,
+        "splits.mvtec": params["splits"]["mvtec"],
+        "score.mvtec": params["score"]["mvtec"],
+    }
+    entry = {"params": {"params.yaml": recorded}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"splits@mvtec": entry, "calibrate@mvtec": entry}}))
+    assert set(stage_states(settings, WORKSPACE).values()) == {"there"}
+
+    params["calibration"]["mvtec"]["false_positive_rate"] = 0.05
+    states = stage_states(load_params(write_params(params)), WORKSPACE)
+    to_do = {label for label, state in states.items() if state == "to do"}
+    assert to_do == {"calibrate@mvtec", "evaluate@mvtec", "report"}
+    params["calibration"]["mvtec"]["share"] = 0.2
+    states = stage_states(load_params(write_params(params)), WORKSPACE)
+    assert [label for label, state in states.items() if state == "there"] == ["download@mvtec"]
+
+
+def test_what_is_held_out_is_planned_and_what_is_not_is_said(planned, params_dict):
+    params = as_in_the_paper(only(params_dict, "visa", "coco_ad_0"))
+    assert planned(params)["calibrate@visa"].notes == (
+        "no normal image is held out; set calibration.visa.share above 0",
+    )
+    params["calibration"]["visa"]["share"] = params["calibration"]["coco_ad_0"]["share"] = 0.1
+    plans = planned(params)
+    assert plans["calibrate@visa"].images == sum(round(0.1 * counts.train) for counts in VISA_COUNTS.values())
+    assert plans["calibrate@visa"].images == 54 + 4 * 45 + 7 * 90
+    assert plans["train@visa"].images + plans["calibrate@visa"].images == 8_659
+    assert plans["splits@coco_ad_0"].images == 30_438 + 1_291 + 3_661
+    assert (plans["train@coco_ad_0"].images, plans["calibrate@coco_ad_0"].images) == (30_438 - 3_044, 3_044)
+    assert plans["calibrate@visa"].memory > plans["score@visa"].memory  # the scores above the threshold
+
+
 def test_a_later_stage_is_to_do_when_an_earlier_one_is(planned, params_dict):
     params = only(params_dict, "mvtec")
     planned(params)
@@ -330,14 +390,14 @@ def test_images_of_ones_own_folder_are_counted(planned, params_dict, mvtec_root)
     params["download"]["mvtec"] = {"source": "path", "path": str(mvtec_root)}
     params["train"]["mvtec"]["batch_size"] = 4
     plans = planned(params)
-    assert (plans["train@mvtec"].images, plans["score@mvtec"].images) == (2, 3)
+    assert [plans[f"{stage}@mvtec"].images for stage in ("train", "calibrate", "score")] == [1, 1, 3]
     assert plans["train@mvtec"].steps == 0
     assert plans["train@mvtec"].notes == ("will refuse to run: batch_size 4 is more than its images",)
 
 
 def test_images_of_ones_own_table_are_counted(planned, params_dict, tmp_path):
     params = only(params_dict, "mvtec")
-    for section in ("benchmarks", "splits", "features", "train", "score"):
+    for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
         params[section]["own"] = params[section].pop("mvtec")
     params["benchmarks"]["own"], params["splits"]["own"] = "own", {"seed": 0, "test_share": 0.25}
     params["download"] = {"own": {"source": "path", "path": str(tmp_path / "images"), "table": "data/import/own.csv"}}
@@ -348,7 +408,7 @@ def test_images_of_ones_own_table_are_counted(planned, params_dict, tmp_path):
     (tmp_path / "data/import").mkdir(parents=True)
     (tmp_path / "data/import/own.csv").write_text("\n".join(lines) + "\n")
     plans = planned(params)
-    assert (plans["train@own"].images, plans["score@own"].images) == (6, 2)
+    assert [plans[f"{stage}@own"].images for stage in ("train", "calibrate", "score")] == [5, 1, 2]
     assert plans["download@own"].disk == (tmp_path / "data/import/own.csv").stat().st_size
 
 
@@ -357,7 +417,7 @@ def test_what_is_unknown_is_said(planned, params_dict, tmp_path):
     params["splits"]["coco_ad_0"] = {"fold": 0, "held_out": 10}
     params["download"]["mvtec"] = {"source": "path", "path": str(tmp_path / "nowhere")}
     plans = planned(params)
-    for stage in ("splits", "features", "score"):
+    for stage in ("splits", "features", "calibrate", "score"):
         assert plans[f"{stage}@coco_ad_0"].disk is None
         assert plans[f"{stage}@coco_ad_0"].images is None
     assert plans["train@mvtec"].steps is None

@@ -246,6 +246,12 @@ def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_fil
         lines = {"benchmarks": "  small: leather\n", "score": "  small:\n    sigma: 1.5\n"}[section]
         edit(params_file, after, after + lines)
     edit(params_file, "    test_share: 0.3\n", "    test_share: 0.3\n  small:\n    seed: 2\n")
+    held_out = "    share: {}\n    false_positive_rate: 0.01\n    seed: 0\n"
+    edit(
+        params_file,
+        f"  leather:\n{held_out.format(0.1)}",
+        f"  leather:\n{held_out.format(0.1)}  small:\n{held_out.format(0.5)}",
+    )
     edit(params_file, "\n# model:", "  small:\n    encoder: resnet18\n    weights: none\n\n# model:")
     edit(params_file, "\n# sigma:", "  small:\n    epochs: 1\n\n# sigma:")
     own = {
@@ -256,8 +262,8 @@ def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_fil
     report = use_profile("paper", params_file)
     assert report.kept == [
         "download.leather",
-        *(f"{section}.leather" for section in ("benchmarks", "splits", "features", "train", "score")),
-        *(f"{section}.small" for section in ("benchmarks", "splits", "features", "train", "score")),
+        *(f"{section}.leather" for section in ("benchmarks", "splits", "calibration", "features", "train", "score")),
+        *(f"{section}.small" for section in ("benchmarks", "splits", "calibration", "features", "train", "score")),
     ]
     expected = yaml.safe_load(profile_text("paper"))
     for section, values in own.items():
@@ -317,7 +323,7 @@ def test_what_was_added_to_or_taken_from_a_profile_is_an_edit_too(params_file):
     with pytest.raises(InputError, match=r"your edits of score\.visa\.batch_size;"):
         use_profile("paper", params_file)
     settings = yaml.safe_load(text)
-    for section in ("benchmarks", "download", "splits", "features", "train", "score"):
+    for section in ("benchmarks", "download", "splits", "calibration", "features", "train", "score"):
         del settings[section]["visa"]
     params_file.write_text(yaml.safe_dump(settings))
     with pytest.raises(InputError, match=r"your edits of benchmarks\.visa, download\.visa, splits\.visa, "):

@@ -17,10 +17,19 @@ from invad.datasets.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
 from invad.files import write_json, write_text
 from invad.metrics import evaluate
+from invad.metrics.calibration import MEAN_KEYS, OPERATING_KEYS
 from invad.reporting.collect import collect_result
 from invad.reporting.figures import histogram_overlap, loss_curves, score_figure, score_histogram
 from invad.reporting.heatmaps import Sample, heatmap_sheet, panels, sample_kind, scale_map
 from invad.reporting.labels import FOLDS, METRICS, OWN
+from invad.reporting.operating_point import (
+    COLUMNS,
+    image_thresholds,
+    operating_csv,
+    operating_latex,
+    operating_markdown,
+    operating_table,
+)
 from invad.reporting.report import BenchmarkResult, merged_notes, write_report
 from invad.reporting.selection import SELECTION_RULE, select_samples
 from invad.reporting.tables import (
@@ -248,6 +257,103 @@ def test_latex_uses_booktabs_and_escapes():
     assert {line.count(" & ") for line in body} == {len(KEYS) + 1}
 
 
+def point_of(classes, images=4, notes=()):
+    """An operating point; classes: class -> one value for every key, None where there is none."""
+    per_class = {name: dict.fromkeys(OPERATING_KEYS, value) for name, value in classes.items()}
+    present = [value for value in classes.values() if value is not None]
+    mean = dict.fromkeys(MEAN_KEYS, sum(present) / len(present) if present else None)
+    held_out = dict.fromkeys(classes, images)
+    rest = {"per_class": per_class, "mean": mean, "notes": list(notes)}
+    return {"false_positive_rate": 0.01, "held_out_images": held_out, **rest}
+
+
+def calibrated(name, classes, **point):
+    return {**metrics_of(name, classes), "operating_point": point_of(classes, **point)}
+
+
+def test_operating_points_have_a_row_of_each_mean_and_class_and_own_names():
+    metrics = {"visa": calibrated("visa", {"candle": 0.25}), "mvtec": calibrated("mvtec", {"wood": 0.5, "tile": 0.75})}
+    table = operating_table(metrics, dict.fromkeys(metrics, "path"))
+    assert [row.label for row in table.rows] == ["MVTec AD", "wood", "tile", "VisA", "candle"]
+    mean, wood, *_ = table.rows
+    assert (mean.cells["calibrated_pixel_iou"].value, mean.cells["held_out_images"].value) == (0.625, 8)
+    assert mean.cells["calibrated_image_threshold"].value is None
+    assert wood.cells["calibrated_image_threshold"].value == 0.5
+    columns = {column.key for column in COLUMNS}
+    assert columns == {"false_positive_rate", "held_out_images", *OPERATING_KEYS}
+    assert not columns & set(KEYS)
+    assert "held out, at the false-positive rate asked for; positive is strictly above it" in table.caption
+    assert "not the best-possible F1max and IoUmax" in table.caption
+
+
+def test_operating_points_as_markdown_csv_and_latex():
+    table = operating_table({"mvtec": calibrated("mvtec", {"metal_nut": 1 / 3})}, {"mvtec": "embedded"})
+    text = operating_markdown(table)
+    assert re.search(r"\| metal_nut +\| generated \| +1 \| +4 \| +0\.3333 \| +33\.3 \|", text)
+    assert "Calibrated image threshold | Calibrated image FPR |" in text
+    rows = list(csv.DictReader(io.StringIO(operating_csv(table))))
+    assert [(row["class"], row["calibrated_image_threshold"]) for row in rows] == [
+        ("mean", ""),
+        ("metal_nut", repr(1 / 3)),
+    ]
+    assert {float(row["calibrated_pixel_f1"]) for row in rows} == {1 / 3}
+    latex_source = operating_latex(table)
+    assert latex_source.isascii()
+    body = [line for line in latex_source.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in body} == {len(COLUMNS) + 1}
+
+
+def test_what_an_operating_point_lacks_is_a_dash_with_the_reason():
+    notes = [
+        "class 'wood': too few held-out normal images (4) to resolve",
+        "class 'tile', class 'zip': calibrated_image_precision: not available: no image is above the threshold",
+    ]
+    metrics = calibrated("mvtec", {"wood": 0.5, "tile": 0.5, "zip": 0.5}, notes=notes)
+    for name in ("tile", "zip"):
+        metrics["operating_point"]["per_class"][name]["calibrated_image_precision"] = None
+    mean, wood, tile, _ = operating_table({"mvtec": metrics}, {"mvtec": "path"}).rows
+    assert wood.cells["calibrated_image_threshold"].notes == (f"MVTec AD: {notes[0]}.",)
+    assert wood.cells["calibrated_image_fpr"].notes == tile.cells["calibrated_image_threshold"].notes == ()
+    reason = ("MVTec AD: not available: no image is above the threshold.",)
+    assert tile.cells["calibrated_image_precision"].notes == reason
+    assert mean.cells["calibrated_image_precision"].notes == ("MVTec AD: mean of 1 of 3 classes, without tile, zip.",)
+
+
+def test_a_benchmark_without_an_operating_point_is_one_row_of_dashes_with_the_reason():
+    note = "splits: no normal image is held out; set calibration.mvtec.share above 0"
+    for metrics, reason in (
+        (calibrated("mvtec", {"wood": None}, images=0, notes=[note, "other"]), note),
+        (metrics_of("mvtec", {"wood": 0.5}), "not evaluated; run `dvc repro evaluate`"),
+    ):
+        table = operating_table({"mvtec": metrics}, {"mvtec": "path"})
+        assert {cell.value for row in table.rows for cell in row.cells.values()} == {None}
+        assert table.footnotes == (f"MVTec AD: {reason}.",)
+        assert len(table.rows) == 1
+        assert operating_markdown(table).count("–<sup>1</sup>") == len(COLUMNS)  # noqa: RUF001
+
+
+def test_the_calibrated_threshold_is_drawn_where_there_is_one():
+    figures = [
+        score_figure([0.1, 0.9] * 2, [0, 1] * 2, "title", ["a", "a", "b", "b"], thresholds=thresholds)
+        for thresholds in (None, {"b": 0.5})
+    ]
+    dashed = [[line.get_xdata()[0] for axis in figure.axes for line in axis.get_lines()] for figure in figures]
+    assert dashed == [[], [0.5]]
+    words = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in figures]
+    assert words == [["normal", "anomalous"], ["normal", "anomalous", "calibrated threshold"]]
+    assert image_thresholds(calibrated("mvtec", {"a": 0.25, "b": None})) == {"a": 0.25}
+
+
+def test_the_page_shows_operating_points_in_a_section_of_their_own(tmp_path):
+    result = replace(result_of(), metrics=calibrated("mvtec", {"metal_nut": 0.375}))
+    write_report([result], tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    section = page.partition('<h2 id="operating-point">')[2].partition("<h2")[0]
+    assert section.count(">37.5<") == 2 * len(MEAN_KEYS)
+    assert ">0.375<" in section
+    assert "calibrated_pixel_iou" not in page.partition('<h2 id="operating-point">')[0]
+
+
 def test_selection_takes_highest_median_lowest_and_the_likely_false_alarm():
     classes = ["b"] * 7 + ["a"] * 2
     labels = [1, 1, 1, 1, 1, 0, 0, 1, 0]
@@ -381,6 +487,9 @@ def test_report_writes_every_file(report):
         "tables/main.csv",
         "tables/main.md",
         "tables/main.tex",
+        "tables/operating_point.csv",
+        "tables/operating_point.md",
+        "tables/operating_point.tex",
         "tables/per_class_mvtec.csv",
         "tables/per_class_mvtec.md",
     ]

@@ -83,6 +83,15 @@ def test_a_benchmarks_run_goes_on_until_its_model_is_another(workspace):
     assert tracking.continue_run(BENCHMARK, workspace).run_id == other.run_id
 
 
+def test_other_thresholds_beside_the_same_model_are_the_same_run(workspace):
+    run = tracking.start_run(BENCHMARK, workspace)
+    tracking.remember_run(run, BENCHMARK, workspace)
+    workspace.calibration("mvtec").write_text("{}")
+    assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
+    (workspace.model("mvtec") / "config.json").write_text("{}")
+    assert tracking.continue_run(BENCHMARK, workspace).run_id != run.run_id
+
+
 def test_a_run_that_the_database_lost_is_started_again(workspace, caplog):
     run = tracking.start_run(BENCHMARK, workspace)
     tracking.remember_run(tracking.BenchmarkRun(MlflowClient(), "0" * 32), BENCHMARK, workspace)

@@ -9,6 +9,7 @@ from invad.config.sections import (
     STRIDES,
     TRAIN_CONFIGS,
     BenchmarkConfig,
+    CalibrationConfig,
     CocoAdSplitConfig,
     ComputeConfig,
     DatasetKind,
@@ -38,6 +39,7 @@ from invad.config.sections import (
 __all__ = [
     "BenchmarkConfig",
     "COCO_CATEGORIES",
+    "CalibrationConfig",
     "CocoAdSplitConfig",
     "ComputeConfig",
     "DatasetKind",

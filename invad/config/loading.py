@@ -18,6 +18,7 @@ from invad.config.sections import (
     SPLIT_CONFIGS,
     TRAIN_CONFIGS,
     BenchmarkConfig,
+    CalibrationConfig,
     DownloadConfig,
     FeaturesConfig,
     Name,
@@ -31,7 +32,8 @@ from invad.config.sections import (
 from invad.errors import InputError
 
 T = TypeVar("T")
-SECTIONS = ("download", "benchmarks", "splits", "features", "train", "score")
+_OF_BENCHMARKS = ("splits", "calibration", "features", "train", "score")
+SECTIONS = ("download", "benchmarks", *_OF_BENCHMARKS)
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -60,13 +62,11 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     extraction, features = _split_workers(sections["features"], f"{path}: features")
     training, train = _split_workers(sections["train"], f"{path}: train")
     per_benchmark = {**sections, "features": features, "train": train}
-    for name in ("splits", "features", "train", "score"):
+    for name in _OF_BENCHMARKS:
         _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
 
     benchmarks = {
-        name: _parse_benchmark(
-            name, dataset, {key: per_benchmark[key][name] for key in ("splits", "features", "train", "score")}, path
-        )
+        name: _parse_benchmark(name, dataset, {key: per_benchmark[key][name] for key in _OF_BENCHMARKS}, path)
         for name, dataset in datasets.items()
     }
     return Params(download, benchmarks, extraction, training)
@@ -84,6 +84,7 @@ def _parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], path:
     model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
     kinds = {
         "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
+        "calibration": CalibrationConfig,
         "features": FeaturesConfig,
         "train": TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig,  # which names what is known
         "score": ScoreConfig,

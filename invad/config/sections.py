@@ -101,6 +101,22 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
 }
 
 
+@dataclass(frozen=True, config=_STRICT)
+class CalibrationConfig:
+    """The normal training images that thresholds are taken from.
+
+    `share` of each class's, chosen by `seed`, is kept from training. `false_positive_rate`: the share of these images, and of their
+    pixels, that may lie above the thresholds. No key has a default, because dvc.yaml names each and DVC needs it in the file.
+    """
+
+    share: Annotated[float, Field(ge=0, lt=1)]
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+NOT_CALIBRATED = CalibrationConfig(share=0.0, false_positive_rate=0.01, seed=0)
+
+
 def check_image_size(size: int, multiple: int) -> None:
     """Raise `ValueError` that names the nearest accepted sizes unless `size` is a multiple of `multiple`."""
     if size % multiple:
@@ -224,6 +240,7 @@ class BenchmarkConfig:
     features: FeaturesConfig
     train: TrainConfig
     score: ScoreConfig
+    calibration: CalibrationConfig = NOT_CALIBRATED
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """Images of a class: normal ones to train on, normal and anomalous ones to test on."""
+    """Images of a class: normal ones to train on, those held out for calibration included, normal and anomalous ones to test on."""
 
     train: int
     test_normal: int
@@ -57,9 +57,9 @@ VISA_COUNTS = {
 
 def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
     """Return the counts of each class, sorted by name."""
-    counts = Counter((row.class_name, row.phase, row.label) for row in rows)
+    counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows)
     return {
-        name: Counts(counts[name, "train", 0], counts[name, "test", 0], counts[name, "test", 1])
+        name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
         for name in sorted({name for name, _, _ in counts})
     }
 

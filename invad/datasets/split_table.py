@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from invad.errors import InputError
 from invad.files import atomic_path
 
-Phase = Literal["train", "test"]
+Phase = Literal["train", "calibration", "test"]  # calibration: normal training images that training does not see
 NORMAL, ANOMALOUS = 0, 1
 FILE_NAME = "split.parquet"
 

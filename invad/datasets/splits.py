@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from invad.config import BenchmarkConfig, dataset_kind
+from invad.datasets.calibration_rows import hold_out
 from invad.datasets.coco_ad import build_coco_ad
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
@@ -29,7 +30,7 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     metadata = {"benchmark": benchmark.name, "dataset": benchmark.dataset, "data_sha256": source.sha256}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        rows = _build_rows(benchmark, source, temporary)
+        rows = hold_out(_build_rows(benchmark, source, temporary), benchmark.calibration)
         if source.images_from is not None:
             addresses = [(f"{source.images_from}/{row.image}", source.root / row.image) for row in rows]
             hint = f"set another address in params.yaml: download.{benchmark.dataset}.files.images"
@@ -65,10 +66,11 @@ def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
 
 
 def describe(split: Split) -> str:
-    """Return one line of counts: classes, training images, normal and anomalous test images."""
+    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
     counts = Counter((row.phase, row.label) for row in split.rows)
     classes = len({row.class_name for row in split.rows})
+    held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
     return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, "
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
         f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
     )

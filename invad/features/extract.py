@@ -24,7 +24,6 @@ from invad.features.store import images_per_shard, is_whole_shard, shard_name, w
 from invad.files import remove, write_json
 
 LIVE_FILE = "live.json"
-PHASES: tuple[Phase, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,10 @@ class ShardWriter:
         self._device = device
         self._batch_size = extraction.config.batch_size
         encoder = build_encoder(extraction.config.encoder, extraction.config.weights)
-        self._features = {phase: LiveFeatures(extraction.split, phase, extraction.config, encoder) for phase in PHASES}
+        self._features = {
+            phase: LiveFeatures(extraction.split, phase, extraction.config, encoder)
+            for phase in phases(extraction.split)
+        }
 
     def write(self, shard: Shard) -> int:
         """Write a shard and return the number of its images."""
@@ -83,7 +85,7 @@ def extract_features(
     run: Run = run_here,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> FeatureKey:
-    """Write the features of both phases to `folder`, whole or not at all, and return the key of the training features.
+    """Write the features of all phases to `folder`, whole or not at all, and return the key of the training features.
 
     With `mode: live` nothing but a file that says what the features depend on is written.
 
@@ -98,7 +100,7 @@ def extract_features(
         InputError: An image is missing or damaged (named), or the encoder cannot be built.
     """
     encoder = build_encoder(config.encoder, config.weights)
-    keys = {phase: feature_key(split, phase, config, encoder) for phase in PHASES}
+    keys = {phase: feature_key(split, phase, config, encoder) for phase in phases(split)}
     collected = folder.with_name(f".{folder.name}.{_result_hash(split, list(keys.values()))}.partial").absolute()
     for other in collected.parent.glob(f".{folder.name}.*.partial"):
         if other != collected or config.mode == "live":
@@ -107,8 +109,8 @@ def extract_features(
         remove(folder)
         write_json(folder / LIVE_FILE, {phase: asdict(key) for phase, key in keys.items()})
         return keys["train"]
-    images = {phase: [row.image for row in split.phase(phase)] for phase in PHASES}
-    shards = [shard for phase in PHASES for shard in _shards(keys[phase], len(images[phase]))]
+    images = {phase: [row.image for row in split.phase(phase)] for phase in keys}
+    shards = [shard for phase in keys for shard in _shards(keys[phase], len(images[phase]))]
     collected.mkdir(parents=True, exist_ok=True)
     for unfinished in collected.glob(".*"):
         remove(unfinished)
@@ -125,6 +127,11 @@ def extract_features(
     remove(folder)
     collected.replace(folder)
     return keys["train"]
+
+
+def phases(split: Split) -> tuple[Phase, ...]:
+    """Return the phases that get features: `calibration` only where there are images of it."""
+    return ("train", "calibration", "test") if split.phase("calibration") else ("train", "test")
 
 
 def _shards(key: FeatureKey, images: int) -> Iterator[Shard]:

@@ -59,14 +59,24 @@ class SortedScores:
             start = max(stop - _BLOCK, 0)
             scores = self._scores[start:stop][::-1]
             below = self._anomalous_below[start : stop + 1]
+            normal_below, normal_not_above = self._normal_ranks(scores)
             yield Block(
                 scores=scores,
                 gained=np.diff(below)[::-1],
                 true_positives=self.anomalous - below[:-1][::-1],
-                false_positives=self.normal - np.searchsorted(self._normal, scores, side="left"),
-                false_positives_above=self.normal - np.searchsorted(self._normal, scores, side="right"),
+                false_positives=self.normal - normal_below,
+                false_positives_above=self.normal - normal_not_above,
                 weight=self.weight - self._weight_below[start:stop][::-1],
             )
+
+    def _normal_ranks(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many normal scores lie below each of `scores`, and how many do not lie above it: int64 (k,)."""
+        below = np.searchsorted(self._normal, scores, side="left")
+        not_above = below.copy()
+        if self.normal:  # few are tied with a normal score, so that a second search for all would be wasted
+            tied = self._normal[np.minimum(below, self.normal - 1)] == scores
+            not_above[tied] = np.searchsorted(self._normal, scores[tied], side="right")
+        return below, not_above
 
     def above(self, thresholds: tuple[float, ...], totals: Totals) -> tuple[Counts, Counts]:
         """Count what lies strictly above each threshold on the scale of `totals`; nothing is unsure."""

@@ -8,7 +8,7 @@ from invad.planning.encoders import feature_bytes
 from invad.planning.network import NetworkSize
 
 PIXEL_BYTES = {"map": 4, "mask": 1}
-LIVE_BYTES = 800
+LIVE_BYTES = 400  # for each phase
 COCO_EDGE = 640  # pixels of the longer edge of nearly all of COCO's images
 
 
@@ -17,14 +17,19 @@ def split_bytes(rows: int, masks: int, edge: int) -> int:
     return round(3_600 + 4 * rows + masks * (100 + 1.65 * edge))
 
 
-def features_bytes(images: int, config: FeaturesConfig) -> int:
-    """Return the size of the feature shards of `images`, or of the file that stands for them."""
-    return LIVE_BYTES if config.mode == "live" else images * feature_bytes(config)
+def features_bytes(images: int, config: FeaturesConfig, phases: int = 2) -> int:
+    """Return the size of the feature shards of `images`, or of the file that stands for those of so many phases."""
+    return LIVE_BYTES * phases if config.mode == "live" else images * feature_bytes(config)
 
 
 def model_bytes(network: NetworkSize, steps: int) -> int:
     """Return the size of a model folder and its loss curve."""
     return network.file_bytes + 700 + 27 * steps
+
+
+def calibration_bytes(classes: int) -> int:
+    """Return the size of the thresholds of so many classes and of all of them together, with a note that there are few images."""
+    return 250 + 130 * (classes + 1)
 
 
 def scores_bytes(images: int, image_size: int) -> int:
@@ -34,7 +39,7 @@ def scores_bytes(images: int, image_size: int) -> int:
 
 def metrics_bytes(classes: int) -> int:
     """Return the size of the metrics of a benchmark."""
-    return 1_700 + 1_250 * classes
+    return 2_400 + 1_800 * classes
 
 
 def report_bytes(classes: int) -> int:

@@ -1,11 +1,12 @@
 """How many images each benchmark has, from the best source at hand."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, Params, dataset_kind
+from invad.config import BenchmarkConfig, CalibrationConfig, CocoAdSplitConfig, DownloadConfig, Params, dataset_kind
+from invad.datasets.calibration_rows import held_out_images
 from invad.datasets.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT, fold_rows, held_out_categories, read_both
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.datasets.download import ROOT_ENTRIES, store_folder
@@ -25,24 +26,30 @@ Basis = Literal["split table", "data", "published", "estimate", "unknown"]
 class Images:
     """The images of a benchmark.
 
-    classes: counts of each class; empty where unknown. basis: where they come from. rows: the split table's, where they are known.
-    reason: why they are unknown, one line.
+    classes: counts of each class; empty where unknown. basis: where they come from. calibration: images that are held out of those to
+    train on. rows: the split table's, where they are known. reason: why they are unknown, one line.
     """
 
     basis: Basis
     classes: Mapping[str, Counts]
+    calibration: int = 0
     rows: tuple[SplitRow, ...] = ()
     reason: str = ""
 
     @property
     def train(self) -> int:
         """Images to train on."""
-        return sum(counts.train for counts in self.classes.values())
+        return sum(counts.train for counts in self.classes.values()) - self.calibration
 
     @property
     def test(self) -> int:
         """Images to test on, normal and anomalous."""
         return sum(counts.test_normal + counts.test_anomalous for counts in self.classes.values())
+
+    @property
+    def all(self) -> int:
+        """Images of all phases."""
+        return self.train + self.calibration + self.test
 
     @property
     def anomalous(self) -> int:
@@ -58,10 +65,11 @@ class Images:
 def benchmark_images(params: Params, workspace: Workspace, there: Collection[str]) -> dict[str, Images]:
     """Return the images of every benchmark; `there` are the labels of the stages whose outputs are there and belong to `params`."""
     annotations: dict[Path, tuple] = {}  # by data set: reading COCO's takes seconds
-    return {
+    found = {
         name: _images(benchmark, params.dataset(benchmark.dataset), workspace, there, annotations)
         for name, benchmark in params.benchmarks.items()
     }
+    return {name: _held_out(images, params.benchmark(name).calibration) for name, images in found.items()}
 
 
 def data_root(dataset: str, config: DownloadConfig, workspace: Workspace, there: Collection[str]) -> Path | None:
@@ -96,8 +104,15 @@ def _images(
     return Images("unknown", {}, reason=f"{config.path} is not there")
 
 
+def _held_out(images: Images, config: CalibrationConfig) -> Images:
+    if images.basis == "split table":
+        return replace(images, calibration=sum(row.phase == "calibration" for row in images.rows))
+    held_out = sum(held_out_images(counts.train, config.share) for counts in images.classes.values())
+    return replace(images, calibration=held_out)
+
+
 def _of_rows(basis: Basis, rows: list[SplitRow]) -> Images:
-    return Images(basis, count_images(rows), tuple(rows))
+    return Images(basis, count_images(rows), rows=tuple(rows))
 
 
 def _build_rows(

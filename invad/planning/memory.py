@@ -5,11 +5,13 @@ grows with the size of the images, the batch and the network. `tests/test_pipeli
 """
 
 from invad.config import STRIDES, FeaturesConfig
+from invad.metrics.class_scores import EXACT_PIXELS
 from invad.planning.encoders import ENCODERS, feature_values
 from invad.planning.network import NetworkSize
 
 _MB = 1_000_000
 DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 310 * _MB
+NOT_CALIBRATED = 161 * _MB
 FEATURES, TRAIN, SCORE = 880 * _MB, 1010 * _MB, 700 * _MB
 LIVE_SCORE = 170 * _MB  # timm and torchvision
 EVALUATE, EVALUATE_TRACKING = 185 * _MB, 255 * _MB
@@ -58,7 +60,13 @@ def score_memory(features: FeaturesConfig, batch_size: int, network: NetworkSize
     return SCORE + live + round(1.3 * working + 0.9 * network.weight_bytes) + _live_memory(features, batch_size)
 
 
-def evaluate_memory(pixels: int, class_pixels: int, anomalous_share: float) -> int:
-    """Return the memory of the metrics of `pixels` in all and `class_pixels` of the largest class, of which a share is anomalous."""
-    ranking = max(14.5, 8.5 + 98 * anomalous_share)
-    return max(EVALUATE_TRACKING, EVALUATE + round(5 * pixels + ranking * class_pixels))
+def threshold_memory(pixels: int, rate: float) -> int:
+    """Return the memory of the scores that lie above the pixel threshold: of each class, of all together, and of what is being added."""
+    return round(3 * _FLOAT * rate * pixels)
+
+
+def evaluate_memory(class_pixels: int, anomalous_share: float) -> int:
+    """Return the memory of the metrics when the largest class has `class_pixels`, of which a share is anomalous."""
+    if class_pixels > EXACT_PIXELS:  # a histogram of any number of them, and the pixels that were kept before
+        return EVALUATE + 850 * _MB
+    return max(EVALUATE_TRACKING, EVALUATE + round((8 + 53 * anomalous_share) * class_pixels))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from invad.calibration import why_none
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, Params
 from invad.datasets.coco_ad import COCO_IMAGES
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS
@@ -17,7 +18,7 @@ from invad.planning.states import folder_bytes, stage_states
 from invad.stage import stage_labels
 from invad.workspace import Workspace
 
-_CACHED = ("download", "splits", "features", "train", "score")  # their outputs are in DVC's cache as well
+_CACHED = ("download", "splits", "features", "train", "calibrate", "score")  # their outputs are in DVC's cache as well
 # Share of an anomalous image's pixels that are anomalous: COCO-AD's folds 0, 2 and 3, and more than there are elsewhere.
 _ANOMALOUS_PIXELS = {"coco": 0.2}
 _ANOMALOUS_PIXELS_ELSE = 0.05
@@ -96,7 +97,7 @@ class _Planner:
         config = self.params.dataset(benchmark.dataset)
         coco = isinstance(benchmark.splits, CocoAdSplitConfig)
         edge = config.image_size if config.source == "embedded" else disk.COCO_EDGE
-        own = disk.split_bytes(images.train + images.test, images.anomalous if coco else 0, edge)
+        own = disk.split_bytes(images.all, images.anomalous if coco else 0, edge)
         notes = []
         if images.basis == "published":
             notes.append("images as published, counted when the data are there")
@@ -114,7 +115,7 @@ class _Planner:
             download=fetched.download,
             disk=own + fetched.disk,
             memory=held,
-            images=images.train + images.test,
+            images=images.all,
             writes={store: fetched.to_write, **self.writes(label, own)},
             notes=tuple(notes),
         )
@@ -123,7 +124,7 @@ class _Planner:
         fetches = self.fetches.setdefault(dataset, ImageFetches(files))
         if images.rows:
             return fetches.of_names([row.image for row in images.rows])
-        return fetches.of_counts(images.train, images.test)
+        return fetches.of_counts(images.train + images.calibration, images.test)
 
     def features(self, label: str, benchmark: BenchmarkConfig, images: Images) -> StagePlan:
         config, download, notes = benchmark.features, 0, ()
@@ -133,11 +134,11 @@ class _Planner:
             if not is_in_hub_cache(tag):
                 download = ENCODERS[config.encoder].file_bytes
                 notes = (f"the size of the weights {tag} is an estimate",)
-        count = None if images.basis == "unknown" else images.train + images.test
+        count = None if images.basis == "unknown" else images.all
         return self.stage(
             label,
             download=download,
-            disk=None if count is None else disk.features_bytes(count, config),
+            disk=None if count is None else disk.features_bytes(count, config, phases=3 if images.calibration else 2),
             memory=memory.features_memory(config),
             images=count,
             notes=notes,
@@ -157,6 +158,21 @@ class _Planner:
             images=images.train,
             steps=steps,
             notes=() if steps else (f"will refuse to run: batch_size {config.batch_size} is more than its images",),
+        )
+
+    def calibrate(self, label: str, benchmark: BenchmarkConfig, images: Images) -> StagePlan:
+        batch_size = min(benchmark.score.batch_size, images.calibration or benchmark.score.batch_size)
+        held = memory.score_memory(benchmark.features, batch_size, self.network(benchmark))
+        if images.basis == "unknown":
+            return self.stage(label, memory=held)
+        rate, pixels = benchmark.calibration.false_positive_rate, images.calibration * benchmark.features.image_size**2
+        return self.stage(
+            label,
+            disk=disk.calibration_bytes(len(images.classes)),
+            memory=held + memory.threshold_memory(pixels, rate) if images.calibration else memory.NOT_CALIBRATED,
+            mapped=self.mapped(images.calibration, benchmark),
+            images=images.calibration,
+            notes=() if images.calibration else (why_none(benchmark.name),),
         )
 
     def score(self, label: str, benchmark: BenchmarkConfig, images: Images) -> StagePlan:
@@ -179,7 +195,7 @@ class _Planner:
         return self.stage(
             label,
             disk=disk.metrics_bytes(len(images.classes)),
-            memory=memory.evaluate_memory(pixels * images.test, pixels * images.largest_test_class, share),
+            memory=memory.evaluate_memory(pixels * images.largest_test_class, share),
             mapped=pixels * images.test * sum(disk.PIXEL_BYTES.values()),
             images=images.test,
         )

@@ -19,10 +19,9 @@ from invad.datasets.source import read_source
 from invad.datasets.split_table import FILE_NAME
 from invad.errors import InputError
 from invad.features.extract import LIVE_FILE
-from invad.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from invad.score_store import TABLE_FILE
 from invad.stage import stage_labels
-from invad.workspace import Workspace
+from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
 State = Literal["there", "partly", "to do"]
 _SHARDS = ("train-*.arrow", "test-*.arrow")
@@ -45,13 +44,17 @@ def stage_states(params: Params, workspace: Workspace) -> dict[str, State]:
 def _before(label: str, params: Params) -> list[str]:
     """Return the stages whose outputs a stage reads."""
     stage, _, name = label.partition("@")
-    order = ("splits", "features", "train", "score", "evaluate")
+    order = ("splits", "features", "train", "calibrate")
     if stage == "download":
         return []
     if stage == "report":
         return [f"evaluate@{name}" for name in params.benchmarks]
     if stage == "splits":
         return [f"download@{params.benchmark(name).dataset}"]
+    if stage == "score":
+        return [f"train@{name}"]
+    if stage == "evaluate":
+        return [f"calibrate@{name}", f"score@{name}"]
     return [f"{order[order.index(stage) - 1]}@{name}"]
 
 
@@ -94,6 +97,8 @@ def _outputs(stage: str, name: str, params: Params, workspace: Workspace) -> lis
         case "train":
             folder = workspace.model(name)
             return [folder / WEIGHTS_FILE, folder / CONFIG_FILE, workspace.loss(name)]
+        case "calibrate":
+            return [workspace.calibration(name)]
         case "score":
             return [workspace.scores(name) / TABLE_FILE]
         case "evaluate":
@@ -109,7 +114,19 @@ def _settings(label: str, params: Params) -> dict[str, Any]:
     match stage:
         case "download":
             return {label.replace("@", "."): params.dataset(name)}
-        case "splits" | "features" | "score":
+        case "splits":
+            calibration = params.benchmark(name).calibration
+            return {
+                f"splits.{name}": params.benchmark(name).splits,
+                f"calibration.{name}.seed": calibration.seed,
+                f"calibration.{name}.share": calibration.share,
+            }
+        case "calibrate":
+            return {
+                f"calibration.{name}.false_positive_rate": params.benchmark(name).calibration.false_positive_rate,
+                f"score.{name}": params.benchmark(name).score,
+            }
+        case "features" | "score":
             return {f"{stage}.{name}": getattr(params.benchmark(name), stage)}
         case "train":
             return {

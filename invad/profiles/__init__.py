@@ -15,7 +15,7 @@ from invad.files import atomic_path
 from invad.params_file import Keys, edit_settings, read_settings, write_settings
 
 PROFILES = ("quick", "paper", "paper-lite")
-_BENCHMARK_SECTIONS = ("benchmarks", "splits", "features", "train", "score")
+_BENCHMARK_SECTIONS = ("splits", "calibration", "features", "train", "score")
 # How a user gets at the official data: carried from profile to profile.
 _ACCESS_KEYS = ("accept_license", "images", "classes", "files", "store", "keep_archives")
 _NAMED_EDITS = 8
@@ -111,8 +111,7 @@ def _values(params: Params) -> dict[str, Any]:
     download = {name: asdict(config) for name, config in params.download.items() if dataset_kind(name) != "table"}
     benchmarks = {name: asdict(config) for name, config in params.benchmarks.items() if config.dataset in download}
     sections = {
-        section: {name: config[section] for name, config in benchmarks.items()}
-        for section in ("splits", "features", "train", "score")
+        section: {name: config[section] for name, config in benchmarks.items()} for section in _BENCHMARK_SECTIONS
     }
     sections["features"] |= asdict(params.extraction)
     sections["train"] |= asdict(params.training)
@@ -138,7 +137,9 @@ def _kept(user: _Settings, nearest: _Settings) -> dict[Keys, Any]:
         }
     for benchmark, dataset in user.data["benchmarks"].items():
         if dataset in own:
-            kept |= {(section, benchmark): user.data[section][benchmark] for section in _BENCHMARK_SECTIONS}
+            kept |= {
+                (section, benchmark): user.data[section][benchmark] for section in ("benchmarks", *_BENCHMARK_SECTIONS)
+            }
     return kept
 
 

@@ -51,7 +51,8 @@ def _settings(benchmark: BenchmarkConfig, split: Split) -> dict[str, str]:
         "Input size": f"{features.image_size} x {features.image_size} pixels",
         "Training": f"{train.epochs} epochs, batch {train.batch_size}, learning rate {train.learning_rate:g}, seed {train.seed}",
         "Classes": str(len({row.class_name for row in split.rows})),
-        "Training images": f"{counts['train', 0]} normal",
+        "Training images": f"{counts['train', 0]} normal"
+        + (f", and {counts['calibration', 0]} held out for thresholds" if counts["calibration", 0] else ""),
         "Test images": f"{counts['test', 0]} normal, {counts['test', 1]} anomalous"
         + (f" ({counts['test', 1] - unknown} with a mask)" if unknown else ""),
     }

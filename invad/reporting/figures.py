@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 DPI = 120
+THRESHOLD_LABEL = "calibrated threshold"
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,19 @@ def histogram_overlap(normal: ArrayLike, anomalous: ArrayLike, edges: ArrayLike)
 
 
 def score_figure(
-    scores: ArrayLike, labels: ArrayLike, title: str, classes: ArrayLike | None = None, theme: Theme = LIGHT
+    scores: ArrayLike,
+    labels: ArrayLike,
+    title: str,
+    classes: ArrayLike | None = None,
+    theme: Theme = LIGHT,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Figure:
     """Distribution of the image scores of normal and anomalous test images, one panel per class.
 
     scores: float (N,). labels: (N,), 0 normal, 1 anomalous. classes: names (N,); `None` puts all images in one panel.
+    thresholds: class -> calibrated threshold, drawn as a vertical line; of the classes that have one.
     """
+    thresholds = thresholds or {}
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels).astype(bool)
     groups = np.asarray([""] * len(scores) if classes is None else classes)
     names = sorted({str(name) for name in groups})
@@ -91,6 +99,8 @@ def score_figure(
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axis, name in zip(axes, names, strict=False):
             _score_panel(axis, scores[groups == name], labels[groups == name], name, theme)
+            if name in thresholds:
+                axis.axvline(thresholds[name], color=theme.ink, linestyle="--", linewidth=1.4, label=THRESHOLD_LABEL)
         axes[0].set_ylim(bottom=0)  # shared by all panels, so only when all of them are drawn
         for axis in axes[len(names) :]:
             axis.set_visible(False)
@@ -98,8 +108,11 @@ def score_figure(
             axis.set_xlabel("image score")
         for axis in axes[::columns]:
             axis.set_ylabel("share of images, %")
-        handles, texts = axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=2)
+        legend = {}
+        for axis in axes[: len(names)]:  # not every panel has a threshold
+            handles, texts = axis.get_legend_handles_labels()
+            legend |= dict(zip(texts, handles, strict=True))
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend))
     return figure
 
 
@@ -122,10 +135,15 @@ def _score_panel(axis: Axes, scores: NDArray[np.float64], labels: NDArray[np.boo
 
 
 def score_histogram(
-    scores: ArrayLike, labels: ArrayLike, path: Path, title: str, classes: ArrayLike | None = None
+    scores: ArrayLike,
+    labels: ArrayLike,
+    path: Path,
+    title: str,
+    classes: ArrayLike | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Write `score_figure` to `path`; its suffix (.png or .svg) is the format."""
-    _save(score_figure(scores, labels, title, classes), path)
+    _save(score_figure(scores, labels, title, classes, thresholds=thresholds), path)
 
 
 def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]], theme: Theme = LIGHT) -> Figure:

@@ -2,14 +2,15 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from invad.reporting.heatmaps import COLOUR_RULE, PANEL_NAMES, colour_stops
-from invad.reporting.labels import METRICS, source_label
+from invad.reporting.labels import METRICS, Metric, source_label
+from invad.reporting.operating_point import COLUMNS, OperatingTable, cell_text
 from invad.reporting.selection import SELECTION_RULE
 from invad.reporting.tables import Table, column_groups, percent
 
@@ -67,6 +68,7 @@ class PageContext:
     """All that the page shows, in the order of the page."""
 
     tables: tuple[Table, ...]
+    operating_points: OperatingTable
     sections: tuple[BenchmarkSection, ...]
     loss: Picture | None
 
@@ -86,9 +88,11 @@ def render_page(context: PageContext) -> str:
         page=context,
         setting_names=setting_names,
         metrics=METRICS,
-        column_groups=column_groups(),
-        group_starts=_group_starts(),
-        percent=percent,
+        operating_columns=COLUMNS,
+        column_groups=column_groups,
+        group_starts=_group_starts,
+        percent_text=lambda _key, value: percent(value),
+        operating_text=cell_text,
         source_label=source_label,
         panel_names=PANEL_NAMES,
         colour_stops=", ".join(colour_stops()),
@@ -97,12 +101,12 @@ def render_page(context: PageContext) -> str:
     )
 
 
-def _group_starts() -> set[str]:
-    """Keys of the metrics that open a column group."""
+def _group_starts(columns: Sequence[Metric]) -> set[str]:
+    """Keys of the columns that open a group."""
     return {
-        metric.key
-        for before, metric in zip((None, *METRICS), METRICS, strict=False)
-        if before is None or before.group != metric.group
+        column.key
+        for before, column in zip((None, *columns), columns, strict=False)
+        if before is None or before.group != column.group
     }
 
 

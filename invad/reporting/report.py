@@ -14,6 +14,7 @@ from invad.errors import InputError
 from invad.files import write_text
 from invad.reporting.figures import (
     DARK,
+    LIGHT,
     heatmap_sheet,
     loss_curves,
     loss_figure,
@@ -23,6 +24,13 @@ from invad.reporting.figures import (
 )
 from invad.reporting.heatmaps import PANEL_NAMES, Sample, panels, sample_kind
 from invad.reporting.labels import METRICS, PROTOCOLS, benchmark_order, benchmark_title, source_label
+from invad.reporting.operating_point import (
+    image_thresholds,
+    operating_csv,
+    operating_latex,
+    operating_markdown,
+    operating_table,
+)
 from invad.reporting.page import (
     BenchmarkSection,
     ClassBlock,
@@ -70,6 +78,11 @@ class BenchmarkResult:
         return f"{self.title} ({source_label(self.source)} data)"
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """The calibrated threshold on the image score of each class that has one."""
+        return image_thresholds(self.metrics)
+
+    @property
     def scores_title(self) -> str:
         """The heading of the score histogram."""
         return f"Image scores, {self.marked_title}"
@@ -92,11 +105,13 @@ def write_report(results: Sequence[BenchmarkResult], reports: Path) -> None:
 
 
 def _write_tables(results: Sequence[BenchmarkResult], folder: Path) -> None:
-    main = main_tables(
-        {result.name: result.metrics for result in results}, {result.name: result.source for result in results}
-    )
+    metrics = {result.name: result.metrics for result in results}
+    sources = {result.name: result.source for result in results}
+    main, points = main_tables(metrics, sources), operating_table(metrics, sources)
     for suffix, text in (("md", markdown(main)), ("csv", csv_text(main)), ("tex", latex(main))):
         write_text(folder / f"main.{suffix}", text)
+    for suffix, write in (("md", operating_markdown), ("csv", operating_csv), ("tex", operating_latex)):
+        write_text(folder / f"operating_point.{suffix}", write(points))
     for result in results:
         per_class = per_class_tables(result.metrics, result.source)
         write_text(folder / f"per_class_{result.name}.md", markdown(per_class))
@@ -111,7 +126,9 @@ def _write_figures(results: Sequence[BenchmarkResult], folder: Path) -> None:
         for result in results:
             if len(result.image_scores):
                 path = folder / f"scores_{result.name}.{suffix}"
-                score_histogram(result.image_scores, result.labels, path, result.scores_title, result.classes)
+                score_histogram(
+                    result.image_scores, result.labels, path, result.scores_title, result.classes, result.thresholds
+                )
     for result in results:
         if result.samples:
             heatmap_sheet(
@@ -126,15 +143,19 @@ def loss_of(results: Sequence[BenchmarkResult]) -> dict[str, Sequence[tuple[int,
 
 def page_context(results: Sequence[BenchmarkResult]) -> PageContext:
     """What the page shows of these results, in their order."""
-    tables = main_tables(
-        {result.name: result.metrics for result in results}, {result.name: result.source for result in results}
-    )
+    metrics = {result.name: result.metrics for result in results}
+    sources = {result.name: result.source for result in results}
     curves = loss_of(results)
     loss = None
     if curves:
         alt = f"Line plot of the training loss over optimiser steps: {', '.join(curves)}."
         loss = _two_themes(loss_figure(curves), loss_figure(curves, DARK), alt)
-    return PageContext(tuple(tables), tuple(_section(result) for result in results), loss)
+    return PageContext(
+        tables=tuple(main_tables(metrics, sources)),
+        operating_points=operating_table(metrics, sources),
+        sections=tuple(_section(result) for result in results),
+        loss=loss,
+    )
 
 
 def _section(result: BenchmarkResult) -> BenchmarkSection:
@@ -149,7 +170,8 @@ def _section(result: BenchmarkResult) -> BenchmarkSection:
         alt = (
             f"Histograms of the image scores of normal and anomalous test images of {result.title}, by class: {names}."
         )
-        scores = _two_themes(score_figure(*arguments), score_figure(*arguments, DARK), alt)
+        light, dark = (score_figure(*arguments, theme, result.thresholds) for theme in (LIGHT, DARK))
+        scores = _two_themes(light, dark, alt)
     return BenchmarkSection(
         name=result.name,
         title=result.title,

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from invad.metrics.evaluation import LEFT_OUT
+from invad.metrics.results import LEFT_OUT
 from invad.reporting.labels import (
     FOLD_MEAN,
     FOLDS,
     METRICS,
     OWN,
     PROTOCOLS,
+    Metric,
     benchmark_order,
     benchmark_title,
     source_label,
@@ -50,9 +51,24 @@ class Row:
     is_summary: bool = False
 
 
+class Footnotes:
+    """What a table makes of the notes of its rows' cells: footnotes, numbered from 1 in reading order."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """The notes of all cells, each once."""
+        return tuple(dict.fromkeys(note for row in self.rows for cell in row.cells.values() for note in cell.notes))
+
+    def marks(self, cell: Cell) -> str:
+        """The footnote numbers of a cell, such as `1,3`; empty when it has none."""
+        return ",".join(str(self.footnotes.index(note) + 1) for note in cell.notes)
+
+
 @dataclass(frozen=True)
-class Table:
-    """Rows of one protocol with their caption; footnotes are numbered from 1 in reading order."""
+class Table(Footnotes):
+    """Rows of one protocol with their caption."""
 
     title: str
     row_heading: str
@@ -67,15 +83,6 @@ class Table:
             f"{self.title}. Protocol: {self.protocol}, version {self.protocol_version} ({PROTOCOLS[self.protocol]}). "
             f"Percent, higher is better. {source_sentences(row.source for row in self.rows)}"
         ).rstrip()
-
-    @property
-    def footnotes(self) -> tuple[str, ...]:
-        """The notes of all cells, each once."""
-        return tuple(dict.fromkeys(note for row in self.rows for cell in row.cells.values() for note in cell.notes))
-
-    def marks(self, cell: Cell) -> str:
-        """The footnote numbers of a cell, such as `1,3`; empty when it has none."""
-        return ",".join(str(self.footnotes.index(note) + 1) for note in cell.notes)
 
 
 def main_rows(metrics: Mapping[str, Mapping[str, Any]], sources: Mapping[str, str], protocol: str) -> list[Row]:
@@ -103,7 +110,7 @@ def per_class_rows(metrics: Mapping[str, Any], source: str, protocol: str) -> li
         cells = {}
         for key in (metric.key for metric in METRICS):
             preferred = [f"{where}, protocol {protocol}", protocol]
-            reasons = _reasons(values[key], metrics["notes"], [where, key], preferred)
+            reasons = missing_reasons(values[key], metrics["notes"], [where, key], preferred)
             cells[key] = Cell(values[key], reasons or _left_out(key, where, metrics["notes"]))
         rows.append(Row(name, class_name, class_name, source, cells))
     mean = {metric.key: _mean_cell(metrics, metric.key, protocol) for metric in METRICS}
@@ -137,7 +144,7 @@ def _mean_cell(metrics: Mapping[str, Any], key: str, protocol: str, title: str =
     prefix = f"{title}: " if title else ""
     value = metrics["mean"][protocol][key]
     if value is None:
-        reasons = _reasons(value, metrics["notes"], [key], [f"mean, protocol {protocol}", protocol])
+        reasons = missing_reasons(value, metrics["notes"], [key], [f"mean, protocol {protocol}", protocol])
         return Cell(None, tuple(prefix + reason for reason in reasons))
     missing = [name for name, protocols in metrics["per_class"].items() if protocols[protocol][key] is None]
     if not missing:
@@ -158,7 +165,7 @@ def _fold_mean_row(folds: Sequence[Row]) -> Row:
     return Row(FOLD_MEAN, None, benchmark_title(FOLD_MEAN, source), source, cells, is_summary=True)
 
 
-def _reasons(
+def missing_reasons(
     value: float | None, notes: Sequence[str], required: Sequence[str], preferred: Sequence[str]
 ) -> tuple[str, ...]:
     """Why a value is missing: the notes that name all `required` words, narrowed by each of `preferred` that any of them names.
@@ -196,9 +203,9 @@ def percent(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:.1f}"
 
 
-def column_groups() -> list[tuple[str, int]]:
-    """The headings above the metric columns and how many columns each spans."""
-    return [(name, len(list(members))) for name, members in groupby(METRICS, key=lambda metric: metric.group)]
+def column_groups(columns: Sequence[Metric] = METRICS) -> list[tuple[str, int]]:
+    """The headings above the columns and how many columns each spans."""
+    return [(name, len(list(members))) for name, members in groupby(columns, key=lambda column: column.group)]
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -214,7 +221,12 @@ def _markdown_table(table: Table) -> str:
         marked = [percent(cell.value) + (f"<sup>{table.marks(cell)}</sup>" if cell.notes else "") for cell in cells]
         label = row.label.replace("|", r"\|")
         lines.append([f"**{label}**" if row.is_summary else label, source_label(row.source), *marked])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return markdown_text(table.caption, lines, table.footnotes)
+
+
+def markdown_text(caption: str, lines: Sequence[Sequence[str]], footnotes: Sequence[str]) -> str:
+    """A caption, a table (headings first, then rows; the first two columns hold words) and its footnotes as Markdown."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rule = ["-" * width if column < 2 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     padded = [
         [
@@ -223,12 +235,8 @@ def _markdown_table(table: Table) -> str:
         ]
         for line in (lines[0], rule, *lines[1:])
     ]
-    notes = "".join(f"{number}. {note}\n" for number, note in enumerate(table.footnotes, 1))
-    return (
-        f"{table.caption}\n\n"
-        + "".join(f"| {' | '.join(line)} |\n" for line in padded)
-        + (f"\n{notes}" if notes else "")
-    )
+    notes = "".join(f"{number}. {note}\n" for number, note in enumerate(footnotes, 1))
+    return f"{caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in padded) + (f"\n{notes}" if notes else "")
 
 
 def _flat_heading(group: str, label: str) -> str:
@@ -257,27 +265,35 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
+    rows = [_latex_cells(table, row) for row in table.rows]
+    return latex_text(table.caption, METRICS, table.row_heading, rows, table.footnotes)
+
+
+def latex_text(
+    caption: str, columns: Sequence[Metric], row_heading: str, rows: Iterable[Sequence[str]], footnotes: Sequence[str]
+) -> str:
+    """A LaTeX float over the full width. rows: cells as LaTeX, two of words before those of `columns`."""
     groups, rules, column = [], [], 3
-    for name, span in column_groups():
+    for name, span in column_groups(columns):
         groups.append(f"\\multicolumn{{{span}}}{{c}}{{{latex_escape(name)}}}")
         rules.append(f"\\cmidrule(lr){{{column}-{column + span - 1}}}")
         column += span
-    headings = [table.row_heading, "Data", *(latex_escape(metric.label) for metric in METRICS)]
+    headings = [row_heading, "Data", *(latex_escape(metric.label) for metric in columns)]
     lines = [
         "\\begin{table*}[t]",
         "\\centering",
-        f"\\caption{{{latex_escape(table.caption)}}}",
+        f"\\caption{{{latex_escape(caption)}}}",
         "\\resizebox{\\textwidth}{!}{%",
-        f"\\begin{{tabular}}{{ll{'r' * len(METRICS)}}}",
+        f"\\begin{{tabular}}{{ll{'r' * len(columns)}}}",
         "\\toprule",
         f" & & {' & '.join(groups)} \\\\",
         "".join(rules),
         f"{' & '.join(headings)} \\\\",
         "\\midrule",
-        *(f"{' & '.join(_latex_cells(table, row))} \\\\" for row in table.rows),
+        *(f"{' & '.join(row)} \\\\" for row in rows),
         "\\bottomrule",
         "\\end{tabular}}",
-        *_latex_footnotes(table.footnotes),
+        *_latex_footnotes(footnotes),
         "\\end{table*}",
     ]
     return "\n".join(lines) + "\n"

@@ -13,7 +13,10 @@ _SHOWN = 10  # findings of a kind, and files of a finding, that the summary show
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """How many rows of the split table a class has: `train` normal ones to train on; `masks` counts those that name a mask."""
+    """How many rows of the split table a class has.
+
+    `train`: normal ones to train on, those held out for calibration included; `masks`: those that name a mask.
+    """
 
     name: str
     train: int

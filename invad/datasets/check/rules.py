@@ -84,7 +84,7 @@ def _class_findings(classes: tuple[ClassCounts, ...]) -> Iterator[Finding]:
 def _row_findings(rows: Iterable[SplitRow], images: Images) -> Iterator[Finding]:
     for row in rows:
         fact = images[row.image]
-        if row.phase == "train" and row.label == ANOMALOUS:
+        if row.phase != "test" and row.label == ANOMALOUS:
             yield Finding("error", "train-anomalous", (row.image,), "an anomalous image among those to train on")
         if isinstance(fact, ImageFacts) and fact.size != (row.width, row.height):
             message = f"has {_pixels(fact.size)} pixels, {_pixels((row.width, row.height))} in the split table; build it again"
@@ -123,8 +123,12 @@ def _duplicates(rows: Iterable[SplitRow], images: Images) -> Iterator[Finding]:
         files = tuple(sorted({row.image for row in group}))
         if len(files) < 2:
             continue
-        across, labels = len({row.phase for row in group}) > 1, len({row.label for row in group}) > 1
-        if across:
+        phases = {row.phase for row in group}
+        across, labels = len(phases) > 1, len({row.label for row in group}) > 1
+        if phases == {"train", "calibration"}:
+            message = "the same content to train on and to calibrate on: thresholds come out too low"
+            yield Finding("warning", "duplicate-held-out", files, message)
+        elif across:
             yield Finding("error", "duplicate-across-phases", files, "the same content to train on and to test on")
         if labels:
             yield Finding("error", "duplicate-labels", files, "the same content, labelled normal and anomalous")

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from invad.config import PUBLISHED_DATASETS, Params, TableSplitConfig, load_params
+from invad.datasets.calibration_rows import hold_out
 from invad.datasets.own.layouts import NAMED, Discovery, discover
 from invad.datasets.own.rows import ImportRow
 from invad.datasets.own.splitting import split_rows
@@ -75,7 +76,7 @@ def import_data(
             f"{name}: {_describe(split)}",
             f"{target}: written, {len(split)} images; keep it in git, and edit it where it is wrong",
             f"{params_path}: {settings}",
-            *_batch_size_advice(name, load_params(params_path), split),
+            *_training_notes(name, load_params(params_path), split),
             "",
             "next:",
             *(f"  {command}" for command in commands),
@@ -83,13 +84,21 @@ def import_data(
     )
 
 
-def _batch_size_advice(name: str, params: Params, split: list[SplitRow]) -> list[str]:
-    images = sum(row.phase == "train" for row in split)
-    return [
-        f"params.yaml: train.{benchmark.name}.batch_size: lower it, {benchmark.train.batch_size} is more than the {images} to train on"
-        for benchmark in params.benchmarks.values()
-        if benchmark.dataset == name and benchmark.train.batch_size > images
-    ]
+def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[str]:
+    """Say how many images calibration keeps from training, and where the rest is too few for a batch."""
+    lines = []
+    for benchmark in params.benchmarks.values():
+        if benchmark.dataset != name:
+            continue
+        phases = Counter(row.phase for row in hold_out(split, benchmark.calibration))
+        held_out, images, batch_size = phases["calibration"], phases["train"], benchmark.train.batch_size
+        if held_out:
+            share = f"params.yaml: calibration.{benchmark.name}.share"
+            lines.append(f"{share}: keeps {held_out} of the images to train on for thresholds, which leaves {images}")
+        if batch_size > images:
+            batch = f"params.yaml: train.{benchmark.name}.batch_size"
+            lines.append(f"{batch}: lower it, {batch_size} is more than the {images} to train on")
+    return lines
 
 
 def understanding(discovery: Discovery) -> str:

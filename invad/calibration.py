@@ -1,0 +1,114 @@
+"""Thresholds from the normal images that were held out of training, as the file `calibration.json` beside the model.
+
+They are those of the image score (the maximum of the map) and of the map's pixels, for each class and for all classes together. The
+latter are for images whose class is not known.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from invad.config import BenchmarkConfig
+from invad.errors import InputError
+from invad.files import read_json, write_json
+from invad.metrics.calibration import RunningThreshold, Thresholds, scores_above
+
+_ALL = None  # stands beside the names of the classes
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Thresholds, and how many held-out normal images they come from; None where there are none."""
+
+    image_threshold: float | None
+    pixel_threshold: float | None
+    images: int
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The two of them."""
+        return Thresholds(self.image_threshold, self.pixel_threshold)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibration.json` holds. `all`: of all classes together. `notes`: what a reader has to know of the thresholds."""
+
+    false_positive_rate: float
+    images: int
+    per_class: dict[str, HeldOut]
+    all: HeldOut
+    notes: list[str]
+
+
+def why_none(benchmark: str) -> str:
+    """Return the reason of a benchmark without thresholds."""
+    return f"no normal image is held out; set calibration.{benchmark}.share above 0"
+
+
+def calibrate_maps(
+    batches: Iterable[np.ndarray], classes: Sequence[str], names: Iterable[str], benchmark: BenchmarkConfig
+) -> Calibration:
+    """Return the thresholds that anomaly maps of held-out normal images give.
+
+    Args:
+        batches: float32 (n, H, W), read once; H and W are the benchmark's image size.
+        classes: Of each of the images, in the same order.
+        names: All classes of the benchmark, with images among them or not.
+        benchmark: Its name, image size and false-positive rate.
+    """
+    rate = benchmark.calibration.false_positive_rate
+    counts: Counter[str | None] = Counter(classes)
+    counts[_ALL] = len(classes)
+    pixels = benchmark.features.image_size**2
+    image = {name: RunningThreshold(count, rate) for name, count in counts.items()}
+    pixel = {name: RunningThreshold(count * pixels, rate) for name, count in counts.items()}
+    for name, anomaly_map in zip(classes, _maps(batches), strict=True):
+        for key in (name, _ALL):
+            image[key].add(anomaly_map.max(keepdims=True))
+            pixel[key].add(anomaly_map)
+
+    def held_out(name: str | None) -> HeldOut:
+        return HeldOut(image[name].value, pixel[name].value, counts[name]) if counts[name] else HeldOut(None, None, 0)
+
+    per_class = {name: held_out(name) for name in sorted(names)}
+    notes = [f"splits: {why_none(benchmark.name)}"] if not classes else _notes(per_class, rate)
+    return Calibration(rate, len(classes), per_class, held_out(_ALL), notes)
+
+
+def _maps(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for maps in batches:
+        yield from maps
+
+
+def _notes(per_class: dict[str, HeldOut], rate: float) -> list[str]:
+    """Say where there are too few images, classes of the same number of them together."""
+    classes: dict[int, list[str]] = {}
+    for name, held_out in per_class.items():
+        if not scores_above(held_out.images, rate):
+            classes.setdefault(held_out.images, []).append(f"class {name!r}")
+    return [
+        f"{', '.join(names)}: too few held-out normal images ({images}) to resolve a false-positive rate of {100 * rate:g} % of "
+        "images: the image threshold is their highest score"
+        if images
+        else f"{', '.join(names)}: no normal image is held out, there is but one"
+        for images, names in sorted(classes.items())
+    ]
+
+
+def write_calibration(calibration: Calibration, path: Path) -> None:
+    """Write the file that `read_calibration` reads."""
+    write_json(path, asdict(calibration))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read the thresholds of a model; `InputError` when the file is missing or damaged."""
+    value = read_json(path)
+    try:
+        per_class = {name: HeldOut(**held_out) for name, held_out in value["per_class"].items()}
+        return Calibration(**{**value, "per_class": per_class, "all": HeldOut(**value["all"])})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged calibration ({error}); run `dvc repro -f calibrate`") from None

@@ -1,0 +1,219 @@
+"""Thresholds from normal images alone, and what they give on a test set.
+
+Unlike a best-possible number such as F1max, whose threshold is chosen with the test labels at hand, an operating point is one that a
+user can have. Positive is strictly above the threshold. No key of it is named like one of `invad.metrics.evaluate`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from invad.errors import InputError
+
+LEVELS = {"image": ("fpr", "precision", "recall", "f1"), "pixel": ("fpr", "precision", "recall", "f1", "iou")}
+OPERATING_KEYS = tuple(f"calibrated_{level}_{name}" for level in LEVELS for name in ("threshold", *LEVELS[level]))
+MEAN_KEYS = tuple(key for key in OPERATING_KEYS if not key.endswith("_threshold"))  # each class has its own
+NO_THRESHOLD = "no normal image is held out"
+
+Value = float | str  # a fraction, or the reason why there is none
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Of image scores and of the pixels of anomaly maps; None where no normal image was there to take them from."""
+
+    image: float | None
+    pixel: float | None
+
+
+class RunningThreshold:
+    """The threshold of `threshold_at` for scores that come piece by piece; holds `rate` of them, and one more.
+
+    `count`: how many will come in all.
+    """
+
+    def __init__(self, count: int, rate: float) -> None:
+        self._size = scores_above(count, rate) + 1
+        self._largest = np.empty(0, np.float32)
+
+    def add(self, scores: np.ndarray) -> None:
+        """Take in more scores, of any shape; `InputError` when one of them is NaN or infinite."""
+        if not np.isfinite(scores).all():
+            raise InputError("scores: NaN or infinite; no threshold can be taken from them")
+        scores = scores.ravel()
+        if len(self._largest) == self._size:
+            scores = scores[scores > self._largest[0]]
+        self._largest = np.concatenate([self._largest, scores])
+        if len(self._largest) >= self._size:
+            first = len(self._largest) - self._size
+            self._largest = np.partition(self._largest, first)[first:]
+
+    @property
+    def value(self) -> float | None:
+        """The threshold, when all scores are there; None without any."""
+        return float(self._largest[0]) if len(self._largest) else None
+
+
+def scores_above(count: int, rate: float) -> int:
+    """Return how many of `count` normal scores may lie above a threshold at this false-positive rate."""
+    return math.floor(Fraction(str(rate)) * count)  # exact, where 0.29 * 100 is below 29 in floats
+
+
+def threshold_at(scores: np.ndarray, rate: float) -> float | None:
+    """Return the smallest score that at most `floor(rate * n)` of the n normal scores lie strictly above; None without scores.
+
+    It is the (floor(rate * n) + 1)-th largest: with rate * n below 1 the largest.
+    """
+    running = RunningThreshold(np.size(scores), rate)
+    running.add(np.asarray(scores))
+    return running.value
+
+
+def operating_point(
+    anomaly_maps: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray],
+    classes: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    image_scores: Sequence[float] | np.ndarray,
+    has_mask: Sequence[bool] | np.ndarray,
+    thresholds: Mapping[str, Thresholds],
+    without: str = NO_THRESHOLD,
+) -> dict:
+    """What the thresholds of each class give on its test images; maps and masks are read once, batch by batch.
+
+    Args:
+        anomaly_maps, masks: batches (n, H, W) of equal shapes, whose lengths add up to N; a mask is anomalous where it is not 0.
+        classes, image_scores: of each of the N images.
+        labels: (N,), 1 anomalous: the data set's own.
+        has_mask: (N,) bool; where False, an anomalous image is left out of the pixels, and a normal one has no anomalous pixel.
+        thresholds: class -> its own; those of a class may be None.
+        without: the reason that is given where they are.
+
+    Returns:
+        `{"per_class": {class: {key: value}}, "mean": {key: value}, "notes": [...]}`: for each class, sorted by name, `OPERATING_KEYS`,
+        of which all but the thresholds are fractions; of `MEAN_KEYS` the mean of the classes that have a value. None where a value
+        is not defined; a note says why, and which classes a mean leaves out.
+
+    Raises:
+        InputError: Lengths or shapes differ, or a class has no entry in `thresholds`.
+    """
+    names, labels, scores = np.asarray(classes), np.asarray(labels).astype(bool), np.asarray(image_scores)
+    missing = sorted(set(names.tolist()) - set(thresholds))
+    if missing:
+        raise InputError(f"thresholds: class {missing[0]!r} is missing")
+    known = np.asarray(has_mask, dtype=bool) | ~labels
+    pixel_thresholds = [thresholds[name].pixel for name in names.tolist()]
+    pixels = _count_pixels(anomaly_maps, masks, np.asarray(has_mask, dtype=bool), pixel_thresholds)
+    values = {}
+    for name in sorted(set(names.tolist())):
+        own, limits = names == name, thresholds[name]
+        above = None if limits.image is None else scores[own] > np.float64(limits.image)
+        image = None if above is None else _Counts.of(labels[own], above)
+        pixel = None if limits.pixel is None else _Counts(*map(int, pixels[own & known].sum(axis=0)))
+        lacking = "no anomalous image has a mask" if labels[own].any() and not (labels & known)[own].any() else ""
+        values[name] = {
+            **_level("image", limits.image, image, without, "no anomalous image"),
+            **_level("pixel", limits.pixel, pixel, without, lacking or "no anomalous pixel"),
+        }
+    notes = _reasons({f"class {name!r}": by_key for name, by_key in values.items()})
+    mean = _mean(values, notes)
+    return {
+        "per_class": {name: _plain(by_key) for name, by_key in values.items()},
+        "mean": _plain(mean),
+        "notes": notes + _reasons({"mean": mean}),
+    }
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Images or pixels: anomalous and above the threshold, normal and above, anomalous, normal."""
+
+    hits: int
+    false_alarms: int
+    anomalous: int
+    normal: int
+
+    @classmethod
+    def of(cls, anomalous: np.ndarray, above: np.ndarray) -> "_Counts":
+        hits, positive = int((anomalous & above).sum()), int(anomalous.sum())
+        return cls(hits, int(above.sum()) - hits, positive, anomalous.size - positive)
+
+
+def _count_pixels(
+    anomaly_maps: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray],
+    has_mask: np.ndarray,
+    thresholds: Sequence[float | None],
+) -> np.ndarray:
+    """Return the fields of `_Counts` of each image as int64 (N, 4); 0 for one without a threshold."""
+    counts = np.zeros((len(has_mask), 4), np.int64)
+    done = 0
+    try:
+        for maps_nhw, masks_nhw in zip(anomaly_maps, masks, strict=True):
+            for anomaly_map, mask in zip(maps_nhw, masks_nhw, strict=True):
+                threshold = thresholds[done]
+                if threshold is not None:
+                    found = _Counts.of((mask != 0) & has_mask[done], anomaly_map > np.float64(threshold))
+                    counts[done] = found.hits, found.false_alarms, found.anomalous, found.normal
+                done += 1
+    except (ValueError, IndexError):
+        raise InputError("anomaly_maps, masks: their batches do not fit to each other or to the images") from None
+    if done != len(has_mask):
+        raise InputError(f"anomaly_maps: {done} images, expected {len(has_mask)}, one for each label")
+    return counts
+
+
+def _level(
+    level: str, threshold: float | None, counts: _Counts | None, without: str, no_anomalous: str
+) -> dict[str, Value]:
+    """Return the values of one level of one class by their keys."""
+    names = LEVELS[level]
+    values: dict[str, Value] = {"threshold": without if threshold is None else threshold}
+    if counts is None:
+        values |= dict.fromkeys(names, without)
+    else:
+        values["fpr"] = counts.false_alarms / counts.normal if counts.normal else f"no normal {level}"
+        above = counts.hits + counts.false_alarms
+        union = counts.anomalous + counts.false_alarms
+        if not counts.anomalous:
+            values |= dict.fromkeys(names[1:], no_anomalous)
+        else:
+            values["precision"] = counts.hits / above if above else f"no {level} is above the threshold"
+            values["recall"] = counts.hits / counts.anomalous
+            values["f1"] = 2 * counts.hits / (union + counts.hits)
+            values["iou"] = counts.hits / union
+    return {f"calibrated_{level}_{name}": values[name] for name in ("threshold", *names)}
+
+
+def _mean(values: Mapping[str, Mapping[str, Value]], notes: list[str]) -> dict[str, Value]:
+    """Return the unweighted mean of each key; appends to `notes` which classes it leaves out."""
+    means: dict[str, Value] = {}
+    left_out: dict[tuple[str, ...], list[str]] = {}
+    for key in MEAN_KEYS:
+        present = [by_key[key] for by_key in values.values() if not isinstance(by_key[key], str)]
+        means[key] = math.fsum(present) / len(present) if present else "no class has it"
+        absent = tuple(name for name, by_key in values.items() if isinstance(by_key[key], str))
+        if present and absent:
+            left_out.setdefault(absent, []).append(key)
+    for absent, keys in left_out.items():
+        notes.append(f"mean: {', '.join(keys)}: left out of the mean: class {', '.join(map(repr, absent))}")
+    return means
+
+
+def _reasons(values: Mapping[str, Mapping[str, Value]]) -> list[str]:
+    """Return a note for each reason and the keys that it explains, naming all classes (or the mean) that lack them."""
+    grouped: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for where, by_key in values.items():
+        for reason in dict.fromkeys(value for value in by_key.values() if isinstance(value, str)):
+            keys = tuple(key for key, value in by_key.items() if value == reason)
+            grouped.setdefault((keys, reason), []).append(where)
+    return [
+        f"{', '.join(places)}: {', '.join(keys)}: not available: {reason}" for (keys, reason), places in grouped.items()
+    ]
+
+
+def _plain(values: Mapping[str, Value]) -> dict[str, float | None]:
+    return {key: None if isinstance(value, str) else value for key, value in values.items()}
