@@ -32,6 +32,7 @@ bench: setup
 	python benchmarks/training_step.py
 	python benchmarks/training_step.py --batch 32 --rounds 3 --variants naive,ours,bfloat16
 	python benchmarks/throughput.py
+	python benchmarks/metrics.py
 
 ui: setup
 	invad-pipe ui
