@@ -259,10 +259,12 @@ def test_scores_are_read_again_where_rounding_could_show(monkeypatch, dtype):
     assert evaluate(batches, masks) == again
 
 
-def test_many_pixels_of_one_score_are_no_obstacle_to_a_second_reading(monkeypatch):
+@pytest.mark.parametrize("shift", [0.0, -1.2])
+def test_many_pixels_of_one_score_are_no_obstacle_to_a_second_reading(monkeypatch, shift):
     maps, masks = random_data(n=30, dtype=np.float64)
-    maps[:, :8] = 0.3  # more pixels than may be kept, and neighbours in their bin
-    maps[:, 8] = 0.3 + 1e-12
+    maps += shift  # negative scores as well: nearly all doubles lie between the lowest and the highest
+    maps[:, :8] = 0.3 + shift  # more pixels than may be kept, and neighbours in their bin
+    maps[:, 8] = 0.3 + shift + 1e-12
     expected = evaluate(maps, masks)
     monkeypatch.setattr(class_scores, "EXACT_PIXELS", 500)
     result = evaluate(maps, masks)

@@ -1,12 +1,25 @@
 """Metrics of visual anomaly detection (arXiv:2404.10760) for anybody's anomaly maps; needs numpy and scipy only.
 
 All metrics of the paper, per class and in the mean over classes, in two protocols: `paper`, comparable to published
-numbers, and `exact`. `evaluate` is the entry point, `Accumulator` its streaming form.
+numbers, and `exact`. `evaluate` is the entry point, `Accumulator` its streaming form; `threshold_at` and
+`operating_point` choose a threshold without test data and measure what it gives.
 """
 
 from invad.metrics.accumulator import Accumulator
+from invad.metrics.calibration import Thresholds, operating_point, threshold_at
 from invad.metrics.evaluation import evaluate
 from invad.metrics.protocol import AVERAGES, KEYS, PROTOCOL_VERSION, PROTOCOLS
 from invad.metrics.results import Evaluation
 
-__all__ = ["AVERAGES", "KEYS", "PROTOCOLS", "PROTOCOL_VERSION", "Accumulator", "Evaluation", "evaluate"]
+__all__ = [
+    "AVERAGES",
+    "KEYS",
+    "PROTOCOLS",
+    "PROTOCOL_VERSION",
+    "Accumulator",
+    "Evaluation",
+    "Thresholds",
+    "evaluate",
+    "operating_point",
+    "threshold_at",
+]

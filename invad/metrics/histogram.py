@@ -12,7 +12,7 @@ changes AU-PRO by less than 1e-6 for maps of up to 512 x 512 pixels.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -173,11 +173,17 @@ class ScoreHistogram:
         """The lowest key, between those of the lowest and the highest score, whose score is above each threshold."""
         scaled = scaler(totals.lowest, totals.highest)
         (low, high), _ = score_keys(np.array([totals.lowest, totals.highest]), self._dropped_bits)
-        keys = range(int(low), int(high) + 1)
-        return [
-            int(low) + bisect_right(keys, threshold, key=lambda key: scaled(self._of_keys(np.array([key]))[0]))
-            for threshold in thresholds
-        ]
+        return [self._first_key(int(low), int(high) + 1, threshold, scaled) for threshold in thresholds]
+
+    def _first_key(self, low: int, high: int, threshold: float, scaled: Callable[[float], float]) -> int:
+        """The lowest of the keys from `low` on whose score is above the threshold; `high` if there is none below that."""
+        while low < high:  # `bisect` takes no more than 2 ** 63 keys
+            middle = (low + high) // 2
+            if scaled(self._of_keys(np.array([middle]))[0]) > threshold:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     def _sums_from(self, keys: list[int]) -> np.ndarray:
         """Anomalous items, normal items and weight of the bins that begin at each key or above it: int64 (n, 3)."""

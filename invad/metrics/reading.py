@@ -52,7 +52,7 @@ class ImageTable:
     ) -> None:
         if no_masks and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
-        given = [value for value in (classes, labels, image_scores, has_mask) if value is not None]
+        given = [value for value in (classes, labels, image_scores, has_mask) if hasattr(value, "__len__")]
         self.count = len(given[0]) if count is None and given else count
         n = self.count or 0
         self.names = None if classes is None and count is None else inputs.class_names(classes, n)
