@@ -295,6 +295,18 @@ def test_the_order_of_images_and_batches_changes_no_bit(few_pixels):
         assert json.dumps(evaluate(batches, iter([masks[:11], masks[11:]]), classes)) == json.dumps(expected)
 
 
+def test_a_reader_may_fill_the_same_array_again():
+    maps, masks = random_data(n=30)
+    buffers = np.empty_like(maps[:2]), np.empty_like(masks[:2])
+
+    def batches(values, buffer):
+        for start in range(0, 30, 2):
+            buffer[:] = values[start : start + 2]
+            yield buffer
+
+    assert evaluate(batches(maps, buffers[0]), batches(masks, buffers[1])) == evaluate(maps, masks)
+
+
 def filled(maps, masks, classes, order):
     accumulator = Accumulator()
     for index in order:

@@ -131,9 +131,12 @@ def can_be_read_again(*stacks: inputs.Stack | None) -> bool:
 
 
 def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
-    """Checked batches of one image size, cut to blocks."""
+    """Checked batches of one image size, cut to blocks.
+
+    They are copied unless they exist side by side: several blocks are in work at a time, and a reader may fill the same array again.
+    """
     check = inputs.map_array if name == "anomaly_maps" else inputs.mask_array
-    size = None
+    size, lasting = None, isinstance(stack, (list, tuple)) or hasattr(stack, "__array__")
     batches: Iterable = [stack] if hasattr(stack, "__array__") else stack
     for i, value in enumerate(batches):
         batch = check(value, f"{name}, batch {i}")
@@ -143,7 +146,8 @@ def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
         if batch.shape[1:] != size:
             raise InputError(f"{name}: all must have one height and width, got {sorted({size, batch.shape[1:]})}")
         step = max(BLOCK_PIXELS // (size[0] * size[1]), 1)
-        yield from (batch[start : start + step] for start in range(0, len(batch), step))
+        blocks = (batch[start : start + step] for start in range(0, len(batch), step))
+        yield from blocks if lasting else (block.copy() for block in blocks)
 
 
 def _in_step(maps: Iterator[np.ndarray], masks: inputs.Stack | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
