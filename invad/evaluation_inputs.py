@@ -3,7 +3,7 @@
 From Python: `read_inputs(maps, masks).evaluate()`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -13,11 +13,9 @@ from invad.errors import InputError
 from invad.map_files import NORMAL_FOLDERS, MapFolder, check_array, open_arrays, open_map_folder, without_suffix
 from invad.mask_files import masks_of_array, masks_of_files, match_masks
 from invad.metrics import PROTOCOLS, Evaluation, evaluate
+from invad.metrics.inputs import Stack
 from invad.metrics.protocol import Protocol
 from invad.score_store import TABLE_FILE, open_scores
-
-Stack = np.ndarray | Iterable[np.ndarray]
-"""(N, H, W) at once, or batches (n, H, W)."""
 
 MAPS, MASKS, CLASSES, LABELS = "anomaly_maps", "masks", "classes", "labels"
 """Arrays of an .npz, and arguments of `evaluate`."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
-from invad.datasets.images import IMAGE_SUFFIXES, image_size, read_mask
+from invad.datasets.images import IMAGE_SUFFIXES, image_size, read_mask, resize_mask
 from invad.errors import InputError
 from invad.map_files import BATCH, MapFolder, check_array, list_files, size_text, without_suffix
 
@@ -51,15 +50,6 @@ class ResizedMasks:
         named = ", ".join(f"{size_text(size)} ({count})" for size, count in counts.most_common(_SIZES_NAMED))
         more = f" and {len(counts) - _SIZES_NAMED} other sizes" if len(counts) > _SIZES_NAMED else ""
         return f"{counts.total()} mask(s) resized to the maps' {size_text(self.size)} pixels, from {named}{more}"
-
-
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a mask bool (h, w) to (H, W): 0/255, bilinear, anomalous above one half. `read_mask` does the same for squares."""
-    if mask.shape == size:
-        return mask
-    height, width = size
-    resized = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized) > 127
 
 
 def masks_of_files(files: Sequence[Path | None], size: tuple[int, int]) -> ResizedMasks:

@@ -1,11 +1,14 @@
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+from invad.errors import InputError
 
 # Before torch is imported: threads that spin are slow as soon as something else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -40,6 +43,16 @@ def real_data() -> Path:
     if "INVAD_REAL_DATA" not in os.environ:
         pytest.skip("INVAD_REAL_DATA does not name the folder of real slices")
     return Path(os.environ["INVAD_REAL_DATA"])
+
+
+def refusal(read: Callable[[Path], object], path: Path) -> str:
+    """The message, without the path that it must begin with, with which `read` refuses `path`, in one line."""
+    with pytest.raises(InputError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
 
 
 def save_image(path: Path, size: int = 8, value: int = 100) -> Path:

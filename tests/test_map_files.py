@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_image, save_mask
+from conftest import refusal, save_image, save_mask
 from PIL import Image
 
 from invad import map_files
-from invad.datasets.images import read_mask
+from invad.datasets.images import read_mask, resize_mask
 from invad.errors import InputError
 from invad.map_files import BATCH, MapFolder, list_files, open_arrays, open_map_folder, read_map
-from invad.mask_files import masks_of_array, masks_of_files, match_masks, resize_mask
+from invad.mask_files import masks_of_array, masks_of_files, match_masks
 
 RAMP = np.arange(6).reshape(2, 3)
 NAMES = ("anomaly_maps", "maps")
@@ -44,12 +44,7 @@ def tiff_bytes(values: np.ndarray, sample_format: int) -> bytes:
 
 def refused(path: Path, read=read_map) -> str:
     """The message, without the path that it must begin with, with which `path` is refused."""
-    with pytest.raises(InputError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
+    return refusal(read, path)
 
 
 def header(shape: str, descr: str = "<f4") -> bytes:

@@ -69,16 +69,22 @@ def read_image(path: Path, size: int | None = None) -> np.ndarray:
 def read_mask(path: Path, size: int | None = None) -> np.ndarray:
     """Decode a mask as bool (H, W), True where anomalous: see `anomalous_pixels`.
 
-    With `size`, the mask is resized as in the published evaluation: 0/255, bilinear, anomalous above one half.
+    With `size`, the mask is resized by `resize_mask` to that side.
 
     Raises:
         InputError: As for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
     """
     with decoded_mask(path) as image:
         anomalous = anomalous_pixels(image)
-    if size is None:
-        return anomalous
-    resized = Image.fromarray(anomalous.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BILINEAR)
+    return anomalous if size is None else resize_mask(anomalous, (size, size))
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask bool (h, w) to (H, W) as in the published evaluation: 0/255, bilinear, anomalous above one half."""
+    if mask.shape == size:
+        return mask
+    height, width = size
+    resized = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized) > 127
 
 
