@@ -22,8 +22,11 @@ from children import Child
 from hardware import hardware
 from results import command, markdown_table, number, write_results
 from scipy import ndimage
+from skimage.measure import label, regionprops
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from invad.files import write_text
+from invad.metrics import evaluate
 
 SIZE, GRID = 256, 64  # pixels of a map, and of the features that it comes from
 DIRECT_THRESHOLDS = 100
@@ -85,11 +88,6 @@ class Way:
     """One way to compute metrics of the maps in a folder; lives in a process of its own."""
 
     def __init__(self, name: str, folder: str, count: int | None) -> None:
-        import sklearn.metrics  # noqa: F401  (imports are not what is timed)
-        from skimage import measure  # noqa: F401
-
-        import invad.metrics  # noqa: F401
-
         self.compute = WAYS[name]
         mode = None if count is None else "r"
         self.maps, self.masks = (
@@ -109,23 +107,17 @@ class Way:
 
 def everything(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """All of ours."""
-    from invad.metrics import evaluate
-
     return evaluate(maps, masks)["mean"]["exact"]
 
 
 def two_pixel_metrics(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """AU-ROC and AP of the flattened pixels by scikit-learn."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     truth, scores = masks.ravel(), maps.ravel()
     return {"pixel_auroc": roc_auc_score(truth, scores), "pixel_ap": average_precision_score(truth, scores)}
 
 
 def direct(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     """Everything the direct way."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-
     truth, scores = masks.max(axis=(1, 2)), maps.max(axis=(1, 2))
     values = two_pixel_metrics(maps, masks)
     values |= {"image_auroc": roc_auc_score(truth, scores), "image_ap": average_precision_score(truth, scores)}
@@ -148,8 +140,6 @@ def direct(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
 def direct_aupro(maps: np.ndarray, anomalous: np.ndarray) -> float:
     """AU-PRO up to a false positive rate of 0.3, by equally spaced thresholds."""
-    from skimage.measure import label, regionprops
-
     regions = [(i, *region.coords.T) for i, mask in enumerate(anomalous) for region in regionprops(label(mask))]
     rates, overlaps = [], []
     for threshold in np.linspace(maps.min(), maps.max(), DIRECT_THRESHOLDS, endpoint=False):

@@ -33,6 +33,19 @@ def example() -> tuple[np.ndarray, np.ndarray]:
     return (rng.normal(size=masks.shape) + masks).astype(np.float32), masks
 
 
+def score_table() -> pa.Table:
+    """What the scores of this project say of each of `PATHS`."""
+    return pa.table(
+        {
+            "image": PATHS,
+            "class": CLASSES,
+            "label": pa.array(LABELS, pa.int8()),
+            "defect_type": CLASSES,
+            "has_mask": [True] * 8,
+        }
+    )
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -129,14 +142,7 @@ def test_every_kind_of_file_gives_the_numbers_of_evaluate(result):
     write_masks(paths=[path.replace("/", "/ground_truth/", 1) for path in PATHS], root="mvtec")
     assert result("--maps", "mvtec_maps", "--masks", "mvtec") == expected
 
-    table = {
-        "image": PATHS,
-        "class": CLASSES,
-        "label": pa.array(LABELS, pa.int8()),
-        "defect_type": CLASSES,
-        "has_mask": [True] * 8,
-    }
-    write_scores(pa.table(table), [(maps[:5], masks[:5]), (maps[5:], masks[5:])], Path("scores"))
+    write_scores(score_table(), [(maps[:5], masks[:5]), (maps[5:], masks[5:])], Path("scores"))
     assert result("--maps", "scores") == expected
 
 
@@ -306,14 +312,7 @@ def test_arrays_and_folders_do_not_go_together(mistake):
 
 def test_scores_of_this_project_bring_their_own_masks(mistake):
     maps, masks = example()
-    table = {
-        "image": PATHS,
-        "class": CLASSES,
-        "label": pa.array(LABELS, pa.int8()),
-        "defect_type": CLASSES,
-        "has_mask": [True] * 8,
-    }
-    write_scores(pa.table(table), [(maps, masks)], Path("scores"))
+    write_scores(score_table(), [(maps, masks)], Path("scores"))
     np.save("masks.npy", masks)
     write_lines("list", LABELS)
     for option, value in (("--masks", "masks.npy"), ("--classes", "list"), ("--labels", "list")):

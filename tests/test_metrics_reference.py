@@ -11,14 +11,21 @@ from invad.metrics import AVERAGES, KEYS, Accumulator, class_scores, evaluate
 
 
 @pytest.fixture(scope="module")
-def reference():
-    """(result, expected), both with `per_class` and `mean`."""
+def data():
+    """Maps, masks and classes, and the values expected of them, with `per_class` and `mean`."""
     if "INVAD_REAL_DATA" not in os.environ:
         pytest.skip("INVAD_REAL_DATA is not set: no reference values")
     folder = Path(os.environ["INVAD_REAL_DATA"]).parent / "reference"
     with np.load(folder / "metrics_a.npz") as arrays:
-        result = evaluate(arrays["anomaly_maps"], arrays["masks"], arrays["classes"])
-    return result, json.loads((folder / "metrics_a.json").read_text(encoding="utf-8"))
+        given = [arrays[name] for name in ("anomaly_maps", "masks", "classes")]
+    return given, json.loads((folder / "metrics_a.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def reference(data):
+    """(result, expected), both with `per_class` and `mean`."""
+    given, expected = data
+    return evaluate(*given), expected
 
 
 @pytest.mark.parametrize("protocol", ["paper", "exact"])
@@ -47,17 +54,12 @@ def test_the_threshold_family_is_the_same_in_both_protocols(reference):
         assert result["mean"]["exact"][key] == result["mean"]["paper"][key]
 
 
-def test_a_streaming_histogram_agrees_with_the_reference(monkeypatch):
-    if "INVAD_REAL_DATA" not in os.environ:
-        pytest.skip("INVAD_REAL_DATA is not set: no reference values")
+def test_a_streaming_histogram_agrees_with_the_reference(data, monkeypatch):
     monkeypatch.setattr(class_scores, "EXACT_PIXELS", 0)
-    folder = Path(os.environ["INVAD_REAL_DATA"]).parent / "reference"
-    expected = json.loads((folder / "metrics_a.json").read_text(encoding="utf-8"))
+    given, expected = data
     accumulator = Accumulator()
-    with np.load(folder / "metrics_a.npz") as arrays:
-        for start in range(0, 28, 5):
-            batch = slice(start, start + 5)
-            accumulator.update(arrays["anomaly_maps"][batch], arrays["masks"][batch], arrays["classes"][batch])
+    for start in range(0, 28, 5):
+        accumulator.update(*(values[start : start + 5] for values in given))
     result = accumulator.compute()
     for name, protocols in expected["per_class"].items():
         for protocol, values in protocols.items():
