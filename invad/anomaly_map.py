@@ -1,53 +1,79 @@
 """From features and their reconstructions to anomaly maps (arXiv:2404.10760; steps as in the authors' code)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from invad.config import MapDistance, MapLevels
 from invad.errors import InputError
 
 TRUNCATE = 4.0  # radius of the blur in sigmas
+Pair = tuple[Tensor, Tensor]  # a level's features and their reconstruction
+LEVEL_INDEX: dict[MapLevels, int] = {"fine": 0, "middle": 1, "coarse": -1}
 
 
 def anomaly_map(
-    features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int | tuple[int, int], sigma: float
+    features: Sequence[Tensor],
+    reconstructions: Sequence[Tensor],
+    size: int | tuple[int, int],
+    sigma: float,
+    *,
+    levels: MapLevels = "concatenated",
+    distance: MapDistance = "cosine",
 ) -> Tensor:
     """One map per sample: 1 - cosine similarity of features and reconstructions over the channels of all levels.
 
     features, reconstructions: float (B, C_l, H_l, W_l), fine to coarse.
     size: of the maps in pixels, one number or (height, width).
     sigma: of the Gaussian blur in pixels of the maps (the paper's is 4 at 256); 0 for none.
+    levels: all concatenated (the paper's), the sum of the levels' maps, or one level: the finest, second finest or coarsest.
+    distance: 1 - cosine of the levels' unit vectors (the paper's), or the length of the features' difference ("l2").
 
-    Returns float32 (B, height, width) in [0, 2] up to rounding, on the features' device, whatever their dtype. Raises
-    `InputError` when the shapes of features and reconstructions differ.
+    Returns float32 (B, height, width), on the features' device, whatever their dtype: cosine distances in [0, 2] up to
+    rounding, [0, 2 * levels] for sums; lengths of at least 0. Raises `InputError` when the shapes of features and
+    reconstructions differ.
     """
     if not features or [x.shape for x in features] != [y.shape for y in reconstructions]:
         raise InputError("reconstructions: expected one per level of features, in the same shapes")
     height, width = (size, size) if isinstance(size, int) else size
+    pairs = list(zip(features, reconstructions, strict=True))
+    if levels in LEVEL_INDEX:
+        pairs = [pairs[LEVEL_INDEX[levels]]]
     with torch.autocast(features[0].device.type, enabled=False):
-        distances_bhw = 1 - _cosine_similarity(features, reconstructions)
-        maps_b1hw = functional.interpolate(
-            distances_bhw.unsqueeze(1), size=(height, width), mode="bilinear", align_corners=True
-        )
-    return gaussian_blur(maps_b1hw.squeeze(1), sigma)
+        groups = [[pair] for pair in pairs] if levels == "sum" else [pairs]
+        maps_bhw = [_resized(DISTANCES[distance](group), (height, width)) for group in groups]
+    return gaussian_blur(torch.stack(maps_bhw).sum(dim=0), sigma)
 
 
-def _cosine_similarity(features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
-    """(B, H, W) on the finest level's grid, of the levels' unit vectors concatenated.
+def _resized(maps_bhw: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(maps_bhw.unsqueeze(1), size=size, mode="bilinear", align_corners=True).squeeze(1)
+
+
+def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:
+    """One minus the cosine of the levels' unit vectors concatenated, (B, H, W) on the grid of the first, the finest level.
 
     The sums run level by level, which saves the concatenated copy.
     """
-    grid = features[0].shape[-2:]
+    grid = pairs[0][0].shape[-2:]
     products, x_squares, y_squares = [], [], []
-    for x, y in zip(features, reconstructions, strict=True):
-        x, y = (_on_grid(functional.normalize(z.float(), dim=1), grid) for z in (x, y))
+    for pair in pairs:
+        x, y = (_on_grid(functional.normalize(z.float(), dim=1), grid) for z in pair)
         products.append((x * y).sum(dim=1))
         x_squares.append(x.square().sum(dim=1))
         y_squares.append(y.square().sum(dim=1))
     lengths = sum(x_squares).sqrt() * sum(y_squares).sqrt()
-    return sum(products) / lengths.clamp_min(1e-8)
+    return 1 - sum(products) / lengths.clamp_min(1e-8)
+
+
+def _l2_distances(pairs: Sequence[Pair]) -> Tensor:
+    """The length of the difference of the levels concatenated, as they are, (B, H, W) on the grid of the first."""
+    grid = pairs[0][0].shape[-2:]
+    return sum(_on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
+
+
+DISTANCES: dict[MapDistance, Callable[[Sequence[Pair]], Tensor]] = {"cosine": _cosine_distances, "l2": _l2_distances}
 
 
 def _on_grid(x: Tensor, grid: torch.Size) -> Tensor:

@@ -19,7 +19,7 @@ from invad.files import atomic_path
 Keys = tuple[str, ...]  # the way to a value: ("download", "mvtec", "path")
 CALIBRATION = {"share": 0.1, "false_positive_rate": 0.01, "seed": 0}  # of a new benchmark
 _COPIED_SECTIONS = ("features", "train", "score")
-_TRAIN_KEYS = ("workers", "resources_per_worker")  # stand beside the benchmarks in `train`
+_TRAIN_KEYS = ("workers", "resources_per_worker", "checkpoint_steps")  # stand beside the benchmarks in `train`
 _ABSENT = object()
 
 

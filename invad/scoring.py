@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from invad.anomaly_map import anomaly_map
-from invad.config import BenchmarkConfig
+from invad.config import BenchmarkConfig, ScoreConfig
 from invad.datasets.images import read_mask
 from invad.datasets.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, formatted, place
@@ -18,7 +18,7 @@ from invad.features import FeatureSource, open_features
 from invad.model_folder import check_features, load_model
 from invad.score_store import write_scores
 
-__all__ = ["anomaly_map", "phase_maps", "score_test_images"]
+__all__ = ["anomaly_map", "phase_maps", "resized_masks", "score_test_images", "source_maps"]
 
 
 def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
@@ -60,24 +60,35 @@ def phase_maps(
     source = open_features(features, phase, split, benchmark.features)
     check_features(config, source.key, model)
     method = place(method, best_device(), benchmark.score)
-    return _maps(method, source, len(split.phase(phase)), benchmark, label)
+    return source_maps(method, source, benchmark.features.image_size, benchmark.score, label=label)
 
 
 @torch.no_grad()
-def _maps(
-    method: nn.Module, source: FeatureSource, images: int, benchmark: BenchmarkConfig, label: str
+def source_maps(
+    method: nn.Module, source: FeatureSource, size: int, config: ScoreConfig, *, label: str = ""
 ) -> Iterator[np.ndarray]:
+    """Yield the anomaly maps of all images of a source: batches float32 (n, size, size) in its order, raw.
+
+    Args:
+        method: In eval mode and on its device, placed as `config` says.
+        source: Its features.
+        size: Of the maps in pixels.
+        config: How maps are made.
+        label: Names a progress bar; without it there is none.
+    """
     device = next(method.parameters()).device
-    config = benchmark.score
+    images = len(source)
     reconstruct = compiled(method, config)
+    choice = {"levels": config.map_levels, "distance": config.map_distance}
+    choice = {name: value for name, value in choice.items() if value != "method"}
     starts = range(0, images, config.batch_size)
     batches = [range(start, min(start + config.batch_size, images)) for start in starts]
-    with tqdm(total=images, desc=label, unit="image", mininterval=1) as progress:
+    with tqdm(total=images, desc=label, unit="image", mininterval=1, disable=not label) as progress:
         for features in source.batches(batches, device):
             features = formatted(features, config)
             with autocast(device, config.precision):
                 reconstructions = reconstruct(features)
-            maps = method.anomaly_map(features, reconstructions, benchmark.features.image_size, config.sigma)
+            maps = method.anomaly_map(features, reconstructions, size, config.sigma, **choice)
             yield maps.cpu().numpy()
             progress.update(len(maps))
 
@@ -89,10 +100,15 @@ def _with_masks(
     done = 0
     for batch in maps:
         batch_rows = rows[done : done + len(batch)]
-        yield batch, np.stack([_resized_mask(split, row, size) for row in batch_rows])
+        yield batch, resized_masks(split, batch_rows, size)
         done += len(batch)
 
 
-def _resized_mask(split: Split, row: SplitRow, size: int) -> np.ndarray:
-    path = split.mask_path(row)
-    return np.zeros((size, size), dtype=bool) if path is None else read_mask(path, size)
+def resized_masks(split: Split, rows: Sequence[SplitRow], size: int) -> np.ndarray:
+    """Return the masks of rows, bool (n, size, size); an empty one where there is none.
+
+    Raises:
+        InputError: The file of a mask is missing or damaged.
+    """
+    paths = [split.mask_path(row) for row in rows]
+    return np.stack([np.zeros((size, size), dtype=bool) if path is None else read_mask(path, size) for path in paths])

@@ -46,6 +46,27 @@ def test_levels_weigh_the_same_whatever_their_channels():
     torch.testing.assert_close(maps, torch.full((1, 8, 8), 0.5))
 
 
+def test_a_chosen_level_is_that_level_alone_and_the_sum_is_theirs():
+    features, other = random_levels(0), random_levels(1)
+    alone = [anomaly_map([x], [y], size=32, sigma=1) for x, y in zip(features, other, strict=True)]
+    for expected, levels in zip(alone, ("fine", "middle", "coarse"), strict=True):
+        assert torch.equal(anomaly_map(features, other, size=32, sigma=1, levels=levels), expected)
+    torch.testing.assert_close(
+        anomaly_map(features, other, size=32, sigma=1, levels="sum"), sum(alone), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"), [("concatenated", 13.0), ("sum", 17.0), ("fine", 5.0), ("coarse", 12.0)]
+)
+def test_l2_is_the_length_of_the_difference(levels, expected):
+    fine = torch.ones(1, 2, 8, 8)
+    coarse = torch.ones(1, 1, 4, 4)
+    shifted = fine + torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)
+    maps = anomaly_map([fine, coarse], [shifted, coarse + 12], size=8, sigma=0, levels=levels, distance="l2")
+    torch.testing.assert_close(maps, torch.full((1, 8, 8), expected))
+
+
 def test_resizing_aligns_the_corners():
     # Cosines 1, 0 from left to right on a 2-pixel grid: 1 - cosine at 5 pixels is 0, 1/4, 1/2, 3/4, 1.
     features = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 2, 2)

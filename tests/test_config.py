@@ -75,6 +75,24 @@ def test_the_repositorys_own_params_are_valid():
         ("splits.coco_ad_3.fold", 4, "splits.coco_ad_3.fold: must be less than 4 with held_out 20"),
         ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are strict"),
         ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
+        ("train.checkpoint_steps", 0, "train.checkpoint_steps: must be greater than or equal to 1, not 0"),
+        ("train.mvtec.loss", "l3", "train.mvtec.loss: must be 'l2', 'l1' or 'cosine', not 'l3'"),
+        ("score.mvtec.map_levels", "all", "score.mvtec.map_levels: must be 'method' or 'concatenated', 'sum', "),
+        ("ablations", None, "ablations: this section is missing or not a mapping"),
+        ("ablations.ssm", {}, "ablations.ssm.benchmark: is missing"),
+        (
+            "ablations.ssm",
+            {"benchmark": "mvtek"},
+            "ablations.ssm.benchmark: unknown benchmark 'mvtek'; known are coco_ad_0, ",
+        ),
+        (
+            "ablations.ssm",
+            {"benchmark": "mvtec", "seeds": 0},
+            "ablations.ssm.seeds: must be greater than or equal to 1",
+        ),
+        ("tune.learning_rate.high", 1e-9, "tune.learning_rate.high: must be at least low (0.0005), not 1e-09"),
+        ("tune.blocks", [], "tune.blocks: "),
+        ("tune.validation_share", 1, "tune.validation_share: must be less than 1, not 1"),
         ("trian", {}, "trian: unknown section; known are download, benchmarks, "),
         ("score", None, "score: this section is missing or not a mapping"),
     ],
@@ -87,6 +105,22 @@ def test_a_mistake_is_one_line_that_names_the_key(params_dict, write_params, key
     text = str(caught.value)
     assert text.startswith(f"{path}: {message}")
     assert "\n" not in text
+
+
+def test_the_section_tune_may_be_left_out(params_dict, write_params):
+    params = load_params(write_params(params_dict))
+    del params_dict["tune"]
+    assert load_params(write_params(params_dict)).tune == params.tune
+
+
+def test_a_map_can_be_chosen_for_invad_only(params_dict, write_params):
+    change(params_dict, "score.visa.map_levels", "sum")
+    assert load_params(write_params(params_dict)).benchmark("visa").score.map_levels == "sum"
+    change(params_dict, "train.visa", {"model": "rd"})
+    path = write_params(params_dict)
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    assert str(caught.value) == f"{path}: score.visa: map_levels and map_distance are for `model: invad` only"
 
 
 def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path):

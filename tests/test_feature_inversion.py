@@ -12,8 +12,11 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from invad.config import InvADConfig
+from invad.encoders import EncoderOutput
 from invad.errors import InputError
 from invad.files import write_text
+from invad.methods.invad import InvAD
 from invad.models import FeatureInversion, reconstruction_loss
 from invad.models.layers import (
     ActivatedSum,
@@ -283,6 +286,30 @@ def test_loss_is_the_weighted_sum_of_the_levels_mean_squares():
     assert reconstruction_loss(features, reconstructions, weight=5).item() == 5 * (4 + 9)
     halves = [x.half() for x in features], [y.half() for y in reconstructions]
     assert reconstruction_loss(*halves).dtype == torch.float32
+
+
+def test_the_other_losses_are_absolute_errors_and_cosines_of_whole_levels():
+    features = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5, 2, 2)]
+    reconstructions = [torch.full((2, 3, 4, 4), -2.0), torch.full((2, 5, 2, 2), 3.0)]
+    assert reconstruction_loss(features, reconstructions, weight=2, kind="l1").item() == 2 * (2 + 3)
+    level = torch.ones(2, 3, 4, 4)
+    half_turned = torch.cat([level[:, :, :2], -level[:, :, 2:]], dim=2)  # orthogonal as a whole, at no position
+    assert reconstruction_loss([level, level], [half_turned, -5 * level], kind="cosine").item() == pytest.approx(1 + 2)
+
+
+@pytest.mark.parametrize("change", [{}, {"loss": "l1"}, {"loss": "cosine"}, *ABLATIONS], ids=str)
+def test_the_method_builds_and_trains_what_its_settings_say(change):
+    config = InvADConfig(style_channels=16, latent_channels=8, blocks=1, **change)
+    torch.manual_seed(0)
+    method = InvAD(EncoderOutput("mobilenetv2_100", TINY["channels"], 64), config)
+    switches = {name: value for name, value in change.items() if name != "loss"}
+    assert method.network.ablations == switches
+    features = [torch.randn(2, width, size, size) for width, size in zip(TINY["channels"], (16, 8, 4), strict=True)]
+    expected = reconstruction_loss(features, method(features), config.loss_weight, change.get("loss", "l2"))
+    loss = method.loss(features, method(features))
+    assert loss.item() == expected.item()
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ train:
 score:
   coco_ad_0: {sigma: 2.0}
   mvtec: {sigma: 4.0}
+ablations: {}
 """
 HEADER = "image,class,phase,label,defect_type,mask\n"
 

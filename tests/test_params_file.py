@@ -49,6 +49,7 @@ score:
     one: {
         sigma: 2.0
     }
+ablations: {}
 # the end
 """
 # Every section repeats its first entry.
@@ -83,6 +84,7 @@ score:
   one: &blur
     sigma: 2.0
   two: *blur
+ablations: {}
 """
 
 

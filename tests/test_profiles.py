@@ -98,7 +98,13 @@ def test_the_paper_profiles_hold_the_published_recipe(name, encoder, tag, blocks
             "latent_channels": 16,
             "blocks": blocks,
             "seed": 42,
-            "checkpoint_epochs": 10,
+            "loss": "l2",
+            "modulation": "space-aware",
+            "modulation_terms": "both",
+            "normalisation": "layer",
+            "upsampler": "rescaling",
+            "style_translator": True,
+            "aggregation": "strided",
         }
         assert benchmark.score.sigma == 4.0
     assert [params.benchmark(f"coco_ad_{fold}").splits.fold for fold in range(4)] == [0, 1, 2, 3]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import save_mask
-from toys import CPU, FEATURES, ToyMethod, image_split, split_of, write_toy_store
+from toys import CPU, FEATURES, MemoryFeatures, ToyMethod, image_split, split_of, write_toy_store
 
 from invad import score_store, scoring
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
@@ -110,9 +110,7 @@ def test_an_anomalous_image_without_a_mask_is_scored_and_its_mask_is_not_known(t
         SplitRow(f"{n}.jpg", "bolt", "test", label, "", mask, 8, 8, "shop")
         for n, (label, mask) in enumerate([(0, None), (1, "1.png"), (1, None)])
     ]
-    store = SimpleNamespace(
-        key=None, batches=lambda batches, _: ([torch.zeros(len(rows), 1, 2, 2)] for rows in batches)
-    )
+    store = MemoryFeatures([torch.zeros(3, 1, 2, 2)])
     monkeypatch.setattr(scoring, "load_model", lambda folder: (ZeroMaps(), None))
     monkeypatch.setattr(scoring, "open_features", lambda *arguments: store)
     monkeypatch.setattr(scoring, "check_features", lambda *arguments: None)
@@ -182,6 +180,20 @@ def test_a_batch_size_is_no_part_of_the_result(split, tmp_path):
     save_untrained(benchmark_of(FEATURES), key, tmp_path / "model")
     two, one = (all_maps(score(benchmark_of(FEATURES, batch_size=size), split, tmp_path)) for size in (2, 1))
     assert np.allclose(two, one, atol=1e-5)
+
+
+def test_the_map_is_the_one_that_the_settings_choose(split, tmp_path):
+    key = write_toy_store(tmp_path / "features", split, "test")
+    save_untrained(benchmark_of(FEATURES), key, tmp_path / "model")
+    by_default = all_maps(score(benchmark_of(FEATURES), split, tmp_path))
+    named = benchmark_of(FEATURES, map_levels="concatenated", map_distance="cosine")
+    assert np.array_equal(all_maps(score(named, split, tmp_path)), by_default)
+    levels = ("fine", "middle", "coarse")
+    alone = [all_maps(score(benchmark_of(FEATURES, map_levels=level), split, tmp_path)) for level in levels]
+    summed = all_maps(score(benchmark_of(FEATURES, map_levels="sum"), split, tmp_path))
+    assert np.allclose(summed, sum(alone), atol=1e-5)
+    lengths = all_maps(score(benchmark_of(FEATURES, map_distance="l2"), split, tmp_path))
+    assert lengths.min() > 2  # no cosine distance is as large
 
 
 def test_any_method_scores_that_has_what_method_asks_for(split, tmp_path, monkeypatch):

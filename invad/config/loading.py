@@ -21,19 +21,23 @@ from invad.config.sections import (
     CalibrationConfig,
     DownloadConfig,
     FeaturesConfig,
-    Name,
     Params,
     ScoreConfig,
     TrainConfig,
+    TrainingConfig,
     WorkersConfig,
     check_image_size,
     dataset_kind,
 )
+from invad.config.studies import AblationConfig, TuneConfig
+from invad.config.types import Name
 from invad.errors import InputError
 
 T = TypeVar("T")
+Workers = TypeVar("Workers", bound=WorkersConfig)
 _OF_BENCHMARKS = ("splits", "calibration", "features", "train", "score")
-SECTIONS = ("download", "benchmarks", *_OF_BENCHMARKS)
+SECTIONS = ("download", "benchmarks", *_OF_BENCHMARKS, "ablations", "tune")
+_OPTIONAL = ("tune",)  # dvc.yaml names all others
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -42,6 +46,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     for key in sections:
         if key not in SECTIONS:
             raise InputError(f"{path}: {key}: unknown section; known are {', '.join(SECTIONS)}")
+    sections = {key: {} for key in _OPTIONAL} | sections
     for key in SECTIONS:
         if not isinstance(sections.get(key), dict):
             raise InputError(f"{path}: {key}: this section is missing or not a mapping")
@@ -59,27 +64,39 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             raise InputError(
                 f"{path}: benchmarks.{benchmark}: unknown data set {dataset!r}; known are {', '.join(download)}"
             )
-    extraction, features = _split_workers(sections["features"], f"{path}: features")
-    training, train = _split_workers(sections["train"], f"{path}: train")
+    extraction, features = _split_workers(WorkersConfig, sections["features"], f"{path}: features")
+    training, train = _split_workers(TrainingConfig, sections["train"], f"{path}: train")
     per_benchmark = {**sections, "features": features, "train": train}
     for name in _OF_BENCHMARKS:
         _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
 
     benchmarks = {
-        name: _parse_benchmark(name, dataset, {key: per_benchmark[key][name] for key in _OF_BENCHMARKS}, path)
+        name: parse_benchmark(name, dataset, {key: per_benchmark[key][name] for key in _OF_BENCHMARKS}, str(path))
         for name, dataset in datasets.items()
     }
-    return Params(download, benchmarks, extraction, training)
+    ablations = _parse(dict[str, AblationConfig], sections["ablations"], f"{path}: ablations")
+    for module, ablation in ablations.items():
+        if ablation.benchmark not in benchmarks:
+            raise InputError(
+                f"{path}: ablations.{module}.benchmark: unknown benchmark {ablation.benchmark!r}; known are {', '.join(benchmarks)}"
+            )
+    tune = _parse(TuneConfig, sections["tune"], f"{path}: tune")
+    return Params(download, benchmarks, extraction, training, ablations, tune)
 
 
-def _split_workers(section: Mapping[str, Any], where: str) -> tuple[WorkersConfig, dict[str, Any]]:
-    """Return the keys that say how many workers a section's stage has, and the rest: the benchmarks."""
-    keys = [field.name for field in fields(WorkersConfig)]
-    workers = _parse(WorkersConfig, {key: section[key] for key in keys if key in section}, where)
+def _split_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> tuple[Workers, dict[str, Any]]:
+    """Return the keys that say how a section's stage is run, and the rest: the benchmarks."""
+    keys = [field.name for field in fields(kind)]
+    workers = _parse(kind, {key: section[key] for key in keys if key in section}, where)
     return workers, {key: value for key, value in section.items() if key not in keys}
 
 
-def _parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], path: Path) -> BenchmarkConfig:
+def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where: str) -> BenchmarkConfig:
+    """Check the sections of one benchmark, given as plain values; `where` is the file that an error names.
+
+    Raises:
+        InputError: A key is unknown, or a value has the wrong type or range.
+    """
     train = sections["train"]
     model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
     kinds = {
@@ -89,11 +106,14 @@ def _parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], path:
         "train": TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig,  # which names what is known
         "score": ScoreConfig,
     }
-    parsed = {key: _parse(kind, sections[key], f"{path}: {key}.{name}") for key, kind in kinds.items()}
+    parsed = {key: _parse(kind, sections[key], f"{where}: {key}.{name}") for key, kind in kinds.items()}
     try:
         check_image_size(parsed["features"].image_size, parsed["train"].SIZE_MULTIPLE)
     except ValueError as error:
-        raise InputError(f"{path}: features.{name}.{error} (for `model: {model}`)") from None
+        raise InputError(f"{where}: features.{name}.{error} (for `model: {model}`)") from None
+    score = parsed["score"]
+    if model != "invad" and (score.map_levels, score.map_distance) != ("method", "method"):
+        raise InputError(f"{where}: score.{name}: map_levels and map_distance are for `model: invad` only")
     return BenchmarkConfig(name, dataset, **parsed)
 
 

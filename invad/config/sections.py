@@ -5,20 +5,30 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from invad.config.studies import AblationConfig, TuneConfig
+from invad.config.types import (
+    STRICT,
+    AggregationKind,
+    DatasetKind,
+    EncoderName,
+    Loss,
+    MapDistance,
+    MapLevels,
+    ModelName,
+    Modulation,
+    ModulationTerms,
+    Name,
+    Normalisation,
+    Positive,
+    PositiveFloat,
+    Precision,
+    Seed,
+    Upsampler,
+)
 from invad.errors import InputError
-
-DatasetKind = Literal["coco", "mvtec", "visa", "table"]
-EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
-ModelName = Literal["invad", "rd"]
-Precision = Literal["float32", "bfloat16", "float16"]
-
-Positive = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
 PACKAGED_ENCODER = "mobilenetv2_100"
@@ -26,7 +36,6 @@ COCO_CATEGORIES = 80
 STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
 
 T = TypeVar("T")
-_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 def dataset_kind(dataset: str) -> DatasetKind:
@@ -34,7 +43,7 @@ def dataset_kind(dataset: str) -> DatasetKind:
     return dataset if dataset in PUBLISHED_DATASETS else "table"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DownloadConfig:
     """Where a data set comes from.
 
@@ -60,7 +69,7 @@ class DownloadConfig:
     image_size: Annotated[int, Field(ge=64, le=1024)] = 192
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class CocoAdSplitConfig:
     """COCO-AD: fold `fold` holds out the categories `held_out * fold` to `held_out * (fold + 1) - 1`, counted by category id."""
 
@@ -73,7 +82,7 @@ class CocoAdSplitConfig:
             raise ValueError(f"fold: must be less than {folds} with held_out {self.held_out}")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class FolderSplitConfig:
     """MVTec AD and VisA: `strict` makes a deviation from the published data set an error.
 
@@ -84,7 +93,7 @@ class FolderSplitConfig:
     strict: bool = True
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TableSplitConfig:
     """Data of one's own: of the normal images without a phase, `test_share` are kept for the test, chosen by `seed` in each class."""
 
@@ -101,7 +110,7 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
 }
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class CalibrationConfig:
     """The normal training images that thresholds are taken from.
 
@@ -126,7 +135,7 @@ def check_image_size(size: int, multiple: int) -> None:
         )
 
 
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class ComputeConfig:
     """How a network runs. None of it is part of the recipe, but each changes how results are rounded (docs/speed.md has by how much).
 
@@ -139,7 +148,7 @@ class ComputeConfig:
     compile: bool = False
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class FeaturesConfig(ComputeConfig):
     """The frozen encoder and what becomes of its features. `image_size` is the side of the square input in pixels.
 
@@ -168,9 +177,9 @@ class FeaturesConfig(ComputeConfig):
         return replace(self, weights=str(path.absolute())) if path.is_file() else self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainConfig(ComputeConfig):
-    """One benchmark's training recipe: what every method has. `checkpoint_epochs`: how often a checkpoint is written."""
+    """One benchmark's training recipe: what every method has."""
 
     SIZE_MULTIPLE: ClassVar[int] = STRIDES[-1]  # what the method divides the image size by
 
@@ -179,20 +188,30 @@ class TrainConfig(ComputeConfig):
     batch_size: Positive = 32
     learning_rate: PositiveFloat = 0.004
     seed: Seed = 42
-    checkpoint_epochs: Positive = 10
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class InvADConfig(TrainConfig):
-    """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level."""
+    """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level.
 
+    `loss`: mean squared (l2) or absolute (l1) error of each level, or one minus the cosine of each level as RD has it. The switches
+    from `modulation` on are the paper's ablations, explained with `invad.models.FeatureInversion`.
+    """
+
+    loss: Loss = "l2"
     loss_weight: PositiveFloat = 1.0
     style_channels: Positive = 64
     latent_channels: Positive = 16
     blocks: Positive = 2
+    modulation: Modulation = "space-aware"
+    modulation_terms: ModulationTerms = "both"
+    normalisation: Normalisation = "layer"
+    upsampler: Upsampler = "rescaling"
+    style_translator: bool = True
+    aggregation: AggregationKind = "strided"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class RDConfig(TrainConfig):
     """Reverse Distillation; the defaults are those of its paper."""
 
@@ -206,7 +225,7 @@ class RDConfig(TrainConfig):
 TRAIN_CONFIGS: dict[ModelName, type[TrainConfig]] = {"invad": InvADConfig, "rd": RDConfig}
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ResourcesConfig:
     """What Ray reserves for each training worker. `gpu: auto` takes one GPU for each worker where the cluster has enough of them."""
 
@@ -214,7 +233,7 @@ class ResourcesConfig:
     gpu: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class WorkersConfig:
     """The processes that share a stage's work through Ray."""
 
@@ -222,12 +241,26 @@ class WorkersConfig:
     resources_per_worker: ResourcesConfig = field(default_factory=ResourcesConfig)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig(WorkersConfig):
+    """The workers that share a training, and after how many steps a checkpoint is written."""
+
+    checkpoint_steps: Positive = 200
+
+
+@dataclass(frozen=True, config=STRICT)
 class ScoreConfig(ComputeConfig):
-    """`sigma` of the Gaussian blur, in pixels of the input size (paper: 4 at 256 pixels)."""
+    """From reconstructions to anomaly maps.
+
+    `sigma` of the Gaussian blur, in pixels of the input size (paper: 4 at 256 pixels).
+    `map_levels`: the distance of all levels concatenated, the sum of the levels' distances, or that of one level.
+    `map_distance`: one minus the cosine, or the length of the features' difference (l2). `method` leaves both to the method.
+    """
 
     sigma: Annotated[float, Field(ge=0)] = 4.0
     batch_size: Positive = 16
+    map_levels: Literal["method"] | MapLevels = "method"
+    map_distance: Literal["method"] | MapDistance = "method"
 
 
 @dataclass(frozen=True)
@@ -245,12 +278,17 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Params:
-    """The whole of `params.yaml`. `extraction`, `training`: the workers of the sections `features` and `train`."""
+    """The whole of `params.yaml`. `extraction`, `training`: the workers of the sections `features` and `train`.
+
+    `ablations`: by module, of `invad.studies.modules`.
+    """
 
     download: Mapping[str, DownloadConfig]
     benchmarks: Mapping[str, BenchmarkConfig]
     extraction: WorkersConfig
-    training: WorkersConfig
+    training: TrainingConfig
+    ablations: Mapping[str, AblationConfig] = field(default_factory=dict)
+    tune: TuneConfig = TuneConfig()
 
     def benchmark(self, name: str) -> BenchmarkConfig:
         """Return the sections of benchmark `name`; `InputError` when there is none of that name."""

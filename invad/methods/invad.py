@@ -27,6 +27,12 @@ class InvAD(nn.Module):
             latent_channels=config.latent_channels,
             blocks=config.blocks,
             constant_size=output.image_size // STRIDES[-1],
+            modulation=config.modulation,
+            modulation_terms=config.modulation_terms,
+            normalisation=config.normalisation,
+            upsampler=config.upsampler,
+            style_translator=config.style_translator,
+            aggregation=config.aggregation,
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -34,14 +40,17 @@ class InvAD(nn.Module):
         return self.network(features)
 
     def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
-        """Return `loss_weight` times the sum over levels of the mean squared error."""
-        return reconstruction_loss(features, reconstructions, self.config.loss_weight)
+        """Return `loss_weight` times the sum over levels of the mean squared error, or of the ablation's loss."""
+        return reconstruction_loss(features, reconstructions, self.config.loss_weight, self.config.loss)
 
     def anomaly_map(
-        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
+        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float, **choice: str
     ) -> Tensor:
-        """Return float32 maps (B, size, size) in [0, 2]: one minus the cosine over the concatenated levels, blurred."""
-        return anomaly_map(features, reconstructions, size, sigma)
+        """Return float32 maps (B, size, size): one minus the cosine over the concatenated levels, or what `choice` says, blurred.
+
+        `choice`: `levels` and `distance` of `invad.anomaly_map.anomaly_map`.
+        """
+        return anomaly_map(features, reconstructions, size, sigma, **choice)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return Adam with betas (0.0, 0.99) and no weight decay."""

@@ -29,7 +29,11 @@ class Method(Protocol):
     def anomaly_map(
         self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
     ) -> Tensor:
-        """Return float32 maps (B, size, size), larger where more anomalous."""
+        """Return float32 maps (B, size, size), larger where more anomalous.
+
+        A method whose map can be chosen takes `levels` and `distance` as further keywords, as `map_levels` and `map_distance` of
+        params.yaml say.
+        """
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of the method's recipe."""

@@ -11,6 +11,7 @@ from invad.anomaly_map import gaussian_blur
 from invad.config import RDConfig, check_image_size
 from invad.errors import InputError
 from invad.methods.method import EncoderOutput
+from invad.models.feature_inversion import float32_pairs, reconstruction_loss
 from invad.models.reverse_distillation import BlockKind, ReverseDistillation
 
 # The decoder mirrors a ResNet encoder. Features of any other encoder may be negative and are mirrored by basic blocks.
@@ -52,15 +53,13 @@ class RD(nn.Module):
 
     def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
         """Return the sum over levels of one minus the cosine of the whole level, flattened; in [0, 2 * levels]."""
-        pairs = _float32_pairs(features, reconstructions)
-        cosines = [functional.cosine_similarity(x.flatten(1), y.flatten(1), dim=1) for x, y in pairs]
-        return torch.stack([(1 - cosine_b).mean() for cosine_b in cosines]).sum()
+        return reconstruction_loss(features, reconstructions, kind="cosine")
 
     def anomaly_map(
         self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
     ) -> Tensor:
         """Return float32 maps (B, size, size) in [0, 2 * levels]: the levels' cosine distances, resized, summed and blurred."""
-        pairs = _float32_pairs(features, reconstructions)
+        pairs = float32_pairs(features, reconstructions)
         distances = [1 - functional.cosine_similarity(x, y, dim=1).unsqueeze(1) for x, y in pairs]
         resized = [
             functional.interpolate(d_b1hw, (size, size), mode="bilinear", align_corners=True) for d_b1hw in distances
@@ -74,10 +73,3 @@ class RD(nn.Module):
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of `epoch`: the same for all."""
         return self.config.learning_rate
-
-
-def _float32_pairs(features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Pair the levels, widened from half precision; `InputError` when their shapes differ, which broadcasting would hide."""
-    if [x.shape for x in features] != [y.shape for y in reconstructions]:
-        raise InputError("reconstructions: expected the shapes of the features")
-    return [(x.float(), y.float()) for x, y in zip(features, reconstructions, strict=True)]

@@ -9,19 +9,14 @@ are made in place, and the modulation keeps less for the backward pass than auto
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from invad.config import Modulation, ModulationTerms, Normalisation
 from invad.errors import InputError
-
-# The paper's choice comes first.
-Modulation = Literal["space-aware", "global", "none"]
-ModulationTerms = Literal["both", "gamma", "beta"]
-Normalisation = Literal["layer", "instance", "batch", "group", "none"]
 
 NORM_EPS = 1e-5
 NEGATIVE_SLOPE = 0.2

@@ -5,17 +5,13 @@ generation.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from invad.config import AggregationKind
 from invad.models.layers import ActivatedConv, Bottleneck, ConvNorm
-
-# The paper's choice comes first.
-Upsampler = Literal["rescaling", "resize"]
-AggregationKind = Literal["strided", "average", "per-level"]
 
 UPSAMPLER_LR_MULTIPLIER = 0.01  # of the upsampling convolutions of the re-scaling upsampler, and of no other layer
 

@@ -116,7 +116,11 @@ def _values(params: Params) -> dict[str, Any]:
     sections["features"] |= asdict(params.extraction)
     sections["train"] |= asdict(params.training)
     names = {name: config["dataset"] for name, config in benchmarks.items()}
-    return {"benchmarks": names, "download": download, **sections}
+    studies = {
+        "ablations": {name: asdict(config) for name, config in params.ablations.items()},
+        "tune": asdict(params.tune),
+    }
+    return {"benchmarks": names, "download": download, **sections, **studies}
 
 
 def _kept(user: _Settings, nearest: _Settings) -> dict[Keys, Any]:

@@ -1,0 +1,26 @@
+"""The types of the values in `params.yaml`: names, ranges and choices."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+STRICT = ConfigDict(extra="forbid", strict=True)  # of every section
+
+DatasetKind = Literal["coco", "mvtec", "visa", "table"]
+EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
+ModelName = Literal["invad", "rd"]
+Precision = Literal["float32", "bfloat16", "float16"]
+# Switches of InvAD, the paper's choice first.
+Loss = Literal["l2", "l1", "cosine"]
+Modulation = Literal["space-aware", "global", "none"]
+ModulationTerms = Literal["both", "gamma", "beta"]
+Normalisation = Literal["layer", "instance", "batch", "group", "none"]
+Upsampler = Literal["rescaling", "resize"]
+AggregationKind = Literal["strided", "average", "per-level"]
+MapLevels = Literal["concatenated", "sum", "fine", "middle", "coarse"]
+MapDistance = Literal["cosine", "l2"]
+
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
