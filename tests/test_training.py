@@ -32,7 +32,7 @@ from invad.model_folder import ModelConfig, check_features, load_model, save_mod
 from invad.training.curve import CURVE_HEADER, Step, append_step, curve_csv, read_curve, truncate_curve
 from invad.training.loop import NotFiniteError, Share, Trainer, epoch_batches, steps_per_epoch
 
-CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1, checkpoint_epochs=2)
+CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1)
 CONFIGS = {"invad": CONFIG, "rd": RDConfig(epochs=4, batch_size=4)}
 PRECISIONS = ("float32", "bfloat16", "float16")
 

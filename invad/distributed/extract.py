@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from invad.config import WorkersConfig
+from invad.devices import best_device
 from invad.distributed.cluster import gpus_per_worker, needs_cluster, quiet, ray_session
 from invad.errors import InputError
 from invad.features.extract import Extraction, Run, Shard, ShardWriter, run_here
@@ -24,7 +25,7 @@ class _Worker:
 
     def __init__(self, extraction: Extraction, threads: int, use_gpu: bool) -> None:
         torch.set_num_threads(threads)
-        self._writer = ShardWriter(extraction, torch.device("cuda" if use_gpu else "cpu"))
+        self._writer = ShardWriter(extraction, best_device() if use_gpu else torch.device("cpu"))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -40,9 +41,9 @@ def _run_on_ray(extraction: Extraction, shards: Sequence[Shard], workers: Worker
     # Ray Data gives restartable actors arguments that a restart may not find again, and reports that on stderr every time.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    with ray_session() as available:
+    with ray_session() as cluster:
         count, resources = workers.workers, workers.resources_per_worker
-        gpus = gpus_per_worker(count, resources, available, "features")
+        gpus = gpus_per_worker(count, resources, cluster, "features")
         rows: list[dict[str, Any]] = [asdict(shard) for shard in shards]
         written = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,

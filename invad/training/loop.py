@@ -84,20 +84,26 @@ class Trainer:
         # float16 gradients underflow unless the loss is scaled up; otherwise the scaler does nothing.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
 
-    def epoch(self, epoch: int) -> Iterator[Step]:
-        """Train one epoch, counted from 0, yielding after every step.
+    def steps(self, done: int = 0) -> Iterator[Step]:
+        """Train from the first step behind `done` steps to the end of the last epoch, yielding after every step.
 
         Raises:
             NotFiniteError: The loss or the gradient is NaN or infinite; names the step and the images. The parameters are still
                 those of the step before (BatchNorm's statistics have seen the batch).
         """
+        first_epoch, position = divmod(done, steps_per_epoch(len(self.features), self.config))
+        for epoch in range(first_epoch, self.config.epochs):
+            yield from self.epoch(epoch, position if epoch == first_epoch else 0)
+
+    def epoch(self, epoch: int, position: int = 0) -> Iterator[Step]:
+        """Train one epoch, counted from 0, but for its first `position` batches; yield and raise as `steps` does."""
         rate = self.method.learning_rate(epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.method.train()
         batches = epoch_batches(len(self.features), epoch, self.config)
+        first, batches = epoch * len(batches) + position + 1, batches[position:]
         features = self.features.batches(map(self._share.of, batches), self._device)
-        first = epoch * len(batches) + 1
         for step, (batch, levels) in enumerate(zip(batches, features, strict=True), start=first):
             try:
                 yield Step(step, epoch, self._step(levels), rate)
@@ -125,12 +131,22 @@ class Trainer:
         return value
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds: tensors and plain values."""
+        """Return what a checkpoint holds: tensors and plain values.
+
+        The state of torch's random numbers is that of this worker. It serves all: they are seeded alike and draw alike. The position
+        in the order of the images and the learning rate follow from the number of steps.
+        """
         parts = {"method": self.method, "optimizer": self._optimizer, "scaler": self._scaler}
-        return {name: part.state_dict() for name, part in parts.items()}
+        random = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self._device)
+        return {**{name: part.state_dict() for name, part in parts.items()}, "random": random}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, which lies on the CPU."""
         self.method.load_state_dict(state["method"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if self._device.type == "cuda" and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self._device)

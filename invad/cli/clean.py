@@ -1,0 +1,36 @@
+"""`invad-pipe clean`: what interrupted runs and studies have left."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from invad.cli.options import ParamsOption
+
+_NOTES = {"old": "no start goes on from it", "useful": "a start may go on from it", "running": "in use"}
+
+
+def clean(
+    params: ParamsOption = Path("params.yaml"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is old.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="With --yes: also what a start could go on from.")] = False,
+) -> None:
+    """Show, and with --yes remove, checkpoints and Ray's files of earlier runs, studies with their features, unfinished extractions."""
+    from invad.config import load_params
+    from invad.leftovers import find_leftovers, remove_leftovers
+    from invad.workspace import Workspace
+
+    leftovers = find_leftovers(load_params(params), Workspace())
+    for leftover in leftovers:
+        age = timedelta(seconds=round(leftover.age))
+        note = _NOTES[leftover.state]
+        print(f"{leftover.path}  {leftover.size / 1e6:.1f} MB, {age} old: {leftover.what}; {note}")
+    if not leftovers:
+        print("nothing is left of earlier runs")
+    elif not yes:
+        print("nothing was removed; --yes removes what no start goes on from, --yes --all all that is not in use")
+    else:
+        removed = remove_leftovers(leftovers, everything=everything)
+        kept = len(leftovers) - len(removed)
+        print(f"{len(removed)} removed ({sum(each.size for each in removed) / 1e6:.1f} MB), {kept} kept")

@@ -1,0 +1,35 @@
+"""Features of some of a phase's images."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invad.features.source import FeatureSource
+
+
+class SubsetFeatures:
+    """Some rows of another feature source, in the order given.
+
+    Attributes:
+        key: That of the source, but for the digest, which is of these images.
+        images: The image of each row, as the split table names it.
+    """
+
+    def __init__(self, source: FeatureSource, rows: Sequence[int]) -> None:
+        """Use the rows `rows` of `source`, each in [0, len(source))."""
+        self._source = source
+        self._rows = np.asarray(rows, np.int64)
+        self.images = [source.images[row] for row in rows]
+        digest = hashlib.sha256("\n".join(self.images).encode()).hexdigest()  # as `split_sha256` of these rows has it
+        self.key = replace(source.key, split_sha256=digest)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
+        """Yield the features of each batch of rows: see `FeatureSource`."""
+        yield from self._source.batches((self._rows[np.asarray(batch)] for batch in batches), device)

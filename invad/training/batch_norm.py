@@ -1,0 +1,86 @@
+"""Batch normalisation over the global batch of several workers, on any device (torch's own `SyncBatchNorm` refuses the CPU)."""
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class SynchronisedBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` whose statistics, in training, are those of the batches of all workers together.
+
+    It has the same parameters and buffers. In eval mode, and where there is one worker only, it is `nn.BatchNorm2d`.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, H, W); B, H and W may differ between the workers."""
+        if not (self.training and _workers() > 1):
+            return super().forward(input)
+        self._check_input_dim(input)
+        x = input.float()
+        # Sums in float64: one of all workers is then rounded as that of one, whatever their number.
+        here = x.new_full((1,), x.numel() / x.shape[1], dtype=torch.float64)  # values of each channel
+        total, count = _sum_over_workers(torch.cat([_sums(x), here])).split([x.shape[1], 1])
+        mean = total / count
+        # In two passes: the mean of squares less the square of the mean would lose the digits of a small variance.
+        deviation = x - mean.float()[:, None, None]
+        variance = _sum_over_workers(_sums(deviation.square())) / count
+        self._track(mean.detach(), variance.detach(), count.detach())
+        scale = torch.rsqrt(variance + self.eps).float()
+        if self.weight is not None:
+            scale = scale * self.weight
+        output = deviation * scale[:, None, None]
+        if self.bias is not None:
+            output = output + self.bias[:, None, None]
+        return output.to(input.dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics as `nn.BatchNorm2d` does, with the unbiased variance."""
+        if not self.track_running_stats:
+            return
+        self.num_batches_tracked.add_(1)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.float(), share)
+        self.running_var.lerp_((variance * count / (count - 1)).float(), share)
+
+
+def synchronised(network: Network) -> Network:
+    """Make every `nn.BatchNorm2d` of `network` a synchronised one, in place; parameters, buffers and their names stay."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SynchronisedBatchNorm2d
+    return network
+
+
+def _workers() -> int:
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def _sums(x: Tensor) -> Tensor:
+    """Return the sum of each channel of (B, C, H, W)."""
+    return x.sum((0, 2, 3), dtype=torch.float64)
+
+
+class _Sum(torch.autograd.Function):
+    """Adds up a tensor over all workers; so is its gradient, since what one worker puts in all of them see."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ANN401
+        return _reduced(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        return _reduced(gradient)
+
+
+@torch.compiler.disable  # a collective is no part of a compiled graph
+def _sum_over_workers(value: Tensor) -> Tensor:
+    return _Sum.apply(value)
+
+
+def _reduced(value: Tensor) -> Tensor:
+    value = value.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(value)
+    return value

@@ -1,0 +1,57 @@
+"""The newest checkpoints of a training, each written whole or not at all."""
+
+import logging
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invad.files import atomic_path, remove
+
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The folder of a run's checkpoints, `checkpoint-<step>.pt`; the newest `keep` stay."""
+
+    folder: Path
+    keep: int = 2
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after `step`, counted from 1: tensors and plain values; then remove what is too old."""
+        with atomic_path(self.folder / f"checkpoint-{step:08d}.pt") as temporary:
+            torch.save(state, temporary)
+        for path in self.paths()[self.keep :]:
+            remove(path)
+
+    def paths(self) -> list[Path]:
+        """Return the files, newest first."""
+        return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
+
+    def newest(self) -> dict[str, Any] | None:
+        """Return the newest state that can be read, on the CPU; None when there is none. A damaged one is named in the log."""
+        for path in self.paths():
+            try:
+                return _read(path)
+            except _DAMAGED as error:
+                reason = str(error).strip().split("\n", 1)[0]
+                logger.warning("%s: damaged checkpoint (%s); the one before is used", path, reason)
+        return None
+
+
+def newest_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint in `folder`, by its name; 0 when there is none."""
+    return max((int(path.stem.rpartition("-")[2]) for path in Checkpoints(folder).paths()), default=0)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+        if (member := archive.testzip()) is not None:
+            raise ValueError(f"{member} has another checksum")
+    return torch.load(path, weights_only=True, map_location="cpu")

@@ -1,0 +1,184 @@
+"""One training from its settings to its weights: resumed where it was interrupted, its checkpoints and curve in a folder of its own.
+
+Plain torch: a process of its own, or one of several workers that Ray has started.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import invad
+from invad.config import FeaturesConfig, TrainConfig, WorkersConfig
+from invad.datasets.split_table import Split
+from invad.devices import make_deterministic, place
+from invad.errors import InputError
+from invad.features import FeatureKey, FeatureSource, open_features
+from invad.features.subset import SubsetFeatures
+from invad.methods import build_method
+from invad.training.batch_norm import synchronised
+from invad.training.checkpoints import Checkpoints, newest_step
+from invad.training.curve import Step, append_step, read_curve, truncate_curve
+from invad.training.loop import NotFiniteError, Share, Trainer, steps_per_epoch
+
+CURVE_FILE = "curve.csv"
+ALONE = Share()
+# What the weights depend on beside settings and data: a checkpoint of other code is not resumed.
+_CODE = ("devices.py", "encoders.py", "features", "methods", "models", "training")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What a worker needs to know; Ray sends it, so paths are absolute. On a cluster all nodes have to see them.
+
+    `folder`, `split`, `features`: where the training features come from, as for `open_features`. `storage`: folder of the checkpoints
+    and the curve of this run alone. `checkpoint_steps`: a checkpoint is written after each so many steps, and after the last one.
+    `threads`: of torch, in each worker. `rows`: which of the training images are used, None for all.
+    """
+
+    folder: str
+    split: Split
+    features: FeaturesConfig
+    storage: str
+    train: TrainConfig
+    checkpoint_steps: int
+    threads: int
+    rows: tuple[int, ...] | None = None
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints."""
+        return Checkpoints(Path(self.storage))
+
+    @property
+    def curve(self) -> Path:
+        """The file that worker 0 appends a line to after every step."""
+        return Path(self.storage) / CURVE_FILE
+
+    def open_features(self) -> FeatureSource:
+        """Open the features of the training images."""
+        features = open_features(Path(self.folder), "train", self.split, self.features)
+        return features if self.rows is None else SubsetFeatures(features, self.rows)
+
+
+def run_job(
+    job: TrainJob,
+    device: torch.device,
+    *,
+    share: Share = ALONE,
+    wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
+    mean_over_workers: Callable[[Tensor], float] = float,
+    at_checkpoint: Callable[[int], None] = lambda step: None,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> tuple[nn.Module, list[Step]]:
+    """Train, from the newest checkpoint in the job's storage where there is one; return the method on `device` and the whole curve.
+
+    Args:
+        job: What to train.
+        device: Where this worker computes.
+        share: Which worker this is; worker 0 writes the curve and the checkpoints, and only its curve is whole when this returns.
+        wrap: Makes the method data-parallel.
+        mean_over_workers: Averages a scalar over all workers.
+        at_checkpoint: Called by every worker with the step after which a checkpoint was written.
+        after_epoch: Called with the epoch that has ended, counted from 1, and the method, which it may put into eval mode. An epoch
+            that ended shortly before an interruption may be told twice.
+
+    Raises:
+        InputError: The settings do not fit the data, or the loss is not finite; then it names the last good checkpoint.
+    """
+    torch.set_num_threads(job.threads)
+    features = job.open_features()
+    per_epoch = steps_per_epoch(len(features), job.train)
+    total = per_epoch * job.train.epochs
+    make_deterministic(job.train.seed, device)
+    method = build_method(features.key.output, job.train)
+    if share.world_size > 1:
+        method = synchronised(method)
+    trainer = Trainer(
+        place(method, device, job.train),
+        features,
+        job.train,
+        share=share,
+        wrap=wrap,
+        mean_over_workers=mean_over_workers,
+    )
+    done = _resume(trainer, job, share, mean_over_workers)
+    try:
+        for step in trainer.steps(done):
+            if share.rank == 0:
+                append_step(job.curve, step)
+            if after_epoch is not None and step.step % per_epoch == 0:
+                after_epoch(step.epoch + 1, method)
+            if step.step % job.checkpoint_steps == 0 or step.step == total:
+                if share.rank == 0:
+                    _save(trainer, job, step)
+                at_checkpoint(step.step)
+    except NotFiniteError as error:
+        raise InputError(f"{error}; {_advice(job)}") from None
+    return method, read_curve(job.curve)
+
+
+def _resume(trainer: Trainer, job: TrainJob, share: Share, mean_over_workers: Callable[[Tensor], float]) -> int:
+    """Load the newest checkpoint and return after how many steps it was written; 0 when there is none."""
+    state = job.checkpoints.newest()
+    if state is not None:
+        trainer.load_state_dict(state["trainer"])
+    done = state["step"] if state is not None else 0
+    device = next(trainer.method.parameters()).device
+    if (
+        mean_over_workers(torch.tensor(float(done), device=device)) != done
+    ):  # a file system that shows them different files
+        raise InputError(
+            f"{job.storage}: the workers do not see the same checkpoints; put it on a file system they share"
+        )
+    if share.rank == 0:
+        truncate_curve(job.curve, done)
+    return done
+
+
+def _save(trainer: Trainer, job: TrainJob, step: Step) -> None:
+    state = {"trainer": trainer.state_dict(), "step": step.step, "learning_rate": step.learning_rate}
+    job.checkpoints.save(step.step, state)
+
+
+def _advice(job: TrainJob) -> str:
+    """Return what to do about a loss that is not finite."""
+    paths = job.checkpoints.paths()
+    if paths:
+        last = f"the last good checkpoint, after step {newest_step(Path(job.storage))}, is {paths[0]}"
+    else:
+        last = "there is no checkpoint yet"
+    remedies = ["a lower learning_rate", *(["`precision: float32`"] if job.train.precision != "float32" else [])]
+    return f"{last}; try {' or '.join(remedies)}"
+
+
+def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: WorkersConfig) -> str:
+    """Return the name of the storage of a benchmark's training; how often a checkpoint is written is no part of it."""
+    # Several workers round otherwise than one, and so do several threads.
+    return f"{name}-{result_hash(key, config, workers.workers, workers.resources_per_worker)}"
+
+
+def result_hash(key: FeatureKey, config: TrainConfig, *more: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
+    """Return 16 hex digits of all that trained weights depend on: features, recipe, code, torch, and `more` (plain or dataclass)."""
+    value = [key, config, *more, code_sha256(), torch.__version__]
+    plain = [asdict(item) if is_dataclass(item) and not isinstance(item, type) else item for item in value]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def code_sha256() -> str:
+    """Return the SHA-256 of the package's code that computes weights."""
+    root = Path(invad.__file__).parent
+    paths = [
+        path for name in _CODE for path in ([root / name] if name.endswith(".py") else (root / name).rglob("*.py"))
+    ]
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()

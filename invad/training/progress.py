@@ -1,0 +1,83 @@
+"""What a person follows while a training runs: a line in the terminal, and a log file with a line for every interval."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tqdm import tqdm
+
+from invad.training.curve import Step
+
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows steps as they come in, in the terminal and in a log file; used as a context, which closes both."""
+
+    def __init__(
+        self,
+        label: str,
+        log: Path,
+        batch_size: int,
+        checkpoint_steps: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Show a training that is about to start.
+
+        Args:
+            label: What is trained, such as `train@mvtec`.
+            log: The file that lines are added to.
+            batch_size: Images in a step.
+            checkpoint_steps: Steps between checkpoints, each of which gets a line of the log.
+            clock: In seconds.
+        """
+        self._label, self._batch_size, self._checkpoint_steps, self._clock = label, batch_size, checkpoint_steps, clock
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log.open("a", encoding="utf-8", buffering=1)  # a line is there as soon as it is written
+        self._bar = tqdm(desc=f"{label} (starts)", unit="step", mininterval=1)
+        self._told = False
+        self._counted: tuple[int, float] | None = None  # a step, and when it was: what the speed is counted from
+        self._started = self._line_at = clock()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._log.close()
+
+    def __call__(self, steps: Sequence[Step], total: int, resumed: int = 0) -> None:
+        """Show new steps (at least one) of `total`; the first `resumed` of all were made by an earlier start."""
+        if not self._told:
+            self._told = True
+            self._bar.set_description(self._label, refresh=False)
+            self._bar.total, self._bar.initial, self._bar.n = total, resumed, resumed
+            self._write(f"{self._label}: {f'goes on after step {resumed}' if resumed else 'starts'}, {total} steps")
+        new = [step for step in steps if step.step > resumed]
+        if new:
+            self._show(new, total, self._speed(new[-1].step, resumed))
+
+    def _speed(self, step: int, resumed: int) -> float:
+        """Return the steps per second since the first one was seen; what came before, such as the start of Ray, is not counted."""
+        now = self._clock()
+        first, since = self._counted or (resumed, self._started)
+        self._counted = self._counted or (step, now)
+        return (step - first) / max(now - since, 1e-9)
+
+    def _show(self, steps: Sequence[Step], total: int, per_second: float) -> None:
+        last, images = steps[-1], per_second * self._batch_size
+        self._bar.set_postfix_str(f"loss={last.loss:.4g}, epoch={last.epoch + 1}, {images:.1f} images/s", refresh=False)
+        self._bar.update(len(steps))
+        is_due = self._clock() - self._line_at >= _LINE_SECONDS
+        for step in steps:
+            if step.step % self._checkpoint_steps == 0 or step.step == total or (is_due and step is last):
+                left = timedelta(seconds=round((total - step.step) / per_second)) if per_second else "?"
+                self._write(
+                    f"step {step.step}/{total}, epoch {step.epoch + 1}, loss {step.loss:.6g}, "
+                    f"learning rate {step.learning_rate:g}, {images:.1f} images/s, {left} left"
+                )
+                self._line_at = self._clock()
+
+    def _write(self, line: str) -> None:
+        self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")

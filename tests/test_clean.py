@@ -1,0 +1,152 @@
+"""`invad-pipe clean`: what is shown of earlier runs, and what is removed of it."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from toys import split_of
+from typer.testing import CliRunner
+
+from invad.cli.clean import clean
+from invad.config import load_params
+from invad.features.source import FeatureKey, split_sha256
+from invad.leftovers import find_leftovers, remove_leftovers
+from invad.training.checkpoints import Checkpoints
+from invad.training.job import storage_name
+from invad.training.owner import claim
+from invad.workspace import Workspace
+
+app = typer.Typer()
+app.command()(clean)
+
+
+class Source:
+    def __init__(self, key: FeatureKey) -> None:
+        self.key = key
+
+
+@pytest.fixture
+def root(params_dict, write_params, monkeypatch) -> Path:
+    """A workspace in which the features of `mvtec`, and of nothing else, exist; with leftovers of every kind."""
+    root = write_params(params_dict).parent
+    split = split_of(root, train=10, test=0)
+    key = FeatureKey("mobilenetv2_100", "w", (6, 8, 12), 64, "float32", "float32", "train", split_sha256(split.rows))
+
+    def open_features(folder: Path, *_: object) -> Source:
+        from invad.errors import InputError
+
+        if folder.name != "mvtec":
+            raise InputError(f"{folder}: no train features")
+        return Source(key)
+
+    monkeypatch.setattr("invad.leftovers.open_split", lambda *_: split)
+    monkeypatch.setattr("invad.leftovers.open_features", open_features)
+    params = load_params()
+    present = storage_name("mvtec", key, params.benchmark("mvtec").train, params.training)
+    Checkpoints(root / ".invad/ray" / present).save(400, {"weight": torch.zeros(1000)})
+    for folder in (
+        ".invad/ray/mvtec-0123456789abcdef",
+        ".invad/ray/visa-0123456789abcdef/ray/logs",
+        ".invad/studies/loss-mvtec-012345678901/trials/l1-s0-0",
+        ".invad/features/mvtec-0123456789abcdef",
+        ".invad/mlflow",
+        ".invad/runs",
+        "data/features/.mvtec.0123456789abcdef.partial",
+        "data/features/.gone.0123456789abcdef.partial",
+        "data/features/mvtec",
+        "models/mvtec",
+    ):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "file").write_bytes(b"0" * 1000)
+    for path in root.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    return root
+
+
+def states(root: Path) -> dict[str, str]:
+    return {str(each.path): each.state for each in find_leftovers(load_params(), Workspace(root))}
+
+
+def present(root: Path) -> Path:
+    (path,) = (path.parent for path in (root / ".invad/ray").glob("*/checkpoint-*"))
+    return path
+
+
+def test_all_that_is_left_is_shown_and_judged(root):
+    assert {str(Path(path).relative_to(root)): state for path, state in states(root).items()} == {
+        str(present(root).relative_to(root)): "useful",
+        ".invad/ray/mvtec-0123456789abcdef": "old",
+        ".invad/ray/visa-0123456789abcdef": "old",
+        ".invad/studies/loss-mvtec-012345678901": "useful",
+        ".invad/features/mvtec-0123456789abcdef": "useful",
+        "data/features/.mvtec.0123456789abcdef.partial": "useful",
+        "data/features/.gone.0123456789abcdef.partial": "old",
+    }
+    whats = {each.path: each.what for each in find_leftovers(load_params(), Workspace(root))}
+    assert whats[present(root)] == "training, checkpoint of step 400"
+    assert whats[root / ".invad/ray/mvtec-0123456789abcdef"] == "training, no checkpoint"
+    assert whats[root / ".invad/studies/loss-mvtec-012345678901"] == "study, 1 trials begun"
+    (visa,) = (each for each in find_leftovers(load_params(), Workspace(root)) if "visa" in each.path.name)
+    assert visa.size == 1000
+    assert visa.age > 86400
+
+
+def test_other_settings_make_a_checkpoint_old(root, params_dict, write_params):
+    params_dict["train"]["mvtec"]["seed"] = 7
+    write_params(params_dict)
+    assert states(root)[str(present(root))] == "old"
+
+
+def test_without_yes_nothing_is_removed_and_the_last_line_says_how(root):
+    before = sorted(root.rglob("*"))
+    for arguments in ([], ["--all"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert sorted(root.rglob("*")) == before
+        lines = result.stdout.splitlines()
+        assert len(lines) == 8
+        assert lines[-1].startswith("nothing was removed; --yes removes")
+        assert any("visa-0123456789abcdef  0.0 MB, " in line and "no start goes on from it" in line for line in lines)
+
+
+def test_yes_removes_what_is_old_and_all_the_rest(root):
+    outputs = [root / "data/features/mvtec", root / "models/mvtec", root / ".invad/mlflow", root / ".invad/runs"]
+    assert CliRunner().invoke(app, ["--yes"]).stdout.splitlines()[-1] == "3 removed (0.0 MB), 4 kept"
+    assert set(states(root).values()) == {"useful"}
+    result = CliRunner().invoke(app, ["--yes", "--all"])
+    assert result.stdout.splitlines()[-1] == "4 removed (0.0 MB), 0 kept"
+    assert states(root) == {}
+    assert all((path / "file").exists() for path in outputs)
+    assert CliRunner().invoke(app, []).stdout == "nothing is left of earlier runs\n"
+
+
+def test_what_is_in_use_stays(root):
+    training, study = root / ".invad/ray/mvtec-0123456789abcdef", root / ".invad/studies/loss-mvtec-012345678901"
+    extraction = root / "data/features/.gone.0123456789abcdef.partial"
+    claim(training)
+    (extraction / "train-00000.arrow").write_bytes(b"just now")
+    with (study / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = find_leftovers(load_params(), Workspace(root))
+        assert {each.path for each in found if each.state == "running"} == {training, study, extraction}
+        remove_leftovers(found, everything=True)
+        assert set(states(root)) == {str(training), str(study), str(extraction)}
+    assert states(root)[str(study)] == "useful"
+    # A process that has ended leaves its id behind.
+    code = f"from pathlib import Path; from invad.training.owner import claim; claim(Path({str(training)!r}))"
+    (training / "pid").unlink()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert states(root)[str(training)] == "old"
+
+
+def test_a_training_that_starts_after_the_look_is_not_removed(root):
+    found = find_leftovers(load_params(), Workspace(root))
+    claim(root / ".invad/ray/mvtec-0123456789abcdef")
+    removed = remove_leftovers(found, everything=True)
+    assert len(removed) == len(found) - 1
+    assert (root / ".invad/ray/mvtec-0123456789abcdef/pid").exists()

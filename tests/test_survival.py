@@ -1,0 +1,181 @@
+"""Real kills of workers and of the whole process, bugs that come back, and GPUs that exist only for Ray. One Ray for all tests."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import interruptions
+import pytest
+import ray
+import torch
+from interruptions import ALONE, CONFIG, STEPS, TWO, begun, go_on, make_folder, plan, train, waiting
+
+from invad.config import ResourcesConfig
+from invad.distributed import train as distributed_train
+from invad.distributed.cluster import Cluster, ray_session
+from invad.distributed.failures import RepeatedFailureError
+from invad.errors import InputError
+from invad.training.job import CURVE_FILE
+
+
+@pytest.fixture(autouse=True)
+def no_other_cluster(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    torch.set_num_threads(1)  # as the workers here have
+
+
+@pytest.fixture(scope="module")
+def session():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # so that the workers find `interruptions`
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # after which Ray sees that one is lost
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less to start
+        with ray_session(num_cpus=2, num_gpus=2) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def real_ray(session, monkeypatch) -> Cluster:
+    monkeypatch.setattr(distributed_train, "ray_session", lambda: nullcontext(session))
+    monkeypatch.setattr(distributed_train, "_train_worker", interruptions.interrupted_worker)
+    return session
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The weights and the losses of one worker that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("alone")
+    make_folder(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        method, steps = train(folder, ALONE)
+    return method.state_dict(), [step.loss for step in steps]
+
+
+@pytest.fixture(scope="module")
+def two(session, tmp_path_factory):
+    """The weights and the losses of two workers that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("two")
+    make_folder(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed_train, "ray_session", lambda: nullcontext(session))
+        method, steps = train(folder, TWO)
+    return method.state_dict(), [step.loss for step in steps]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    make_folder(tmp_path)
+    return tmp_path
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def kill_when_it_waits(folder: Path) -> threading.Thread:
+    def kill() -> None:
+        try:
+            os.kill(waiting(folder), signal.SIGKILL)
+        finally:
+            go_on(folder)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_killed_stage_goes_on_from_its_checkpoint_to_the_same_bits(folder, alone):
+    command = [sys.executable, str(Path(interruptions.__file__)), str(folder)]
+    plan(folder, "wait", after=8)
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert waiting(folder) == killed.pid
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    (storage,) = (folder / "storage").iterdir()
+    assert (storage / CURVE_FILE).read_text().splitlines()[-1].startswith("8,")
+    assert not (folder / "weights.pt").exists()
+
+    go_on(folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert begun(folder) == [0, 5]
+    assert same(torch.load(folder / "weights.pt", weights_only=True), alone[0])
+    assert not storage.exists()
+
+
+def test_two_workers_have_the_losses_of_one(two, alone):
+    assert len(two[1]) == len(alone[1]) == STEPS
+    assert max(abs(a - b) for a, b in zip(two[1], alone[1], strict=True)) < 1e-4
+
+
+def test_a_killed_worker_of_two_costs_the_steps_since_the_checkpoint(folder, real_ray, two, caplog):
+    plan(folder, "wait", after=8, rank=1)
+    killer = kill_when_it_waits(folder)
+    resumed = []
+    with caplog.at_level(logging.WARNING, "invad"):
+        method, steps = train(folder, TWO, on_progress=lambda *told: resumed.append(told[2]))
+    killer.join()
+    assert begun(folder) == [0, 5]
+    assert [step.step for step in steps] == list(range(1, STEPS + 1))
+    assert [step.loss for step in steps] == two[1]
+    assert same(method.state_dict(), two[0])
+    assert set(resumed) == {0}
+    (warning,) = [record.message for record in caplog.records if record.name.startswith("invad")]
+    assert warning.startswith("a worker was lost after step ")
+    assert warning.endswith("; going on from the checkpoint of step 5")
+    assert "\n" not in warning
+
+
+def test_a_killed_worker_of_a_cluster_goes_on_to_the_same_bits(folder, real_ray, alone, monkeypatch):
+    monkeypatch.setattr(distributed_train, "needs_cluster", lambda _workers: True)
+    plan(folder, "wait", after=12)
+    killer = kill_when_it_waits(folder)
+    method, _ = train(folder, ALONE)
+    killer.join()
+    assert begun(folder) == [0, 10]
+    assert same(method.state_dict(), alone[0])
+
+
+@pytest.mark.parametrize(("action", "cause"), [("raise", "ValueError: an index is out of range"), ("die", "")])
+def test_a_failure_that_comes_back_at_the_same_step_is_called_a_bug(folder, real_ray, action, cause):
+    plan(folder, action, after=7, rank=1)
+    with pytest.raises(RepeatedFailureError) as caught:
+        train(folder, TWO)
+    assert begun(folder) == [0, 5]
+    message = str(caught.value)
+    (storage,) = (folder / "storage").iterdir()
+    assert message.startswith(
+        "training failed twice after step 7; this is a bug or a machine that cannot hold it, not "
+    )
+    assert f"The last failure: {cause}" in message
+    assert f"The last checkpoint: {storage / 'checkpoint-00000005.pt'}." in message
+    assert message.endswith(f"Ray's logs: {real_ray.logs}")
+    assert real_ray.logs.is_dir()
+    assert "\n" not in message
+
+
+def test_every_worker_has_a_gpu_of_its_own_and_more_than_there_are_is_refused(folder, real_ray, monkeypatch):
+    monkeypatch.setattr(interruptions, "CONFIG", replace(CONFIG, epochs=1))
+    with pytest.raises(
+        InputError, match=r"^params\.yaml: train\.resources_per_worker\.gpu: 2 x 2 asked for, Ray has 2 GPUs$"
+    ):
+        train(folder, replace(TWO, resources_per_worker=ResourcesConfig(cpu=0.5, gpu=2)))
+    train(folder, replace(TWO, resources_per_worker=ResourcesConfig(cpu=0.5, gpu=1)))
+    ids = [json.loads(path.read_text())["ray"] for path in folder.glob("gpus-*.json")]
+    assert sorted(ids) == [[0], [1]]
+
+
+def test_the_cluster_that_ray_address_names_is_joined(session):
+    code = "from invad.distributed.cluster import ray_session\nwith ray_session() as cluster: print(cluster.text())"
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "Ray has 1 node of 2 CPUs, 2 GPUs\n", done.stderr
