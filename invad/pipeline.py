@@ -16,7 +16,7 @@ from invad.workspace import Workspace
 if TYPE_CHECKING:
     from invad.calibration import Calibration
     from invad.score_store import Scores
-    from invad.tracking import BenchmarkRun
+    from invad.tracking import Run
 
 # What `dvc metrics show` prints: these of the mean, by the protocol of the paper.
 SUMMARY_KEYS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "region_aupro", "pixel_miou", "mad")
@@ -67,6 +67,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.model_folder import ModelConfig, save_model
     from invad.training.curve import Step, curve_csv
     from invad.training.loop import steps_per_epoch
+    from invad.training.progress import Progress
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
@@ -76,13 +77,12 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     except InputError as error:
         raise InputError(f"params.yaml: train.{name}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
-    progress = tqdm(desc=f"train@{name} (Ray starts)", unit="step", mininterval=1)
+    log = workspace.private / "logs" / f"train@{name}.log"
+    logger.info("progress also in %s", log)
+    progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
 
-    def on_progress(steps: list[Step], total: int) -> None:
-        progress.total = total
-        progress.set_description(f"train@{name}", refresh=False)
-        progress.set_postfix(loss=f"{steps[-1].loss:.4g}", epoch=steps[-1].epoch + 1, refresh=False)
-        progress.update(len(steps))
+    def on_progress(steps: list[Step], total: int, resumed: int) -> None:
+        progress(steps, total, resumed)
         run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
         run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
 
@@ -113,7 +113,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     save_model(method, config, workspace.model(name))
     write_text(workspace.loss(name), curve_csv(steps))
     tracking.remember_run(run, benchmark, workspace)
-    run.log_file(workspace.loss(name))
+    _describe(run, benchmark, workspace)
     run.finish()
     logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
 
@@ -154,7 +154,7 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Write all metrics of benchmark `name`."""
-    from invad import metrics, tracking
+    from invad import metrics
     from invad.calibration import read_calibration
     from invad.score_store import open_scores
 
@@ -178,7 +178,7 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
         logger.warning("%s", note)
     logger.info("%s", ", ".join(f"{key} {_percent(mean['paper'][key])}" for key in SUMMARY_KEYS))
 
-    _log_metrics(tracking.continue_run(benchmark, workspace), benchmark, workspace)
+    _log_metrics(_continued_run(benchmark, workspace), benchmark, workspace)
 
 
 def _operating_point(scores: "Scores", calibration: "Calibration", name: str) -> dict[str, Any]:
@@ -206,14 +206,24 @@ def _operating_point(scores: "Scores", calibration: "Calibration", name: str) ->
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:
     """Render tables, figures and the page from the results of all benchmarks."""
-    from invad import tracking
     from invad.reporting.collect import collect_result
     from invad.reporting.report import write_report
 
     write_report([collect_result(benchmark, workspace) for benchmark in params.benchmarks.values()], workspace.reports)
     for benchmark in params.benchmarks.values():
-        _log_figures(tracking.continue_run(benchmark, workspace), benchmark, workspace)
+        _log_figures(_continued_run(benchmark, workspace), benchmark, workspace)
     logger.info("open %s", workspace.reports / "index.html")
+
+
+def ablate(module: str, params: Params, workspace: Workspace) -> None:
+    """Compare the variants of a module as the section `ablations` says, from where an interrupted study ended."""
+    from invad.studies.ablation import ablation_of_params, run_ablation
+
+    options = ablation_of_params(module, params)
+    report = run_ablation(module, options, params, workspace)
+    failed = sorted({result.variant for result in report.results if result.status == "failed"})
+    if failed:
+        logger.warning("failed: %s; %s has the reasons", ", ".join(failed), workspace.ablations / f"{module}.md")
 
 
 def sync_runs(params: Params, workspace: Workspace) -> list[str]:
@@ -222,14 +232,13 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
     DVC skips a stage whose result is known already, for example in a fresh clone, which has the committed reports; the run of a model
     that was trained there would stay without metrics and figures.
     """
-    from invad import tracking
 
     lines = []
     for name, benchmark in params.benchmarks.items():
         if not (workspace.metrics(name).exists() and workspace.model(name).exists()):
             lines.append(f"{name}: no results yet")
             continue
-        run = tracking.continue_run(benchmark, workspace)
+        run = _continued_run(benchmark, workspace)
         missing = [
             what for what, there in (("metrics", run.has_metrics()), ("figures", run.has_files("figures"))) if not there
         ]
@@ -237,12 +246,32 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
             _log_metrics(run, benchmark, workspace)
         if "figures" in missing:
             _log_figures(run, benchmark, workspace)
-        lines.append(f"{name}: run {run.run_id}, {' and '.join(missing) + ' added' if missing else 'complete'}")
+        lines.append(
+            f"{name}: run {run.mlflow_id or run.run_id}, {' and '.join(missing) + ' added' if missing else 'complete'}"
+        )
     return lines
 
 
-def _log_metrics(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
-    """Log the mean of each protocol and of the operating point as metrics, and the rows of all classes as a table."""
+def _continued_run(benchmark: BenchmarkConfig, workspace: Workspace) -> "Run":
+    from invad import tracking
+
+    return tracking.continue_run(benchmark, workspace, lambda run: _describe(run, benchmark, workspace))
+
+
+def _describe(run: "Run", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    """Log what a training worked on and what came out: data sets, loss curve and model."""
+    from invad.datasets.source import read_source
+    from invad.datasets.splits import open_split
+
+    run.log_split(open_split(benchmark, workspace), benchmark, read_source(workspace.raw(benchmark.dataset)).source)
+    run.log_file(workspace.loss(benchmark.name))
+    run.log_model(workspace.model(benchmark.name), benchmark)
+
+
+def _log_metrics(run: "Run", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    """Log all metrics of each protocol and of the operating point, and the rows of all classes as a table."""
+    from invad import tracking
+
     path = workspace.metrics(benchmark.name)
     result = read_json(path)
     rows = [
@@ -253,15 +282,17 @@ def _log_metrics(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Wor
     run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
     run.log_file(path)
     run.tag("invad.protocol_version", result["protocol_version"])
-    means = {**result["mean"], "calibrated": result.get("operating_point", {}).get("mean", {})}
+    tracking.tag_outputs(run, benchmark, workspace)
     # Last and at once: whoever asks has_metrics finds all or nothing.
-    run.log_metrics({f"{kind}/{key}": value for kind, values in means.items() for key, value in values.items()})
+    run.log_metrics(tracking.flatten_result(result))
+    run.finish()
 
 
-def _log_figures(run: "BenchmarkRun", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+def _log_figures(run: "Run", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
     for name in (f"heatmaps_{benchmark.name}.png", f"scores_{benchmark.name}.png"):
         if (figure := workspace.reports / "figures" / name).exists():
             run.log_file(figure, "figures")
+    run.finish()
 
 
 def _percent(value: float | None) -> str:

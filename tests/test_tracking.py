@@ -1,14 +1,32 @@
 """What MLflow gets to know of a run, in a database of the test's own."""
 
 import json
+import os
+import re
 import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import mlflow.pyfunc
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+from PIL import Image
+from toys import image_split, split_of
 
 from invad import tracking
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
+from invad.datasets.split_table import Split
+from invad.encoders import build_encoder
+from invad.errors import InputError
+from invad.features import extract_features
+from invad.methods import EncoderOutput, build_method
+from invad.model_folder import ModelConfig, save_model
+from invad.scoring import phase_maps
 from invad.workspace import Workspace
 
 BENCHMARK = BenchmarkConfig(
@@ -23,53 +41,176 @@ def workspace(tmp_path) -> Workspace:
     (workspace.model("mvtec") / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "dvc.lock").write_text(
         "stages:\n  splits@mvtec:\n    outs:\n    - path: data/splits/mvtec\n      md5: abc.dir\n"
+        "  train@mvtec:\n    outs:\n    - path: models/mvtec/config.json\n      md5: aaa\n"
+        "    - path: models/mvtec/model.safetensors\n      md5: bbb\n"
     )
     return workspace
 
 
-def fetch(run: tracking.BenchmarkRun, workspace: Workspace):
-    return MlflowClient(tracking_uri=tracking.tracking_uri(workspace)).get_run(run.run_id)
+def client_of(workspace: Workspace) -> MlflowClient:
+    return MlflowClient(tracking_uri=tracking.tracking_uri(workspace))
+
+
+def fetch(run: tracking.Run, workspace: Workspace):
+    return client_of(workspace).get_run(run.mlflow_id)
+
+
+def all_runs(workspace: Workspace) -> list:
+    client = client_of(workspace)
+    return client.search_runs([item.experiment_id for item in client.search_experiments()])
+
+
+def artifact(run: tracking.Run, name: str, workspace: Workspace) -> bytes:
+    return Path(client_of(workspace).download_artifacts(run.mlflow_id, name)).read_bytes()
+
+
+def outbox(run: tracking.Run, workspace: Workspace) -> Path:
+    return workspace.private / "mlflow" / run.run_id
+
+
+def git(workspace: Workspace, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=b", *arguments]
+    return subprocess.run(command, cwd=workspace.root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_all(workspace: Workspace) -> str:
+    (workspace.root / ".gitignore").write_text(".invad\nmlruns\nmlflow.db\nmodels\n")
+    git(workspace, "init", "-q")
+    git(workspace, "add", "-A")
+    git(workspace, "commit", "-qm", "x")
+    return git(workspace, "rev-parse", "HEAD")
 
 
 def test_a_run_holds_settings_code_data_and_versions(workspace):
-    for command in (
-        ["init", "-q"],
-        ["add", "dvc.lock"],
-        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x"],
-    ):
-        subprocess.run(["git", *command], cwd=workspace.root, check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=workspace.root, capture_output=True, text=True, check=True)
-    data = fetch(tracking.start_run(BENCHMARK, workspace), workspace).data
+    head = commit_all(workspace)
+    run = tracking.start_run(BENCHMARK, workspace)
+    data = fetch(run, workspace).data
     assert data.params["train.epochs"] == "3"
     assert data.params["features.encoder"] == "mobilenetv2_100"
     assert data.params["dataset"] == "mvtec"
-    assert data.tags["git.commit"] == head.stdout.strip()
+    assert data.tags["git.commit"] == head
     assert data.tags["git.dirty"] == "false"
     assert data.tags["dvc.split"] == "abc.dir"
     assert data.tags["package.torch"].startswith("2.")
+    assert data.tags["hardware.memory"].endswith(" GB")
+    assert data.tags["invad.command"] == "dvc repro evaluate@mvtec"
+    assert "dvc.model" not in data.tags
+    assert json.loads(artifact(run, "config.json", workspace))["train"]["epochs"] == 3
+    assert b"\ntorch==2." in artifact(run, "packages.txt", workspace)
+    tracking.tag_outputs(run, BENCHMARK, workspace)
+    assert fetch(run, workspace).data.tags["dvc.model"] == "bbb"
 
 
 def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path):
     workspace = Workspace(tmp_path)
-    tags = fetch(tracking.start_run(BENCHMARK, workspace), workspace).data.tags
+    run = tracking.start_run(BENCHMARK, workspace)
+    tags = fetch(run, workspace).data.tags
     assert "dvc.split" not in tags
     assert "git.commit" not in tags
+    assert {item.path for item in client_of(workspace).list_artifacts(run.mlflow_id)} == {"config.json", "packages.txt"}
+
+
+def test_changes_of_the_code_are_kept_but_not_those_of_the_pipelines_outputs(workspace):
+    (workspace.root / "code.py").write_text("a = 1\n")
+    commit_all(workspace)
+    (workspace.root / "dvc.lock").write_text("stages: {}\n")
+    assert fetch(tracking.start_run(BENCHMARK, workspace), workspace).data.tags["git.dirty"] == "false"
+    (workspace.root / "code.py").write_text("a = 2\n")
+    run = tracking.start_run(BENCHMARK, workspace)
+    assert fetch(run, workspace).data.tags["git.dirty"] == "true"
+    assert b"-a = 1\n+a = 2\n" in artifact(run, "code.patch", workspace)
+    (workspace.root / "code.py").write_text("a = 3\n" * 200_000)
+    tags = fetch(tracking.start_run(BENCHMARK, workspace), workspace).data.tags
+    assert tags["git.patch"].startswith("not kept, 1")
 
 
 def test_curves_metrics_and_tables_arrive_and_missing_values_stay_out(workspace):
     run = tracking.start_run(BENCHMARK, workspace)
     run.log_curve("train/loss", [(step, 1 / step) for step in range(1, 1501)])
+    assert not run.has_metrics()
     run.log_metrics({"paper/image_auroc": 0.5, "paper/region_aupro": None})
+    assert run.has_metrics()
     run.log_table({"class": ["bottle"], "image_auroc": [0.5]}, "per_class")
-    client = MlflowClient(tracking_uri=tracking.tracking_uri(workspace))
-    history = client.get_metric_history(run.run_id, "train/loss")
+    run.log_table({"class": ["bottle"]}, "other")
+    client = client_of(workspace)
+    history = client.get_metric_history(run.mlflow_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 1501)]
-    metrics = fetch(run, workspace).data.metrics
-    assert metrics["paper/image_auroc"] == 0.5
-    assert "paper/region_aupro" not in metrics
-    path = client.download_artifacts(run.run_id, "per_class.json")
-    with Path(path).open() as file:
-        assert json.load(file) == {"columns": ["class", "image_auroc"], "data": [["bottle", 0.5]]}
+    data = fetch(run, workspace).data
+    assert data.metrics["paper/image_auroc"] == 0.5
+    assert "paper/region_aupro" not in data.metrics
+    assert json.loads(artifact(run, "per_class.json", workspace)) == {
+        "columns": ["class", "image_auroc"],
+        "data": [["bottle", 0.5]],
+    }
+    tables = [table["path"] for table in json.loads(data.tags["mlflow.loggedArtifacts"])]
+    assert tables == ["per_class.json", "other.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused_and_never_logged(workspace, value):
+    run = tracking.start_run(BENCHMARK, workspace)
+    with pytest.raises(ValueError, match="metric paper/mad"):
+        run.log_metrics({"paper/image_auroc": 0.5, "paper/mad": value})
+    with pytest.raises(ValueError, match="metric train/loss"):
+        run.log_curve("train/loss", [(1, 0.5), (2, value)])
+    with pytest.raises(ValueError, match="metric 'paper/mad@x': a name has"):
+        run.log_metrics({"paper/mad@x": 0.5})
+    assert fetch(run, workspace).data.metrics == {}
+
+
+def test_every_class_and_the_mean_are_metrics_with_their_protocol_in_the_name(workspace):
+    result = {
+        "mean": {"paper": {"mad": 0.5}, "exact": {"mad": None}},
+        "per_class": {"a@b": {"paper": {"mad": 0.25}, "exact": {"mad": None}}, "a#b": {"paper": {"mad": 0.75}}},
+        "operating_point": {"mean": {"f1": 0.1}, "per_class": {"a@b": {"f1": 0.2}}},
+    }
+    expected = {
+        "paper/mad": 0.5,
+        "exact/mad": None,
+        "calibrated/f1": 0.1,
+        "paper/mad/a_b": 0.75,
+        "paper/mad/a_b_2": 0.25,
+        "exact/mad/a_b_2": None,
+        "calibrated/f1/a_b_2": 0.2,
+    }
+    assert tracking.flatten_result(result) == expected
+    run = tracking.start_run(BENCHMARK, workspace)
+    run.log_metrics(tracking.flatten_result(result))
+    assert fetch(run, workspace).data.metrics == {key: value for key, value in expected.items() if value is not None}
+
+
+def test_runs_of_other_methods_and_variants_have_params_of_the_same_names():
+    names = set(tracking.flatten_settings(BENCHMARK))
+    assert {"train.blocks", "train.learning_rate", "score.sigma", "splits.fold"} <= names
+    other = tracking.flatten_settings(replace(BENCHMARK, train=RDConfig()))
+    assert set(other) == names
+    assert (other["train.blocks"], other["train.model"], other["splits.fold"]) == ("-", "rd", "-")
+
+
+def test_trials_are_nested_in_their_study(workspace):
+    study = tracking.start_run(BENCHMARK, workspace, experiment="ablation", name="style")
+    trials = [
+        tracking.start_run(
+            BENCHMARK,
+            workspace,
+            experiment="ablation",
+            name=name,
+            parent=study,
+            tags={"invad.command": f"invad-pipe ablate {name}"},
+            params={"variant": name},
+        )
+        for name in ("full", "none")
+    ]
+    for trial, name in zip(trials, ("full", "none"), strict=True):
+        run = fetch(trial, workspace)
+        assert run.data.tags["mlflow.parentRunId"] == study.mlflow_id
+        assert run.data.tags["invad.command"] == f"invad-pipe ablate {name}"
+        assert (run.info.run_name, run.data.params["variant"]) == (name, name)
+    experiment = client_of(workspace).get_experiment_by_name("ablation").experiment_id
+    assert {run.info.experiment_id for run in all_runs(workspace)} == {experiment}
+    again = tracking.open_run(study.run_id, workspace)
+    again.finish()
+    assert fetch(study, workspace).info.status == "FINISHED"
 
 
 def test_a_benchmarks_run_goes_on_until_its_model_is_another(workspace):
@@ -94,12 +235,227 @@ def test_other_thresholds_beside_the_same_model_are_the_same_run(workspace):
 
 def test_a_run_that_the_database_lost_is_started_again(workspace, caplog):
     run = tracking.start_run(BENCHMARK, workspace)
-    tracking.remember_run(tracking.BenchmarkRun(MlflowClient(), "0" * 32), BENCHMARK, workspace)
-    assert tracking.continue_run(BENCHMARK, workspace).run_id not in ("0" * 32, run.run_id)
-    assert "MLflow no longer has run 000" in caplog.text
+    tracking.remember_run(run, BENCHMARK, workspace)
+    client_of(workspace).delete_run(run.mlflow_id)
+    assert tracking.continue_run(BENCHMARK, workspace).run_id != run.run_id
+    assert f"MLflow no longer has run {run.run_id}" in caplog.text
+
+
+def test_the_outbox_of_an_ended_run_is_empty_and_the_run_can_go_on(workspace):
+    run = tracking.start_run(BENCHMARK, workspace)
+    run.log_metrics({"paper/mad": 0.5})
+    run.finish()
+    assert not (outbox(run, workspace) / "journal.jsonl").exists()
+    assert not any((outbox(run, workspace) / "files").iterdir())
+    again = tracking.open_run(run.run_id, workspace)
+    again.log_metrics({"paper/image_auroc": 0.25})
+    again.log_file(workspace.root / "dvc.lock", "figures")
+    assert again.has_files("figures")
+    assert fetch(run, workspace).data.metrics == {"paper/mad": 0.5, "paper/image_auroc": 0.25}
+    assert tracking.pending(workspace) == 0
+
+
+def test_what_a_killed_process_left_unsent_is_sent_once(workspace, monkeypatch):
+    with monkeypatch.context() as patch:  # the process is killed each time before anything is sent
+        patch.setattr("invad.tracking.sender.Sender.submit", lambda *_: None)
+        study = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="study")
+        trial = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="trial", parent=study)
+        trial.log_curve("train/loss", [(1, 0.5)])
+    journal = outbox(trial, workspace) / "journal.jsonl"
+    with journal.open("a") as file:
+        file.write('{"op": "metrics", "metri')
+    assert trial.mlflow_id is None
+    assert tracking.pending(workspace) == 2
+    lines = tracking.sync(workspace)
+    assert [line.split(":")[0] for line in lines] == ["study", "trial"]
+    assert tracking.sync(workspace) == []
+    assert fetch(trial, workspace).data.tags["mlflow.parentRunId"] == study.mlflow_id
+    # It goes on behind the half-written line; then a process is killed after MLflow has all, before it is noted.
+    trial = tracking.open_run(trial.run_id, workspace)
+    trial.log_curve("train/loss", [(2, 0.25)])
+    state = json.loads((outbox(trial, workspace) / "state.json").read_text())
+    (outbox(trial, workspace) / "state.json").write_text(json.dumps(state | {"mlflow_id": None}))
+    lines = [line for line in journal.read_text().splitlines() if '"metrics"' in line]
+    journal.write_text("\n".join(lines) + "\n")
+    (outbox(trial, workspace) / "state.json").write_text(json.dumps(state | {"mlflow_id": None, "sent": 0}))
+    tracking.sync(workspace)
+    history = client_of(workspace).get_metric_history(trial.mlflow_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
+    assert len(all_runs(workspace)) == 2
+
+
+def test_what_mlflow_refuses_is_kept_and_holds_nothing_up(workspace, caplog):
+    run = tracking.start_run(BENCHMARK, workspace)
+    run.log_params({"dataset": "another"})
+    run.log_metrics({"paper/mad": 0.5})
+    assert fetch(run, workspace).data.metrics == {"paper/mad": 0.5}
+    assert "MLflow refuses a part of run" in caplog.text
+    assert json.loads((outbox(run, workspace) / "refused.jsonl").read_text())["params"] == {"dataset": "another"}
+
+
+def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspace):
+    script = (
+        "from invad import tracking; from invad.workspace import Workspace; from test_tracking import BENCHMARK;"
+        "run = tracking.start_run(BENCHMARK, Workspace(), experiment='tune'); run.finish()"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], cwd=workspace.root, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert [run.info.status for run in all_runs(workspace)] == ["FINISHED"] * 2
+    assert tracking.pending(workspace) == 0
+
+
+def test_the_images_of_each_phase_are_inputs(workspace):
+    run = tracking.start_run(BENCHMARK, workspace)
+    split = split_of(workspace.root, train=3, test=2)
+    run.log_split(split, BENCHMARK, "embedded")
+    inputs = {item.tags[0].value: item.dataset for item in fetch(run, workspace).inputs.dataset_inputs}
+    assert set(inputs) == {"train", "test"}  # no image is held out for the calibration
+    train = inputs["train"]
+    assert train.name == "mvtec/train"
+    profile = json.loads(train.profile)
+    assert (profile["images"], profile["classes"]) == (3, 1)
+    assert profile["sha256"].startswith(train.digest)
+    assert json.loads(train.source) == {"dataset": "mvtec", "source": "embedded"}
+    assert inputs["test"].digest != train.digest
+
+
+def trained(workspace: Workspace, mode: str) -> tuple[BenchmarkConfig, Split]:
+    """A model with its features and images, 64 pixels wide."""
+    features = FeaturesConfig("mobilenetv2_100", weights="none", image_size=64, mode=mode)
+    train = InvADConfig(epochs=1, blocks=1)
+    split = image_split(workspace.root, train=4, test=6, size=64)
+    encoder = build_encoder(features.encoder, features.weights)
+    extract_features(split, features, workspace.features("mvtec"))
+    method = build_method(EncoderOutput(features.encoder, encoder.channels, 64), train)
+    config = ModelConfig("mvtec", ("bottle",), encoder.channels, encoder.weights_sha256, features, train)
+    save_model(method, config, workspace.model("mvtec"))
+    return replace(BENCHMARK, features=features, train=train, score=ScoreConfig(sigma=1.5, batch_size=4)), split
+
+
+def check_model(model: PyFuncModel, benchmark: BenchmarkConfig, split: Split, workspace: Workspace) -> None:
+    """It gives what the stage `score` gives for the test images, bit by bit."""
+    folders = workspace.features("mvtec"), workspace.model("mvtec")
+    expected = np.concatenate(list(phase_maps(benchmark, split, "test", *folders, label="test")))
+    images = np.stack([np.asarray(Image.open(split.image_path(row))) for row in split.phase("test")])
+    result = model.predict({"images": images})
+    np.testing.assert_array_equal(result["maps"], expected)
+    np.testing.assert_array_equal(result["scores"], expected.max(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("mode", ["live", "store"])
+def test_the_logged_model_gives_the_maps_of_the_stage_score(workspace, mode):
+    benchmark, split = trained(workspace, mode)
+    run = tracking.start_run(benchmark, workspace)
+    started = time.monotonic()
+    run.log_model(workspace.model("mvtec"), benchmark)
+    assert time.monotonic() - started < 5
+    (output,) = fetch(run, workspace).outputs.model_outputs
+    logged = client_of(workspace).get_logged_model(output.model_id)
+    assert (logged.status.value, logged.source_run_id, logged.name) == ("READY", run.mlflow_id, "mvtec")
+    assert logged.params["train.epochs"] == "1"
+    model = mlflow.pyfunc.load_model(logged.artifact_location)
+    signature = model.metadata.signature
+    assert signature.inputs.input_names() == ["images"]
+    assert [tuple(spec.shape) for spec in signature.outputs] == [(-1,), (-1, 64, 64)]
+    check_model(model, benchmark, split, workspace)
+    assert not list(Path(logged.artifact_location.removeprefix("file://")).rglob("*.pkl"))
+    with pytest.raises(MlflowException, match=r"(?i)shape"):
+        model.predict({"images": np.zeros((1, 32, 32, 3), np.uint8)})
+
+
+def test_a_logged_model_whose_encoder_is_another_is_refused(workspace):
+    benchmark, _ = trained(workspace, "live")
+    run = tracking.start_run(benchmark, workspace)
+    run.log_model(
+        workspace.model("mvtec"), replace(benchmark, features=FeaturesConfig("mobilenetv2_100", image_size=64))
+    )
+    (output,) = fetch(run, workspace).outputs.model_outputs
+    with pytest.raises(InputError, match="trained with an encoder whose weights are not those of packaged"):
+        mlflow.pyfunc.load_model(client_of(workspace).get_logged_model(output.model_id).artifact_location)
+
+
+def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(workspace, tmp_path):
+    (workspace.root / "code.py").write_text("a = 1\n")
+    (workspace.root / "params.yaml").write_text("epochs: 1\n")
+    commit_all(workspace)
+    git(workspace, "remote", "add", "origin", str(workspace.root))
+    (workspace.root / "code.py").write_text("a = 2\n")
+    (workspace.root / "params.yaml").write_text("epochs: 3\n")
+    run = tracking.start_run(BENCHMARK, workspace)
+    run.log_metrics({"paper/mad": 0.5, "paper/mad/bottle": 0.25})
+    run.finish()
+    done = invad_pipe(workspace, "runs", "show", run.mlflow_id)
+    assert re.search(r"^paper/mad +0\.5000$", done, re.MULTILINE)
+    assert "bottle" not in done
+    assert "FINISHED" in done
+    assert invad_pipe(workspace, "runs", "show", run.run_id) == done
+    commands = done.split("To build it again:\n")[1].splitlines()
+    assert commands[-1] == "dvc repro evaluate@mvtec"
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    script = [line for line in commands[:-1] if not line.startswith("make setup")]
+    subprocess.run(["bash", "-ec", "\n".join(script)], cwd=place, check=True, capture_output=True)
+    assert (place / "rebuilt/code.py").read_text() == "a = 2\n"
+    assert (place / "rebuilt/params.yaml").read_text() == "epochs: 3\n"
+    git(workspace, "checkout", "-q", "code.py", "params.yaml")
+
+
+def invad_pipe(workspace: Workspace, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-c", "from invad.cli import main; main()", *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
+
+
+def test_list_shows_the_runs_of_an_experiment(workspace):
+    for experiment in ("benchmark", "tune"):
+        run = tracking.start_run(BENCHMARK, workspace, experiment=experiment, name=f"a {experiment}")
+        run.log_metrics({"paper/image_auroc": 0.512, "paper/pixel_auroc": None})
+        run.finish()
+    head, *rows = tracking.list_runs(workspace)
+    assert head.split("  ")[0] == "id"
+    assert len(rows) == 2
+    (row,) = tracking.list_runs(workspace, "tune")[1:]
+    assert row.split()[0] == run.mlflow_id
+    assert "a tune" in row
+    assert row.endswith("51.2          -")
+    with pytest.raises(InputError, match="experiment 'other': not in MLflow"):
+        tracking.list_runs(workspace, "other")
+
+
+def test_an_unknown_run_is_a_mistake_of_the_user(workspace):
+    tracking.start_run(BENCHMARK, workspace)
+    assert "error: run 123: MLflow has none of this id" in invad_pipe(workspace, "runs", "show", "123", code=2)
+    with pytest.raises(InputError, match="run 123: not known"):
+        tracking.open_run("123", workspace)
 
 
 def test_the_server_of_the_environment_wins(workspace, monkeypatch):
     assert tracking.tracking_uri(workspace) == f"sqlite:///{workspace.root}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5001")
     assert tracking.tracking_uri(workspace) == "http://127.0.0.1:5001"
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert tracking.tracking_uri(workspace) == f"sqlite:///{workspace.root}/other.db"
+
+
+@pytest.mark.parametrize("uri", ["htp://host:5000", "http://", "http://host:port", "mlruns", "localhost:5000"])
+def test_a_malformed_address_is_refused_at_once(workspace, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for use in (
+        lambda: tracking.start_run(BENCHMARK, workspace),
+        lambda: tracking.continue_run(BENCHMARK, workspace),
+        lambda: tracking.list_runs(workspace),
+        lambda: tracking.show_run("1", workspace),
+        lambda: tracking.sync(workspace),
+    ):
+        with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI: .* is neither a server such as"):
+            use()

@@ -1,0 +1,61 @@
+"""One run for each benchmark, from its training to its report, over several processes."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from invad.config import BenchmarkConfig
+from invad.files import read_json, write_json
+from invad.tracking.outbox import find_journal
+from invad.tracking.run import Run, start_run
+from invad.tracking.store import tracking_uri, without_password
+from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
+
+logger = logging.getLogger(__name__)
+
+
+def remember_run(run: Run, benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    """Keep the id of the run that trained the present model, for the stages that follow."""
+    uri = without_password(tracking_uri(workspace))
+    value = {"run_id": run.run_id, "uri": uri, "model_sha256": _model_sha256(benchmark, workspace)}
+    write_json(_run_file(benchmark, workspace), value)
+
+
+def continue_run(
+    benchmark: BenchmarkConfig, workspace: Workspace, describe: Callable[[Run], None] = lambda run: None
+) -> Run:
+    """Return the run that trained the present model, or a new one when that is not known here.
+
+    `describe` tells a new run what the training would have: its data and its model.
+    """
+    path = _run_file(benchmark, workspace)
+    known = read_json(path) if path.exists() else {}
+    expected = (without_password(tracking_uri(workspace)), _model_sha256(benchmark, workspace))
+    if (known.get("uri"), known.get("model_sha256")) == expected:
+        journal = find_journal(workspace, known["run_id"])
+        if journal is not None and not (run := Run(journal, workspace)).is_lost():
+            run.send()
+            return run
+        logger.warning("MLflow no longer has run %s of %s; a new one is started", known["run_id"], benchmark.name)
+    run = start_run(benchmark, workspace, tags={"invad.model_from_cache": "true"})
+    describe(run)
+    run.finish()
+    remember_run(run, benchmark, workspace)
+    return run
+
+
+def _model_sha256(benchmark: BenchmarkConfig, workspace: Workspace) -> str:
+    digest = hashlib.sha256()
+    folder = workspace.model(benchmark.name)
+    for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):  # not the calibration, which changes without a training
+        if not path.exists():
+            continue
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _run_file(benchmark: BenchmarkConfig, workspace: Workspace) -> Path:
+    return workspace.private / "runs" / f"{benchmark.name}.json"

@@ -1,0 +1,69 @@
+"""The names of params and metrics: the same in every run, whatever was trained, so that MLflow lines the runs up."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
+
+from invad.config import SPLIT_CONFIGS, TRAIN_CONFIGS, BenchmarkConfig
+
+NOT_APPLICABLE = "-"  # the param of a setting that this run's method or data set does not have
+
+
+def flatten_settings(benchmark: BenchmarkConfig) -> dict[str, str]:
+    """Return all settings by dotted name, and `-` for those that only other methods and data sets have."""
+    everywhere = {
+        name: NOT_APPLICABLE
+        for section, configs in (("splits", SPLIT_CONFIGS), ("train", TRAIN_CONFIGS))
+        for config in dict.fromkeys(configs.values())
+        for name in _type_names(config, f"{section}.")
+    }
+    return everywhere | {name: str(value) for name, value in _values(benchmark, "")}
+
+
+def flatten_result(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the metrics of `reports/metrics/<benchmark>.json` by name.
+
+    Of the mean they are `<protocol>/<metric>`, of a class `<protocol>/<metric>/<class>`; those at the calibrated thresholds have
+    `calibrated` in place of the protocol. None stands for what cannot be computed.
+    """
+    point = result.get("operating_point", {})
+    means = {**result["mean"], "calibrated": point.get("mean", {})}
+    flat = {f"{kind}/{key}": value for kind, values in means.items() for key, value in values.items()}
+    names = _class_names(sorted({*result["per_class"], *point.get("per_class", {})}))
+    rows = [
+        *((name, kind, values) for name, kinds in result["per_class"].items() for kind, values in kinds.items()),
+        *((name, "calibrated", values) for name, values in point.get("per_class", {}).items()),
+    ]
+    flat |= {f"{kind}/{key}/{names[name]}": value for name, kind, values in rows for key, value in values.items()}
+    return flat
+
+
+def _class_names(classes: Iterable[str]) -> dict[str, str]:
+    """Return for each class a name of its own that MLflow allows in a metric's."""
+    names: dict[str, str] = {}
+    for class_name in classes:
+        allowed = re.sub(r"[^\w\- .]", "_", class_name).strip(" .") or "_"
+        name, number = allowed, 2
+        while name in names.values():
+            name, number = f"{allowed}_{number}", number + 1
+        names[class_name] = name
+    return names
+
+
+def _values(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  (a dataclass)
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from _values(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value
+
+
+def _type_names(config: type, prefix: str) -> Iterator[str]:
+    for field in fields(config):
+        nested = [kind for kind in (field.type, *get_args(field.type)) if isinstance(kind, type) and is_dataclass(kind)]
+        for kind in nested:
+            yield from _type_names(kind, f"{prefix}{field.name}.")
+        if not nested:
+            yield f"{prefix}{field.name}"

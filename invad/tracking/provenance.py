@@ -1,0 +1,114 @@
+"""Where a run came from: code, data, packages and hardware, as tags and artifacts from which it can be built again."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import distributions, version
+from pathlib import Path
+
+import yaml
+
+from invad.config import BenchmarkConfig
+from invad.tracking.store import without_password
+from invad.workspace import WEIGHTS_FILE, Workspace
+
+PACKAGES = (
+    "dvc",
+    "invad",
+    "mlflow",
+    "numpy",
+    "pyarrow",
+    "ray",
+    "timm",
+    "torch",
+    "torchvision",
+)  # as tags; all are an artifact
+PATCH_BYTES = 1_000_000  # a larger one is not kept
+# What the pipeline itself writes into the working tree: no change of the code.
+_OUTPUTS = (":(exclude)dvc.lock", ":(exclude)reports")
+
+
+def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
+    """Return the tags of a new run; what is not known here has none."""
+    tags = {
+        "invad.benchmark": benchmark.name,
+        "invad.command": f"dvc repro evaluate@{benchmark.name}",
+        "git.commit": _git(workspace, "rev-parse", "HEAD").strip(),
+        "git.remote": without_password(_git(workspace, "remote", "get-url", "origin").strip()),
+        "git.dirty": str(_is_dirty(workspace)).lower(),
+        "dvc.split": dvc_md5(workspace, f"splits@{benchmark.name}"),
+        "dvc.features": dvc_md5(workspace, f"features@{benchmark.name}"),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "hardware.cpu": _cpu(),
+        "hardware.memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB",
+        "hardware.gpu": ", ".join(_gpus()),
+        **{f"package.{name}": version(name) for name in PACKAGES},
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def model_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
+    """Return the hash by which DVC knows the benchmark's model, which `dvc.lock` has once the training has ended."""
+    md5 = dvc_md5(workspace, f"train@{benchmark.name}", (workspace.model(benchmark.name) / WEIGHTS_FILE).name)
+    return {"dvc.model": md5} if md5 else {}
+
+
+def patch(workspace: Workspace) -> bytes:
+    """Return what the working tree changed of the commit, as `git apply` takes it; empty when nothing or without git."""
+    return _git(workspace, "diff", "--binary", "HEAD", "--", ".", *_OUTPUTS).encode("utf-8", "surrogateescape")
+
+
+@cache
+def all_packages() -> str:
+    """Return name and version of every installed package, a line each."""
+    return "".join(f"{name}\n" for name in sorted({f"{item.name}=={item.version}" for item in distributions()}))
+
+
+def dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:
+    """Return the hash that `dvc.lock` records for an output of a stage: the one called `name`, or else the first.
+
+    DVC writes it as soon as the stage has ended; until then there is none, or that of the time before.
+    """
+    path = workspace.root / "dvc.lock"
+    if not path.exists():
+        return ""
+    lock = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
+    named = [out for out in outs if Path(out["path"]).name == name] or outs
+    return named[0]["md5"] if named else ""
+
+
+def _is_dirty(workspace: Workspace) -> bool:
+    return bool(_git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ".", *_OUTPUTS))
+
+
+def _git(workspace: Workspace, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=workspace.root, capture_output=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return ""
+    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else ""
+
+
+def _cpu() -> str:
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor()
+
+
+def _gpus() -> list[str]:
+    """Return the names of the GPUs: the driver's list, since to ask torch loads CUDA; a container may hide it."""
+    found = [
+        re.search(r"^Model:\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    ]
+    torch = sys.modules.get("torch")  # only where it is loaded already
+    if not found and torch is not None and torch.cuda.is_available():
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return [model[1].strip() for model in found if model]

@@ -1,0 +1,139 @@
+"""What MLflow knows of runs, as text; and how a run is built again."""
+
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from invad.errors import InputError
+from invad.tracking.outbox import find_journal
+from invad.tracking.send import LOCAL_ID
+from invad.tracking.store import answering, connect, is_gone, tracking_uri, without_password
+from invad.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SETTINGS = (
+    "dataset",
+    "features.encoder",
+    "features.weights",
+    "features.image_size",
+    "train.model",
+    "train.epochs",
+    "train.batch_size",
+    "train.learning_rate",
+    "train.seed",
+    "score.sigma",
+)
+_COLUMNS = ("id", "name", "experiment", "status", "start", "image AU-ROC", "pixel AU-ROC")
+
+
+def show_run(run_id: str, workspace: Workspace) -> str:
+    """Return what a run was and the commands that build it again.
+
+    run_id: MLflow's, or that of the workspace.
+
+    Raises:
+        InputError: There is no such run, or MLflow does not answer.
+    """
+    uri = tracking_uri(workspace)
+    with answering(uri):
+        client = connect(uri, workspace)
+        run = _find(run_id, client, workspace)
+        experiment = client.get_experiment(run.info.experiment_id).name
+        artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    data = run.data
+    facts = {
+        "run": run.info.run_id,
+        "name": run.info.run_name,
+        "experiment": experiment,
+        "status": run.info.status,
+        "start": _time(run.info.start_time),
+        **{
+            name: data.tags[name]
+            for name in ("git.commit", "git.dirty", "dvc.split", "dvc.features", "dvc.model")
+            if name in data.tags
+        },
+        **{name: data.params[name] for name in SETTINGS if name in data.params},
+    }
+    means = {
+        name: value for name, value in sorted(data.metrics.items()) if name.count("/") == 1 and not _is_curve(name)
+    }
+    width = max(len(name) for name in (*facts, *means))
+    lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    lines += [f"{name:<{width}}  {value:.4f}" for name, value in means.items()]
+    return "\n".join([*lines, "", "To build it again:", *rebuild_commands(run, artifacts, uri)])
+
+
+def rebuild_commands(run: "Run", artifacts: set[str], uri: str) -> list[str]:
+    """Return the shell commands that build a run again, from its tags and artifacts."""
+    tags = run.data.tags
+    fetch = f"mlflow artifacts download --run-id {run.info.run_id} --dst-path . --artifact-path"
+    commands = [f"git clone {shlex.quote(tags.get('git.remote', 'REPOSITORY'))} rebuilt && cd rebuilt"]
+    if "git.commit" in tags:
+        commands.append(f"git checkout {tags['git.commit']}")
+    else:
+        commands.append("# its commit is not known: the run was started outside of a git repository")
+    commands += [
+        "make setup && . .venv/bin/activate",
+        f"export MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))}",
+    ]
+    if "code.patch" in artifacts:
+        commands.append(f"{fetch} code.patch && git apply code.patch")
+    elif "git.patch" in tags:
+        commands.append(f"# its code had changes that were not committed ({tags['git.patch']})")
+    if "params.yaml" in artifacts:
+        commands.append(f"{fetch} params.yaml")
+    return [*commands, tags.get("invad.command", "dvc repro")]
+
+
+def list_runs(workspace: Workspace, experiment: str | None = None) -> list[str]:
+    """Return a table of the runs, the newest first, of one experiment or of all; its head alone where there are none.
+
+    Raises:
+        InputError: There is no such experiment, or MLflow does not answer.
+    """
+    uri = tracking_uri(workspace)
+    with answering(uri):
+        client = connect(uri, workspace)
+        experiments = {item.experiment_id: item.name for item in client.search_experiments()}
+        if experiment is not None and experiment not in experiments.values():
+            raise InputError(f"experiment {experiment!r}: not in MLflow, which has {', '.join(experiments.values())}")
+        ids = [key for key, name in experiments.items() if experiment in (None, name)]
+        runs = client.search_runs(ids)
+        rows = [_COLUMNS, *(_row(run, experiments[run.info.experiment_id]) for run in runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(run: "Run", experiment: str) -> tuple[str, ...]:
+    metrics = (run.data.metrics.get(f"paper/{name}_auroc") for name in ("image", "pixel"))
+    scores = ["-" if value is None else f"{100 * value:.1f}" for value in metrics]
+    info = run.info
+    return (info.run_id, info.run_name, experiment, info.status, _time(info.start_time), *scores)
+
+
+def _find(run_id: str, client: "MlflowClient", workspace: Workspace) -> "Run":
+    journal = find_journal(workspace, run_id) if run_id.isalnum() else None
+    if journal is not None and journal.state["mlflow_id"] is not None:
+        run_id = journal.state["mlflow_id"]
+    try:
+        return client.get_run(run_id)
+    except Exception as error:
+        if not is_gone(error) and "INVALID_PARAMETER_VALUE" not in str(getattr(error, "error_code", "")):
+            raise
+    if run_id.isalnum():  # an id of another workspace
+        ids = [item.experiment_id for item in client.search_experiments()]
+        if found := client.search_runs(ids, f"tags.`{LOCAL_ID}` = '{run_id}'", max_results=1):
+            return found[0]
+    kept = "; it waits to be sent, `invad-pipe runs sync` does that" if journal is not None else ""
+    raise InputError(f"run {run_id}: MLflow has none of this id{kept or '; `invad-pipe runs list` shows all'}")
+
+
+def _is_curve(name: str) -> bool:
+    return name.startswith("train/")
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
