@@ -53,7 +53,8 @@ DARK = Theme("none", "#e6edf3", "#3a424c", "#56b4e9", "#e69f00",
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
-def _style(theme: Theme) -> dict[str, object]:
+def style(theme: Theme) -> dict[str, object]:
+    """The one plain look of all figures, as matplotlib's settings."""
     return {
         "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 10, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -91,7 +92,7 @@ def score_figure(
     names = sorted({str(name) for name in groups})
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
-    with matplotlib.rc_context(_style(theme)):
+    with matplotlib.rc_context(style(theme)):
         figure = Figure(
             figsize=(5.2 if columns == 1 else 8.4, 0.9 + (2.6 if rows == 1 else 2.2 * rows)), layout="constrained"
         )
@@ -148,7 +149,7 @@ def score_histogram(
 
 def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]], theme: Theme = LIGHT) -> Figure:
     """Training loss over optimiser steps, logarithmic, one line per entry of `curves` (label -> (step, loss) pairs)."""
-    with matplotlib.rc_context(_style(theme)):
+    with matplotlib.rc_context(style(theme)):
         figure = Figure(figsize=(8.4, 4.0), layout="constrained")
         axis = figure.subplots()
         for index, (label, points) in enumerate(curves.items()):
@@ -198,9 +199,13 @@ def svg_text(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG without date or program name."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
-        if path.suffix == ".svg":
-            temporary.write_bytes(svg_text(figure))
-        else:
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        temporary.write_bytes(svg_text(figure) if path.suffix == ".svg" else png_bytes(figure))

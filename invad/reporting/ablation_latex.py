@@ -1,0 +1,59 @@
+"""The tables of an ablation study as LaTeX."""
+
+from collections.abc import Sequence
+
+from invad.reporting.ablation_summary import AblationReport, VariantSummary
+from invad.reporting.ablation_tables import Part, Printed, caption, footnotes, legend, marks_of, one_line, parts
+from invad.reporting.tables import column_groups, latex_escape
+
+
+def ablation_latex(report: AblationReport, summaries: Sequence[VariantSummary]) -> str:
+    """The three parts as one LaTeX float over the full width; the document needs the packages booktabs and graphicx."""
+    notes = footnotes(report, summaries)
+    marks = _superscript(marks_of([one_line(note) for note in report.notes], notes))
+    lines = ["% \\usepackage{booktabs,graphicx}", "\\begin{table*}[t]", "\\centering"]
+    lines.append(f"\\caption{{{latex_escape(f'Ablation {report.module}: {caption(report, summaries)}')}}}")
+    for part in parts(report, summaries):
+        lines += _latex_part(part, f"Variant{marks}")
+    lines += [
+        "\\raggedright\\footnotesize",
+        *(f"{_superscript(str(n))} {latex_escape(note)}\\par" for n, note in enumerate(notes, 1)),
+    ]
+    lines += [
+        f"\\textit{{{latex_escape(name)}}}: {latex_escape('; '.join(words))}\\par" for name, *words in legend(summaries)
+    ]
+    return "\n".join([*lines, "\\end{table*}", ""])
+
+
+def _latex_part(part: Part, head: str) -> list[str]:
+    groups, rules, column = [], [], 3
+    for name, span in column_groups(part.columns):
+        groups.append(f"\\multicolumn{{{span}}}{{c}}{{{latex_escape(name)}}}")
+        rules.append(f"\\cmidrule(lr){{{column}-{column + span - 1}}}")
+        column += span
+    headings = [head, "Seeds", *(latex_escape(metric.label) for metric in part.columns)]
+    return [
+        f"\\par\\smallskip\\textbf{{{latex_escape(part.title)}}}\\par\\smallskip",
+        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{ll{'r' * len(part.columns)}}}",
+        "\\toprule",
+        f" & & {' & '.join(groups)} \\\\",
+        "".join(rules),
+        f"{' & '.join(headings)} \\\\",
+        "\\midrule",
+        *(f"{' & '.join(_latex_cell(cell) for cell in row)} \\\\" for row in part.rows),
+        "\\bottomrule",
+        "\\end{tabular}}\\par\\smallskip",
+    ]
+
+
+def _latex_cell(cell: Printed) -> str:
+    text = latex_escape(cell.text)
+    if cell.text[:1] in "+-" and cell.text[1:2].isdigit():
+        text = f"${cell.text[0]}${cell.text[1:]}"
+    text = {0: text, 1: f"\\textbf{{{text}}}", 2: f"\\underline{{{text}}}"}[cell.rank]
+    return text + (f" $\\pm$ {cell.spread}" if cell.spread else "") + _superscript(cell.marks)
+
+
+def _superscript(marks: str) -> str:
+    return f"\\textsuperscript{{{marks}}}" if marks else ""
