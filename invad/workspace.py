@@ -63,6 +63,11 @@ class Workspace:
         return self.reports / "loss" / f"{benchmark}.csv"
 
     @property
+    def ablations(self) -> Path:
+        """The folder of the tables and figures of ablation studies."""
+        return self.reports / "ablations"
+
+    @property
     def private(self) -> Path:
-        """What is neither an input nor an output of a stage: Ray's storage, run ids."""
+        """What is neither an input nor an output of a stage: checkpoints, studies, logs, what MLflow has not got yet."""
         return self.root / ".invad"

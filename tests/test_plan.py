@@ -379,7 +379,7 @@ def test_a_later_stage_is_to_do_when_an_earlier_one_is(planned, params_dict):
 def test_a_training_that_can_go_on_is_partly_done(planned, params_dict):
     params = only(params_dict, "mvtec")
     planned(params)
-    checkpoint = WORKSPACE.private / "ray/mvtec-0123/checkpoint.pt"
+    checkpoint = WORKSPACE.private / "ray/mvtec-0123/checkpoint-00000200.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     assert planned(params)["train@mvtec"].done == "partly"

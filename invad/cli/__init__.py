@@ -9,18 +9,21 @@ from typing import Annotated
 import typer
 
 from invad import __version__
+from invad.cli.clean import clean
 from invad.cli.data import data
 from invad.cli.evaluate import evaluate
 from invad.cli.options import ParamsOption
 from invad.cli.profile import profile
 from invad.cli.runs import runs
+from invad.cli.studies import ablate, tune
 from invad.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
 app.add_typer(data, name="data")
 app.add_typer(profile, name="profile")
 app.add_typer(runs, name="runs")
-app.command()(evaluate)
+for command in (evaluate, ablate, tune, clean):
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@ from invad.planning.network import NetworkSize
 
 PIXEL_BYTES = {"map": 4, "mask": 1}
 LIVE_BYTES = 400  # for each phase
+ABLATION_BYTES = 100_000  # the tables and the figure of a study
 COCO_EDGE = 640  # pixels of the longer edge of nearly all of COCO's images
 
 

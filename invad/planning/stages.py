@@ -16,6 +16,8 @@ from invad.planning.network import NetworkSize, network_size
 from invad.planning.stage_plan import StagePlan
 from invad.planning.states import folder_bytes, stage_states
 from invad.stage import stage_labels
+from invad.studies.ablation import ablation_of_params, plan_ablation
+from invad.studies.study import Study
 from invad.workspace import Workspace
 
 _CACHED = ("download", "splits", "features", "train", "calibrate", "score")  # their outputs are in DVC's cache as well
@@ -51,6 +53,8 @@ class _Planner:
             return self.report(label)
         if stage == "download":
             return self.download(label, name, self.params.dataset(name))
+        if stage == "ablate":
+            return self.ablate(label, plan_ablation(name, ablation_of_params(name, self.params), self.params))
         return getattr(self, stage)(label, self.params.benchmark(name), self.images[name])
 
     def download(self, label: str, name: str, config: DownloadConfig) -> StagePlan:
@@ -211,6 +215,27 @@ class _Planner:
             notes=("its size on the disk is a rough estimate",),
         )
 
+    def ablate(self, label: str, study: Study) -> StagePlan:
+        images, trials = self.images[study.base.name], study.trials()
+        held = max(_trial_memory(trial.benchmark) for trial in trials)
+        if images.basis == "unknown":
+            return self.stage(label, memory=held)
+        # Trials that differ in their maps alone share a training.
+        trainings = {(trial.seed, "" if study.shares_training else trial.variant): trial.benchmark for trial in trials}
+        steps = sum(images.train // each.train.batch_size * each.train.epochs for each in trainings.values())
+        notes = ["its memory is that of one trial, and as many run at a time as Ray finds resources for"]
+        if any(trial.benchmark.features != study.base.features for trial in trials):
+            notes.append("features of other encoders and sizes than the benchmark's, below .invad, are not counted")
+        return self.stage(
+            label,
+            disk=disk.ABLATION_BYTES,
+            memory=held,
+            mapped=self.mapped(images.train, study.base),
+            images=images.train + images.test,
+            steps=steps,
+            notes=tuple(notes),
+        )
+
     def stage(self, label: str, **numbers: Any) -> StagePlan:  # noqa: ANN401
         numbers.setdefault("writes", self.writes(label, numbers.get("disk")))
         return StagePlan(label, self.states[label], **numbers)
@@ -238,3 +263,9 @@ class _Planner:
         if root is None:
             return ANNOTATION_BYTES if config.source == "official" else 0
         return sum(path.stat().st_size for entry in ROOT_ENTRIES["coco"] if (path := root / entry).is_file())
+
+
+def _trial_memory(benchmark: BenchmarkConfig) -> int:
+    """Return the memory of a trial of a study, which trains in one process."""
+    features, train = benchmark.features, benchmark.train
+    return memory.train_memory(features, train.batch_size, network_size(features, train, train.batch_size))

@@ -51,6 +51,8 @@ def _before(label: str, params: Params) -> list[str]:
         return [f"evaluate@{name}" for name in params.benchmarks]
     if stage == "splits":
         return [f"download@{params.benchmark(name).dataset}"]
+    if stage == "ablate":
+        return [f"features@{params.ablations[name].benchmark}"]
     if stage == "score":
         return [f"train@{name}"]
     if stage == "evaluate":
@@ -69,7 +71,7 @@ def _files_state(label: str, params: Params, workspace: Workspace) -> State:
         return "there"
     begun = {
         "features": workspace.features(name).parent.glob(f".{name}.*.partial/*.arrow"),
-        "train": (workspace.private / "ray").glob(f"{name}-*/checkpoint.pt"),
+        "train": (workspace.private / "ray").glob(f"{name}-*/checkpoint-*.pt"),
     }
     return "partly" if there or any(begun.get(stage, ())) else "to do"
 
@@ -103,6 +105,8 @@ def _outputs(stage: str, name: str, params: Params, workspace: Workspace) -> lis
             return [workspace.scores(name) / TABLE_FILE]
         case "evaluate":
             return [workspace.metrics(name), workspace.summary(name)]
+        case "ablate":
+            return [workspace.ablations / f"{name}.{kind}" for kind in ("csv", "md", "png", "tex")]
         case _:
             figures = [workspace.reports / "figures" / f"scores_{benchmark}.png" for benchmark in params.benchmarks]
             return [workspace.reports / "index.html", workspace.reports / "tables" / "main.md", *figures]
@@ -134,6 +138,11 @@ def _settings(label: str, params: Params) -> dict[str, Any]:
                 "train.workers": params.training.workers,
                 "train.resources_per_worker": params.training.resources_per_worker,
             }
+        case "ablate":
+            ablation = params.ablations[name]
+            benchmark = params.benchmark(ablation.benchmark)
+            sections = {f"{key}.{benchmark.name}": getattr(benchmark, key) for key in ("features", "train", "score")}
+            return {f"ablations.{name}": ablation, **sections}
         case "report":
             return {"benchmarks": {name: benchmark.dataset for name, benchmark in params.benchmarks.items()}}
         case _:

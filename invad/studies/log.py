@@ -1,0 +1,60 @@
+"""MLflow's view of a study: a run for the study, and below it one for each trial that has ended."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from invad import tracking
+from invad.studies.results import TrialResult
+from invad.studies.study import Study, Trial
+from invad.studies.trial import VALIDATION_SCORE
+from invad.training.curve import read_curve
+from invad.workspace import Workspace
+
+
+class StudyLog:
+    """The run of a study that is under way."""
+
+    def __init__(self, study: Study, workspace: Workspace) -> None:
+        self._experiment: Literal["ablation", "tune"] = "ablation" if study.test else "tune"
+        self._workspace = workspace
+        self._study = study
+        self._run = tracking.start_run(
+            study.base,
+            workspace,
+            experiment=self._experiment,
+            name=f"{study.name} on {study.base.name}",
+            tags={"invad.module": study.name},
+        )
+
+    def trial_ended(self, name: str, trial: Trial, result: TrialResult, curve: Path) -> None:
+        """Log a trial: settings, loss curve, metrics and costs; one that failed says why."""
+        run = tracking.start_run(
+            trial.benchmark,
+            self._workspace,
+            experiment=self._experiment,
+            name=f"{self._study.name} {trial.variant}, seed {trial.seed}",
+            parent=self._run,
+            tags={"invad.module": self._study.name, "invad.trial": name, "invad.status": result.status},
+            params={"variant": trial.variant, "seed": str(trial.seed)},
+        )
+        if result.error:
+            run.tag("invad.error", result.error)
+        steps = read_curve(curve)
+        run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
+        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
+        prefix = "paper" if self._study.test else "validation"
+        values = {key if key == VALIDATION_SCORE else f"{prefix}/{key}": value for key, value in result.metrics.items()}
+        costs = {
+            "parameters": result.parameters,
+            "multiply_adds": result.multiply_adds,
+            "train_seconds": result.seconds,
+        }
+        run.log_metrics(values | costs)
+        run.finish(failed=result.status == "failed")
+
+    def finish(self, files: Iterable[Path], *, failed: bool) -> None:
+        """Log the study's tables and mark its run as ended."""
+        for file in files:
+            self._run.log_file(file)
+        self._run.finish(failed=failed)

@@ -1,0 +1,95 @@
+"""The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from invad.datasets.calibration_rows import held_out_images
+from invad.datasets.images import read_image
+from invad.datasets.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
+from invad.errors import InputError
+from invad.files import atomic_path
+from invad.studies.defects import add_defect
+
+_TABLE = "split.parquet"
+_LEAST = 16  # pixels a side that a defect needs
+
+
+@dataclass(frozen=True)
+class ValidationSplit:
+    """`train_rows`: of `split.phase("train")`, those that stay for training. `split`: phase `test` holds normal and defective images."""
+
+    train_rows: tuple[int, ...]
+    split: Split
+
+
+def validation_split(split: Split, share: float, seed: int, folder: Path, max_side: int = 512) -> ValidationSplit:
+    """Hold out `share` of each class's normal training images, at least one and never all, and draw defects into copies of them.
+
+    Images and masks are written to `folder` as PNG files, once: the same split and seed give the same bytes.
+
+    Args:
+        split: A benchmark's images.
+        share: In (0, 1).
+        seed: Chooses images and defects.
+        folder: Of the new images, written whole or not at all.
+        max_side: Longer sides of images are scaled to so many pixels.
+
+    Raises:
+        InputError: A class has a single normal training image, or an image is damaged.
+    """
+    train = split.phase("train")
+    held_out = _held_out(train, share, seed)
+    if not (folder / _TABLE).exists():
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            rows = _write_images(split, [train[index] for index in sorted(held_out)], seed, temporary, max_side)
+            write_split_table(rows, temporary / _TABLE, {})
+    rows, _ = read_split_table(folder / _TABLE)
+    stay = tuple(index for index in range(len(train)) if index not in held_out)
+    return ValidationSplit(stay, Split(tuple(rows), folder, folder))
+
+
+def _held_out(train: list[SplitRow], share: float, seed: int) -> set[int]:
+    """Return the indices of the images that are held out: those with the lowest hashes of seed and name."""
+    of_class = defaultdict(list)
+    for index, row in enumerate(train):
+        if row.label == NORMAL:
+            of_class[row.class_name].append(index)
+    held_out: set[int] = set()
+    for class_name, indices in of_class.items():
+        if len(indices) < 2:
+            raise InputError(f"class {class_name!r}: has a single normal training image; to validate on some takes two")
+        ranked = sorted(indices, key=lambda index: hashlib.sha256(f"{seed}:{train[index].image}".encode()).digest())
+        held_out.update(ranked[: held_out_images(len(ranked), share)])
+    return held_out
+
+
+def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path, max_side: int) -> list[SplitRow]:
+    """Write each image twice, as it is and with a defect, and return their rows."""
+    rows = []
+    for number, row in enumerate(normal):
+        rng = np.random.default_rng([seed, number])
+        image = _read(split, row, max_side)
+        other = _read(split, normal[int(rng.integers(len(normal)))], max_side)
+        defective, mask, kind = add_defect(image, other, rng)
+        height, width = mask.shape
+        new = replace(row, phase="test", width=width, height=height, mask=None)
+        good, bad, mask_name = (f"{kind_of}/{number:05d}.png" for kind_of in ("good", "defect", "mask"))
+        for name, pixels in ((good, image), (bad, defective), (mask_name, mask.astype(np.uint8) * 255)):
+            (folder / name).parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(folder / name, "PNG")
+        rows.append(replace(new, image=good, label=NORMAL))
+        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type=kind, mask=mask_name))
+    return rows
+
+
+def _read(split: Split, row: SplitRow, max_side: int) -> np.ndarray:
+    image = Image.fromarray(read_image(split.image_path(row)))
+    scale = min(1.0, max_side / max(image.size))
+    size = tuple(max(_LEAST, round(side * scale)) for side in image.size)
+    return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BILINEAR))

@@ -1,0 +1,535 @@
+"""Studies without Ray: modules and variants, settings, names, synthetic defects, validation split, one trial, feature stores."""
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+from conftest import REPOSITORY, save_image
+from studies_toys import tiny_workspace
+from toys import image_split
+
+from invad.config import load_params
+from invad.datasets.images import read_image, read_mask
+from invad.datasets.splits import open_split
+from invad.errors import InputError
+from invad.features import extract_features, open_features
+from invad.features.extract import run_here
+from invad.studies import trial as trials
+from invad.studies.ablation import AblationOptions, ablation_of_params, plan_ablation
+from invad.studies.cost import multiply_adds
+from invad.studies.defects import AREA, add_defect
+from invad.studies.folder import only_one, prepare
+from invad.studies.modules import MODULES, module_named
+from invad.studies.results import TrialResult, read_result, write_result
+from invad.studies.settings import apply, flat, parse_set
+from invad.studies.stores import Stores, trial_split
+from invad.studies.study import Identity, Study
+from invad.studies.trial import TrialTask, Validation, attempt, run_task
+from invad.studies.validation import validation_split
+
+PROFILE = Path(str(files("invad.profiles"))) / "paper.yaml"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return load_params(REPOSITORY / "params.yaml").benchmark("mvtec")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load_params(PROFILE).benchmark("mvtec")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Settings, workspace and split of a tiny benchmark."""
+    params, workspace = tiny_workspace(tmp_path_factory.mktemp("studies"))
+    return params, workspace, open_split(params.benchmark("mvtec"), workspace).absolute()
+
+
+# Modules and variants
+
+
+def test_the_modules_are_those_of_the_paper():
+    expected = "ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map"
+    assert list(MODULES) == expected.split()
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+def test_every_module_marks_one_variant_which_is_the_papers(module, paper):
+    assert len({variant.name for variant in module.variants}) == len(module.variants)
+    (marked,) = [variant for variant in module.variants if variant.is_paper]
+    values = flat(
+        apply(paper, {"score.map_levels": "concatenated", "score.map_distance": "cosine", "train.epochs": 100})
+    )
+    assert {key: values[key] for key in marked.changes} == dict(marked.changes)
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
+def test_the_variants_of_a_module_say_the_same_keys_and_are_valid_settings(module, benchmark):
+    assert len({frozenset(variant.changes) for variant in module.variants}) == 1
+    changed = [apply(benchmark, variant.changes) for variant in module.variants]
+    for variant, settings in zip(module.variants, changed, strict=True):
+        assert {key: flat(settings)[key] for key in variant.changes} == dict(variant.changes)
+    assert len({json.dumps(flat(settings), sort_keys=True) for settings in changed}) == len(changed)
+
+
+def test_the_weights_of_the_encoders_are_known_to_timm():
+    tags = [variant.changes["features.weights"] for variant in MODULES["encoder"].variants]
+    assert set(tags) - {"packaged"} <= set(timm.list_pretrained())
+
+
+def test_size_and_batch_bring_what_goes_with_them():
+    assert {v.changes["score.sigma"] for v in MODULES["size"].variants} == {2.0, 3.0, 4.0, 5.0}
+    assert [v.changes["train.learning_rate"] for v in MODULES["batch"].variants] == [0.001, 0.002, 0.004, 0.008]
+
+
+def test_variants_are_chosen_by_name_in_the_modules_order():
+    names = [variant.name for variant in MODULES["ssm"].choose(["none", "paper"])]
+    assert names == ["space-aware", "none"]
+    assert MODULES["ssm"].choose([]) == MODULES["ssm"].variants
+
+
+def test_an_unknown_module_or_variant_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"^--module: unknown module 'smm'; known are ssm, style, .*map$"):
+        module_named("smm")
+    with pytest.raises(InputError, match=r"^--variants: unknown variant 'x' of blocks; known are 1, 2, 4$"):
+        MODULES["blocks"].choose(["1", "x"])
+
+
+# Settings
+
+
+def test_values_are_read_as_in_params_yaml():
+    changes = parse_set(
+        ["train.epochs=3", "train.learning_rate=1e-3", "features.weights=none", "train.style_translator=false"]
+    )
+    assert changes == {
+        "train.epochs": 3, "train.learning_rate": 0.001, "features.weights": "none", "train.style_translator": False
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["epochs"], "--set epochs: expected key=value"),
+        (["train.epochs=[1"], "--set train.epochs: '[1' is no value"),
+        (["train.epochs=1", "train.epochs=2"], "--set train.epochs: is given twice"),
+        (["epochs=3"], "--set epochs: unknown key; a key begins with features., train., score."),
+        (["train.epohs=3"], "--set train.epohs: unknown key; known are precision, "),
+        (["calibration.share=0"], "--set calibration.share: unknown key; a key begins with"),
+        (["train.epochs=many"], "--set train.epochs: must be a valid integer"),
+        (["train.epochs=0"], "--set train.epochs: must be greater than or equal to 1"),
+        (["features.image_size=100"], "--set features.image_size: must be a multiple of 16"),
+        (["train.model=rd"], "--set train.model: mvtec is of invad"),
+        (["train.loss=l3"], "--set train.loss: must be 'l2'"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(settings, message, benchmark):
+    with pytest.raises(InputError) as caught:
+        apply(benchmark, parse_set(settings))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_apply_changes_what_it_is_told_and_nothing_else(benchmark):
+    changed = apply(benchmark, {"train.blocks": 4, "score.sigma": 1.0})
+    assert changed == replace(
+        benchmark, train=replace(benchmark.train, blocks=4), score=replace(benchmark.score, sigma=1.0)
+    )
+    assert apply(benchmark, {}) == benchmark
+
+
+def test_a_module_of_invad_does_not_fit_another_method(params_dict, write_params):
+    params_dict["train"]["mvtec"] = {"model": "rd"}
+    params = load_params(write_params(params_dict))
+    with pytest.raises(InputError, match=r"ssm space-aware: train.modulation: unknown key; known are "):
+        plan_ablation("ssm", AblationOptions("mvtec"), params)
+    assert plan_ablation("size", AblationOptions("mvtec"), params).trials()
+
+
+# Trials and their names
+
+
+def study_of(benchmark, module="ssm", names=(), seeds=1, **more):
+    known = MODULES[module]
+    return Study(module, benchmark, known.choose(names), known.variants, seeds, **more)
+
+
+def test_trials_are_variants_times_seeds_from_the_bases_seed(benchmark):
+    found = study_of(benchmark, names=["paper", "none"], seeds=3).trials()
+    assert [(one.variant, one.seed) for one in found] == [
+        (name, seed) for name in ("space-aware", "none") for seed in (42, 43, 44)
+    ]
+    assert {one.benchmark.train.seed for one in found} == {42, 43, 44}
+
+
+def test_names_say_what_determines_a_result(benchmark, tmp_path):
+    split = image_split(tmp_path, 4, 2)
+    study = study_of(benchmark)
+
+    def names(study, split=split, data="data"):
+        identity = Identity.of(study, split, data)
+        return identity.folder, [identity.trial(trial) for trial in study.trials()]
+
+    folder, ids = names(study)
+    assert len(set(ids)) == 5
+    assert ids[0].startswith("space-aware-s42-")
+    more = names(study_of(benchmark, seeds=2, names=["paper"]))
+    assert more[0] == folder
+    assert more[1][0] == ids[0]
+    other_base = replace(benchmark, train=replace(benchmark.train, epochs=7))
+    others = [
+        names(study_of(other_base)),
+        names(study, data="other data"),
+        names(study, split=replace(split, rows=split.rows[1:])),
+        names(study_of(benchmark, validation_share=0.2)),
+    ]
+    for other_folder, other_ids in others:
+        assert other_folder != folder
+        assert not set(ids) & set(other_ids)
+
+
+def test_variants_of_the_map_share_a_training(benchmark, tmp_path):
+    split = image_split(tmp_path, 4, 2)
+    for module, trainings in (("map", 1), ("blocks", 3)):
+        study = study_of(benchmark, module)
+        identity = Identity.of(study, split, "data")
+        assert len({identity.training(trial) for trial in study.trials()}) == trainings
+        assert study.shares_training == (module == "map")
+
+
+# Results
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path):
+    result = TrialResult(
+        "none", 43, "finished", "", 10, 20, 1.5, 3, "CPU", {"mad": 0.5, "image_ap": None, "bad": float("nan")}
+    )
+    assert read_result(tmp_path) is None
+    write_result(result, tmp_path)
+    assert read_result(tmp_path) == replace(result, metrics={"mad": 0.5, "image_ap": None, "bad": None})
+    (tmp_path / "result.json").write_text('{"variant": "none"}')
+    with pytest.raises(InputError, match=r"result\.json: not the result of a trial; remove it"):
+        read_result(tmp_path)
+
+
+def test_a_study_that_is_there_wants_to_be_told_what_to_do(tmp_path):
+    write_result(TrialResult("a", 1, "finished"), tmp_path / "trials" / "a")
+    write_result(TrialResult("b", 1, "failed", "why"), tmp_path / "trials" / "b")
+    with pytest.raises(InputError, match=r"1 of 3 trials finished; --resume goes on with it, --restart begins anew"):
+        prepare(tmp_path, "abc", resume=False, restart=False)
+    prepare(tmp_path, "bc", resume=False, restart=False)
+    prepare(tmp_path, "abc", resume=True, restart=False)
+    assert read_result(tmp_path / "trials" / "a") is not None
+    prepare(tmp_path, "abc", resume=False, restart=True)
+    assert not (tmp_path / "trials").exists()
+
+
+def test_a_folder_has_one_study_at_a_time(tmp_path):
+    with only_one(tmp_path), pytest.raises(InputError, match="another process runs this study"), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
+
+
+# Defects and validation
+
+
+def test_defects_are_visible_marked_and_of_reasonable_size():
+    """Over many images, plain ones among them; what lies outside the mask is not touched."""
+    rng = np.random.default_rng(0)
+    kinds = set()
+    for number in range(150):
+        shape = (int(rng.integers(24, 120)), int(rng.integers(24, 120)), 3)
+        noise = rng.integers(0, 256, shape, np.uint8)
+        image = (noise, np.full(shape, (0, 128, 255)[number % 3], np.uint8), noise // 4 + 90)[number // 50]
+        before = image.copy()
+        defective, mask, kind = add_defect(image, noise[:30], rng)
+        kinds.add(kind)
+        assert (image == before).all()
+        assert (defective.shape, defective.dtype, mask.shape, mask.dtype) == (shape, np.uint8, shape[:2], bool)
+        assert (defective[~mask] == image[~mask]).all()
+        assert (defective[mask] != image[mask]).any(axis=-1).mean() > 0.95
+        assert np.abs(defective[mask].astype(int) - image[mask]).max(axis=-1).mean() >= 16
+        assert AREA[0] <= mask.mean() <= AREA[1]
+    assert {"patch", "texture", "scratch"} <= kinds
+
+
+def test_the_validation_split_holds_out_normal_images_of_every_class(tiny, tmp_path):
+    _, _, split = tiny
+    train = split.phase("train")
+    found = validation_split(split, 0.2, 0, tmp_path / "a")
+    held_out = [train[index] for index in range(len(train)) if index not in found.train_rows]
+    classes = {row.class_name for row in train}
+    assert {row.class_name for row in held_out} == classes == {train[index].class_name for index in found.train_rows}
+    assert len(held_out) == round(0.2 * 12) * len(classes)
+    rows = found.split.phase("test")
+    assert len(rows) == len(found.split.rows) == 2 * len(held_out)
+    for normal, defective in zip(rows[::2], rows[1::2], strict=True):
+        assert (normal.label, normal.mask, defective.label) == (0, None, 1)
+        good, bad = (read_image(found.split.image_path(row)) for row in (normal, defective))
+        mask = read_mask(found.split.mask_path(defective))
+        assert mask.any()
+        assert (good[~mask] == bad[~mask]).all()
+        assert (good != bad).any()
+
+
+def test_the_validation_split_has_the_same_bytes_each_time_and_others_for_another_seed(tiny, tmp_path):
+    _, _, split = tiny
+
+    def content(name, seed):
+        found = validation_split(split, 0.2, seed, tmp_path / name)
+        written = {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.png")}
+        return found.train_rows, written
+
+    first = content("a", 0)
+    assert content("b", 0) == first
+    assert content("c", 1)[0] != first[0]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*.png")}
+    content("a", 0)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*.png")} == before
+
+
+def test_the_validation_split_never_takes_all_images_anomalous_ones_or_large_ones(tmp_path):
+    split = image_split(tmp_path, 4, 2, size=90)
+    assert len(validation_split(split, 0.99, 0, tmp_path / "most").train_rows) == 1
+    assert len(validation_split(split, 0.01, 0, tmp_path / "least").train_rows) == 3
+    rows = [replace(row, label=1) if index < 2 else row for index, row in enumerate(split.rows)]
+    found = validation_split(replace(split, rows=tuple(rows)), 0.99, 0, tmp_path / "anomalous", max_side=40)
+    assert {0, 1} <= set(found.train_rows)
+    assert [read_image(found.split.image_path(row)).shape for row in found.split.rows] == [(40, 40, 3)] * 2
+    with pytest.raises(InputError, match="class 'bottle': has a single normal training image"):
+        validation_split(replace(split, rows=split.rows[3:]), 0.5, 0, tmp_path / "single")
+
+
+# Feature stores
+
+
+def stores_of(tiny, benchmark, *, test=True):
+    _, workspace, split = tiny
+    study = study_of(benchmark)
+    extracted = []
+
+    def run(extraction, shards):
+        extracted.append(extraction.config.image_size)
+        yield from run_here(extraction, shards)
+
+    identity = Identity.of(study, split, "data")
+    return Stores(identity, trial_split(split, test=test), workspace, run), extracted
+
+
+def test_features_are_extracted_once_for_each_encoder_and_size(tiny):
+    params, workspace, split = tiny
+    benchmark = params.benchmark("mvtec")
+    stores, extracted = stores_of(tiny, benchmark)
+    small = benchmark.features
+    large = replace(small, image_size=64)
+    folders = [stores.training(config) for config in (small, large, small, replace(large, batch_size=16))]
+    assert extracted == [32, 64]
+    assert folders[0] == folders[2] != folders[1] == folders[3]
+    assert folders[0].parent == workspace.private / "features"
+    assert len(open_features(folders[1], "test", split, large)) == len(split.phase("test"))
+
+
+def test_the_benchmarks_own_features_are_used_where_they_fit(tiny):
+    params, workspace, split = tiny
+    benchmark = params.benchmark("mvtec")
+    config = replace(benchmark.features, image_size=48)
+    extract_features(split, config, workspace.features("mvtec"))
+    stores, extracted = stores_of(tiny, benchmark)
+    assert stores.training(config) == workspace.features("mvtec")
+    assert extracted == []
+    # The same but for the weights, which the store's settings do not tell.
+    assert stores.training(replace(config, weights="packaged")) != workspace.features("mvtec")
+    assert extracted == [48]
+
+
+def test_without_the_test_images_none_is_read(tmp_path, tiny):
+    split = image_split(tmp_path, 5, 3)
+    for row in split.phase("test"):
+        split.image_path(row).unlink()
+    benchmark = tiny[0].benchmark("mvtec")
+    stores, extracted = stores_of((tiny[0], tiny[1], split), benchmark, test=False)
+    folder = stores.training(benchmark.features)
+    assert extracted == [32]
+    assert not list(folder.glob("test-*"))
+
+
+# One trial
+
+
+def task_of(tiny, folder, module="map", names=("paper", "fine"), epochs=2, **more):
+    params, _, split = tiny
+    benchmark = apply(params.benchmark("mvtec"), {"train.epochs": epochs})
+    study = study_of(benchmark, module, names)
+    identity = Identity.of(study, split, "data")
+    stores, _ = stores_of(tiny, benchmark)
+    found = [(identity.trial(trial), trial) for trial in study.trials()]
+    return TrialTask(
+        folder=str(folder),
+        training=identity.training(found[0][1]),
+        trials=tuple(found),
+        split=split,
+        features=str(stores.training(benchmark.features)),
+        **{"validation": None, "test": True, "checkpoint_steps": 2, "threads": 1} | more,
+    )
+
+
+def test_a_task_trains_once_and_scores_every_trial(tiny, tmp_path, monkeypatch):
+    trainings = []
+    run_job = trials.run_job
+    monkeypatch.setattr(trials, "run_job", lambda *args, **more: trainings.append(1) or run_job(*args, **more))
+    task = task_of(tiny, tmp_path, keep=True)
+    run_task(task, lambda *_: pytest.fail("no milestone was asked for"))
+    first, second = (read_result(task.trial_folder(name)) for name, _ in task.trials)
+    assert len(trainings) == 1
+    assert (first.variant, first.seed, first.status, first.epochs, first.device) == (
+        "concatenated-cosine",
+        42,
+        "finished",
+        2,
+        "CPU",
+    )
+    assert (first.parameters, first.multiply_adds, first.seconds) == (
+        second.parameters,
+        second.multiply_adds,
+        second.seconds,
+    )
+    assert first.seconds > 0
+    assert set(first.metrics) == set(second.metrics) >= {"mad", "pixel_ap", "image_auroc", "region_aupro"}
+    assert first.metrics["mad"] != second.metrics["mad"]
+    assert not list(task.storage.glob("checkpoint-*"))
+    # What is there is not done again: a further trial of the same training scores its kept weights.
+    more = task_of(tiny, tmp_path, names=("paper", "fine", "sum"), keep=True)
+    before = [task.trial_folder(name).joinpath("result.json").stat().st_mtime_ns for name, _ in task.trials]
+    run_task(more, lambda *_: None)
+    assert len(trainings) == 1
+    assert [task.trial_folder(name).joinpath("result.json").stat().st_mtime_ns for name, _ in task.trials] == before
+    assert read_result(more.trial_folder(more.trials[2][0])).status == "finished"
+
+
+def test_a_trial_gives_what_the_pipelines_own_scoring_gives(tiny, tmp_path):
+    from invad import metrics
+    from invad.score_store import open_scores
+    from invad.scoring import score_test_images
+
+    task = task_of(tiny, tmp_path, keep=True)
+    run_task(task, lambda *_: None)
+    trial = task.trials[1][1]
+    score_test_images(trial.benchmark, task.split, Path(task.features), task.storage / "model", tmp_path / "scores")
+    scores = open_scores(tmp_path / "scores")
+    expected = metrics.evaluate(
+        scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, has_mask=scores.has_mask
+    )
+    assert read_result(task.trial_folder(task.trials[1][0])).metrics == pytest.approx(expected["mean"]["paper"])
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_trial_goes_on_from_its_checkpoint_and_gives_the_same(tiny, tmp_path, monkeypatch):
+    whole = task_of(tiny, tmp_path / "whole", names=["paper"])
+    run_task(whole, lambda *_: None)
+    task = task_of(tiny, tmp_path / "killed", names=["paper"])
+    write = trials.write_json
+
+    def write_and_die(path, value):
+        write(path, value)
+        if value.get("step") == 4:
+            raise Killed
+
+    monkeypatch.setattr(trials, "write_json", write_and_die)
+    with pytest.raises(Killed):
+        run_task(task, lambda *_: None)
+    monkeypatch.undo()
+    spent = json.loads((task.storage / "time.json").read_text())
+    assert spent["step"] == 4
+    run_task(task, lambda *_: None)
+    first, second = (read_result(one.trial_folder(one.trials[0][0])) for one in (whole, task))
+    assert first.metrics == second.metrics
+    assert second.seconds > spent["seconds"]
+    assert whole.curve.read_bytes() == task.curve.read_bytes()
+
+
+def test_milestones_tell_the_validation_score_and_change_nothing(tiny, tmp_path):
+    split = tiny[2]
+    found = validation_split(split, 0.2, 0, tmp_path / "validation")
+    features = tmp_path / "validation-features"
+    extract_features(found.split, tiny[0].benchmark("mvtec").features, features)
+    judged = Validation(found, str(features))
+    told = []
+    results = []
+    for milestones in ((1, 2), ()):
+        task = task_of(
+            tiny,
+            tmp_path / str(len(milestones)),
+            "latent",
+            ["16"],
+            3,
+            validation=judged,
+            test=False,
+            milestones=milestones,
+        )
+        run_task(task, lambda epoch, score: told.append((epoch, score)))
+        results.append(read_result(task.trial_folder(task.trials[0][0])))
+    assert [epoch for epoch, _ in told] == [1, 2]
+    assert all(0 <= score <= 1 for _, score in told)
+    assert results[0].metrics == results[1].metrics
+    values = results[0].metrics
+    assert values["validation_score"] == pytest.approx(
+        (values["image_auroc"] + values["pixel_auroc"] + values["pixel_ap"]) / 3
+    )
+    steps = len(task.curve.read_text().splitlines()) - 1
+    assert steps == 3 * (len(found.train_rows) // 8)  # the images that are held out are not trained on
+
+
+def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp_path, monkeypatch):
+    task = task_of(tiny, tmp_path)
+    too_many = apply(task.benchmark, {"train.batch_size": 99})
+    task = replace(task, trials=tuple((name, replace(trial, benchmark=too_many)) for name, trial in task.trials))
+    attempt(task, lambda *_: None)
+    for name, _ in task.trials:
+        result = read_result(task.trial_folder(name))
+        assert (result.status, result.error) == ("failed", "batch_size: 99 is more than the 36 training images")
+        assert "Traceback" in (task.trial_folder(name) / "traceback.txt").read_text()
+    monkeypatch.setattr(trials, "run_task", lambda *_: 1 / 0)
+    attempt(task, lambda *_: None)
+    assert read_result(task.trial_folder(name)).error == "ZeroDivisionError: division by zero"
+
+
+def test_the_multiply_adds_are_the_published_ones(paper):
+    assert multiply_adds(paper) == pytest.approx(45.394e9, rel=0.005)
+
+
+# The section of params.yaml
+
+
+def test_the_options_of_a_stage_are_those_of_params_yaml(params_dict, write_params):
+    params_dict["ablations"] = {
+        "ssm": {"benchmark": "visa", "variants": ["paper", "none"], "seeds": 3, "set": {"train.epochs": 5}},
+        "smm": {"benchmark": "visa"},
+    }
+    params = load_params(write_params(params_dict))
+    options = ablation_of_params("ssm", params)
+    assert options == AblationOptions("visa", {"train.epochs": 5}, resume=True, variants=("paper", "none"), seeds=3)
+    found = plan_ablation("ssm", options, params).trials()
+    assert len(found) == 6
+    assert {trial.benchmark.train.epochs for trial in found} == {5}
+    with pytest.raises(InputError, match=r"^params\.yaml: ablations: unknown module 'smm'; known are ssm, "):
+        ablation_of_params("smm", params)
+    with pytest.raises(InputError, match=r"^params\.yaml: ablations\.map: is missing; there are ssm, smm$"):
+        ablation_of_params("map", params)
+
+
+def test_an_image_that_is_damaged_is_named(tmp_path):
+    split = image_split(tmp_path, 3, 1)
+    save_image(split.image_path(split.rows[0])).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"000\.png: not an image"):
+        validation_split(split, 0.9, 0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

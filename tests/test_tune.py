@@ -1,0 +1,333 @@
+"""Studies on Ray Tune: trials that fail or die, early stopping, resumption, whole ablations and searches at toy size."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from studies_toys import tiny_params, tiny_workspace
+
+from invad.config import RangeConfig, TuneConfig, load_params
+from invad.distributed import tune as edge
+from invad.distributed.cluster import Cluster, ray_session
+from invad.distributed.tune import Demand, EarlyStop, draw_samples, run_trials
+from invad.errors import InputError
+from invad.studies import modules, stores
+from invad.studies.ablation import AblationOptions, run_ablation
+from invad.studies.driver import StudyOptions
+from invad.studies.modules import Module, Variant
+from invad.studies.search import run_search, search_text
+from invad.tracking import tracking_uri
+
+RANGES = TuneConfig(
+    samples=3,
+    validation_share=0.2,
+    learning_rate=RangeConfig(0.001, 0.01),
+    style_channels=(4, 8),
+    latent_channels=(4,),
+    blocks=(1,),
+)
+# What an ablation meets: the paper's setting, another one, and one that cannot be trained.
+TOY = Module(
+    "toy",
+    "for the tests",
+    (
+        Variant("good", {"train.loss": "l2", "train.batch_size": 8}, is_paper=True),
+        Variant("other", {"train.loss": "l1", "train.batch_size": 8}),
+        Variant("impossible", {"train.loss": "l2", "train.batch_size": 512}),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def one_session():
+    """One Ray for all studies of this module: to start it takes longer than they do."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import it
+    with pytest.MonkeyPatch.context() as patch, ray_session() as cluster:
+        patch.setattr(edge, "ray_session", lambda: nullcontext(cluster))
+        yield cluster
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    monkeypatch.setitem(modules.MODULES, "toy", TOY)
+    return tiny_workspace(tmp_path)
+
+
+# Resources
+
+
+def test_a_trial_gets_a_gpu_or_the_part_of_one_that_is_asked_for():
+    nodes = Cluster(({"CPU": 8, "GPU": 2}, {"CPU": 8}))
+    assert Demand(2).resources(nodes) == {"CPU": 2, "GPU": 1}
+    assert Demand(2, trials_per_gpu=4).resources(nodes) == {"CPU": 2, "GPU": 0.25}
+    assert Demand(2).resources(Cluster(({"CPU": 2},))) == {"CPU": 2}
+    assert Demand(1, trials_per_gpu=2, max_concurrent=4).resources(nodes) == {"CPU": 1, "GPU": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("demand", "message"),
+    [
+        (Demand(9), r"a trial needs 9 CPUs .*train\.resources_per_worker\.cpu.*Ray has 1 node of 4 CPUs, 0 GPUs"),
+        (Demand(1, trials_per_gpu=2), r"^--trials-per-gpu: 2 asked for, but there is no GPU; Ray has .*0 GPUs$"),
+        (Demand(2, max_concurrent=3), r"^--max-concurrent: 3 trials of 2 CPUs asked for, 2 fit; Ray has .*4 CPUs"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_refused_with_what_it_has(demand, message):
+    with pytest.raises(InputError, match=message):
+        demand.resources(Cluster(({"CPU": 4.0},)))
+
+
+def test_more_than_this_machine_has_is_refused_before_anything_starts(toy, monkeypatch):
+    params, workspace = toy
+    monkeypatch.setattr(stores, "extract_features", lambda *_: pytest.fail("extracted"))
+    monkeypatch.setattr(edge, "ray_session", lambda: pytest.fail("started Ray"))
+    many = replace(params.training, resources_per_worker=replace(params.training.resources_per_worker, cpu=4096))
+    with pytest.raises(InputError, match=r"a trial needs 4096 CPUs .* Ray has 1 node of \d+ CPUs"):
+        run_ablation("toy", AblationOptions("mvtec"), replace(params, training=many), workspace)
+    with pytest.raises(InputError, match=r"^--max-concurrent: 4096 trials"):
+        run_ablation("toy", AblationOptions("mvtec", max_concurrent=4096), params, workspace)
+    assert not (workspace.private / "studies").exists()
+
+
+def test_milestones_are_a_ninth_and_a_third_of_the_epochs():
+    assert EarlyStop(9).milestones == (1, 3)
+    assert EarlyStop(100).milestones == (11, 33, 99)
+    assert EarlyStop(2).milestones == (1,)
+    assert EarlyStop(1).milestones == ()
+
+
+def test_samples_lie_in_the_ranges_begin_with_the_base_and_do_not_depend_on_their_number():
+    base = {"learning_rate": 0.004, "style_channels": 64, "latent_channels": 16, "blocks": 2}
+    drawn = draw_samples(TuneConfig(), 12, 0, base)
+    assert len(drawn) == 12
+    assert drawn[0] == base
+    assert all(0.0005 <= one["learning_rate"] <= 0.02 and one["blocks"] in (1, 2, 4) for one in drawn)
+    assert len({str(one) for one in drawn}) == 12
+    assert draw_samples(TuneConfig(), 5, 0, base) == drawn[:5]
+    assert draw_samples(TuneConfig(), 12, 1, base)[1:] != drawn[1:]
+
+
+# Ray Tune
+
+
+def _work(folder: Path, name: str, report: edge.Report) -> None:
+    """Trial `<score>` is as good as its name says; `dies` kills its process, `dies-once` does so once."""
+    with (folder / f"{name}.started").open("a") as file:
+        file.write("x")
+    starts = len((folder / f"{name}.started").read_text())
+    if name == "dies" or (name == "dies-once" and starts == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.isdigit():
+        for epoch in EarlyStop(9).milestones:
+            report(epoch, float(name))
+    (folder / f"{name}.done").touch()
+
+
+def test_a_process_that_dies_is_tried_once_more_and_does_not_end_the_others(one_session, tmp_path, capfd):
+    ended = {}
+    run_trials(
+        ["dies", "dies-once"],
+        partial(_work, tmp_path),
+        demand=Demand(1),
+        early_stop=None,
+        storage=tmp_path / "ray",
+        on_end=lambda name, epochs, lost: ended.update({name: (epochs, lost)}),
+    )
+    assert ended == {"dies": (0, edge._LOST), "dies-once": (0, "")}
+    starts = {path.stem: len(path.read_text()) for path in tmp_path.glob("*.started")}
+    assert starts == {"dies": 2, "dies-once": 2}
+    assert {path.stem for path in tmp_path.glob("*.done")} == {"dies-once"}
+    assert not (tmp_path / "ray").exists()
+    assert capfd.readouterr().out == ""  # of Ray's: standard output is for results
+
+
+def test_early_stopping_ends_what_falls_behind(one_session, tmp_path):
+    ended = {}
+    run_trials(
+        ["9", "8", "1", "2"],
+        partial(_work, tmp_path),
+        demand=Demand(1, max_concurrent=1),
+        early_stop=EarlyStop(9),
+        storage=tmp_path / "ray",
+        on_end=lambda name, epochs, lost: ended.update({name: (epochs, lost)}),
+    )
+    assert ended["9"] == (3, "")
+    assert (ended["1"], ended["2"]) == ((1, ""), (1, ""))
+    assert (tmp_path / "9.done").exists()
+    assert not (tmp_path / "1.done").exists()
+
+
+# Ablations
+
+
+def test_an_ablation_trains_its_variants_and_writes_its_tables(one_session, toy, monkeypatch):
+    params, workspace = toy
+    extractions = []
+    extract = stores.extract_features
+    monkeypatch.setattr(stores, "extract_features", lambda *args: extractions.append(args) or extract(*args))
+    options = AblationOptions("mvtec", seeds=2, max_concurrent=1)
+    report = run_ablation("toy", options, params, workspace)
+
+    outcomes = {(one.variant, one.seed): one for one in report.results}
+    assert list(outcomes) == [(name, seed) for name in ("good", "other", "impossible") for seed in (42, 43)]
+    assert [one.status for one in report.results] == ["finished"] * 4 + ["failed"] * 2
+    assert outcomes["impossible", 42].error == "batch_size: 512 is more than the 36 training images"
+    assert outcomes["good", 42].metrics != outcomes["good", 43].metrics
+    assert outcomes["good", 42].metrics["mad"] is not None
+    assert len(extractions) == 1  # all variants have the same encoder and size
+    tables = workspace.reports / "ablations"
+    assert {path.name for path in tables.iterdir()} == {f"toy.{suffix}" for suffix in ("csv", "md", "tex", "png")}
+    with (tables / "toy.csv").open() as file:
+        assert {row["variant"] for row in csv.DictReader(file)} == {"good", "other", "impossible"}
+    _check_mlflow(workspace)
+
+    # Another run wants to be told; what is finished is not run again, and what failed is.
+    with pytest.raises(InputError, match=r"4 of 6 trials finished; --resume goes on with it, --restart begins anew"):
+        run_ablation("toy", options, params, workspace)
+    before = _results(workspace)
+    ran = []
+    trials = edge.run_trials
+    monkeypatch.setattr(
+        edge, "run_trials", lambda names, *args, **more: ran.extend(names) or trials(names, *args, **more)
+    )
+    again = run_ablation("toy", replace(options, resume=True), params, workspace)
+    assert [one.status for one in again.results] == ["finished"] * 4 + ["failed"] * 2
+    assert len(ran) == 2
+    after = _results(workspace)
+    assert {name for name in before if after[name] != before[name]} == {name for name in before if "impossible" in name}
+    # With everything finished only the tables are written.
+    (tables / "toy.md").unlink()
+    ran.clear()
+    run_ablation("toy", replace(options, resume=True, variants=("good", "other")), params, workspace)
+    assert ran == []
+    assert (tables / "toy.md").exists()
+
+
+def _results(workspace):
+    return {
+        path.parent.name: path.stat().st_mtime_ns for path in workspace.private.glob("studies/*/trials/*/result.json")
+    }
+
+
+def _check_mlflow(workspace):
+    client = MlflowClient(tracking_uri=tracking_uri(workspace))
+    experiment = client.get_experiment_by_name("ablation").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    parent = runs.pop("toy on mvtec")
+    assert len(runs) == 6
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    good, bad = runs["toy good, seed 43"], runs["toy impossible, seed 42"]
+    assert {"paper/mad", "parameters", "multiply_adds", "train_seconds", "train/loss"} <= set(good.data.metrics)
+    assert (good.data.params["variant"], good.data.params["seed"], good.info.status) == ("good", "43", "FINISHED")
+    assert bad.info.status == "FAILED"
+    assert bad.data.tags["invad.error"] == "batch_size: 512 is more than the 36 training images"
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
+        "toy.csv",
+        "toy.md",
+        "toy.tex",
+        "toy.png",
+    }
+
+
+def test_variants_of_the_map_train_once_and_an_encoder_that_cannot_be_fetched_ends_nothing(
+    one_session, toy, monkeypatch
+):
+    params, workspace = toy
+    options = AblationOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
+    report = run_ablation("map", options, params, workspace)
+    assert [one.status for one in report.results] == ["finished", "finished"]
+    assert len(list(workspace.private.glob("studies/map-*/trained/*/model"))) == 1
+    first, second = report.results
+    assert (first.seconds, first.parameters) == (second.seconds, second.parameters)
+    assert first.metrics != second.metrics
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    report = run_ablation("encoder", AblationOptions("mvtec", variants=("resnet18",)), params, workspace)
+    (result,) = report.results
+    assert result.status == "failed"
+    assert result.error.startswith("weights: resnet18.a1_in1k cannot be fetched")
+
+
+def test_a_killed_study_goes_on_without_repeating_finished_trials(tmp_path):
+    """In a process of its own, killed between the first and the last trial."""
+    params = tiny_params(epochs=12)
+    params["ablations"] = {"blocks": {"benchmark": "mvtec", "variants": ["1", "2", "4"]}}
+    _, workspace = tiny_workspace(tmp_path, params)
+    code = (
+        "from invad.config import load_params; from invad.workspace import Workspace\n"
+        "from invad.studies.ablation import ablation_of_params, run_ablation\n"
+        "params = load_params()\n"
+        "report = run_ablation('blocks', ablation_of_params('blocks', params), params, Workspace())\n"
+        "print([one.status for one in report.results])\n"
+    )
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not _results(workspace) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+    before = _results(workspace)
+    assert 1 <= len(before) < 3
+    assert not (workspace.reports / "ablations").exists()
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{['finished'] * 3}\n"
+    after = _results(workspace)
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before
+    assert (workspace.reports / "ablations" / "blocks.md").exists()
+
+
+# Searches
+
+
+def test_a_search_finds_a_setting_without_a_look_at_the_test_images(one_session, toy):
+    params, workspace = toy
+    split = yaml.safe_load((workspace.root / "params.yaml").read_text())
+    root = workspace.raw("mvtec")
+    tests = [*root.glob("*/test/*/*.png"), *root.glob("*/ground_truth/*/*.png")]
+    assert tests
+    for path in tests:
+        path.unlink()
+    options = StudyOptions("mvtec", {"train.epochs": 3}, early_stop=True, max_concurrent=1)
+    report = run_search(options, params, workspace, RANGES)
+    statuses = [sample.result.status for sample in report.samples]
+    assert len(statuses) == 3
+    assert set(statuses) <= {"finished", "stopped"}
+    finished = [sample for sample in report.samples if sample.score is not None]
+    assert [sample.score for sample in finished] == sorted((sample.score for sample in finished), reverse=True)
+    assert statuses == sorted(statuses)  # those that were stopped come last
+    (base,) = [sample for sample in report.samples if sample.result.variant == "base"]
+    assert base.values == {"learning_rate": 0.004, "style_channels": 8, "latent_channels": 4, "blocks": 1}
+
+    folder = workspace.reports / "tune"
+    assert (folder / "mvtec.yaml").read_text() == report.fragment
+    assert yaml.safe_load(report.fragment) == {"train": {"mvtec": report.samples[0].values}}
+    split["train"]["mvtec"] |= yaml.safe_load(report.fragment)["train"]["mvtec"]
+    (workspace.root / "merged.yaml").write_text(yaml.safe_dump(split))
+    assert load_params(workspace.root / "merged.yaml").benchmark("mvtec").train.learning_rate > 0
+    with (folder / "mvtec.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sample"] for row in rows] == [sample.result.variant for sample in report.samples]
+    assert float(rows[0]["validation_score"]) == report.samples[0].score
+    assert "no estimate of the results on the test set" in (folder / "mvtec.md").read_text()
+    assert search_text(report).splitlines()[0].split()[:2] == ["sample", "learning_rate"]
+    # More samples go on with the same first ones.
+    before = _results(workspace)
+    more = run_search(replace(options, resume=True), params, workspace, replace(RANGES, samples=4))
+    assert len(more.samples) == 4
+    after = _results(workspace)
+    assert {name: after[name] for name in before} == before
