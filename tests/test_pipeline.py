@@ -1,5 +1,6 @@
 """The whole DAG at toy size in a copy of the repository, driven by DVC as a user does."""
 
+import csv
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from mlflow import MlflowClient
 
 from invad.config import load_params
 from invad.plan import StagePlan, plan_stages
+from invad.tracking import open_run
 from invad.workspace import Workspace
 
 REPOSITORY = Path(__file__).parent.parent
@@ -51,6 +53,11 @@ class Copy:
     def json(self, path: str) -> dict:
         return json.loads((self.root / path).read_text())
 
+    def lock(self, stage: str, path: str) -> str:
+        """The hash that DVC has of an output."""
+        outs = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]["outs"]
+        return next(out["md5"] for out in outs if out["path"] == path)
+
 
 def stages_run(output: str) -> set[str]:
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
@@ -70,8 +77,11 @@ def copy(tmp_path_factory) -> Copy:
         params[section] = {
             key: value
             for key, value in params[section].items()
-            if key in {*BENCHMARKS, "workers", "resources_per_worker"}
+            if key in {*BENCHMARKS, "workers", "resources_per_worker", "checkpoint_steps"}
         }
+    params["ablations"] = {
+        "blocks": {"benchmark": "coco_ad_0", "variants": ["1", "paper"], "seeds": 2, "set": {"train.epochs": 2}}
+    }
     # Of coco: so many that an estimate that is one image off has as many whole batches.
     for name, images in (("coco", (52, 40)), ("mvtec", (16, 12)), ("visa", (16, 12))):
         params["download"][name] |= {"train_images": images[0], "test_images": images[1], "image_size": 128}
@@ -97,14 +107,14 @@ def copy(tmp_path_factory) -> Copy:
 
 
 def test_every_stage_ran_once(copy):
-    expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"report"}
+    expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"report", "ablate@blocks"}
     expected |= {
         f"{stage}@{name}"
         for stage in ("splits", "features", "train", "calibrate", "score", "evaluate")
         for name in BENCHMARKS
     }
     assert stages_run(copy.first_output) == expected
-    assert "train@mvtec: stage 11 of 22\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
+    assert "train@mvtec: stage 11 of 23\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
 
 
 def test_the_plan_agrees_with_the_run_within_15_percent(copy):
@@ -117,6 +127,8 @@ def test_the_plan_agrees_with_the_run_within_15_percent(copy):
     }
     for label, plan in copy.plan.items():
         assert plan.done == "to do"
+        if label == "ablate@blocks":  # Ray's trials are no processes of the stage, which sees its own memory alone
+            continue
         memory = re.search(rf"{label}: done in [\d.]+ s, (\d+) MB of memory", copy.first_output)
         assert 0.85 * plan.memory < int(memory[1]) * 1e6 < 1.15 * (plan.memory + plan.mapped), f"memory of {label}"
         stage, _, name = label.partition("@")
@@ -132,6 +144,8 @@ def test_the_plan_agrees_with_the_run_within_15_percent(copy):
         assert copy.plan[f"score@{name}"].images == pytest.approx(rows["test"], rel=0.15)
         steps = len((copy.root / f"reports/loss/{name}.csv").read_text().splitlines()) - 1
         assert copy.plan[f"train@{name}"].steps == pytest.approx(steps, rel=0.15)
+    trainings, epochs = 2 * 2, 2
+    assert copy.plan["ablate@blocks"].steps == trainings * epochs * (copy.plan["train@coco_ad_0"].steps // 12)
     after = plan_stages(load_params(copy.root / "params.yaml"), Workspace(copy.root))
     assert {plan.done for plan in after} == {"there"}
 
@@ -174,6 +188,14 @@ def test_results_are_complete(copy):
             "config.json",
             "model.safetensors",
         ]
+    with (copy.root / "reports/ablations/blocks.csv").open() as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert [(name, row["is_paper"], row["status"], row["seeds"]) for name, row in rows.items()] == [
+        ("1", "false", "finished", "2"),
+        ("2", "true", "finished", "2"),
+    ]
+    assert float(rows["1"]["parameters"]) < float(rows["2"]["parameters"])
+    assert float(rows["2"]["pixel_auroc_difference"]) == 0.0
     for path in ("index.html", "tables/main.md", "tables/main.csv", "tables/main.tex", "tables/operating_point.md"):
         assert (copy.root / "reports" / path).exists()
     page = (copy.root / "reports/index.html").read_text()
@@ -196,9 +218,33 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     assert run.data.tags["dvc.split"].endswith(".dir")
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 12 * (42 // 4)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert {"config.json", "per_class.json", "mvtec.json", "mvtec.csv", "figures"} <= artifacts
+    assert {"config.json", "per_class.json", "mvtec.json", "mvtec.csv", "params.yaml", "figures"} <= artifacts
+    per_class = copy.json("reports/metrics/mvtec.json")["per_class"]
+    assert run.data.metrics["paper/pixel_ap/bottle"] == per_class["bottle"]["paper"]["pixel_ap"]
+    inputs = {entry.dataset.name: json.loads(entry.dataset.profile)["images"] for entry in run.inputs.dataset_inputs}
+    assert set(inputs) == {"mvtec/train", "mvtec/calibration", "mvtec/test"}
+    assert inputs["mvtec/train"] == 42
+    assert run.data.tags["dvc.model"] == copy.lock("train@mvtec", "models/mvtec/model.safetensors")
+    (model,) = client.search_logged_models([experiment.experiment_id], filter_string="name = 'mvtec'")
+    assert model.source_run_id == run.info.run_id
+    assert not list((copy.root / ".invad/mlflow").glob("*/journal.jsonl"))  # nothing is left to send
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
     assert "figures/heatmaps_mvtec.png" in figures
+
+
+def test_mlflow_has_the_trials_of_the_study_below_a_run_of_its_own(copy):
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ablation")
+    runs = client.search_runs([experiment.experiment_id])
+    (study,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert len(trials) == len(runs) - 1 == 4
+    assert (
+        len({frozenset(run.data.params) for run in trials}) == len({frozenset(run.data.metrics) for run in trials}) == 1
+    )
+    assert {(run.data.params["train.blocks"], run.data.params["seed"]) for run in trials} == {
+        (blocks, seed) for blocks in "12" for seed in ("42", "43")
+    }
 
 
 def test_results_that_dvc_did_not_compute_again_reach_mlflow_all_the_same(copy):
@@ -208,7 +254,8 @@ def test_results_that_dvc_did_not_compute_again_reach_mlflow_all_the_same(copy):
     assert "metrics and figures added" in copy.run(*command)
     assert copy.run(*command).count(", complete") == 3
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
-    run = client.get_run(copy.json(".invad/runs/visa.json")["run_id"])
+    local = open_run(copy.json(".invad/runs/visa.json")["run_id"], Workspace(copy.root))
+    run = client.get_run(local.mlflow_id)
     assert run.data.tags["invad.model_from_cache"] == "true"
     assert run.data.metrics["exact/mad"] == copy.json("reports/metrics/visa.json")["mean"]["exact"]["mad"]
 

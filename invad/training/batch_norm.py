@@ -51,6 +51,7 @@ def synchronised(network: Network) -> Network:
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SynchronisedBatchNorm2d
+            module.forward = torch.compiler.disable(module.forward)  # a collective is no part of a compiled graph
     return network
 
 
@@ -75,7 +76,6 @@ class _Sum(torch.autograd.Function):
         return _reduced(gradient)
 
 
-@torch.compiler.disable  # a collective is no part of a compiled graph
 def _sum_over_workers(value: Tensor) -> Tensor:
     return _Sum.apply(value)
 
