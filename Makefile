@@ -19,9 +19,9 @@ run: setup
 	invad-pipe runs sync
 	@echo "Open reports/index.html; 'make ui' compares the runs in MLflow."
 
-# Lint and all tests, on the real slices too where INVAD_REAL_DATA names their folder.
+# Lint and all tests, two files at a time, on the real slices too where INVAD_REAL_DATA names their folder.
 test: lint
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	ruff check .

@@ -10,6 +10,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,15 +31,18 @@ from invad.distributed import extract as distributed_extract
 from invad.distributed import train as distributed_train
 from invad.distributed.cluster import Cluster, gpus_per_worker, here, input_error, needs_cluster, ray_session
 from invad.distributed.extract import shard_runner
+from invad.distributed.failures import Failures, RepeatedFailureError
 from invad.distributed.train import train_with_ray
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore, extract_features
 from invad.features import store as store_module
 from invad.features.extract import run_here
+from invad.files import write_text
 from invad.methods import build_method
 from invad.methods.invad import InvAD
 from invad.training import job as job_module
-from invad.training.curve import Step
+from invad.training.checkpoints import Checkpoints
+from invad.training.curve import Step, curve_csv
 from invad.training.job import storage_name
 from invad.training.loop import Trainer, epoch_batches
 
@@ -166,24 +170,13 @@ def check_not_finite(message: str, image: int, storage: Path) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in method.state_dict().values())
 
 
-def test_two_real_workers_stop_at_a_nan_and_go_on_from_the_checkpoint_to_the_losses_of_one(split, tmp_path, real_ray):
-    config = replace(CONFIG, epochs=2)
-    _, alone = run(split, tmp_path, config)
+def test_two_real_workers_stop_at_a_nan(split, tmp_path, real_ray):
     image = first_used_in_epoch(1)
     spoil(split, tmp_path, image)
     with pytest.raises(InputError) as caught:
-        run(split, tmp_path, config, TWO)
+        run(split, tmp_path, replace(CONFIG, epochs=2), TWO)
     (storage,) = storages(tmp_path)
     check_not_finite(str(caught.value), image, storage)
-
-    write_toy_store(tmp_path / "features", split)
-    method, shared = run(split, tmp_path, config, TWO)
-    assert [(step.step, step.epoch, step.learning_rate) for step in shared] == [
-        (step.step, step.epoch, step.learning_rate) for step in alone
-    ]
-    assert [step.loss for step in shared] == pytest.approx([step.loss for step in alone], rel=1e-4)
-    assert all(torch.isfinite(tensor).all() for tensor in method.state_dict().values())
-    assert storages(tmp_path) == []
 
 
 # One worker, in this process
@@ -499,6 +492,59 @@ def test_the_users_mistake_is_found_behind_what_ray_wraps_it_in():
         assert input_error(error) is mistake
     assert input_error(chained(RuntimeError("outer"), ValueError("inner"))) is None
     assert input_error(None) is None
+
+
+# What becomes of a failed training; tests/test_survival.py has real ones
+
+
+class WorkersError(RuntimeError):
+    """A failure of Ray Train's, of the worker that raised `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("pages of\nRay's own")
+        self.worker_failures = {1: cause}
+
+
+@pytest.fixture
+def failed_after(tmp_path):
+    """Judge one failure after another of a training, each by the step after which a worker raised a ValueError."""
+    job = SimpleNamespace(curve=tmp_path / "curve.csv", storage=str(tmp_path), checkpoints=Checkpoints(tmp_path))
+    failures = Failures(job, Cluster((), tmp_path / "logs"))
+
+    def add(step: int, cause: Exception | None = None) -> None:
+        write_text(job.curve, curve_csv(Step(number, 0, 1.0, 0.1) for number in range(1, step + 1)))
+        failures.add(WorkersError(cause or ValueError("in pages\nan index is out of range")))
+
+    return add
+
+
+def test_a_failure_at_another_step_is_a_line_in_the_log_and_the_same_again_a_bug(failed_after, tmp_path, caplog):
+    failed_after(3)
+    Checkpoints(tmp_path).save(5, {})
+    failed_after(7)
+    with pytest.raises(RepeatedFailureError) as caught:
+        failed_after(7)
+    cause = "ValueError: an index is out of range"
+    assert [record.message for record in caplog.records] == [
+        f"a worker was lost after step 3 ({cause}); going on from the start, there is no checkpoint yet",
+        f"a worker was lost after step 7 ({cause}); going on from the checkpoint of step 5",
+    ]
+    assert str(caught.value) == (
+        f"training failed twice after step 7; this is a bug or a machine that cannot hold it, not bad luck. The last failure: {cause}. "
+        f"The last checkpoint: {tmp_path / 'checkpoint-00000005.pt'}. Ray's logs: {tmp_path / 'logs'}"
+    )
+
+
+def test_the_fifth_failure_is_the_last(failed_after):
+    for step in (1, 2, 3, 4):
+        failed_after(step)
+    with pytest.raises(RepeatedFailureError, match=r"^training failed 5 times; .* There is no checkpoint yet\."):
+        failed_after(5)
+
+
+def test_a_mistake_of_the_users_is_not_tried_again(failed_after):
+    with pytest.raises(InputError, match=r"^images/1\.png: damaged$"):
+        failed_after(3, InputError("images/1.png: damaged"))
 
 
 def test_ray_stays_quiet_whatever_is_imported_after_it_was_asked_to():
