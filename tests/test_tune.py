@@ -101,6 +101,16 @@ def test_more_than_this_machine_has_is_refused_before_anything_starts(toy, monke
     assert not (workspace.private / "studies").exists()
 
 
+def test_a_cluster_that_is_not_there_is_named_before_anything_starts(toy, monkeypatch):
+    params, workspace = toy
+    monkeypatch.setattr(stores, "extract_features", lambda *_: pytest.fail("extracted"))
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    with pytest.raises(InputError, match=r"^RAY_ADDRESS: 'nowhere' is no address of a cluster; it must be HOST:PORT"):
+        run_ablation("toy", AblationOptions("mvtec"), params, workspace)
+    assert not (workspace.private / "studies").exists()
+    assert not (workspace.private / "mlflow").exists()
+
+
 def test_milestones_are_a_ninth_and_a_third_of_the_epochs():
     assert EarlyStop(9).milestones == (1, 3)
     assert EarlyStop(100).milestones == (11, 33, 99)

@@ -80,9 +80,13 @@ class EarlyStop:
 
 
 def check_demand(demand: Demand) -> None:
-    """Raise `InputError` at once where this machine cannot give what is asked for; of a cluster that is known when it is joined."""
+    """Raise `InputError` where this machine, or the cluster of RAY_ADDRESS, is not there or cannot give what is asked for."""
     if not os.environ.get("RAY_ADDRESS"):
         demand.resources(here())
+        return
+    quiet()
+    with ray_session() as cluster:
+        demand.resources(cluster)
 
 
 def run_trials(
