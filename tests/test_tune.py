@@ -217,6 +217,10 @@ def test_an_ablation_trains_its_variants_and_writes_its_tables(one_session, toy,
     assert len(ran) == 2
     after = _results(workspace)
     assert {name for name in before if after[name] != before[name]} == {name for name in before if "impossible" in name}
+    client = MlflowClient(tracking_uri=tracking_uri(workspace))
+    runs = client.search_runs([client.get_experiment_by_name("ablation").experiment_id])
+    assert len([run for run in runs if "mlflow.parentRunId" not in run.data.tags]) == 1  # the study's run went on
+    assert len(runs) == 1 + 6 + 2
     # With everything finished only the tables are written.
     (tables / "toy.md").unlink()
     ran.clear()
@@ -243,6 +247,11 @@ def _check_mlflow(workspace):
     assert (good.data.params["variant"], good.data.params["seed"], good.info.status) == ("good", "43", "FINISHED")
     assert bad.info.status == "FAILED"
     assert bad.data.tags["invad.error"] == "batch_size: 512 is more than the 36 training images"
+    command = "dvc repro features@mvtec && invad-pipe ablate --module toy --benchmark mvtec"
+    assert parent.data.tags["invad.command"].startswith(command)
+    assert parent.data.tags["invad.command"].endswith("--seeds 2")
+    assert good.data.tags["invad.command"].startswith(command)
+    assert good.data.tags["invad.command"].endswith("--set train.seed=43 --variants good")
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
         "toy.csv",
         "toy.md",

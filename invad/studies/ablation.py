@@ -1,7 +1,9 @@
 """The ablation of a module: its variants trained, its tables written."""
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from invad.errors import InputError
 from invad.studies.driver import Outcome, StudyOptions, run_study
 from invad.studies.modules import Variant, module_named
 from invad.studies.settings import apply
-from invad.studies.study import Study
+from invad.studies.study import Study, Trial
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -70,10 +72,20 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
         report = _report(study, outcome, workspace, _notes(study, options))
         return write_ablation(report, workspace.reports / "ablations")
 
-    run_study(study, options, params, workspace, tables)
+    run_study(study, options, params, workspace, tables, partial(_command, module, options))
     if report is None:
         raise RuntimeError("a study has ended without tables")
     return report
+
+
+def _command(module: str, options: AblationOptions, trial: Trial | None) -> str:
+    """Return the command that runs the study, or of it one trial alone."""
+    if trial is not None:
+        alone = {**options.set, "train.seed": trial.seed}
+        options = replace(options, variants=(trial.variant,), seeds=1, set=alone)
+    words = ["invad-pipe", "ablate", "--module", module, *options.words()]
+    words += ["--variants", ",".join(options.variants)] if options.variants else []
+    return shlex.join([*words, *(["--seeds", str(options.seeds)] if options.seeds > 1 else [])])
 
 
 def ablation_of_params(module: str, params: Params) -> AblationOptions:

@@ -1,5 +1,6 @@
 """Runs a study to its end: what is missing of it, one feature store for each encoder and size, and one trial after the other."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,11 @@ class StudyOptions:
     resume: bool = False
     restart: bool = False
 
+    def words(self) -> list[str]:
+        """Return the words of a command line that say benchmark, settings and early stopping: what the results depend on."""
+        settings = [word for key, value in self.set.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        return ["--benchmark", self.benchmark, *settings, *(["--early-stop"] if self.early_stop else [])]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -65,9 +71,12 @@ class Outcome:
 
 
 Tables = Callable[[Outcome], Sequence[Path]]
+Command = Callable[[Trial | None], str]
 
 
-def run_study(study: Study, options: StudyOptions, params: Params, workspace: Workspace, tables: Tables) -> Outcome:
+def run_study(
+    study: Study, options: StudyOptions, params: Params, workspace: Workspace, tables: Tables, command: Command
+) -> Outcome:
     """Run what is missing of a study and write its tables.
 
     Args:
@@ -76,6 +85,7 @@ def run_study(study: Study, options: StudyOptions, params: Params, workspace: Wo
         params: For the workers of extraction and training.
         workspace: Where data and results lie.
         tables: Writes the results for people and returns the files.
+        command: Says the command that runs a trial alone, or of the whole study for None.
 
     Raises:
         InputError: The settings are wrong, the split is not built, or there are fewer resources than asked for; before anything starts.
@@ -95,7 +105,7 @@ def run_study(study: Study, options: StudyOptions, params: Params, workspace: Wo
         pending = {name: trial for name, trial in names.items() if not is_done(read_result(trial_folder(folder, name)))}
         split = trial_split(whole, test=study.test).absolute()
         early_stop = EarlyStop(max(trial.benchmark.train.epochs for trial in trials)) if options.early_stop else None
-        with _logged(study, workspace, pending) as log:
+        with _logged(study, workspace, folder, command, pending) as log:
             if pending:
                 validation = _validation(study, split, folder)
                 find = _feature_finder(Stores(identity, split, workspace, shard_runner(params.extraction)), validation)
@@ -249,14 +259,16 @@ def _anywhere(trial: Trial) -> Trial:
 
 
 @contextmanager
-def _logged(study: Study, workspace: Workspace, pending: Mapping[str, Trial]) -> "Iterator[StudyLog | None]":
+def _logged(
+    study: Study, workspace: Workspace, folder: Path, command: Command, pending: Mapping[str, Trial]
+) -> Iterator["StudyLog | None"]:
     """Yield MLflow's run of the study, None where nothing is left to run; it fails when the block does."""
     if not pending:
         yield None
         return
     from invad.studies.log import StudyLog
 
-    log = StudyLog(study, workspace)
+    log = StudyLog(study, workspace, folder, command)
     try:
         yield log
     except BaseException:

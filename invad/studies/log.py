@@ -1,31 +1,62 @@
 """MLflow's view of a study: a run for the study, and below it one for each trial that has ended."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
 from invad import tracking
+from invad.errors import InputError
+from invad.files import write_text
 from invad.studies.results import TrialResult
 from invad.studies.study import Study, Trial
 from invad.studies.trial import VALIDATION_SCORE
 from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
+RUN_FILE = "mlflow_run"  # of the study's folder: the id of its run in the outbox
+
 
 class StudyLog:
-    """The run of a study that is under way."""
+    """The run of a study that is under way; one that goes on has the run that it had before."""
 
-    def __init__(self, study: Study, workspace: Workspace) -> None:
+    def __init__(
+        self, study: Study, workspace: Workspace, folder: Path, command: Callable[[Trial | None], str]
+    ) -> None:
+        """Start or continue the run.
+
+        Args:
+            study: What is compared.
+            workspace: Holds MLflow's outbox.
+            folder: The study's, which remembers the run.
+            command: Says the command that runs a trial alone, or of the whole study for None.
+        """
         self._experiment: Literal["ablation", "tune"] = "ablation" if study.test else "tune"
         self._workspace = workspace
         self._study = study
-        self._run = tracking.start_run(
-            study.base,
-            workspace,
+        self._command = command
+        self._run = self._continued(folder / RUN_FILE)
+
+    def _continued(self, file: Path) -> tracking.Run:
+        if file.exists():
+            try:
+                run = tracking.open_run(file.read_text(encoding="utf-8").strip(), self._workspace)
+            except InputError:  # the outbox was removed
+                pass
+            else:
+                if not run.is_lost():
+                    return run
+        run = tracking.start_run(
+            self._study.base,
+            self._workspace,
             experiment=self._experiment,
-            name=f"{study.name} on {study.base.name}",
-            tags={"invad.module": study.name},
+            name=f"{self._study.name} on {self._study.base.name}",
+            tags={"invad.module": self._study.name, "invad.command": self._built_by(None)},
         )
+        write_text(file, f"{run.run_id}\n")
+        return run
+
+    def _built_by(self, trial: Trial | None) -> str:
+        return f"dvc repro features@{self._study.base.name} && {self._command(trial)}"
 
     def trial_ended(self, name: str, trial: Trial, result: TrialResult, curve: Path) -> None:
         """Log a trial: settings, loss curve, metrics and costs; one that failed says why."""
@@ -35,7 +66,12 @@ class StudyLog:
             experiment=self._experiment,
             name=f"{self._study.name} {trial.variant}, seed {trial.seed}",
             parent=self._run,
-            tags={"invad.module": self._study.name, "invad.trial": name, "invad.status": result.status},
+            tags={
+                "invad.module": self._study.name,
+                "invad.trial": name,
+                "invad.status": result.status,
+                "invad.command": self._built_by(trial),
+            },
             params={"variant": trial.variant, "seed": str(trial.seed)},
         )
         if result.error:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,7 +103,8 @@ def run_search(
         reports.append(_report(study, outcome))
         return write_search(reports[0], workspace.reports / "tune")
 
-    run_study(study, options, params, workspace, tables)
+    words = [*options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
+    run_study(study, options, params, workspace, tables, lambda _trial: shlex.join(["invad-pipe", "tune", *words]))
     return reports[0]
 
 
