@@ -8,15 +8,14 @@ import pytest
 import timm
 import torch
 import yaml
-from torch.utils.flop_counter import FlopCounterMode
 
 from invad.config import STRIDES, load_params
 from invad.errors import InputError
 from invad.methods import EncoderOutput, build_method
-from invad.models.layers import FirBlur
 from invad.params_file import add_benchmark, update_download
 from invad.planning.encoders import ENCODERS
 from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
+from invad.studies.cost import count_multiply_adds
 
 REPOSITORY = Path(__file__).parent.parent
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
@@ -137,19 +136,10 @@ def test_the_models_of_the_paper_profiles_have_the_published_multiply_adds(name,
         network = timm.create_model(output.encoder, features_only=True, out_indices=(1, 2, 3)).eval()
         method = build_method(output, benchmark.train).eval()
         image, features = torch.empty(1, 3, 256, 256), [torch.empty(1, *shape) for shape in output.shapes]
-    assert multiply_adds(network, image) == pytest.approx(encoder, rel=0.005)
-    assert multiply_adds(network, image) + multiply_adds(method, features) == pytest.approx(total, rel=0.005)
-
-
-def multiply_adds(network: torch.nn.Module, argument) -> float:
-    """Convolutions alone: the published numbers leave the blur out."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network(argument)
-    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    root = type(network).__name__
-    blurs = [f"{root}.{name}" for name, module in network.named_modules() if isinstance(module, FirBlur)]
-    return (flops[root] - sum(flops[name] for name in blurs)) / 2
+    assert count_multiply_adds(network, image) == pytest.approx(encoder, rel=0.005)
+    assert count_multiply_adds(network, image) + count_multiply_adds(method, features) == pytest.approx(
+        total, rel=0.005
+    )
 
 
 def test_the_weights_of_the_paper_profiles_are_tags_of_timm():

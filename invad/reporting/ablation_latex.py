@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from invad.reporting.ablation_summary import AblationReport, VariantSummary
 from invad.reporting.ablation_tables import Part, Printed, caption, footnotes, legend, marks_of, one_line, parts
-from invad.reporting.tables import column_groups, latex_escape
+from invad.reporting.tables import latex_escape, latex_tabular
 
 
 def ablation_latex(report: AblationReport, summaries: Sequence[VariantSummary]) -> str:
@@ -26,24 +26,12 @@ def ablation_latex(report: AblationReport, summaries: Sequence[VariantSummary]) 
 
 
 def _latex_part(part: Part, head: str) -> list[str]:
-    groups, rules, column = [], [], 3
-    for name, span in column_groups(part.columns):
-        groups.append(f"\\multicolumn{{{span}}}{{c}}{{{latex_escape(name)}}}")
-        rules.append(f"\\cmidrule(lr){{{column}-{column + span - 1}}}")
-        column += span
-    headings = [head, "Seeds", *(latex_escape(metric.label) for metric in part.columns)]
+    rows = ([_latex_cell(cell) for cell in row] for row in part.rows)
     return [
         f"\\par\\smallskip\\textbf{{{latex_escape(part.title)}}}\\par\\smallskip",
         "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{ll{'r' * len(part.columns)}}}",
-        "\\toprule",
-        f" & & {' & '.join(groups)} \\\\",
-        "".join(rules),
-        f"{' & '.join(headings)} \\\\",
-        "\\midrule",
-        *(f"{' & '.join(_latex_cell(cell) for cell in row)} \\\\" for row in part.rows),
-        "\\bottomrule",
-        "\\end{tabular}}\\par\\smallskip",
+        *latex_tabular((head, "Seeds"), part.columns, rows),
+        "}\\par\\smallskip",
     ]
 
 

@@ -273,17 +273,28 @@ def latex_text(
     caption: str, columns: Sequence[Metric], row_heading: str, rows: Iterable[Sequence[str]], footnotes: Sequence[str]
 ) -> str:
     """A LaTeX float over the full width. rows: cells as LaTeX, two of words before those of `columns`."""
-    groups, rules, column = [], [], 3
-    for name, span in column_groups(columns):
-        groups.append(f"\\multicolumn{{{span}}}{{c}}{{{latex_escape(name)}}}")
-        rules.append(f"\\cmidrule(lr){{{column}-{column + span - 1}}}")
-        column += span
-    headings = [row_heading, "Data", *(latex_escape(metric.label) for metric in columns)]
     lines = [
         "\\begin{table*}[t]",
         "\\centering",
         f"\\caption{{{latex_escape(caption)}}}",
         "\\resizebox{\\textwidth}{!}{%",
+        *latex_tabular((row_heading, "Data"), columns, rows),
+        "}",
+        *_latex_footnotes(footnotes),
+        "\\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def latex_tabular(heads: tuple[str, str], columns: Sequence[Metric], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a tabular. heads: of the two columns of words, as LaTeX; rows: cells as LaTeX, those two and `columns`."""
+    groups, rules, column = [], [], 3
+    for name, span in column_groups(columns):
+        groups.append(f"\\multicolumn{{{span}}}{{c}}{{{latex_escape(name)}}}")
+        rules.append(f"\\cmidrule(lr){{{column}-{column + span - 1}}}")
+        column += span
+    headings = [*heads, *(latex_escape(metric.label) for metric in columns)]
+    return [
         f"\\begin{{tabular}}{{ll{'r' * len(columns)}}}",
         "\\toprule",
         f" & & {' & '.join(groups)} \\\\",
@@ -292,11 +303,8 @@ def latex_text(
         "\\midrule",
         *(f"{' & '.join(row)} \\\\" for row in rows),
         "\\bottomrule",
-        "\\end{tabular}}",
-        *_latex_footnotes(footnotes),
-        "\\end{table*}",
+        "\\end{tabular}%",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _latex_cells(table: Table, row: Row) -> list[str]:

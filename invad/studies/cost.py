@@ -24,10 +24,11 @@ def multiply_adds(benchmark: BenchmarkConfig) -> int:
         method = build_method(output, benchmark.train).eval()
         image = torch.empty(1, 3, side, side)
         features = [torch.empty(1, *shape) for shape in output.shapes]
-    return _count(encoder, image) + _count(method, features)
+    return count_multiply_adds(encoder, image) + count_multiply_adds(method, features)
 
 
-def _count(network: nn.Module, argument: object) -> int:
+def count_multiply_adds(network: nn.Module, argument: object) -> int:
+    """Return the multiply-adds of `network(argument)`, without the blur, which the published numbers leave out."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network(argument)
