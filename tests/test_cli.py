@@ -42,6 +42,42 @@ def test_check_shows_what_is_asked_for(folder):
     assert "data set   coco         embedded" in done.stdout
 
 
+def test_check_shows_the_ablations_too(folder, params_dict):
+    params_dict["ablations"] = {"blocks": {"benchmark": "mvtec", "variants": ["paper", "1"], "seeds": 3}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))
+    assert "ablation   blocks       of mvtec: 1, 2; 3 seeds" in pipe("check", cwd=folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "changes", "message"),
+    [
+        ("attention", {}, "params.yaml: ablations: unknown module 'attention'; known are ssm, style, "),
+        (
+            "blocks",
+            {"variants": ["3"]},
+            "params.yaml: ablations.blocks.variants: unknown variant '3' of blocks; known are 1, 2, 4",
+        ),
+        (
+            "blocks",
+            {"set": {"train.epohs": 1}},
+            "params.yaml: ablations.blocks.set: train.epohs: unknown key; known are ",
+        ),
+        (
+            "blocks",
+            {"set": {"train.epochs": 0}},
+            "params.yaml: ablations.blocks.set: train.epochs: must be greater than or equal to 1",
+        ),
+    ],
+)
+def test_check_names_a_mistake_in_an_ablation(folder, params_dict, module, changes, message):
+    params_dict["ablations"] = {module: {"benchmark": "mvtec", **changes}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))
+    done = pipe("check", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"invad-pipe: error: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict):
     params_dict["train"]["mvtec"]["epochz"] = 3
     (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))

@@ -50,6 +50,14 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
             f"benchmark  {name:<12} {train.model} on {features.encoder} ({features.weights} weights), "
             f"{features.image_size} px, {train.epochs} epochs, batch {train.batch_size}"
         )
+    for module in settings.ablations:
+        from invad.studies.ablation import ablation_of_params, plan_ablation
+
+        options = ablation_of_params(module, settings)
+        names = ", ".join(variant.name for variant in plan_ablation(module, options, settings).variants)
+        print(
+            f"ablation   {module:<12} of {options.benchmark}: {names}; {options.seeds} seed{'s' if options.seeds > 1 else ''}"
+        )
 
 
 @app.command()

@@ -92,14 +92,16 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
     """Return the options that the section `ablations` of params.yaml has for a module.
 
     Raises:
-        InputError: It has none, or there is no such module.
+        InputError: It has none, or there is no such module, variant or key.
     """
-    module_named(module, "params.yaml: ablations")
+    known = module_named(module, "params.yaml: ablations")
     if module not in params.ablations:
         raise InputError(
             f"params.yaml: ablations.{module}: is missing; there are {', '.join(params.ablations) or 'none'}"
         )
-    section = params.ablations[module]
+    section, where = params.ablations[module], f"params.yaml: ablations.{module}"
+    known.choose(section.variants, f"{where}.variants")
+    apply(params.benchmark(section.benchmark), section.set, f"{where}.set:")
     return AblationOptions(
         benchmark=section.benchmark, set=section.set, resume=True, variants=section.variants, seeds=section.seeds
     )
