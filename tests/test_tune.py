@@ -245,6 +245,8 @@ def _check_mlflow(workspace):
     good, bad = runs["toy good, seed 43"], runs["toy impossible, seed 42"]
     assert {"paper/mad", "parameters", "multiply_adds", "train_seconds", "train/loss"} <= set(good.data.metrics)
     assert (good.data.params["variant"], good.data.params["seed"], good.info.status) == ("good", "43", "FINISHED")
+    for run in (parent, good):
+        assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"mvtec/train", "mvtec/test"}
     assert bad.info.status == "FAILED"
     assert bad.data.tags["invad.error"] == "batch_size: 512 is more than the 36 training images"
     command = "dvc repro features@mvtec && invad-pipe ablate --module toy --benchmark mvtec"

@@ -107,9 +107,10 @@ def footnotes(report: AblationReport, summaries: Sequence[VariantSummary]) -> tu
 
 def caption(report: AblationReport, summaries: Sequence[VariantSummary]) -> str:
     """What the numbers are: the question, the data, the protocol, the seeds and what the columns and marks mean."""
+    question = one_line(report.description).rstrip(".")
     data = " ".join(DATA.get(part, f"Data: {one_line(part)}.") for part in report.data.split("+"))
     return (
-        f"{one_line(report.description).rstrip('.')}. Benchmark: {benchmark_title(report.benchmark, report.data)}. {data} "
+        f"{question[:1].upper()}{question[1:]}. Benchmark: {benchmark_title(report.benchmark, report.data)}. {data} "
         f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; {_seeds_words(summaries)}. "
         "Bold: best of a column, underlined: second best. Param.: trained parameters, without the encoder. "
         f"M-adds: multiply-adds for one image, with the encoder. Training: mean time of a run{_training_words(report)}."

@@ -105,7 +105,7 @@ def run_study(
         pending = {name: trial for name, trial in names.items() if not is_done(read_result(trial_folder(folder, name)))}
         split = trial_split(whole, test=study.test).absolute()
         early_stop = EarlyStop(max(trial.benchmark.train.epochs for trial in trials)) if options.early_stop else None
-        with _logged(study, workspace, folder, command, pending) as log:
+        with _logged(study, split, workspace, folder, command, pending) as log:
             if pending:
                 validation = _validation(study, split, folder)
                 find = _feature_finder(Stores(identity, split, workspace, shard_runner(params.extraction)), validation)
@@ -260,7 +260,7 @@ def _anywhere(trial: Trial) -> Trial:
 
 @contextmanager
 def _logged(
-    study: Study, workspace: Workspace, folder: Path, command: Command, pending: Mapping[str, Trial]
+    study: Study, split: Split, workspace: Workspace, folder: Path, command: Command, pending: Mapping[str, Trial]
 ) -> Iterator["StudyLog | None"]:
     """Yield MLflow's run of the study, None where nothing is left to run; it fails when the block does."""
     if not pending:
@@ -268,7 +268,7 @@ def _logged(
         return
     from invad.studies.log import StudyLog
 
-    log = StudyLog(study, workspace, folder, command)
+    log = StudyLog(study, split, workspace, folder, command)
     try:
         yield log
     except BaseException:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from invad import tracking
+from invad.datasets.source import read_source
+from invad.datasets.split_table import Split
 from invad.errors import InputError
 from invad.files import write_text
 from invad.studies.results import TrialResult
@@ -20,12 +22,13 @@ class StudyLog:
     """The run of a study that is under way; one that goes on has the run that it had before."""
 
     def __init__(
-        self, study: Study, workspace: Workspace, folder: Path, command: Callable[[Trial | None], str]
+        self, study: Study, split: Split, workspace: Workspace, folder: Path, command: Callable[[Trial | None], str]
     ) -> None:
         """Start or continue the run.
 
         Args:
             study: What is compared.
+            split: The images that trials may see.
             workspace: Holds MLflow's outbox.
             folder: The study's, which remembers the run.
             command: Says the command that runs a trial alone, or of the whole study for None.
@@ -33,6 +36,8 @@ class StudyLog:
         self._experiment: Literal["ablation", "tune"] = "ablation" if study.test else "tune"
         self._workspace = workspace
         self._study = study
+        self._split = split
+        self._source = read_source(workspace.raw(study.base.dataset)).source
         self._command = command
         self._run = self._continued(folder / RUN_FILE)
 
@@ -52,6 +57,7 @@ class StudyLog:
             name=f"{self._study.name} on {self._study.base.name}",
             tags={"invad.module": self._study.name, "invad.command": self._built_by(None)},
         )
+        run.log_split(self._split, self._study.base, self._source)
         write_text(file, f"{run.run_id}\n")
         return run
 
@@ -74,6 +80,7 @@ class StudyLog:
             },
             params={"variant": trial.variant, "seed": str(trial.seed)},
         )
+        run.log_split(self._split, trial.benchmark, self._source)
         if result.error:
             run.tag("invad.error", result.error)
         steps = read_curve(curve)
