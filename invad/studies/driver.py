@@ -233,7 +233,7 @@ class _Runner:
             result = _result(self._folder, name)
             what = {
                 "finished": f"finished after {result.seconds or 0:.1f} s of training",
-                "stopped": f"stopped early after {result.epochs} epochs",
+                "stopped": f"stopped early after epoch {result.epochs}",
                 "failed": f"failed: {result.error}",
             }[result.status]
             tqdm.write(f"{trial.variant}, seed {trial.seed}: {what}", file=sys.stderr)
