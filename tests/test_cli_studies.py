@@ -96,7 +96,7 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
         given[module] = options
         outcome = [TrialResult("global", 42, status, "why" if status == "failed" else "") for status in statuses]
         study = ablation.plan_ablation(module, options, params)
-        return ablation._report(study, ablation.Outcome((), tuple(outcome)), workspace, [])
+        return ablation._report(study, outcome, workspace, [])
 
     monkeypatch.setattr(ablation, "run_ablation", run_ablation)
     arguments = [

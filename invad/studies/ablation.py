@@ -4,14 +4,14 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invad.config import PUBLISHED_DATASETS, Params
 from invad.datasets.source import read_source
 from invad.errors import InputError
-from invad.studies.driver import Outcome, StudyOptions, run_study
+from invad.studies.driver import StudyOptions, run_study
 from invad.studies.modules import Variant, module_named
+from invad.studies.results import TrialResult
 from invad.studies.settings import apply
 from invad.studies.study import Study, Trial
 from invad.workspace import Workspace
@@ -65,17 +65,15 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
     from invad.reporting.ablations import write_ablation
 
     study = plan_ablation(module, options, params)
-    report: AblationReport | None = None
-
-    def tables(outcome: Outcome) -> Sequence[Path]:
-        nonlocal report
-        report = _report(study, outcome, workspace, _notes(study, options))
-        return write_ablation(report, workspace.reports / "ablations")
-
-    run_study(study, options, params, workspace, tables, partial(_command, module, options))
-    if report is None:
-        raise RuntimeError("a study has ended without tables")
-    return report
+    return run_study(
+        study,
+        options,
+        params,
+        workspace,
+        report=lambda results: _report(study, results, workspace, _notes(study, options)),
+        write=lambda report: write_ablation(report, workspace.ablations),
+        command=partial(_command, module, options),
+    )
 
 
 def _command(module: str, options: AblationOptions, trial: Trial | None) -> str:
@@ -107,7 +105,9 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
     )
 
 
-def _report(study: Study, outcome: Outcome, workspace: Workspace, notes: Sequence[str]) -> "AblationReport":
+def _report(
+    study: Study, results: Sequence[TrialResult], workspace: Workspace, notes: Sequence[str]
+) -> "AblationReport":
     from invad.reporting.ablations import AblationReport, VariantRow
 
     dataset = study.base.dataset
@@ -118,7 +118,7 @@ def _report(study: Study, outcome: Outcome, workspace: Workspace, notes: Sequenc
         benchmark=study.base.name,
         data=source,
         variants=[_row(VariantRow, variant) for variant in study.variants],
-        results=list(outcome.results),
+        results=list(results),
         notes=list(notes),
     )
 

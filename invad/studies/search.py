@@ -10,7 +10,7 @@ from pathlib import Path
 from invad.config import Params, TuneConfig
 from invad.errors import InputError
 from invad.files import write_text
-from invad.studies.driver import Outcome, StudyOptions, run_study
+from invad.studies.driver import StudyOptions, run_study
 from invad.studies.modules import Variant
 from invad.studies.results import TrialResult
 from invad.studies.settings import apply
@@ -97,20 +97,21 @@ def run_search(
     """
     tune = tune or params.tune
     study = plan_search(options, params, tune)
-    reports: list[TuneReport] = []
-
-    def tables(outcome: Outcome) -> Sequence[Path]:
-        reports.append(_report(study, outcome))
-        return write_search(reports[0], workspace.reports / "tune")
-
     words = [*options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
-    run_study(study, options, params, workspace, tables, lambda _trial: shlex.join(["invad-pipe", "tune", *words]))
-    return reports[0]
+    return run_study(
+        study,
+        options,
+        params,
+        workspace,
+        report=lambda results: _report(study, results),
+        write=lambda report: write_search(report, workspace.reports / "tune"),
+        command=lambda _trial: shlex.join(["invad-pipe", "tune", *words]),
+    )
 
 
-def _report(study: Study, outcome: Outcome) -> TuneReport:
+def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
     values = [{key: variant.changes[f"train.{key}"] for key in SEARCHED} for variant in study.variants]
-    samples = [Sample(*pair) for pair in zip(values, outcome.results, strict=True)]
+    samples = [Sample(*pair) for pair in zip(values, results, strict=True)]
     samples.sort(key=lambda sample: -1.0 if sample.score is None else sample.score, reverse=True)
     best = samples[0] if samples[0].score is not None else None
     fragment = _fragment(study.base.name, best, len(samples), study.validation_share) if best else None
