@@ -57,13 +57,15 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
     if value.pop("format", None) != FORMAT:
         raise InputError(f"{folder / CONFIG_FILE}: not a model of format {FORMAT}; train it again with this version")
     try:
+        # Older folders have a key that is no part of the recipe any more.
+        train = {key: item for key, item in value["train"].items() if key != "checkpoint_epochs"}
         config = ModelConfig(
             **{
                 **value,
                 "classes": tuple(value["classes"]),
                 "channels": tuple(value["channels"]),
                 "features": FeaturesConfig(**value["features"]),
-                "train": TRAIN_CONFIGS[value["train"]["model"]](**value["train"]),
+                "train": TRAIN_CONFIGS[train["model"]](**train),
             }
         )
         model = build_method(config.encoder_output, config.train)

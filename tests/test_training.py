@@ -1,5 +1,6 @@
 """The training loop, its curve, what it asks of a method, and the folder that a trained model becomes."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -452,8 +453,30 @@ def test_a_model_folder_survives_and_is_the_same_bytes_twice(model, tmp_path, st
     assert same_tensors(loaded.state_dict(), method.state_dict())
     features = store.batch([0])
     assert not loaded.training
-    for a, b in zip(loaded(features), method(features), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+    for a, b in zip(place(loaded, CPU, config.train)(features), method(features), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_model_folder_of_before_the_switches_is_the_papers_network(tmp_path):
+    method = build_method(KEY.output, CONFIG)
+    save_model(method, MODEL, tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    value = json.loads(path.read_text())
+    for key in (
+        "loss",
+        "modulation",
+        "modulation_terms",
+        "normalisation",
+        "upsampler",
+        "style_translator",
+        "aggregation",
+    ):
+        del value["train"][key]
+    value["train"]["checkpoint_epochs"] = 10
+    path.write_text(json.dumps(value))
+    loaded, config = load_model(tmp_path / "model")
+    assert config == MODEL
+    assert same_tensors(loaded.state_dict(), method.state_dict())
 
 
 def test_the_memory_format_leaves_no_trace_in_a_model_folder(tmp_path):
