@@ -459,3 +459,11 @@ def test_a_malformed_address_is_refused_at_once(workspace, monkeypatch, uri):
     ):
         with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI: .* is neither a server such as"):
             use()
+
+
+def test_mlflow_does_not_report_to_its_makers():
+    code = "import invad.tracking; from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
+    environment.pop("CI", None)  # where it is off by itself
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
