@@ -21,7 +21,7 @@ run: setup
 
 # Lint and all tests, two files at a time, on the real slices too where INVAD_REAL_DATA names their folder.
 test: lint
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	ruff check .

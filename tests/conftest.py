@@ -17,6 +17,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 REPOSITORY = Path(__file__).parent.parent
+# Minutes each, with few tests: they begin first, so that no process ends with one of them alone.
+LONGEST = ("test_pipeline", "test_survival", "test_tune", "test_tracking_server", "test_distributed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture
