@@ -7,18 +7,24 @@ belongs to: when the model came back from DVC's cache instead, a new run is star
 What is logged goes to an outbox on the disk first. A server that is down or slow holds nobody up, and `sync` sends what it missed.
 """
 
-from invad.tracking.continued import continue_run, remember_run
+from invad.tracking.continued import continue_run, known_tags, remember_run
+from invad.tracking.fetch import FetchedRun, fetch_run
 from invad.tracking.names import flatten_result, flatten_settings
+from invad.tracking.provenance import environment_tags
 from invad.tracking.run import Run, open_run, start_run, tag_outputs
 from invad.tracking.show import list_runs, show_run
 from invad.tracking.store import tracking_uri
 from invad.tracking.sync import pending, sync
 
 __all__ = [
+    "FetchedRun",
     "Run",
     "continue_run",
+    "environment_tags",
+    "fetch_run",
     "flatten_result",
     "flatten_settings",
+    "known_tags",
     "list_runs",
     "open_run",
     "pending",

@@ -29,20 +29,38 @@ def continue_run(
 
     `describe` tells a new run what the training would have: its data and its model.
     """
-    path = _run_file(benchmark, workspace)
-    known = read_json(path) if path.exists() else {}
-    expected = (without_password(tracking_uri(workspace)), _model_sha256(benchmark, workspace))
-    if (known.get("uri"), known.get("model_sha256")) == expected:
-        journal = find_journal(workspace, known["run_id"])
-        if journal is not None and not (run := Run(journal, workspace)).is_lost():
+    known = _remembered(benchmark, workspace)
+    if known is not None:
+        run = _opened(known, workspace)
+        if run is not None and not run.is_lost():
             run.send()
             return run
-        logger.warning("MLflow no longer has run %s of %s; a new one is started", known["run_id"], benchmark.name)
+        logger.warning("MLflow no longer has run %s of %s; a new one is started", known, benchmark.name)
     run = start_run(benchmark, workspace, tags={"invad.model_from_cache": "true"})
     describe(run)
     run.finish()
     remember_run(run, benchmark, workspace)
     return run
+
+
+def known_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
+    """Return the tags of the run that trained the present model; none when that is not known here."""
+    known = _remembered(benchmark, workspace)
+    run = None if known is None else _opened(known, workspace)
+    return {} if run is None else run.known_tags()
+
+
+def _remembered(benchmark: BenchmarkConfig, workspace: Workspace) -> str | None:
+    """Return the id of the run that trained the present model for the present MLflow, or None."""
+    path = _run_file(benchmark, workspace)
+    known = read_json(path) if path.exists() else {}
+    expected = (without_password(tracking_uri(workspace)), _model_sha256(benchmark, workspace))
+    return known["run_id"] if (known.get("uri"), known.get("model_sha256")) == expected else None
+
+
+def _opened(run_id: str, workspace: Workspace) -> Run | None:
+    journal = find_journal(workspace, run_id)
+    return None if journal is None else Run(journal, workspace)
 
 
 def _model_sha256(benchmark: BenchmarkConfig, workspace: Workspace) -> str:

@@ -36,12 +36,20 @@ def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]
     tags = {
         "invad.benchmark": benchmark.name,
         "invad.command": f"dvc repro evaluate@{benchmark.name}",
-        "git.commit": _git(workspace, "rev-parse", "HEAD").strip(),
-        "git.remote": without_password(_git(workspace, "remote", "get-url", "origin").strip()),
-        "git.dirty": str(_is_dirty(workspace)).lower(),
         "dvc.split": dvc_md5(workspace, f"splits@{benchmark.name}"),
         "dvc.features": dvc_md5(workspace, f"features@{benchmark.name}"),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        **environment_tags(workspace),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def environment_tags(workspace: Workspace) -> dict[str, str]:
+    """Return the tags of code, packages and hardware as they are now; what is not known here has none."""
+    tags = {
+        "git.commit": _git(workspace, "rev-parse", "HEAD").strip(),
+        "git.remote": without_password(_git(workspace, "remote", "get-url", "origin").strip()),
+        "git.dirty": str(_is_dirty(workspace)).lower(),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "hardware.cpu": _cpu(),

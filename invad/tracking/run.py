@@ -81,7 +81,7 @@ class Run:
             self._append({"op": "tags", "tags": dict(values)})
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Log a file as an artifact, as it is now."""
+        """Log a file, or a folder with all in it, as an artifact, as it is now."""
         self._log_file(path, folder)
 
     def log_text(self, text: str, name: str) -> None:
@@ -130,8 +130,20 @@ class Run:
 
     def has_files(self, folder: str) -> bool:
         """Return whether the artifact folder holds anything."""
-        waiting = any(entry.get("folder") == folder for entry, _ in self._journal.unsent())
+        waiting = any(
+            entry.get("folder") == folder or entry.get("file", "").endswith(f"/{folder}")
+            for entry, _ in self._journal.unsent()
+        )
         return waiting or bool(self._ask(lambda client, run_id: client.list_artifacts(run_id, folder), []))
+
+    def known_tags(self) -> dict[str, str]:
+        """Return the run's tags: where it came from, and what stages added; those of MLflow only if it answers."""
+        run_id = self.mlflow_id
+        logged: dict[str, str] = {}
+        if run_id is not None:
+            logged = self._sender.ask(lambda client: dict(client.get_run(run_id).data.tags), otherwise={})
+        waiting = {name: value for entry, _ in self._journal.unsent() for name, value in entry.get("tags", {}).items()}
+        return {**self._journal.state["tags"], **logged, **waiting}
 
     def _ask(self, question: Any, otherwise: Any) -> Any:  # noqa: ANN401  (whatever MLflow answers)
         run_id = self.mlflow_id

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from invad.errors import InputError
+from invad.text import aligned
 from invad.tracking.outbox import find_journal
 from invad.tracking.send import LOCAL_ID
 from invad.tracking.store import answering, connect, is_gone, tracking_uri, without_password
@@ -40,7 +41,7 @@ def show_run(run_id: str, workspace: Workspace) -> str:
     uri = tracking_uri(workspace)
     with answering(uri):
         client = connect(uri, workspace)
-        run = _find(run_id, client, workspace)
+        run = find_run(run_id, client, workspace)
         experiment = client.get_experiment(run.info.experiment_id).name
         artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     data = run.data
@@ -103,8 +104,7 @@ def list_runs(workspace: Workspace, experiment: str | None = None) -> list[str]:
         ids = [key for key, name in experiments.items() if experiment in (None, name)]
         runs = client.search_runs(ids)
         rows = [_COLUMNS, *(_row(run, experiments[run.info.experiment_id]) for run in runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows, left=range(len(_COLUMNS)))
 
 
 def _row(run: "Run", experiment: str) -> tuple[str, ...]:
@@ -114,7 +114,8 @@ def _row(run: "Run", experiment: str) -> tuple[str, ...]:
     return (info.run_id, info.run_name, experiment, info.status, _time(info.start_time), *scores)
 
 
-def _find(run_id: str, client: "MlflowClient", workspace: Workspace) -> "Run":
+def find_run(run_id: str, client: "MlflowClient", workspace: Workspace) -> "Run":
+    """Return a run by its id in MLflow or in this or another workspace; `InputError` when there is none."""
     journal = find_journal(workspace, run_id) if run_id.isalnum() else None
     if journal is not None and journal.state["mlflow_id"] is not None:
         run_id = journal.state["mlflow_id"]
