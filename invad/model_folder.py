@@ -7,7 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from invad.config import TRAIN_CONFIGS, FeaturesConfig, TrainConfig
+from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, TrainConfig
+from invad.datasets.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
@@ -30,6 +31,18 @@ class ModelConfig:
     encoder_sha256: str
     features: FeaturesConfig
     train: TrainConfig
+
+    @classmethod
+    def of(cls, benchmark: BenchmarkConfig, split: Split, key: FeatureKey) -> "ModelConfig":
+        """Return that of a model trained on the images of `split`, whose features `key` describes."""
+        return cls(
+            benchmark=benchmark.name,
+            classes=tuple(sorted({row.class_name for row in split.rows})),
+            channels=key.channels,
+            encoder_sha256=key.weights_sha256,
+            features=benchmark.features,
+            train=benchmark.train,
+        )
 
     @property
     def encoder_output(self) -> EncoderOutput:

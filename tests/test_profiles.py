@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from invad.config import STRIDES, load_params
+from invad.counting import count_multiply_adds
 from invad.errors import InputError
 from invad.methods import EncoderOutput, build_method
 from invad.params_file import add_benchmark, update_download
 from invad.planning.encoders import ENCODERS
 from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
-from invad.studies.cost import count_multiply_adds
 
 REPOSITORY = Path(__file__).parent.parent
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}

@@ -13,6 +13,7 @@ from studies_toys import tiny_workspace
 from toys import image_split
 
 from invad.config import load_params
+from invad.counting import multiply_adds
 from invad.datasets.images import read_image, read_mask
 from invad.datasets.splits import open_split
 from invad.errors import InputError
@@ -20,7 +21,6 @@ from invad.features import extract_features, open_features
 from invad.features.extract import run_here
 from invad.studies import trial as trials
 from invad.studies.ablation import AblationOptions, ablation_of_params, plan_ablation
-from invad.studies.cost import multiply_adds
 from invad.studies.defects import AREA, add_defect
 from invad.studies.folder import only_one, prepare
 from invad.studies.modules import MODULES, module_named

@@ -12,6 +12,7 @@ from torch import nn
 
 from invad import metrics
 from invad.config import BenchmarkConfig
+from invad.counting import multiply_adds, parameter_count
 from invad.datasets.split_table import NORMAL, Split
 from invad.devices import best_device, place
 from invad.errors import InputError
@@ -19,7 +20,6 @@ from invad.features import open_features
 from invad.files import read_json, remove, write_json, write_text
 from invad.model_folder import ModelConfig, load_model, save_model
 from invad.scoring import resized_masks, source_maps
-from invad.studies.cost import multiply_adds, parameter_count
 from invad.studies.results import TrialResult, read_result, write_result
 from invad.studies.study import Trial
 from invad.studies.validation import ValidationSplit
@@ -205,16 +205,7 @@ def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[nn.
     )
     seconds = elapsed() if newest_step(task.storage) != known.get("step") else before
     write_json(times, {"step": newest_step(task.storage), "seconds": seconds})
-    source = job.open_features()
-    config = ModelConfig(
-        benchmark=benchmark.name,
-        classes=tuple(sorted({row.class_name for row in task.split.rows})),
-        channels=source.key.channels,
-        encoder_sha256=source.key.weights_sha256,
-        features=benchmark.features,
-        train=benchmark.train,
-    )
-    save_model(method, config, folder)
+    save_model(method, ModelConfig.of(benchmark, task.split, job.open_features().key), folder)
     return method, seconds
 
 
