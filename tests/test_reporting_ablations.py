@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from invad.errors import InputError
-from invad.reporting import ablations
-from invad.reporting.ablation_figure import HEADLINE, ablation_figure
-from invad.reporting.ablation_latex import ablation_latex
-from invad.reporting.ablation_summary import NO_PAPER, summarise
-from invad.reporting.ablation_tables import ablation_csv, ablation_markdown, signed
-from invad.reporting.ablations import AblationReport, VariantRow, summary_text, write_ablation
+from invad.reporting.ablation import files as ablations
+from invad.reporting.ablation.figure import HEADLINE, ablation_figure
+from invad.reporting.ablation.files import AblationReport, VariantRow, summary_text, write_ablation
+from invad.reporting.ablation.latex import ablation_latex
+from invad.reporting.ablation.summary import NO_PAPER, summarise
+from invad.reporting.ablation.tables import ablation_csv, ablation_markdown, signed
 from invad.reporting.labels import METRICS
-from invad.reporting.tables import DASH
+from invad.reporting.tables.writing import DASH
 
 KEYS = [metric.key for metric in METRICS]
 PAPER = VariantRow("full", "everything", True, {})

@@ -1,7 +1,12 @@
-"""The words of the report: what metrics, protocols, benchmarks and data sources are called in tables and on the page."""
+"""The words of the report: what metrics, protocols, benchmarks, methods and data sources are called in tables and on the page."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, InvADConfig, TrainConfig
+
+Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "number", "text"]
 
 
 @dataclass(frozen=True)
@@ -9,13 +14,16 @@ class Metric:
     """One column of a results table.
 
     key: the name in `reports/metrics/<benchmark>.json`. group: the level it is computed on. label: short heading below the group.
-    meaning: one sentence for a reader who is new to the field.
+    meaning: one sentence for a reader who is new to the field. form: how its numbers are printed.
+    best: which number is marked as the best of a block; None where none is.
     """
 
     key: str
     group: str
     label: str
     meaning: str
+    form: Form = "percent"
+    best: Literal["highest", "lowest"] | None = "highest"
 
 
 METRICS = (
@@ -64,6 +72,7 @@ class Source:
 
 
 OWN = "own"  # whatever the folder or table: none of the published data sets
+UNKNOWN = "unknown"
 SOURCES = {
     "embedded": Source(
         "generated",
@@ -77,7 +86,48 @@ SOURCES = {
     ),
     "official": Source("official", 'Rows marked "official" come from the official download of the data set.'),
     OWN: Source("own", 'Rows marked "own" come from the user\'s own data, for which there are no published numbers.'),
+    UNKNOWN: Source("not known", 'Rows marked "not known" come from data of a kind that was not recorded with them.'),
 }
+
+METHODS = {
+    "invad": "InvAD", "invad-lite": "InvAD-lite", "rd": "RD", "uniad": "UniAD", "simplenet": "SimpleNet", "vitad": "ViTAD",
+    "destseg": "DeSTSeg", "draem": "DRAEM", "diad": "DiAD", "rd++": "RD++", "mambaad": "MambaAD", "cflow": "CFLOW-AD", "cfa": "CFA",
+    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet",
+}  # fmt: skip
+# Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
+_PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}
+HELD_OUT = 20  # categories of a COCO-AD fold
+
+
+def published_benchmark(config: BenchmarkConfig) -> str | None:
+    """The benchmark of the published tables that `config` builds: `coco_ad_0` .. `coco_ad_3`, `mvtec`, `visa`; None for any other."""
+    if isinstance(config.splits, CocoAdSplitConfig):
+        return f"coco_ad_{config.splits.fold}" if config.splits.held_out == HELD_OUT else None
+    return config.dataset if config.dataset in ("mvtec", "visa") else None
+
+
+def published_method(config: BenchmarkConfig) -> str | None:
+    """The method's key in the published tables (`invad`, `invad-lite`, `rd`), or None where encoder or architecture are others."""
+    train, features = config.train, config.features
+    if features.weights in ("none", "packaged"):
+        return None
+    if not isinstance(train, InvADConfig):
+        return "rd" if features.encoder == "wide_resnet50_2" else None
+    own = {item.name for item in fields(InvADConfig)} - {item.name for item in fields(TrainConfig)}
+    for method, (encoder, blocks, loss_weight) in _PAPER_INVAD.items():
+        paper = InvADConfig(blocks=blocks, loss_weight=loss_weight)
+        if features.encoder == encoder and all(getattr(train, name) == getattr(paper, name) for name in own):
+            return method
+    return None
+
+
+def method_label(config: BenchmarkConfig) -> str:
+    """The method as tables name it: `InvAD-lite` where encoder and architecture are the paper's, else with the encoder."""
+    method = published_method(config)
+    if method is not None:
+        return METHODS[method]
+    name = METHODS["invad"] if isinstance(config.train, InvADConfig) else METHODS["rd"]
+    return f"{name} ({config.features.encoder})"
 
 
 def benchmark_title(name: str, source: str) -> str:

@@ -17,7 +17,7 @@ from invad.studies.study import Study, Trial
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.reporting.ablations import AblationReport
+    from invad.reporting.ablation.files import AblationReport
 
 EARLY_STOP_NOTE = (
     "Early stopping: of each class's normal training images, a share of {share:g} was kept from all trainings, to decide by synthetic "
@@ -62,7 +62,7 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
     Raises:
         InputError: As for `plan_ablation`; or the split is not built, the machine is too small, or the study is there already.
     """
-    from invad.reporting.ablations import write_ablation
+    from invad.reporting.ablation.files import write_ablation
 
     study = plan_ablation(module, options, params)
     return run_study(
@@ -108,7 +108,7 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
 def _report(
     study: Study, results: Sequence[TrialResult], workspace: Workspace, notes: Sequence[str]
 ) -> "AblationReport":
-    from invad.reporting.ablations import AblationReport, VariantRow
+    from invad.reporting.ablation.files import AblationReport, VariantRow
 
     dataset = study.base.dataset
     source = read_source(workspace.raw(dataset)).source if dataset in PUBLISHED_DATASETS else "own"

@@ -21,7 +21,7 @@ class TrialResult:
     `status`: `stopped` is one that early stopping ended, without metrics; `error` is the one-line reason of a failure.
     `parameters`: of the trained network, without the encoder. `multiply_adds`: of encoder and network for one image, without the blur.
     `seconds`: of the training; `epochs`: how many it ran. `device`: the name of what it ran on.
-    `metrics`: the mean over the classes by the paper's protocol, fractions by the keys of `reporting.tables.METRICS`.
+    `metrics`: the mean over the classes by the paper's protocol, fractions by the keys of `reporting.labels.METRICS`.
     """
 
     variant: str

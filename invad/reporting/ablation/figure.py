@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from invad.reporting.ablation_summary import VariantSummary, full_label
-from invad.reporting.figures import LIGHT, Theme, style
+from invad.reporting.ablation.summary import VariantSummary, full_label
+from invad.reporting.figures.style import LIGHT, Theme, style
 from invad.reporting.labels import METRICS
 
 HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")

@@ -5,9 +5,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from invad.reporting.ablation_summary import FINISHED, AblationReport, VariantSummary, counted, full_label, seed_words
+from invad.reporting.ablation.summary import FINISHED, AblationReport, VariantSummary, counted, full_label, seed_words
 from invad.reporting.labels import METRICS, PROTOCOLS, Metric, benchmark_title
-from invad.reporting.tables import DASH, markdown_text, percent
+from invad.reporting.tables.writing import DASH, markdown_text, percent, signed
 
 COST = (
     Metric("parameters", "Cost", "Param. (M)", "Trained parameters in millions, without the encoder."),
@@ -44,14 +44,6 @@ class Part:
     title: str
     columns: tuple[Metric, ...]
     rows: tuple[tuple[Printed, ...], ...]
-
-
-def signed(difference: float | None) -> str:
-    """A difference of fractions in percentage points, with its sign unless it rounds to zero; a dash when not available."""
-    if difference is None:
-        return DASH
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text[1:] == "0.0" else text
 
 
 def cost_texts(summaries: Sequence[VariantSummary]) -> list[tuple[str, str, str]]:

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from invad.files import atomic_path
-from invad.reporting.ablation_latex import ablation_latex
-from invad.reporting.ablation_summary import AblationReport, TrialResult, VariantRow, VariantSummary, summarise
-from invad.reporting.ablation_tables import (
+from invad.reporting.ablation.latex import ablation_latex
+from invad.reporting.ablation.summary import AblationReport, TrialResult, VariantRow, VariantSummary, summarise
+from invad.reporting.ablation.tables import (
     PAPER_MARK,
     ablation_csv,
     ablation_markdown,
@@ -17,7 +17,7 @@ from invad.reporting.ablation_tables import (
     seeds_text,
 )
 from invad.reporting.labels import benchmark_title, source_label
-from invad.reporting.tables import DASH, percent
+from invad.reporting.tables.writing import DASH, percent
 
 __all__ = ["AblationReport", "TrialResult", "VariantRow", "summary_text", "write_ablation"]
 
@@ -36,8 +36,8 @@ def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
 
     The same report gives the same bytes. Raises `InputError` when variants and results do not fit together.
     """
-    from invad.reporting.ablation_figure import ablation_figure  # slow to import
-    from invad.reporting.figures import png_bytes
+    from invad.reporting.ablation.figure import ablation_figure  # slow to import
+    from invad.reporting.figures.style import png_bytes
 
     summaries = summarise(report)
     contents = {

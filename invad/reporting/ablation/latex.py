@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from invad.reporting.ablation_summary import AblationReport, VariantSummary
-from invad.reporting.ablation_tables import Part, Printed, caption, footnotes, legend, marks_of, one_line, parts
-from invad.reporting.tables import latex_escape, latex_tabular
+from invad.reporting.ablation.summary import AblationReport, VariantSummary
+from invad.reporting.ablation.tables import Part, Printed, caption, footnotes, legend, marks_of, one_line, parts
+from invad.reporting.tables.writing import latex_escape, latex_tabular
 
 
 def ablation_latex(report: AblationReport, summaries: Sequence[VariantSummary]) -> str:

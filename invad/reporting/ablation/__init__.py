@@ -1,0 +1,1 @@
+"""The report of an ablation study: tables and a figure."""

@@ -1,0 +1,1 @@
+"""Tables of the report: what they say, and how they are written."""

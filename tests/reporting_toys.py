@@ -1,0 +1,109 @@
+"""Small results for the tests of the report."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from invad import metrics
+from invad.config import BenchmarkConfig, load_params
+from invad.metrics.calibration import operating_point
+from invad.reporting.results import Cost, Counts, Picture, Result, TestImages, TrainingPicture
+
+PROFILES = Path(__file__).parent.parent / "invad/profiles"
+SIDE = 64  # of the full-size maps; those of the pictures are a quarter of it
+IMAGES = 8  # of each class, the second half anomalous
+
+
+def toy_config(name: str = "mvtec", profile: str = "quick", **train: object) -> BenchmarkConfig:
+    """The settings of a benchmark of a profile (`quick`, `paper`, `paper-lite`); train: other values of its section `train`."""
+    config = load_params(PROFILES / f"{profile}.yaml").benchmarks[name]
+    return replace(config, train=replace(config.train, **train))
+
+
+def toy_result(
+    name: str = "mvtec",
+    source: str = "embedded",
+    seeds: tuple[int, ...] = (42,),
+    classes: tuple[str, ...] = ("metal_nut", "wood"),
+    profile: str = "quick",
+    counts: Counts | None = None,
+    label: str = "",
+    key: str = "",
+    offset: float = 0.7,
+    **train: object,
+) -> Result:
+    """A result whose numbers were really computed, from random maps that are `offset` higher inside the masks."""
+    evaluated, first = {}, None
+    for seed in seeds:
+        maps, masks, labels, scores = toy_maps(len(classes), seed, offset)
+        names = [class_name for class_name in classes for _ in range(IMAGES)]
+        content = dict(metrics.evaluate(maps, masks, names, labels, scores, curves=True))
+        first = first or (maps, masks, labels, scores, content.pop("curves"))
+        content.pop("curves", None)
+        thresholds = {class_name: metrics.calibration.Thresholds(1.6, 1.5) for class_name in classes}
+        has_mask = np.ones(len(maps), bool)
+        point = operating_point([maps], [masks], names, labels, scores, has_mask, thresholds, without="")
+        content["operating_point"] = {
+            "false_positive_rate": 0.01,
+            "held_out_images": dict.fromkeys(classes, 4),
+            **point,
+        }
+        evaluated[seed] = {"benchmark": name, **content}
+    maps, masks, labels, scores, curves = first
+    generator = np.random.default_rng(0)
+    images = generator.integers(60, 200, (len(maps), SIDE, SIDE, 3)).astype(np.uint8)
+    images[..., 0] = (200 * masks + 40 * ~masks).astype(np.uint8)
+    low, high = (
+        {c: float(f(maps[i * IMAGES : (i + 1) * IMAGES])) for i, c in enumerate(classes)} for f in (np.min, np.max)
+    )
+    return Result(
+        config=toy_config(name, profile, **train),
+        source=source,
+        metrics_by_seed=evaluated,
+        cost=Cost(3_000_000, 1_200_000, 2_000_000_000),
+        counts=counts
+        or Counts(
+            len(classes),
+            36 * len(classes),
+            4 * len(classes),
+            4 * len(classes),
+            4 * len(classes),
+            0,
+            float(masks.mean()),
+        ),
+        tests=TestImages(
+            names=[
+                f"{c}/test/{'bad' if i >= IMAGES // 2 else 'good'}/{i:03d}.png" for c in classes for i in range(IMAGES)
+            ],
+            classes=names,
+            defect_types=["scratch" if i >= IMAGES // 2 else "good" for _ in classes for i in range(IMAGES)],
+            labels=labels.astype(np.int8),
+            has_mask=np.ones(len(maps), bool),
+            image_scores=scores.astype(np.float32),
+            maps=maps.reshape(len(maps), SIDE // 4, 4, SIDE // 4, 4).mean(axis=(2, 4)).astype(np.float16),
+            value_ranges={c: (low[c], high[c]) for c in classes},
+            pictures={index: Picture(images[index], masks[index]) for index in range(len(maps))},
+        ),
+        training=[TrainingPicture(c, images[i * IMAGES]) for i, c in enumerate(classes) for _ in range(3)],
+        curves=curves,
+        loss=[(step, 30.0 / step) for step in range(1, 60)],
+        label=label,
+        key=key,
+    )
+
+
+def toy_maps(classes: int, seed: int, offset: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Maps float32 (N, SIDE, SIDE), masks bool, labels and image scores of `classes` times IMAGES images."""
+    generator = np.random.default_rng(seed)
+    total = classes * IMAGES
+    coarse = generator.normal(0.5, 0.3, (total, SIDE // 8, SIDE // 8)).clip(0)
+    maps = coarse.repeat(8, axis=1).repeat(8, axis=2) + generator.normal(0, 0.05, (total, SIDE, SIDE))
+    masks = np.zeros(maps.shape, bool)
+    labels = np.arange(total) % IMAGES >= IMAGES // 2
+    for index in np.flatnonzero(labels):
+        y, x = generator.integers(8, SIDE - 24, 2)
+        masks[index, y : y + 14, x : x + 16] = True
+    maps += offset * masks * generator.uniform(0.3, 1.2, (total, 1, 1))
+    maps = maps.astype(np.float32)
+    return maps, masks, labels.astype(int), maps.max(axis=(1, 2))

@@ -1,0 +1,608 @@
+"""The report's tables by hand-made numbers: rows, footnotes, seeds, ranks, and what Markdown, CSV and LaTeX make of them."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import statistics
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reporting_toys import toy_config, toy_result
+
+from invad.config import BenchmarkConfig, FeaturesConfig, InvADConfig, ScoreConfig, TableSplitConfig
+from invad.metrics import evaluate
+from invad.metrics.calibration import MEAN_KEYS, OPERATING_KEYS
+from invad.reporting.labels import FOLDS, METRICS, OWN, Metric
+from invad.reporting.results import Counts, Result
+from invad.reporting.tables.cells import ranked
+from invad.reporting.tables.datasets import datasets_table
+from invad.reporting.tables.efficiency import efficiency_table
+from invad.reporting.tables.folds import OTHER_SEEDS
+from invad.reporting.tables.main import main_tables, measured_tables
+from invad.reporting.tables.notes import NO_REASON, merged_notes, unexplained_values
+from invad.reporting.tables.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
+from invad.reporting.tables.per_class import per_class_tables
+from invad.reporting.tables.published import published_counts
+from invad.reporting.tables.table import Cell, Row, Table
+from invad.reporting.tables.writing import (
+    DASH,
+    block_starts,
+    cell_text,
+    csv_text,
+    flat_heading,
+    latex,
+    latex_escape,
+    markdown,
+    signed,
+)
+
+KEYS = [metric.key for metric in METRICS]
+MEASUREMENTS = Path(__file__).parent.parent / "reports/benchmarks"
+
+
+def metrics_of(name, classes, notes=()):
+    """A metrics file; classes: class -> one value for every key, under both protocols."""
+    per_class = {c: {p: dict.fromkeys(KEYS, value) for p in ("paper", "exact")} for c, value in classes.items()}
+    present = [value for value in classes.values() if value is not None]
+    mean = sum(present) / len(present) if present else None
+    means = {p: dict.fromkeys(KEYS, mean) for p in ("paper", "exact")}
+    return {"benchmark": name, "protocol_version": "1", "per_class": per_class, "mean": means, "notes": list(notes)}
+
+
+def own_config(name):
+    features = FeaturesConfig("mobilenetv2_100", image_size=32)
+    return BenchmarkConfig(name, "mine", TableSplitConfig(), features, InvADConfig(), ScoreConfig())
+
+
+def result_of(name="mvtec", source="path", metrics=None, label="", profile="quick", **seeds):
+    """A result by numbers alone. metrics: a whole file or classes with their value; seeds: `s1={...}` instead of it."""
+    given = {int(key[1:]): value for key, value in seeds.items()} or {42: metrics or {"wood": 0.5}}
+    files = {seed: value if "per_class" in value else metrics_of(name, value) for seed, value in given.items()}
+    config = own_config(name) if source == OWN else toy_config(name, profile)
+    return Result(config, source, files, label=label, key=f"{name}_{label}")
+
+
+def rows_of(text):
+    """The rows of a Markdown text as lists of cells, by their first word."""
+    lines = [line.strip("|\n").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
+def test_markdown_prints_percent_with_one_decimal():
+    text = markdown(measured_tables([result_of("visa", metrics={"candle": 0.98765})]))
+    row = next(line for line in text.splitlines() if line.startswith("| VisA"))
+    assert row.count(" 98.8 ") == len(KEYS)
+
+
+def test_both_protocols_are_named_with_their_version():
+    paper, exact = measured_tables([result_of()])
+    assert "Protocol: paper, version 1 (the procedure of the published numbers" in paper.caption
+    assert "Protocol: exact, version 1" in exact.caption
+    assert (paper.protocol, exact.protocol) == ("paper", "exact")
+
+
+def test_a_table_of_no_results_is_an_error():
+    with pytest.raises(ValueError, match="at least one"):
+        measured_tables([])
+
+
+@pytest.mark.parametrize("missing_fold", [None, 2])
+def test_mean_of_folds_only_when_all_four_are_there(missing_fold):
+    values = dict(zip(FOLDS, (0.1, 0.2, 0.3, 0.8), strict=True))
+    results = [result_of(name, metrics={"coco": values[name]}) for i, name in enumerate(FOLDS) if i != missing_fold]
+    rows = measured_tables([*results, result_of("mvtec")])[0].rows
+    assert rows[-1].words[0] == "MVTec AD"
+    means = [row for row in rows if row.words[0] == "COCO-AD (mean of 4 folds)"]
+    assert [row.kind for row in means] == (["summary"] if missing_fold is None else [])
+    assert [row.cells["mad"].value for row in means] == ([pytest.approx(0.35)] if missing_fold is None else [])
+
+
+def test_each_method_has_its_mean_of_folds():
+    results = [
+        result_of(name, metrics={"coco": value}, label=label)
+        for name in FOLDS
+        for label, value in (("one", 0.1), ("two", 0.2))
+    ]
+    means = [row for row in measured_tables(results)[1].rows if row.kind == "summary"]
+    assert [(row.words[1], row.cells["mad"].value, row.cells["mad"].rank) for row in means] == [
+        ("one", pytest.approx(0.1), 2),
+        ("two", pytest.approx(0.2), 1),
+    ]
+
+
+def test_mean_of_folds_is_a_dash_when_one_fold_lacks_the_value():
+    results = [result_of(name, metrics={"coco": None if name == "coco_ad_1" else 0.5}) for name in FOLDS]
+    mean = measured_tables(results)[1].rows[-1]
+    assert mean.cells["mad"] == Cell(None, ("The mean needs all four folds; not available: COCO-AD fold 1.",))
+
+
+def test_mean_of_folds_with_seeds_is_over_the_means_of_each_seed():
+    seeds = {name: {"s1": {"coco": 0.1 * n}, "s2": {"coco": 0.2 * n}} for n, name in enumerate(FOLDS, 1)}
+    mean = measured_tables([result_of(name, **values) for name, values in seeds.items()])[0].rows[-1]
+    assert mean.cells["mad"].value == pytest.approx(0.375)
+    assert mean.cells["mad"].std == pytest.approx(statistics.stdev([0.25, 0.5]))
+    assert (mean.words[-1], mean.keys["seeds"]) == ("2", "1 2")
+    other = [
+        result_of(name, **({**values, "s3": {"coco": 0.3}} if name == FOLDS[2] else values))
+        for name, values in seeds.items()
+    ]
+    mean = measured_tables(other)[0].rows[-1]
+    assert (mean.cells["mad"].std, mean.words[-1], mean.cells["mad"].notes[0]) == (None, "differ", OTHER_SEEDS)
+
+
+def test_mean_of_mixed_sources_marks_each():
+    results = [result_of(name, "path" if name == "coco_ad_0" else "embedded", {"coco": 0.5}) for name in FOLDS]
+    table = measured_tables(results)[0]
+    assert table.rows[-1].keys["source"] == "embedded+path"
+    assert "| generated + own copy |" in markdown([table])
+
+
+def test_rows_do_not_depend_on_the_order_of_results():
+    results = [result_of(name) for name in ("visa", "mvtec", "coco_ad_0")]
+    results += [result_of("mine", OWN), result_of("mvtec", label="A"), result_of("mvtec", profile="paper")]
+    tables = main_tables(results)
+    assert [row.words[:2] for row in tables[0].rows] == [
+        ("COCO-AD fold 0", "InvAD (mobilenetv2_100)"),
+        ("MVTec AD", "InvAD"),
+        ("MVTec AD", "A"),
+        ("MVTec AD", "InvAD (mobilenetv2_100)"),
+        ("VisA", "InvAD (mobilenetv2_100)"),
+        ("mine", "InvAD (mobilenetv2_100)"),
+    ]
+    assert main_tables(results[::-1]) == tables
+
+
+def test_missing_value_is_a_dash_with_the_note_that_names_it():
+    note = "class 'wood', protocol paper: image_auroc, mad: not available: no normal images"
+    other = "class 'wood', protocol exact: image_auroc: not available: another reason"
+    metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": 0.5}, [other, note])
+    metrics["per_class"]["wood"]["paper"]["image_auroc"] = None
+    table = per_class_tables(result_of(metrics=metrics))[0]
+    assert table.rows[1].cells["image_auroc"].notes == ("not available: no normal images.",)
+    assert [row[3] for row in rows_of(markdown([table])) if row[0] == "wood"] == [f"{DASH}<sup>1</sup>"]
+    assert "1. not available: no normal images.\n" in markdown([table])
+
+
+def test_a_reason_that_names_another_value_does_not_explain_that_one():
+    notes = [
+        "class 'wood', protocol paper: pixel_auroc: not available: no normal pixel",
+        "class 'wood', protocol paper: mad_pixel: not available: needs pixel_auroc",
+    ]
+    metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": 0.5}, notes)
+    for key in ("pixel_auroc", "mad_pixel"):
+        metrics["per_class"]["wood"]["paper"][key] = None
+    cells = per_class_tables(result_of(metrics=metrics))[0].rows[1].cells
+    assert cells["pixel_auroc"].notes == ("not available: no normal pixel.",)
+    assert cells["mad_pixel"].notes == ("not available: needs pixel_auroc.",)
+
+
+def metrics_without_masks(name):
+    """Evaluated: class "bare" has no masks, "part" one of two, "whole" all; 4 images each, two of them normal."""
+    masks = np.zeros((12, 8, 8), dtype=bool)
+    masks[[4, 8, 9], 2:4, 2:4] = True
+    maps = np.random.default_rng(0).random((12, 8, 8)) + masks
+    classes, has_mask = np.repeat(["bare", "part", "whole"], 4), np.ones(12, dtype=bool)
+    has_mask[[0, 1, 5]] = False
+    return {"benchmark": name, **evaluate(maps, masks, classes, [1, 1, 0, 0] * 3, has_mask=has_mask)}
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_cells_without_masks_are_dashes_with_the_reason_and_parts_say_so(protocol):
+    result = result_of("shop", OWN, metrics_without_masks("shop"))
+    bare, part, whole, mean = per_class_tables(result)[protocol].rows
+    main = measured_tables([result])[protocol].rows[0]
+    left_out = "class 'part': 1 of 2 anomalous images have no mask and are left out of the pixel and region metrics"
+    for key in KEYS:
+        if key.startswith("image_") or key == "mad_image":
+            assert all(row.cells[key].value is not None for row in (bare, part, whole, mean, main))
+            assert all(row.cells[key].notes == () for row in (bare, part, whole, mean, main))
+            continue
+        assert bare.cells[key] == Cell(None, ("not available: no anomalous image has a mask.",))
+        assert part.cells[key].notes == (left_out,)
+        assert whole.cells[key].notes == ()
+        assert mean.cells[key].value == (part.cells[key].value + whole.cells[key].value) / 2
+        assert mean.cells[key].notes == ("mean of 2 of 3 classes, without bare.",)
+        assert main.cells[key].notes == ("shop: mean of 2 of 3 classes, without bare.",)
+
+
+def test_a_benchmark_without_masks_has_one_footnote():
+    maps = np.random.default_rng(0).random((8, 4, 4))
+    result = result_of("shop", OWN, {"benchmark": "shop", **evaluate(maps, None, ["a", "b"] * 4, [0, 0, 1, 1] * 2)})
+    assert measured_tables([result])[0].footnotes == ("shop: not available: no anomalous image has a mask.",)
+    assert per_class_tables(result)[0].footnotes == ("not available: no anomalous image has a mask.",)
+    assert unexplained_values(result.metrics) == []
+
+
+def test_own_data_never_take_the_name_of_a_published_benchmark():
+    results = [result_of(name, OWN, {"a": 0.5}) for name in (*FOLDS, "mvtec", "shop")]
+    tables = main_tables(results)
+    assert len(tables) == 2
+    assert [row.words[0] for row in tables[0].rows] == [*FOLDS, "mvtec", "shop"]
+    text = markdown([*tables, *per_class_tables(results[4]), datasets_table(results), operating_table(results)])
+    assert not re.search("MVTec AD|COCO-AD|VisA|own copy", text)
+    assert 'Rows marked "own" come from the user\'s own data' in text
+
+
+def test_notes_of_both_protocols_in_the_same_words_are_said_once():
+    notes = [
+        "class 'a': x",
+        "class 'a', protocol paper: b: y",
+        "class 'a', protocol exact: b: y",
+        "mean, protocol exact: z",
+    ]
+    assert merged_notes(notes) == ["class 'a': x", "class 'a', both protocols: b: y", "mean, protocol exact: z"]
+
+
+def test_missing_value_without_a_note_says_so():
+    notes = ["class 'wood', protocol paper: mad: not available: a reason of something else"]
+    metrics = metrics_of("mvtec", {"metal_nut": None}, notes)
+    assert per_class_tables(result_of(metrics=metrics))[0].rows[0].cells["mad"].notes == (NO_REASON,)
+    sentences = unexplained_values(metrics)
+    assert [sentence.split(":")[0] for sentence in sentences] == [
+        "metal_nut, protocol paper", "mean, protocol paper", "metal_nut, protocol exact", "mean, protocol exact",
+    ]  # fmt: skip
+    assert sentences[0] == f"metal_nut, protocol paper: {', '.join(KEYS)}: {NO_REASON}"
+
+
+def test_mean_over_fewer_classes_has_a_footnote():
+    cell = measured_tables([result_of(metrics={"metal_nut": 0.5, "wood": None})])[0].rows[0].cells["mad"]
+    assert cell == Cell(0.5, ("MVTec AD: mean of 1 of 2 classes, without wood.",))
+
+
+def test_seeds_are_mean_and_sample_standard_deviation():
+    result = result_of(s1={"wood": 0.90}, s2={"wood": 0.91}, s3={"wood": 0.92})
+    table = measured_tables([result])[0]
+    assert "Mean ± sample standard deviation over the seeds 1, 2, 3." in table.caption
+    assert table.heads[-1] == "Seeds" and table.rows[0].words[-1] == "3"
+    assert markdown([table]).count("91.0 ± 1.0") == len(KEYS)
+    assert latex([table]).count(r"91.0\\[-0.6ex]{\scriptsize$\pm$1.0}") == len(KEYS)
+    row = next(csv.DictReader(io.StringIO(csv_text([table]))))
+    assert float(row["mad_std"]) == statistics.stdev([0.90, 0.91, 0.92])
+    assert "mad_std" not in csv_text(measured_tables([result_of()]))
+
+
+def test_a_seed_without_the_value_is_left_out_and_said_so():
+    result = result_of(s1={"wood": 0.4}, s2={"wood": 0.6}, s3={"wood": None})
+    cell = per_class_tables(result)[0].rows[0].cells["mad"]
+    assert (cell.value, cell.std) == (pytest.approx(0.5), pytest.approx(statistics.stdev([0.4, 0.6])))
+    assert cell.notes == ("Mean of 2 of 3 seeds; the others have no value.", NO_REASON)
+
+
+BEST, LEAST, NEITHER = (
+    Metric("a", "", "A", ""),
+    Metric("b", "", "B", "", best="lowest"),
+    Metric("c", "", "C", "", best=None),
+)
+
+
+def ranks_of(*values, kinds=None, blocks=None, column=BEST):
+    rows = [
+        Row(("x",), {column.key: Cell(value)}, kind=kind, block=block)
+        for value, kind, block in zip(values, kinds or ["plain"] * 9, blocks or [""] * 9, strict=False)
+    ]
+    return [row.cells[column.key].rank for row in ranked(rows, [column])]
+
+
+def test_best_and_second_are_by_printed_precision_with_ties():
+    assert ranks_of(0.90001, 0.90002, 0.8, 0.7) == [1, 1, 2, 0]
+    assert ranks_of(0.9, 0.8, 0.8, None) == [1, 2, 2, 0]
+    assert ranks_of(0.9, 0.8, 0.7, column=LEAST) == [0, 2, 1]
+    assert ranks_of(0.9, 0.8, column=NEITHER) == [0, 0]
+
+
+def test_ranks_are_within_blocks_of_several_rows():
+    assert ranks_of(0.1, 0.2, 0.3, 0.4, 0.5, blocks=["x", "x", "y", "z", "z"]) == [2, 1, 0, 2, 1]
+    assert ranks_of(0.5, None) == [0, 0]
+
+
+def test_summaries_compete_with_each_other_only_and_differences_never():
+    kinds = ["plain", "plain", "summary", "difference"]
+    assert ranks_of(0.1, 0.2, 0.9, 0.95, kinds=kinds) == [2, 1, 0, 0]
+    assert ranks_of(0.1, 0.2, kinds=["summary", "summary"]) == [2, 1]
+
+
+def test_methods_are_ranked_within_a_benchmark_and_source_only():
+    results = [result_of("mvtec", "path", {"wood": 0.5}, "A"), result_of("mvtec", "path", {"wood": 0.6}, "B")]
+    results += [result_of("mvtec", "embedded", {"wood": 0.9}, "C"), result_of("visa", "path", {"candle": 0.8})]
+    table = measured_tables(results)[0]
+    assert [row.cells["mad"].rank for row in table.rows] == [2, 1, 0, 0]
+    assert "Bold: best of a column within a benchmark; underlined: second best." in table.caption
+    assert " **60.0** |" in markdown([table]) and "<u>50.0</u>" in markdown([table])
+    assert r"\textbf{60.0}" in latex([table]) and r"\underline{50.0}" in latex([table])
+    alone = measured_tables(results[3:])[0]
+    assert "Bold" not in alone.caption and "**8" not in markdown([alone])
+
+
+def test_methods_are_ranked_within_a_class_and_classes_are_not():
+    values = ({"wood": 0.5, "tile": 0.9}, {"wood": 0.6, "tile": 0.8})
+    results = [result_of("mvtec", "path", value, label) for value, label in zip(values, "AB", strict=True)]
+    rows = per_class_tables(results)[0].rows
+    assert [row.words[:2] for row in rows] == [(c, m) for c in ("wood", "tile", "mean") for m in "AB"]
+    assert [row.cells["mad"].rank for row in rows] == [2, 1, 1, 2, 1, 1]
+    assert {cell.rank for row in per_class_tables(results[0])[0].rows for cell in row.cells.values()} == {0}
+
+
+def test_csv_reads_back_as_the_same_floats():
+    values = {"a": 1 / 3, "b": 0.1 + 0.2, "c": None}
+    rows = list(csv.DictReader(io.StringIO(csv_text(per_class_tables(result_of(metrics=values))))))
+    assert [row["protocol"] for row in rows] == ["paper"] * 4 + ["exact"] * 4
+    assert [row["mad"] for row in rows if row["class"] == "c"] == ["", ""]
+    assert [row["kind"] for row in rows[:4]] == ["plain", "plain", "plain", "summary"]
+    for name in ("a", "b"):
+        assert {float(row[key]) for row in rows if row["class"] == name for key in KEYS} == {values[name]}
+
+
+def test_main_csv_has_one_row_per_benchmark_and_protocol():
+    rows = list(csv.DictReader(io.StringIO(csv_text(measured_tables([result_of("visa", metrics={"a": 0.25})])))))
+    keys = ("benchmark", "method", "label", "source", "epochs", "seeds", "protocol", "pixel_mf1")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        ("visa", "", "InvAD (mobilenetv2_100)", "path", "20", "42", protocol, "0.25") for protocol in ("paper", "exact")
+    ]
+
+
+def test_a_csv_of_tables_with_other_columns_keeps_them_all():
+    cells = {"a": Cell(3), "c": Cell(text="words")}
+    one = Table("", "", ("x",), (BEST,), (Row(("r",), {"a": Cell(0.5), "b": Cell(9.0)}, {"k": "1"}),))
+    two = Table("", "", ("x",), (BEST, NEITHER), (Row(("r",), cells, {"l": "2"}, "published"),))
+    assert csv_text([one, two]) == "k,l,kind,a,c\n1,,plain,0.5,\n,2,published,3,words\n"
+
+
+@pytest.mark.parametrize("source", ["embedded", "path", "official"])
+def test_only_embedded_data_is_marked_as_not_comparable(source):
+    text = markdown(measured_tables([result_of("visa", source)]))
+    assert ("generated data" in text and "not comparable with published numbers" in text) == (source == "embedded")
+
+
+def test_latex_uses_booktabs_and_escapes():
+    metrics = metrics_of("mvtec", {"metal_nut": 0.5, "wood": None}, ["class 'wood': mad: 100% of metal_nut & co"])
+    text = latex(per_class_tables(result_of(metrics=metrics, source="embedded")))
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
+    assert r"metal\_nut & InvAD (mobilenetv2\_100) & generated & 50.0 &" in text
+    assert r"100\% of metal\_nut \& co" in text
+    assert text.isascii()
+    assert latex_escape('a "b" {c}~ --d') == r"a ``b'' \{c\}\textasciitilde{} -{}-d"
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in body} == {len(KEYS) + 2}
+
+
+def test_numbers_are_printed_by_the_form_of_their_column():
+    values = {
+        "percent": (0.98765, "98.8"), "points": (-0.0123, "-1.2"), "rate": (0.005, "0.5"), "score": (0.123456, "0.1235"),
+        "count": (30438, "30,438"), "millions": (95_631_088, "95.63"), "giga": (45_394_000_000, "45.39"),
+        "milliseconds": (12.0535, "12,054"), "number": (2.6548, "2.65"),
+    }  # fmt: skip
+    for form, (value, text) in values.items():
+        assert cell_text(Metric("a", "", "A", "", form), Cell(value)) == text
+    assert cell_text(BEST, Cell(0.962, std=0.003)) == "96.2 ± 0.3"
+    assert [cell_text(Metric("a", "", "A", "", "number"), Cell(value)) for value in (20.04, 99.96)] == ["20.0", "100"]
+    assert cell_text(BEST, Cell()) == DASH
+    assert cell_text(BEST, Cell(0.5, text="+50.0")) == "+50.0"
+    assert [signed(value) for value in (0.0123, -0.0004, None)] == ["+1.2", "0.0", DASH]
+
+
+def test_headings_name_the_group_where_none_stands_above_them():
+    names = [
+        flat_heading(column) for column in (METRICS[0], METRICS[7], METRICS[-1], COLUMNS[0], COLUMNS[2], COLUMNS[-1])
+    ]
+    assert names == [
+        "Image AU-ROC", "Pixel mF1", "mAD", "FPR asked for", "Calibrated image threshold", "Calibrated pixel IoU",
+    ]  # fmt: skip
+
+
+def test_rules_are_drawn_between_blocks_of_several_rows():
+    def starts(blocks):
+        return block_starts([Row(("x",), {}, block=block) for block in blocks])
+
+    assert (starts("aabb"), starts("abb"), starts("abc"), starts("")) == ([2], [1], [], [])
+
+
+def test_marks_count_the_notes_of_rows_and_cells_in_reading_order():
+    rows = (Row(("r",), {"a": Cell(0.5, ("two",))}, notes=("one",)), Row(("s",), {"a": Cell(0.5, ("two", "x|<y"))}))
+    table = Table("T", "C.", ("R",), (BEST,), rows)
+    assert table.footnotes == ("one", "two", "x|<y")
+    assert rows_of(markdown([table]))[2:] == [["r<sup>1</sup>", "50.0<sup>2</sup>"], ["s", "50.0<sup>2,3</sup>"]]
+    assert "\n1. one\n2. two\n3. x\\|&lt;y\n" in markdown([table])
+    assert r"r\textsuperscript{1} & 50.0\textsuperscript{2} \\" in latex([table])
+
+
+def calibrated(name, classes, images=4, notes=()):
+    """A metrics file with an operating point; classes: class -> one value for every key, None where there is none."""
+    per_class = {key: dict.fromkeys(OPERATING_KEYS, value) for key, value in classes.items()}
+    present = [value for value in classes.values() if value is not None]
+    mean = dict.fromkeys(MEAN_KEYS, sum(present) / len(present) if present else None)
+    held_out = dict.fromkeys(classes, images)
+    point = {"false_positive_rate": 0.01, "held_out_images": held_out, "per_class": per_class, "mean": mean}
+    return {**metrics_of(name, classes), "operating_point": {**point, "notes": list(notes)}}
+
+
+def test_operating_points_have_a_row_of_each_mean_and_class_and_own_names():
+    visa = result_of("visa", metrics=calibrated("visa", {"candle": 0.25}))
+    mvtec = result_of("mvtec", metrics=calibrated("mvtec", {"wood": 0.5, "tile": 0.75}))
+    table = operating_table([visa, mvtec])
+    assert [row.words[0] for row in table.rows] == ["MVTec AD", "wood", "tile", "VisA", "candle"]
+    mean, wood, *_ = table.rows
+    assert (mean.cells["calibrated_pixel_iou"].value, mean.cells["held_out_images"].value) == (0.625, 8)
+    assert mean.cells["calibrated_image_threshold"] == Cell(None, (OWN_THRESHOLDS,))
+    assert wood.cells["calibrated_image_threshold"].value == 0.5
+    columns = {column.key for column in COLUMNS}
+    assert columns == {"false_positive_rate", "held_out_images", *OPERATING_KEYS}
+    assert not columns & set(KEYS)
+    assert "held out, at the false-positive rate (FPR) asked for; positive is strictly above it" in table.caption
+    assert "not the best-possible F1max and IoUmax" in table.caption
+
+
+def test_operating_points_as_markdown_csv_and_latex():
+    table = operating_table([result_of(metrics=calibrated("mvtec", {"metal_nut": 1 / 3}), source="embedded")])
+    text = markdown([table])
+    assert re.search(r"\| metal_nut +\| generated \| +1 \| +4 \| +0\.3333 \| +33\.3 \|", text)
+    assert "Calibrated image threshold | Calibrated image FPR |" in text
+    rows = list(csv.DictReader(io.StringIO(csv_text([table]))))
+    found = [(row["class"], row["held_out_images"], row["calibrated_image_threshold"]) for row in rows]
+    assert found == [("mean", "4", ""), ("metal_nut", "4", repr(1 / 3))]
+    assert {float(row["calibrated_pixel_f1"]) for row in rows} == {1 / 3}
+    source = latex([table])
+    assert source.isascii()
+    body = [line for line in source.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in body} == {len(COLUMNS) + 1}
+
+
+def test_what_an_operating_point_lacks_is_a_dash_with_the_reason():
+    notes = [
+        "class 'wood': too few held-out normal images (4) to resolve",
+        "class 'tile', class 'zip': calibrated_image_precision: not available: no image is above the threshold",
+    ]
+    metrics = calibrated("mvtec", {"wood": 0.5, "tile": 0.5, "zip": 0.5}, notes=notes)
+    for name in ("tile", "zip"):
+        metrics["operating_point"]["per_class"][name]["calibrated_image_precision"] = None
+    mean, wood, tile, _ = operating_table([result_of(metrics=metrics)]).rows
+    assert wood.cells["calibrated_image_threshold"].notes == (f"MVTec AD: {notes[0]}.",)
+    assert wood.cells["calibrated_image_fpr"].notes == tile.cells["calibrated_image_threshold"].notes == ()
+    reason = ("MVTec AD: not available: no image is above the threshold.",)
+    assert tile.cells["calibrated_image_precision"].notes == reason
+    assert mean.cells["calibrated_image_precision"].notes == ("MVTec AD: mean of 1 of 3 classes, without tile, zip.",)
+
+
+def test_a_benchmark_without_an_operating_point_is_one_row_of_dashes_with_the_reason():
+    note = "splits: no normal image is held out; set calibration.mvtec.share above 0"
+    for metrics, reason in (
+        (calibrated("mvtec", {"wood": None}, images=0, notes=[note, "other"]), note),
+        (metrics_of("mvtec", {"wood": 0.5}), "not evaluated; run `dvc repro evaluate`"),
+    ):
+        table = operating_table([result_of(metrics=metrics)])
+        assert {cell.value for row in table.rows for cell in row.cells.values()} == {None}
+        assert table.footnotes == (f"MVTec AD: {reason}.",)
+        assert len(table.rows) == 1
+        assert markdown([table]).count(f"{DASH}<sup>1</sup>") == len(COLUMNS)
+
+
+def test_operating_points_of_several_methods_and_seeds():
+    seeds = {"s1": calibrated("mvtec", {"wood": 0.4}), "s2": calibrated("mvtec", {"wood": 0.6})}
+    table = operating_table([result_of(label="A", **seeds), result_of(label="B", **seeds)])
+    assert table.heads == ("Benchmark, class", "Method", "Data")
+    assert [row.words[:2] for row in table.rows] == [("MVTec AD", "A"), ("wood", "A"), ("MVTec AD", "B"), ("wood", "B")]
+    cell = table.rows[1].cells["calibrated_image_threshold"]
+    assert (cell.value, cell.std) == (pytest.approx(0.5), pytest.approx(statistics.stdev([0.4, 0.6])))
+    assert table.rows[0].cells["false_positive_rate"] == Cell(0.01)
+
+
+def test_data_sets_stand_above_their_published_numbers():
+    counts = Counts(2, 72, 8, 8, 8, 1, 0.025)
+    results = [replace(result_of("mvtec", "embedded", label=label), counts=counts) for label in "AB"]
+    table = datasets_table([*results, result_of("visa"), result_of("shop", OWN)])
+    assert [row.words for row in table.rows] == [
+        ("MVTec AD", "generated"), ("MVTec AD", "published: MVTec AD"),
+        ("VisA", "own copy"), ("VisA", "published: VisA"), ("shop", "own"),
+    ]  # fmt: skip
+    rows = rows_of(markdown([table]))[2:]
+    assert rows[0][2:] == ["2", "72", "8", "8", "8", "1", "2.5"]
+    assert rows[1][2:8] == ["15", "3,629", "0", "467", "1,258", "0"]
+    assert rows[1][8].startswith(f"{DASH}<sup>")
+    assert "VisA: The split of this benchmark is not known." in table.footnotes
+    folds = datasets_table([result_of("coco_ad_2")])
+    assert rows_of(markdown([folds]))[-1] == [
+        "COCO-AD fold 2",
+        "published: paper",
+        *("1", "79,083", "0", "3,328", "1,624", "0", "6.3<sup>2</sup>"),
+    ]
+
+
+def test_efficiency_has_models_measured_speeds_and_published_ones():
+    measurements = [json.loads(path.read_text()) for path in sorted(MEASUREMENTS.glob("*.json"))]
+    results = [toy_result(), toy_result("visa", classes=("candle",))]
+    table = efficiency_table(results, measurements)
+    assert efficiency_table(results[::-1], measurements[::-1]) == table
+    rows = list(csv.DictReader(io.StringIO(csv_text([table]))))
+    model = [row for row in rows if row["task"] == "model" and row["kind"] == "plain"]
+    assert [(row["label"], row["parameters"], row["setting"]) for row in model] == [
+        ("InvAD (mobilenetv2_100)", "3000000", "128 px")
+    ]
+    steps = {row["way"]: row for row in rows if row["task"] == "training step"}
+    measured = next(found for found in measurements if found.get("benchmark") == "training step")["variants"]
+    assert {name: float(row["step_s"]) for name, row in steps.items()} == {
+        name: values["step_s"] for name, values in measured.items()
+    }
+    assert "plain loop" not in markdown([table])
+    published = {row["method"]: row for row in rows if row["kind"] == "published"}
+    assert (published["invad"]["parameters"], published["invad"]["step_s"]) == ("95631088", "0.28")
+    assert float(published["invad-lite"]["images_per_s"]) == pytest.approx(32 / 0.066)
+    assert any("python benchmarks/training_step.py --network invad-lite" in note for note in table.footnotes)
+
+
+def test_a_variant_that_failed_and_a_model_that_was_not_counted_are_dashes():
+    hardware = {
+        "cpu": "Intel(R) Xeon(R) Processor",
+        "cpu_cores": 2,
+        "threads": 2,
+        "ram_gib": 8.0,
+        "os": "Linux",
+        "python": "3",
+        "torch": "2",
+    }
+    found = {
+        "benchmark": "training step",
+        "command": "python x.py",
+        "settings": {"network": "invad", "image_size": 256, "batch": 8, "device": "cuda"},
+        "hardware": {**hardware, "gpu": "NVIDIA X", "gpu_memory_gib": 80.0},
+        "variants": {
+            "compiled": {"label": "compiled", "reason": "no compiler"},
+            "ours": {"label": "ours", "step_s": 0.5, "images_per_s": 16.0, "peak_mb": 1234.5},
+        },
+    }
+    model, compiled, ours, *_ = efficiency_table([replace(toy_result(), cost=None)], [found]).rows
+    assert model.cells["parameters"] == Cell(None, ("The model's size could not be counted.",))
+    assert compiled.cells["step_s"] == Cell(None, ("compiled: no compiler.",))
+    assert ours.words == ("InvAD", "training step", "256 px, batch 8, ours", "NVIDIA X", "measured")
+    assert ours.cells["peak_mb"].notes == ("Peak memory of torch's allocations on the GPU.",)
+    on_cpu = efficiency_table([], [{**found, "hardware": {**hardware, "gpu": None}}]).rows[0]
+    assert on_cpu.words[3] == "Intel Xeon, 2 threads"
+    assert on_cpu.notes == (
+        "python x.py: Intel(R) Xeon(R) Processor, 2 cores, 2 threads, 8.0 GiB memory, no GPU; Linux, Python 3, torch 2.",
+    )
+
+
+def all_tables(results):
+    by_benchmark = {result.benchmark: [r for r in results if r.benchmark == result.benchmark] for result in results}
+    per_class = [table for group in by_benchmark.values() for table in per_class_tables(group)]
+    measurements = [json.loads(path.read_text()) for path in sorted(MEASUREMENTS.glob("*.json"))]
+    return [
+        *main_tables(results),
+        *per_class,
+        operating_table(results),
+        efficiency_table(results, measurements),
+        datasets_table(results),
+    ]
+
+
+def embedded_results():
+    folds = [toy_result(name, classes=("coco",)) for name in FOLDS]
+    return [*folds, toy_result("mvtec"), toy_result("visa", classes=("candle",))]
+
+
+def comparable_results():
+    seeds, (_, counts) = (1, 2, 3), published_counts()["mvtec"]
+    kinds = (("paper", 0.7), ("paper-lite", 0.6))
+    return [toy_result("mvtec", "official", seeds, profile=p, counts=counts, offset=o) for p, o in kinds]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("results", [embedded_results, comparable_results])
+def test_latex_of_a_whole_report_compiles(tmp_path, results):
+    tables = latex(all_tables(results()))
+    packages = r"\usepackage[margin=2cm]{geometry}\usepackage{booktabs,graphicx}"
+    text = rf"\documentclass[a4paper,twocolumn]{{article}}{packages}\begin{{document}}{tables}\end{{document}}"
+    (tmp_path / "report.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.search("Float too large|Overfull|Missing character", done.stdout)
+
+
+def test_the_same_results_give_the_same_bytes():
+    one, two = (all_tables(comparable_results()) for _ in range(2))
+    for write in (markdown, csv_text, latex):
+        assert write(one) == write(two)
