@@ -1,0 +1,88 @@
+"""The one plain look of all figures, in a light and a dark theme, and how figures become files: the same bytes from the same numbers."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from invad.files import atomic_path
+
+DPI = 120
+MARKED_TITLE = {"x": 0.01, "ha": "left", "fontweight": "bold", "fontsize": 11, "parse_math": False}
+"""Of a figure's own title. A name may hold dollar signs, which are not formulas."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a plot. Data colours are from the Okabe-Ito palette, which colour-blind readers can tell apart."""
+
+    background: str
+    ink: str
+    muted: str
+    grid: str
+    normal: str
+    anomalous: str
+    lines: tuple[str, ...]
+
+
+LIGHT = Theme("white", "#1b1f24", "#57606a", "#d8dee4", "#0072b2", "#d55e00",
+              ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#1b1f24"))  # fmt: skip
+DARK = Theme("none", "#e6edf3", "#9da7b3", "#3a424c", "#56b4e9", "#e69f00",
+             ("#56b4e9", "#e69f00", "#2fc79a", "#e39fc4", "#3d8fd1", "#f0e442", "#e6edf3"))  # fmt: skip
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+"""Line styles in the order of `Theme.lines`: they tell lines apart in greyscale print as well."""
+
+
+def style(theme: Theme) -> dict[str, object]:
+    """The one plain look of all figures, as matplotlib's settings."""
+    return {
+        "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 10, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+        "grid.color": theme.grid, "grid.linewidth": 0.8, "axes.edgecolor": theme.ink, "axes.labelcolor": theme.ink,
+        "text.color": theme.ink, "xtick.color": theme.ink, "ytick.color": theme.ink,
+        "legend.frameon": False, "axes.facecolor": "none", "figure.facecolor": theme.background,
+        "svg.hashsalt": "invad", "svg.fonttype": "path",
+    }  # fmt: skip
+
+
+def line_style(theme: Theme, index: int) -> dict[str, object]:
+    """Colour and line style of the `index`-th line of a plot; they repeat after seven."""
+    return {"color": theme.lines[index % len(theme.lines)], "linestyle": STYLES[index % len(STYLES)]}
+
+
+def say_inside(axis: Axes, words: str, theme: Theme) -> None:
+    """Words in the middle of a panel that has nothing to show."""
+    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", style="italic", color=theme.muted)
+
+
+def svg_text(figure: Figure) -> bytes:
+    """The figure as SVG without date or program name, letters drawn as paths so that no font is needed."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "invad", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG without date or program name."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure to `path`, whole or not at all; its suffix, .png or .svg, is the format."""
+    if path.suffix not in (".png", ".svg"):
+        raise ValueError(f"{path}: a figure is written as .png or .svg")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(svg_text(figure) if path.suffix == ".svg" else png_bytes(figure))
+
+
+def save_plot(figure: Figure, folder: Path, name: str) -> None:
+    """Write the figure to `folder` as `name`.svg and `name`.png; the layout is worked out once, which takes a third of the time."""
+    save(figure, folder / f"{name}.svg")
+    figure.set_layout_engine("none")  # the axes stay where they are
+    save(figure, folder / f"{name}.png")

@@ -1,0 +1,442 @@
+"""Figures: what is drawn is what was measured, and the same results give the same bytes."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+from reporting_toys import toy_result
+
+from invad.reporting.figures.curves import rates_figure, threshold_comparison, threshold_figure
+from invad.reporting.figures.dots import PANELS, SERIES, ComparisonRow, comparison_figure
+from invad.reporting.figures.heatmaps import (
+    heatmap_sheet,
+    image_kind,
+    map_picture,
+    outline_picture,
+    panel_pictures,
+    scale_map,
+)
+from invad.reporting.figures.loss import loss_figure, running_mean
+from invad.reporting.figures.panels import COLOUR_RULE, OUTLINE, colour_stops
+from invad.reporting.figures.scores import histogram_overlap, score_figure
+from invad.reporting.figures.sheets import counts_text, dataset_sheet
+from invad.reporting.figures.style import DARK, LIGHT, png_bytes, save, svg_text
+from invad.reporting.figures.thresholds import LABEL_STEP, spread
+from invad.reporting.results import Counts
+
+ROWS = (
+    ComparisonRow("RD", "paper", dict.fromkeys((*PANELS, "mad"), 0.8)),
+    ComparisonRow("InvAD", "paper", dict.fromkeys((*PANELS, "mad"), 0.9)),
+    ComparisonRow("InvAD", "rerun_100", dict.fromkeys((*PANELS, "mad"), 0.7)),
+    ComparisonRow("InvAD", "measured", {"mad_image": 0.95, "region_aupro": None}, {"mad_image": 0.01}),
+    ComparisonRow("$CFA", "rerun_300", dict.fromkeys((*PANELS, "mad"), 0.85)),
+)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return toy_result()
+
+
+def titles(figure):
+    return [axis.get_title(loc="left") for axis in figure.axes]
+
+
+def legend(figure):
+    return [text.get_text() for holder in (figure, *figure.axes) for text in _legend_texts(holder)]
+
+
+def _legend_texts(holder):
+    legends = holder.legends if hasattr(holder, "legends") else [holder.get_legend()]
+    return [text for each in legends if each is not None for text in each.get_texts()]
+
+
+def test_figures_are_the_same_bytes_twice_and_carry_no_date(result):
+    for make in (
+        score_figure, rates_figure, threshold_figure,
+        lambda each: threshold_comparison([each, replace(each, label="RD")]),
+        lambda each: loss_figure({"one": each.loss}),
+        lambda _: comparison_figure("title", ROWS),
+    ):  # fmt: skip
+        for write in (svg_text, png_bytes)[: 2 if make is rates_figure else 1]:
+            one, two = write(make(result)), write(make(result))
+            assert one == two
+            assert b"dc:date" not in one
+            assert b"atplotlib v" not in one
+
+
+def test_letters_of_an_svg_need_no_font(result):
+    text = svg_text(score_figure(result)).decode()
+    assert "<text" not in text
+    assert "font-family" not in text
+
+
+def test_a_figure_is_saved_in_the_format_of_its_suffix(result, tmp_path):
+    figure = loss_figure({"a": result.loss}, DARK)
+    for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        save(figure, tmp_path / f"loss.{suffix}")
+        assert (tmp_path / f"loss.{suffix}").read_bytes().startswith(start)
+    with pytest.raises(ValueError, match=r"\.png or \.svg"):
+        save(figure, tmp_path / "loss.pdf")
+
+
+def test_what_a_result_lacks_has_no_figure(result):
+    bare = replace(result, tests=None, curves={}, loss=())
+    assert score_figure(bare) is rates_figure(bare) is threshold_figure(bare) is None
+    assert threshold_comparison([bare, result]) is None
+    assert loss_figure({"a": [], "b": ()}) is None
+    assert comparison_figure("title", [ComparisonRow("RD", "paper", {"mad": 0.5})]) is None
+
+
+def test_overlap_by_hand():
+    edges = [0, 1, 2, 3]
+    assert histogram_overlap([0.5, 0.5, 1.5, 1.5], [1.5, 2.5, 2.5, 2.5], edges) == pytest.approx(0.25)
+    assert histogram_overlap([0.5], [2.5], edges) == 0
+    assert histogram_overlap([], [2.5], edges) is None
+
+
+def with_scores(result, scores, labels, classes):
+    arrays = {"image_scores": np.array(scores, np.float32), "labels": np.array(labels, np.int8)}
+    return replace(result, tests=replace(result.tests, classes=classes, names=classes, **arrays))
+
+
+def test_score_panels_give_overlap_and_calibrated_threshold_of_their_class(result):
+    scored = with_scores(result, [0.1, 0.9, 0.1, 0.9, 0.1], [0, 1, 1, 0, 0], ["metal_nut"] * 2 + ["wood"] * 2 + ["$a^"])
+    figure = score_figure(scored)
+    assert titles(figure) == ["$a^: overlap not available", "metal_nut: overlap 0 %", "wood: overlap 0 %"]
+    dashed = [[line.get_xdata()[0] for line in axis.get_lines()] for axis in figure.axes]
+    assert dashed == [[], [result.thresholds["metal_nut"]], [result.thresholds["wood"]]]
+    assert legend(figure) == ["normal", "anomalous", "calibrated threshold"]
+    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] >= 100 for axis in figure.axes)
+    svg_text(figure)  # would fail if a name were read as a formula
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
+def test_score_figure_copes_with_equal_scores_and_one_kind(result, labels):
+    figure = score_figure(with_scores(result, [1.0] * 4, labels, ["a"] * 4))
+    assert titles(figure) == ["a: overlap 100 %" if len(set(labels)) == 2 else "a: overlap not available"]
+    assert legend(figure) == ["normal", "anomalous"]
+    png_bytes(figure)
+
+
+def test_many_classes_have_panels_of_a_readable_size(result):
+    names = [f"class_{number:02d} with a name that is too long for a panel" for number in range(16)]
+    figure = score_figure(with_scores(result, np.arange(32) % 7, np.arange(32) % 2, sorted(names * 2)))
+    figure.draw_without_rendering()
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(shown) == 16
+    inches = [axis.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for axis in shown]
+    assert min(box.width for box in inches) > 1.8
+    assert min(box.height for box in inches) > 0.9
+    titles_drawn = [
+        next(t for t in axis.get_children() if getattr(t, "get_text", str)() == axis.get_title(loc="left"))
+        for axis in shown
+    ]
+    ends = [title.get_window_extent().x1 for title in titles_drawn]
+    assert ends[0] < shown[1].get_window_extent().x0
+    assert ends[1] < shown[2].get_window_extent().x0
+
+
+def test_running_mean_by_hand():
+    assert running_mean([1.0, 2.0, 6.0, 7.0], 3).tolist() == [1, 3, 5, 7]
+    assert running_mean([4.0], 1).tolist() == [4]
+
+
+def test_loss_is_logarithmic_unless_it_reaches_zero():
+    for points, scale in (([(1, 9.0), (2, 0.5)], "log"), ([(1, 9.0), (2, 0.0)], "linear")):
+        figure = loss_figure({"$a": points, "none": []})
+        assert figure.axes[0].get_yscale() == scale
+        assert legend(figure) == ["$a"]
+        svg_text(figure)
+
+
+def test_areas_in_the_titles_of_curves_are_the_exact_means(result):
+    mean = result.metrics["mean"]["exact"]
+    assert titles(rates_figure(result))[:5] == [
+        f"Image ROC: AU-ROC {100 * mean['image_auroc']:.1f}",
+        f"Pixel ROC: AU-ROC {100 * mean['pixel_auroc']:.1f}",
+        f"Region PRO: AU-PRO {100 * mean['region_aupro']:.1f}",
+        f"Image precision-recall: AP {100 * mean['image_ap']:.1f}",
+        f"Pixel precision-recall: AP {100 * mean['pixel_ap']:.1f}",
+    ]
+
+
+def test_the_shaded_area_of_the_pro_curve_is_au_pro(result):
+    (shade,) = rates_figure(result).axes[2].collections
+    corners = shade.get_paths()[0].vertices
+    x, y = corners[:, 0], corners[:, 1]
+    area = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+    assert x.max() == pytest.approx(0.3)
+    assert area / 0.3 == pytest.approx(result.metrics["mean"]["exact"]["region_aupro"], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "labels"),
+    [(1, ["c0"]), (2, ["mean over classes", "c0", "c1"]), (7, ["mean over classes", "each class"])],
+)
+def test_up_to_six_classes_are_named(result, count, labels):
+    curves = {f"c{number}": result.curves["wood"] for number in range(count)}
+    figure = rates_figure(replace(result, curves=curves))
+    assert legend(figure) == [*labels, "guessing", "area of AU-PRO, up to 0.3"]
+    widths = [line.get_linewidth() for line in figure.axes[1].get_lines()]
+    assert len(widths) == 1 + 1 + (count if count > 1 else 0)
+    assert widths[-1] == max(widths)
+
+
+def test_curves_without_masks_say_what_is_not_there(result):
+    curves = {name: {"image_roc": of_class["image_roc"]} for name, of_class in result.curves.items()}
+    metrics = {"mean": {"exact": {**dict.fromkeys(result.metrics["mean"]["exact"]), "image_auroc": 0.5}}}
+    figure = rates_figure(replace(result, curves=curves, metrics_by_seed={0: metrics}))
+    assert titles(figure)[:2] == ["Image ROC: AU-ROC 50.0", "Pixel ROC: AU-ROC not available"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["no curve"]
+    assert threshold_figure(replace(result, curves=curves)) is None
+
+
+def test_threshold_figure_shows_the_metrics_of_the_paper_protocol(result):
+    mean = result.metrics["mean"]["paper"]
+    figure = threshold_figure(result)
+    axis = figure.axes[0]
+    names = {"pixel_miou": "mIoU", "pixel_mf1": "mF1", "pixel_macc": "mAcc"}
+    names |= {"pixel_iou_max": "IoUmax", "pixel_auroc": "AU-ROC"}
+    assert {text.get_text() for text in axis.texts} == {f"{name} {100 * mean[key]:.1f}" for key, name in names.items()}
+    segments = [line.get_ydata()[0] for line in axis.get_lines() if tuple(line.get_xdata()) == (0.2, 0.8)]
+    assert segments == [mean["pixel_miou"], mean["pixel_mf1"], mean["pixel_macc"]]
+    best = [line for line in axis.get_lines() if line.get_marker() == "^"]
+    assert np.mean([line.get_ydata()[0] for line in best]) == pytest.approx(mean["pixel_iou_max"])
+    assert len(best) == len(result.curves)
+
+
+def test_threshold_figure_without_a_metric_is_still_drawn(result):
+    metrics = {"mean": {"paper": dict.fromkeys(result.metrics["mean"]["paper"])}}
+    figure = threshold_figure(replace(result, metrics_by_seed={0: metrics}))
+    assert len(figure.axes[0].texts) == 0
+    assert {"IoU", "F1", "precision"} <= set(legend(figure))
+
+
+def test_numbers_beside_a_panel_keep_apart_and_in_order():
+    assert spread([0.9, 0.5], 0.1) == [0.9, 0.5]
+    assert spread([0.5, 0.5, 0.9], 0.1) == pytest.approx([0.45, 0.55, 0.9])
+    assert spread([0.0, 0.0], LABEL_STEP) == pytest.approx([LABEL_STEP / 2, 1.5 * LABEL_STEP])
+    places = np.random.default_rng(0).uniform(0, 0.4, 6).tolist()
+    moved = spread(places, 0.06)
+    assert np.argsort(moved).tolist() == np.argsort(places).tolist()
+    assert np.diff(sorted(moved)).min() >= 0.06 - 1e-9
+
+
+def test_methods_of_one_benchmark_are_compared_over_the_threshold(result):
+    other = toy_result(offset=0.2, label="RD $x")
+    figure = threshold_comparison([result, other])
+    texts = legend(figure)
+    assert [text.partition(":")[0] for text in texts] == ["thresholds 0.2 to 0.8", result.label, "RD $x"]
+    assert f"mIoU {100 * other.metrics['mean']['paper']['pixel_miou']:.1f}" in texts[2]
+    first, second = (max(line.get_ydata()) for line in figure.axes[0].get_lines())
+    assert first > second
+    svg_text(figure)
+
+
+def test_comparison_sorts_by_the_published_mad_and_draws_every_number():
+    figure = comparison_figure("title", ROWS)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["InvAD", "$CFA", "RD"]
+    weights = [text.get_fontweight() for text in figure.axes[0].get_yticklabels()]
+    assert weights == ["bold", "normal", "normal"]
+    dots = {
+        (line.get_marker(), round(float(line.get_xdata()[0]), 6), round(float(line.get_ydata()[0])))
+        for line in figure.axes[0].get_lines()
+        if line.get_marker() in {series.marker for series in SERIES.values()}
+    }
+    assert dots == {("o", 80, 2), ("o", 90, 0), ("^", 70, 0), ("D", 95, 0), ("s", 85, 1)}
+    assert len(legend(figure)) == 4
+    assert [text for text in legend(figure) if "standard deviation" in text] == [
+        "measured here (bar: standard deviation over seeds)"
+    ]
+    svg_text(figure)
+
+
+def test_dots_of_one_method_do_not_lie_on_each_other():
+    rows = [ComparisonRow("InvAD", name, dict.fromkeys(PANELS, 0.5)) for name in SERIES]
+    figure = comparison_figure("title", rows)
+    figure.draw_without_rendering()
+    axis = figure.axes[1]
+    dots = [line for line in axis.get_lines() if line.get_marker() in "Do^s"]
+    pixels = [axis.transData.transform((50, line.get_ydata()[0]))[1] for line in dots]
+    assert len(pixels) == 4
+    assert np.diff(sorted(pixels)).min() > 6 * figure.dpi / 72  # the size of a marker
+
+
+def test_comparison_with_measured_rows_alone_and_with_an_unknown_series():
+    figure = comparison_figure("MVTec AD (generated data)", [ROWS[3]])
+    assert legend(figure) == ["measured here (bar: standard deviation over seeds)"]
+    low, high = figure.axes[0].get_xlim()
+    assert high - low >= 2
+    with pytest.raises(ValueError, match="unknown series mine"):
+        comparison_figure("title", [ComparisonRow("RD", "mine", {"mad_image": 0.5})])
+
+
+def test_maps_are_scaled_by_the_class_range_and_clipped():
+    maps = np.array([[0.0, 1.0], [2.0, 4.0]], dtype=np.float32)
+    assert scale_map(maps, (1.0, 3.0)).tolist() == [[0.0, 0.0], [0.5, 1.0]]
+    assert scale_map(maps, (1.0, 1.0)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_a_map_has_the_colours_of_its_scale(result):
+    ramp = np.linspace(0, 1, 16, dtype=np.float16).reshape(1, 4, 4)
+    tests = replace(result.tests, maps=ramp, value_ranges={"metal_nut": (0.0, 1.0)})
+    pixels = np.asarray(map_picture(tests, 0))
+    assert pixels.shape == (4, 4, 3)
+    assert [to_hex(pixels[at] / 255) for at in ((0, 0), (-1, -1))] == [colour_stops()[0], colour_stops()[-1]]
+
+
+def test_the_four_panels_of_an_image(result):
+    anomalous, normal = 5, 0
+    for index, outlined in ((anomalous, True), (normal, False)):
+        pictures = panel_pictures(result.tests, index, 96)
+        assert [picture.size for picture in pictures] == [(96, 96)] * 4
+        assert np.any(np.all(np.asarray(pictures[1]) == OUTLINE, axis=2)) == outlined
+    with pytest.raises(KeyError):
+        panel_pictures(replace(result.tests, pictures={}), normal, 96)
+
+
+def test_an_image_that_is_not_square_keeps_its_shape(result):
+    picture = result.tests.pictures[5]
+    wide = replace(picture, image=picture.image[:32], mask=picture.mask[:32])
+    tests = replace(result.tests, pictures={5: wide})
+    assert [panel.size for panel in panel_pictures(tests, 5, 50)] == [(100, 50)] * 4
+    assert outline_picture(wide.mask, 50).size == (100, 50)
+
+
+def test_an_empty_ground_truth_panel_says_why(result):
+    def truth(label, has_mask):
+        tests = result.tests
+        labels, known = tests.labels.copy(), tests.has_mask.copy()
+        labels[0], known[0] = label, has_mask
+        return np.asarray(panel_pictures(replace(tests, labels=labels, has_mask=known), 0, 160)[1])
+
+    texts = [truth(0, True), truth(1, True), truth(1, False)]
+    assert all(np.any(np.all(text == 255, axis=2)) for text in texts)  # white letters on the darkened image
+    assert not any(np.array_equal(texts[i], texts[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_an_outline_lies_around_the_region_and_is_transparent_elsewhere():
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[20:40, 20:40] = True
+    pixels = np.asarray(outline_picture(mask, 128))
+    opacity = pixels[..., 3]
+    assert pixels.shape == (128, 128, 4)
+    assert opacity[48:72, 48:72].max() == 0  # inside
+    assert opacity[:30].max() == 0
+    assert opacity[60, 34:40].max() == 255
+    assert tuple(pixels[60, 38, :3]) == OUTLINE
+
+
+def test_a_defect_type_that_says_nothing_is_not_printed(result):
+    def kind(defect):
+        return image_kind(replace(result.tests, defect_types=[defect] * len(result.tests)), 5)
+
+    assert [kind(name) for name in ("", "anomaly", "Anomaly", "scratch")] == ["anomalous"] * 3 + ["anomalous: scratch"]
+    assert image_kind(result.tests, 0) == "normal"
+
+
+def test_sheets_are_the_same_bytes_twice_and_carry_no_date(result, tmp_path):
+    for turn in ("one", "two"):
+        heatmap_sheet(result, [5, 0, 13], tmp_path / turn / "heat.png", tmp_path / turn / "heat.pdf")
+        dataset_sheet(result, tmp_path / turn / "data.png", tmp_path / turn / "data.pdf")
+    files = sorted((tmp_path / "one").iterdir())
+    assert [file.name for file in files] == ["data.pdf", "data.png", "heat.pdf", "heat.png"]
+    for file in files:
+        content = file.read_bytes()
+        assert content == (tmp_path / "two" / file.name).read_bytes()
+        assert b"CreationDate" not in content
+        assert b"ModDate" not in content
+        assert b".tmp" not in content
+
+
+def sheet_size(result, positions, folder, **options):
+    heatmap_sheet(result, positions, folder / "sheet.png", **options)
+    return Image.open(folder / "sheet.png").size
+
+
+def test_a_sheet_grows_by_a_row_per_image_and_by_a_line_per_class(result, tmp_path):
+    one, two, both = (sheet_size(result, positions, tmp_path) for positions in ([5], [5, 0], [5, 0, 13]))
+    assert one[0] == two[0] == both[0]
+    assert two[1] - one[1] == 168
+    assert both[1] - two[1] == 168 + 40
+    assert sheet_size(result, [5], tmp_path, rule="")[1] < one[1]
+    with pytest.raises(ValueError, match="at least one"):
+        heatmap_sheet(result, [], tmp_path / "none.png")
+
+
+def test_another_method_stands_beside_by_the_name_of_the_image(result, tmp_path):
+    order = [index for index in range(len(result.tests)) if index != 13][::-1]
+    tests = replace(
+        result.tests, pictures={}, maps=result.tests.maps[order], image_scores=result.tests.image_scores[order],
+        names=[result.tests.names[index] for index in order], classes=[result.tests.classes[index] for index in order],
+    )  # fmt: skip
+    other = replace(result, label="RD", tests=tests)
+    heatmap_sheet(result, [5, 13], tmp_path / "two.png", other=other)
+    pixels = np.asarray(Image.open(tmp_path / "two.png").convert("RGB")).astype(int)
+    grey = np.all(np.abs(pixels - (236, 240, 244)) <= 4, axis=2)  # 64 levels
+    rows, columns = np.flatnonzero(grey.mean(axis=1) > 0.2), np.flatnonzero(grey.mean(axis=0) > 0.05)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (160, 328)
+    left, top = columns[0], rows[0] - 168 - 40
+    panels = [pixels[top : top + 160, x : x + 160] for x in (left - 344, left - 176, left, left + 168)]
+    # the same maps in the same colours: found by name, not by position
+    assert np.array_equal(panels[0], panels[2])
+    assert np.array_equal(panels[1], panels[3])
+    assert panels[0].std() > 20
+
+
+def test_a_pdf_of_many_classes_has_several_pages(tmp_path):
+    many = toy_result(classes=tuple("abc"))
+    positions = [0, 1, 2, 3, 8, 9, 10, 16]  # five rows fit on a page
+    heatmap_sheet(many, positions, tmp_path / "sheet.png", tmp_path / "sheet.pdf")
+    assert (tmp_path / "sheet.pdf").read_bytes().count(b"/Type /Page\n") == 2
+
+
+def test_counts_of_a_data_set_as_a_sentence():
+    assert counts_text(Counts(1, 30438, 0, 1291, 3661, 7, 0.0512)) == (
+        "1 class; 30,438 normal training images; 1,291 normal and 3,661 anomalous test images (7 without a mask); "
+        "5.1 % of the test images' pixels are anomalous."
+    )
+    assert counts_text(Counts(2, 10, 3, 4, 5)) == (
+        "2 classes; 10 normal training images and 3 held out for thresholds; 4 normal and 5 anomalous test images."
+    )
+    assert counts_text(None) == ""
+
+
+def size_of_dataset_sheet(result, folder):
+    dataset_sheet(result, folder / "data.png")
+    return Image.open(folder / "data.png").size
+
+
+def test_a_data_set_of_many_classes_has_a_line_for_each(result, tmp_path):
+    heights = {
+        count: size_of_dataset_sheet(toy_result(classes=tuple("abcd"[:count])), tmp_path)[1] for count in (1, 3, 4)
+    }
+    assert heights[4] - heights[3] == 144
+    assert heights[1] == heights[3] - 28  # three kinds, and no heads of columns
+
+
+def test_a_sheet_shows_what_there_is_and_outlines_the_masks(result, tmp_path):
+    def yellow(each):
+        size_of_dataset_sheet(each, tmp_path)
+        pixels = np.asarray(Image.open(tmp_path / "data.png").convert("RGB")).astype(int)
+        return np.all(np.abs(pixels - OUTLINE) <= 4, axis=2).sum()
+
+    without = replace(result, tests=None)
+    assert yellow(result) > 500
+    assert yellow(without) == 0
+    with pytest.raises(ValueError, match="at least one picture"):
+        dataset_sheet(replace(without, training=()), tmp_path / "none.png")
+
+
+def test_colours_are_of_both_themes_and_words_are_kept():
+    assert len(colour_stops(9)) == 9
+    assert len(set(LIGHT.lines)) == len(set(DARK.lines)) == 7
+    assert "not between classes" in COLOUR_RULE
+    picture = Image.open(io.BytesIO(png_bytes(comparison_figure("title", ROWS, DARK))))
+    assert picture.mode == "RGBA"
+    assert picture.getpixel((0, 0))[3] == 0
