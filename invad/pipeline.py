@@ -3,23 +3,31 @@
 Heavy packages are imported by the stages that need them.
 """
 
+import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from invad.config import BenchmarkConfig, Params
+from invad.config import Params
+from invad.cost import write_cost
 from invad.errors import InputError
-from invad.files import read_json, write_json, write_text
+from invad.files import write_json, write_text
+from invad.stage import peak_memory
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.calibration import Calibration
-    from invad.score_store import Scores
-    from invad.tracking import Run
+    from collections.abc import Mapping
 
-# What `dvc metrics show` prints: these of the mean, by the protocol of the paper.
-SUMMARY_KEYS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "region_aupro", "pixel_miou", "mad")
+    from invad.calibration import Calibration
+    from invad.metrics.curves import Curve
+    from invad.score_store import Scores
+
+# What `dvc metrics show` prints, in names that let the table fit 80 columns: of the mean, by the protocol of the paper, in percent.
+SUMMARY = {
+    "I-AUROC": "image_auroc", "P-AUROC": "pixel_auroc", "AUPRO": "region_aupro", "mIoU": "pixel_miou", "mAD": "mad",
+}  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +69,12 @@ def features(name: str, params: Params, workspace: Workspace) -> None:
 def train(name: str, params: Params, workspace: Workspace) -> None:
     """Train on the features of benchmark `name`, publish the model and its loss curve."""
     from invad import tracking
+    from invad.counting import model_cost
     from invad.datasets.splits import open_split
     from invad.distributed.train import train_with_ray
     from invad.features import open_features
     from invad.model_folder import ModelConfig, save_model
+    from invad.run_log import describe_run
     from invad.training.curve import Step, curve_csv
     from invad.training.loop import steps_per_epoch
     from invad.training.progress import Progress
@@ -80,8 +90,11 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     log = workspace.private / "logs" / f"train@{name}.log"
     logger.info("progress also in %s", log)
     progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
+    started, resumed_at = time.monotonic(), 0
 
     def on_progress(steps: list[Step], total: int, resumed: int) -> None:
+        nonlocal resumed_at
+        resumed_at = resumed
         progress(steps, total, resumed)
         run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
         run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
@@ -102,18 +115,18 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     except BaseException:
         run.finish(failed=True)
         raise
-    config = ModelConfig(
-        benchmark=name,
-        classes=tuple(sorted({row.class_name for row in split.rows})),
-        channels=features.key.channels,
-        encoder_sha256=features.key.weights_sha256,
-        features=benchmark.features,
-        train=benchmark.train,
-    )
-    save_model(method, config, workspace.model(name))
+    save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name))
+    write_cost(model_cost(benchmark), workspace.cost(name))
     write_text(workspace.loss(name), curve_csv(steps))
+    run.tags(
+        {
+            "train.seconds": f"{time.monotonic() - started:.1f}",
+            "train.steps": str(len(steps) - resumed_at),  # those of this process
+            "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
+        }
+    )
     tracking.remember_run(run, benchmark, workspace)
-    _describe(run, benchmark, workspace)
+    describe_run(run, benchmark, workspace)
     run.finish()
     logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
 
@@ -156,6 +169,7 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Write all metrics of benchmark `name`."""
     from invad import metrics
     from invad.calibration import read_calibration
+    from invad.run_log import continued_run, log_metrics
     from invad.score_store import open_scores
 
     benchmark = params.benchmark(name)
@@ -168,17 +182,29 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
         scores.labels,
         scores.image_scores,
         has_mask=scores.has_mask,
+        curves=True,
     )
+    _write_curves(result.pop("curves"), name, workspace)
     point = _operating_point(scores, calibration, name)
     write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
     mean = result["mean"]
-    protocol = f"paper {result['protocol_version']}"
-    write_json(workspace.summary(name), {"protocol": protocol, **{key: mean["paper"][key] for key in SUMMARY_KEYS}})
+    summary = {label: mean["paper"][key] for label, key in SUMMARY.items()}
+    percent = {label: None if value is None else round(100 * value, 2) for label, value in summary.items()}
+    write_json(workspace.summary(name), percent)
     for note in [*result["notes"], *(point["notes"] if calibration.images else calibration.notes)]:
         logger.warning("%s", note)
-    logger.info("%s", ", ".join(f"{key} {_percent(mean['paper'][key])}" for key in SUMMARY_KEYS))
+    logger.info("%s", ", ".join(f"{label} {_percent(value)}" for label, value in summary.items()))
 
-    _log_metrics(_continued_run(benchmark, workspace), benchmark, workspace)
+    log_metrics(continued_run(benchmark, workspace), benchmark, workspace)
+
+
+def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, workspace: Workspace) -> None:
+    """Write the curves of all classes, and for `dvc plots show` their means, a file each; one that cannot be computed has no rows."""
+    from invad.metrics.curve_csv import mean_curve_csvs
+
+    write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
+    for curve, text in mean_curve_csvs(curves).items():
+        write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
 
 
 def _operating_point(scores: "Scores", calibration: "Calibration", name: str) -> dict[str, Any]:
@@ -205,13 +231,15 @@ def _operating_point(scores: "Scores", calibration: "Calibration", name: str) ->
 
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:
-    """Render tables, figures and the page from the results of all benchmarks."""
-    from invad.reporting.collect import collect_result
-    from invad.reporting.report import write_report
+    """Render tables, figures and the page from the results of all benchmarks, and log them with their runs."""
+    from invad.reports import log_evidence, report_workspace
+    from invad.run_log import continued_run, log_figures
 
-    write_report([collect_result(benchmark, workspace) for benchmark in params.benchmarks.values()], workspace.reports)
-    for benchmark in params.benchmarks.values():
-        _log_figures(_continued_run(benchmark, workspace), benchmark, workspace)
+    for name, result in report_workspace(params, workspace, workspace.reports).items():
+        benchmark = params.benchmarks[name]
+        run = continued_run(benchmark, workspace)
+        log_evidence(result, run)
+        log_figures(run, benchmark, workspace)
     logger.info("open %s", workspace.reports / "index.html")
 
 
@@ -224,75 +252,6 @@ def ablate(module: str, params: Params, workspace: Workspace) -> None:
     failed = sorted({result.variant for result in report.results if result.status == "failed"})
     if failed:
         logger.warning("failed: %s; %s has the reasons", ", ".join(failed), workspace.ablations / f"{module}.md")
-
-
-def sync_runs(params: Params, workspace: Workspace) -> list[str]:
-    """Log to MLflow what is missing there of the present results, and return a line for each benchmark.
-
-    DVC skips a stage whose result is known already, for example in a fresh clone, which has the committed reports; the run of a model
-    that was trained there would stay without metrics and figures.
-    """
-
-    lines = []
-    for name, benchmark in params.benchmarks.items():
-        if not (workspace.metrics(name).exists() and workspace.model(name).exists()):
-            lines.append(f"{name}: no results yet")
-            continue
-        run = _continued_run(benchmark, workspace)
-        missing = [
-            what for what, there in (("metrics", run.has_metrics()), ("figures", run.has_files("figures"))) if not there
-        ]
-        if "metrics" in missing:
-            _log_metrics(run, benchmark, workspace)
-        if "figures" in missing:
-            _log_figures(run, benchmark, workspace)
-        lines.append(
-            f"{name}: run {run.mlflow_id or run.run_id}, {' and '.join(missing) + ' added' if missing else 'complete'}"
-        )
-    return lines
-
-
-def _continued_run(benchmark: BenchmarkConfig, workspace: Workspace) -> "Run":
-    from invad import tracking
-
-    return tracking.continue_run(benchmark, workspace, lambda run: _describe(run, benchmark, workspace))
-
-
-def _describe(run: "Run", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
-    """Log what a training worked on and what came out: data sets, loss curve and model."""
-    from invad.datasets.source import read_source
-    from invad.datasets.splits import open_split
-
-    run.log_split(open_split(benchmark, workspace), benchmark, read_source(workspace.raw(benchmark.dataset)).source)
-    run.log_file(workspace.loss(benchmark.name))
-    run.log_model(workspace.model(benchmark.name), benchmark)
-
-
-def _log_metrics(run: "Run", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
-    """Log all metrics of each protocol and of the operating point, and the rows of all classes as a table."""
-    from invad import tracking
-
-    path = workspace.metrics(benchmark.name)
-    result = read_json(path)
-    rows = [
-        {"class": class_name, "protocol": protocol, **values}
-        for class_name, protocols in result["per_class"].items()
-        for protocol, values in protocols.items()
-    ]
-    run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
-    run.log_file(path)
-    run.tag("invad.protocol_version", result["protocol_version"])
-    tracking.tag_outputs(run, benchmark, workspace)
-    # Last and at once: whoever asks has_metrics finds all or nothing.
-    run.log_metrics(tracking.flatten_result(result))
-    run.finish()
-
-
-def _log_figures(run: "Run", benchmark: BenchmarkConfig, workspace: Workspace) -> None:
-    for name in (f"heatmaps_{benchmark.name}.png", f"scores_{benchmark.name}.png"):
-        if (figure := workspace.reports / "figures" / name).exists():
-            run.log_file(figure, "figures")
-    run.finish()
 
 
 def _percent(value: float | None) -> str:

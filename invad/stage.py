@@ -47,6 +47,6 @@ def stage_labels(params: Params) -> list[str]:
     return [
         *(f"download@{dataset}" for dataset in params.download),
         *(f"{stage}@{benchmark}" for stage in per_benchmark for benchmark in params.benchmarks),
-        "report",
         *(f"ablate@{module}" for module in params.ablations),
+        "report",
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a model's folder
 CALIBRATION_FILE = "calibration.json"
+EVIDENCE_FOLDER = "evidence"  # of a run in MLflow: test images, maps and curves
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,20 @@ class Workspace:
         return self.reports / "metrics" / f"{benchmark}.json"
 
     def summary(self, benchmark: str) -> Path:
-        """Return the file of the few numbers that `dvc metrics show` prints."""
-        return self.reports / "summary" / f"{benchmark}.json"
+        """Return the file of the few numbers that `dvc metrics show` prints: percent, by the protocol that the folder is named after."""
+        return self.reports / "paper" / f"{benchmark}.json"
+
+    def cost(self, benchmark: str) -> Path:
+        """Return the file of what a benchmark's model costs."""
+        return self.reports / "cost" / f"{benchmark}.json"
+
+    def curves(self, benchmark: str) -> Path:
+        """Return the file of all curves of each class of a benchmark."""
+        return self.root / "data" / "curves" / f"{benchmark}.json"
+
+    def mean_curves(self, benchmark: str) -> Path:
+        """Return the folder of the curves that `dvc plots show` draws: the mean over the classes, a CSV file each."""
+        return self.reports / "curves" / benchmark
 
     def loss(self, benchmark: str) -> Path:
         """Return the loss curve of a benchmark's training."""

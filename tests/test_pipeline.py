@@ -11,12 +11,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from mlflow import MlflowClient
 
 from invad.config import load_params
+from invad.pipeline import SUMMARY
 from invad.plan import StagePlan, plan_stages
 from invad.tracking import open_run
 from invad.workspace import Workspace
@@ -69,7 +71,7 @@ def copy(tmp_path_factory) -> Copy:
     root = tmp_path_factory.mktemp("copy")
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(REPOSITORY / name, root)
-    for name in ("invad", "stages"):
+    for name in ("invad", "stages", "reports/ablations", "reports/benchmarks"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["benchmarks"] = BENCHMARKS
@@ -179,8 +181,11 @@ def test_results_are_complete(copy):
         for path in (
             f"figures/heatmaps_{name}.png",
             f"figures/scores_{name}.svg",
+            f"figures/curves_{name}.png",
+            f"figures/dataset_{name}.pdf",
+            f"curves/{name}/pixel_pr.csv",
             f"loss/{name}.csv",
-            f"summary/{name}.json",
+            f"paper/{name}.json",
         ):
             assert (copy.root / "reports" / path).stat().st_size > 50
         assert sorted(path.name for path in (copy.root / "models" / name).iterdir()) == [
@@ -196,8 +201,14 @@ def test_results_are_complete(copy):
     ]
     assert float(rows["1"]["parameters"]) < float(rows["2"]["parameters"])
     assert float(rows["2"]["pixel_auroc_difference"]) == 0.0
-    for path in ("index.html", "tables/main.md", "tables/main.csv", "tables/main.tex", "tables/operating_point.md"):
-        assert (copy.root / "reports" / path).exists()
+    assert (copy.root / "reports/tables/ablation_blocks.csv").read_bytes() == (
+        copy.root / "reports/ablations/blocks.csv"
+    ).read_bytes()
+    for name in ("main", "per_class_mvtec", "efficiency", "datasets", "operating_point", "ablation_blocks"):
+        for suffix in ("md", "csv", "tex"):
+            assert (copy.root / f"reports/tables/{name}.{suffix}").exists()
+    info = copy.json("reports/run_info.json")
+    assert [facts["training_steps"] > 0 for facts in info["results"]] == [True] * len(BENCHMARKS)
     page = (copy.root / "reports/index.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert str(copy.root) not in page
@@ -252,7 +263,7 @@ def test_results_that_dvc_did_not_compute_again_reach_mlflow_all_the_same(copy):
     command = (sys.executable, "-c", "from invad.cli import main; main()", "runs", "sync")
     assert copy.run(*command).count(", complete") == 3
     (copy.root / ".invad/runs/visa.json").unlink()  # as in a fresh clone: results, but no run that made them
-    assert "metrics and figures added" in copy.run(*command)
+    assert "metrics, figures, evidence added" in copy.run(*command)
     assert copy.run(*command).count(", complete") == 3
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
     local = open_run(copy.json(".invad/runs/visa.json")["run_id"], Workspace(copy.root))
@@ -261,11 +272,36 @@ def test_results_that_dvc_did_not_compute_again_reach_mlflow_all_the_same(copy):
     assert run.data.metrics["exact/mad"] == copy.json("reports/metrics/visa.json")["mean"]["exact"]["mad"]
 
 
-def test_metrics_and_plots_show(copy):
-    assert "reports/summary/visa.json" in copy.run("dvc", "metrics", "show")
+def test_dvc_shows_the_numbers_of_the_report(copy):
+    shown = copy.run("dvc", "metrics", "show", "--md").splitlines()
+    head, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in shown if line.startswith("| "))
+    values = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert list(values) == [f"reports/paper/{name}.json" for name in sorted(BENCHMARKS)]
+    with (copy.root / "reports/tables/main.csv").open() as file:
+        main = {
+            row["benchmark"]: row
+            for row in csv.DictReader(file)
+            if row["kind"] == "plain" and row["protocol"] == "paper"
+        }
+    for name in BENCHMARKS:
+        for label, key in SUMMARY.items():
+            assert float(values[f"reports/paper/{name}.json"][label]) == pytest.approx(
+                100 * float(main[name][key]), abs=0.0051
+            )
+    assert max(map(len, copy.run("dvc", "metrics", "show").splitlines())) <= 80
+
+
+def test_dvc_plots_the_curves_of_the_report(copy):
     copy.run("dvc", "plots", "show", "--out", "plots_page")
-    assert "vega" in (copy.root / "plots_page/index.html").read_text()
+    page = (copy.root / "plots_page/index.html").read_text()
+    for name in BENCHMARKS:
+        for curve in ("image_roc", "image_pr", "pixel_roc", "pixel_pr", "region_pro", "pixel_thresholds"):
+            assert f"reports_curves_{name}_{curve}_csv" in page
     shutil.rmtree(copy.root / "plots_page")
+    with (copy.root / "reports/curves/mvtec/pixel_roc.csv").open() as file:
+        points = [(float(row["false_positive_rate"]), float(row["true_positive_rate"])) for row in csv.DictReader(file)]
+    area = np.trapezoid([y for _, y in points], [x for x, _ in points])
+    assert area == pytest.approx(copy.json("reports/metrics/mvtec.json")["mean"]["exact"]["pixel_auroc"], abs=2e-3)
 
 
 def test_the_same_seed_gives_the_same_bytes(copy):
@@ -280,7 +316,7 @@ def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
     output = copy.run("dvc", "exp", "run", "-S", "train.mvtec.epochs=1")
     assert stages_run(output) == {"train@mvtec", "calibrate@mvtec", "score@mvtec", "evaluate@mvtec", "report"}
     difference = copy.run("dvc", "metrics", "diff")
-    assert "reports/summary/mvtec.json" in difference
+    assert "reports/paper/mvtec.json" in difference
     assert "visa" not in difference
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("benchmark")

@@ -323,9 +323,11 @@ def test_another_false_positive_rate_leaves_model_and_scores_there(write_params,
         *(WORKSPACE.features("mvtec") / f"{phase}-00000.arrow" for phase in ("train", "test")),
         *(WORKSPACE.model("mvtec") / name for name in ("model.safetensors", "config.json", "calibration.json")),
         WORKSPACE.loss("mvtec"),
+        WORKSPACE.cost("mvtec"),
         WORKSPACE.scores("mvtec") / "scores.parquet",
         WORKSPACE.metrics("mvtec"),
         WORKSPACE.summary("mvtec"),
+        WORKSPACE.curves("mvtec"),
         *(WORKSPACE.reports / name for name in ("index.html", "tables/main.md", "figures/scores_mvtec.png")),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)

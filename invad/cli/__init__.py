@@ -14,6 +14,7 @@ from invad.cli.data import data
 from invad.cli.evaluate import evaluate
 from invad.cli.options import ParamsOption
 from invad.cli.profile import profile
+from invad.cli.report import report
 from invad.cli.runs import runs
 from invad.cli.studies import ablate, tune
 from invad.errors import InputError
@@ -22,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add
 app.add_typer(data, name="data")
 app.add_typer(profile, name="profile")
 app.add_typer(runs, name="runs")
-for command in (evaluate, ablate, tune, clean):
+for command in (evaluate, report, ablate, tune, clean):
     app.command()(command)
 
 

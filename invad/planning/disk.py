@@ -39,10 +39,10 @@ def scores_bytes(images: int, image_size: int) -> int:
 
 
 def metrics_bytes(classes: int) -> int:
-    """Return the size of the metrics of a benchmark."""
-    return 2_400 + 1_800 * classes
+    """Return the size of the metrics and curves of a benchmark, which has at most a thousand points of each curve."""
+    return 25_000 + 155_000 * classes
 
 
-def report_bytes(classes: int) -> int:
-    """Return the size of tables, figures and page for so many classes of all benchmarks, roughly."""
-    return 350_000 + 520_000 * classes
+def report_bytes(benchmarks: int, classes: int, gallery_pixels: int) -> int:
+    """Return the size of tables, figures and page for so many benchmarks, classes of all of them, and pixels of galleries, roughly."""
+    return 700_000 + 2_000_000 * benchmarks + 740_000 * classes + round(0.25 * gallery_pixels)

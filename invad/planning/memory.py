@@ -10,11 +10,11 @@ from invad.planning.encoders import ENCODERS, feature_values
 from invad.planning.network import NetworkSize
 
 _MB = 1_000_000
-DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 310 * _MB
+DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 500 * _MB
 NOT_CALIBRATED = 161 * _MB
 FEATURES, TRAIN, SCORE = 880 * _MB, 1010 * _MB, 700 * _MB
 LIVE_SCORE = 170 * _MB  # timm and torchvision
-EVALUATE, EVALUATE_TRACKING = 185 * _MB, 255 * _MB
+EVALUATE, EVALUATE_TRACKING = 185 * _MB, 270 * _MB
 
 _DRAWING_BYTES = {"coco": 190, "mvtec": 320, "visa": 215}  # a pixel of the square of the longer edge
 _FLOAT = 4
@@ -70,3 +70,8 @@ def evaluate_memory(class_pixels: int, anomalous_share: float) -> int:
     if class_pixels > EXACT_PIXELS:  # a histogram of any number of them, and the pixels that were kept before
         return EVALUATE + 850 * _MB
     return max(EVALUATE_TRACKING, EVALUATE + round((8 + 53 * anomalous_share) * class_pixels))
+
+
+def report_memory(images: int, shown: int, image_size: int) -> int:
+    """Return the memory of a benchmark in the report: the small maps of all test images, pictures and masks of those shown."""
+    return 2 * images * (image_size // STRIDES[0]) ** 2 + _FLOAT * shown * image_size**2

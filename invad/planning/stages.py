@@ -15,6 +15,7 @@ from invad.planning.images import Images, benchmark_images, data_root
 from invad.planning.network import NetworkSize, network_size
 from invad.planning.stage_plan import StagePlan
 from invad.planning.states import folder_bytes, stage_states
+from invad.reporting.selection import GALLERY_LIMIT, GALLERY_SIDE
 from invad.stage import stage_labels
 from invad.studies.ablation import ablation_of_params, plan_ablation
 from invad.studies.study import Study
@@ -206,12 +207,19 @@ class _Planner:
 
     def report(self, label: str) -> StagePlan:
         benchmarks = self.params.benchmarks.values()
-        pixels = max(self.images[each.name].test * each.features.image_size**2 for each in benchmarks)
+        tests = {each.name: self.images[each.name].test for each in benchmarks}
+        shown = {name: min(test, GALLERY_LIMIT) for name, test in tests.items()}
+        sizes = {each.name: each.features.image_size for each in benchmarks}
+        held = sum(memory.report_memory(test, shown[name], sizes[name]) for name, test in tests.items())
         return self.stage(
             label,
-            disk=disk.report_bytes(sum(max(1, len(images.classes)) for images in self.images.values())),
-            memory=memory.REPORT,
-            mapped=pixels * disk.PIXEL_BYTES["map"],
+            disk=disk.report_bytes(
+                len(tests),
+                sum(max(1, len(images.classes)) for images in self.images.values()),
+                sum(count * min(sizes[name], GALLERY_SIDE) ** 2 for name, count in shown.items()),
+            ),
+            memory=memory.REPORT + held,
+            mapped=max(test * sizes[name] ** 2 for name, test in tests.items()) * disk.PIXEL_BYTES["map"],
             notes=("its size on the disk is a rough estimate",),
         )
 

@@ -48,7 +48,8 @@ def _before(label: str, params: Params) -> list[str]:
     if stage == "download":
         return []
     if stage == "report":
-        return [f"evaluate@{name}" for name in params.benchmarks]
+        evaluated = [f"evaluate@{name}" for name in params.benchmarks]
+        return [*evaluated, *(f"ablate@{module}" for module in params.ablations)]
     if stage == "splits":
         return [f"download@{params.benchmark(name).dataset}"]
     if stage == "ablate":
@@ -98,13 +99,13 @@ def _outputs(stage: str, name: str, params: Params, workspace: Workspace) -> lis
             return [workspace.features(name) / file for file in ((LIVE_FILE,) if live else _SHARDS)]
         case "train":
             folder = workspace.model(name)
-            return [folder / WEIGHTS_FILE, folder / CONFIG_FILE, workspace.loss(name)]
+            return [folder / WEIGHTS_FILE, folder / CONFIG_FILE, workspace.cost(name), workspace.loss(name)]
         case "calibrate":
             return [workspace.calibration(name)]
         case "score":
             return [workspace.scores(name) / TABLE_FILE]
         case "evaluate":
-            return [workspace.metrics(name), workspace.summary(name)]
+            return [workspace.metrics(name), workspace.summary(name), workspace.curves(name)]
         case "ablate":
             return [workspace.ablations / f"{name}.{kind}" for kind in ("csv", "md", "png", "tex")]
         case _:

@@ -1,83 +1,133 @@
-"""Read what the stages left on disk into `BenchmarkResult`s, the input of the report."""
+"""Read what the stages left on disk into a `Result`, the input of the report."""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from invad.config import PUBLISHED_DATASETS, BenchmarkConfig
+from invad.config import PUBLISHED_DATASETS, STRIDES, BenchmarkConfig
+from invad.cost import read_cost
 from invad.datasets.images import read_image
 from invad.datasets.source import read_source
 from invad.datasets.split_table import ANOMALOUS, Split
 from invad.datasets.splits import open_split
+from invad.errors import InputError
 from invad.files import read_json
-from invad.reporting.heatmaps import Sample
 from invad.reporting.labels import OWN
-from invad.reporting.report import BenchmarkResult
-from invad.reporting.selection import select_samples
+from invad.reporting.results import Counts, Picture, Result, TestImages, TrainingPicture
+from invad.reporting.selection import evenly_spaced, select_samples, shown_images
 from invad.score_store import Scores, open_scores
 from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
+MAP_REDUCTION = STRIDES[0]  # the finest features have one value where the map has so many along each side
+TRAINING_PICTURES, MANY_CLASSES = 7, 3  # of each class; of so many classes or more, three of each
+_METRICS_KEYS = ("per_class", "mean", "notes", "protocol_version")
 
-def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> BenchmarkResult:
+
+def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Result:
     """Return everything that the report shows of one benchmark; `InputError` when a part is missing or damaged."""
+    metrics = read_metrics(workspace.metrics(benchmark.name))
     split = open_split(benchmark, workspace)
     scores = open_scores(workspace.scores(benchmark.name))
-    return BenchmarkResult(
-        name=benchmark.name,
+    result = Result(
+        config=benchmark,
         source=_source(benchmark, workspace),
-        metrics=read_json(workspace.metrics(benchmark.name)),
-        settings=_settings(benchmark, split),
-        image_scores=scores.image_scores,
-        labels=scores.labels,
-        classes=scores.classes,
-        samples=_samples(benchmark, split, scores),
-        value_ranges=_value_ranges(scores),
-        loss=[(step.step, step.loss) for step in read_curve(workspace.loss(benchmark.name))],
+        metrics_by_seed={benchmark.train.seed: metrics},
+        cost=read_cost(workspace.cost(benchmark.name)),
+        counts=_counts(split, scores),
+        training=_training_pictures(split, benchmark.features.image_size),
+        curves=read_json(workspace.curves(benchmark.name)),
+        loss=read_loss(workspace.loss(benchmark.name)),
     )
+    return replace(result, tests=_test_images(benchmark, split, scores, result.thresholds))
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return the content of a metrics file; `InputError` when it is missing, half-written or something else."""
+    metrics = read_json(path)
+    lacking = [key for key in _METRICS_KEYS if not isinstance(metrics, dict) or key not in metrics]
+    if lacking:
+        raise InputError(f"{path}: not a metrics file, {', '.join(lacking)} missing; `dvc repro evaluate` writes it")
+    return metrics
+
+
+def read_loss(path: Path) -> list[tuple[int, float]]:
+    """Return the (step, loss) pairs of a loss curve; none where there is no file, `InputError` when it is damaged."""
+    try:
+        return [(step.step, step.loss) for step in read_curve(path)]
+    except ValueError as error:
+        raise InputError(f"{path}: not a loss curve ({error})") from None
 
 
 def _source(benchmark: BenchmarkConfig, workspace: Workspace) -> str:
     return read_source(workspace.raw(benchmark.dataset)).source if benchmark.dataset in PUBLISHED_DATASETS else OWN
 
 
-def _settings(benchmark: BenchmarkConfig, split: Split) -> dict[str, str]:
-    features, train = benchmark.features, benchmark.train
-    counts = Counter((row.phase, row.label) for row in split.rows)
+def _counts(split: Split, scores: Scores) -> Counts:
+    images = Counter((row.phase, row.label) for row in split.rows)
     unknown = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in split.rows)
-    return {
-        "Model": train.model,
-        "Encoder": f"{features.encoder}, {features.weights} weights",
-        "Input size": f"{features.image_size} x {features.image_size} pixels",
-        "Training": f"{train.epochs} epochs, batch {train.batch_size}, learning rate {train.learning_rate:g}, seed {train.seed}",
-        "Classes": str(len({row.class_name for row in split.rows})),
-        "Training images": f"{counts['train', 0]} normal"
-        + (f", and {counts['calibration', 0]} held out for thresholds" if counts["calibration", 0] else ""),
-        "Test images": f"{counts['test', 0]} normal, {counts['test', 1]} anomalous"
-        + (f" ({counts['test', 1] - unknown} with a mask)" if unknown else ""),
-    }
+    anomalous = sum(int(np.count_nonzero(masks)) for masks in scores.masks_nhw)
+    known = int(np.count_nonzero(scores.has_mask)) * int(np.prod(scores.masks_nhw[0].shape[1:]))
+    return Counts(
+        classes=len({row.class_name for row in split.rows}),
+        train=images["train", 0],
+        held_out=images["calibration", 0],
+        test_normal=images["test", 0],
+        test_anomalous=images["test", 1],
+        without_mask=unknown,
+        anomalous_pixels=anomalous / known if known else None,
+    )
 
 
-def _samples(benchmark: BenchmarkConfig, split: Split, scores: Scores) -> list[Sample]:
+def _training_pictures(split: Split, size: int) -> list[TrainingPicture]:
+    rows = split.phase("train")
+    classes = sorted({row.class_name for row in rows})
+    count = 3 if len(classes) >= MANY_CLASSES else TRAINING_PICTURES
+    pictures = []
+    for name in classes:
+        members = [row for row in rows if row.class_name == name]
+        for rank in evenly_spaced(len(members), count):
+            pictures.append(TrainingPicture(name, read_image(split.image_path(members[rank]), size)))
+    return pictures
+
+
+def _test_images(
+    benchmark: BenchmarkConfig, split: Split, scores: Scores, thresholds: Mapping[str, float]
+) -> TestImages:
     rows = split.phase("test")
-    chosen = select_samples(scores.classes, scores.labels.tolist(), scores.image_scores.tolist(), scores.defect_types)
-    samples = []
-    for index in chosen:
-        anomaly_map, mask = scores.map_and_mask(index)
-        samples.append(
-            Sample(
-                image=read_image(split.image_path(rows[index]), benchmark.features.image_size),
-                mask=mask,
-                anomaly_map=anomaly_map,
-                score=float(scores.image_scores[index]),
-                label=int(scores.labels[index]),
-                class_name=scores.classes[index],
-                defect_type=scores.defect_types[index],
-                image_name=scores.images[index],
-                has_mask=bool(scores.has_mask[index]),
-            )
+    labels, image_scores = scores.labels.tolist(), scores.image_scores.tolist()
+    chosen = {
+        *select_samples(scores.classes, labels, image_scores, scores.defect_types),
+        *shown_images(scores.classes, labels, image_scores, thresholds),
+    }
+    pictures = {
+        index: Picture(
+            read_image(split.image_path(rows[index]), benchmark.features.image_size), scores.map_and_mask(index)[1]
         )
-    return samples
+        for index in sorted(chosen)
+    }
+    return TestImages(
+        names=scores.images,
+        classes=scores.classes,
+        defect_types=scores.defect_types,
+        labels=scores.labels,
+        has_mask=scores.has_mask,
+        image_scores=scores.image_scores,
+        maps=np.concatenate([_reduced(maps) for maps in scores.maps_nhw]),
+        value_ranges=_value_ranges(scores),
+        pictures=pictures,
+    )
+
+
+def _reduced(maps: np.ndarray) -> np.ndarray:
+    """Return maps (n, H, W) as float16 (n, H / 4, W / 4): the mean of each block."""
+    images, height, width = maps.shape
+    blocks = maps.reshape(images, height // MAP_REDUCTION, MAP_REDUCTION, width // MAP_REDUCTION, MAP_REDUCTION)
+    return blocks.mean(axis=(2, 4)).astype(np.float16)
 
 
 def _value_ranges(scores: Scores) -> dict[str, tuple[float, float]]:
