@@ -23,7 +23,7 @@ from invad.reporting.figures.loss import loss_figure, running_mean
 from invad.reporting.figures.panels import COLOUR_RULE, OUTLINE, colour_stops
 from invad.reporting.figures.scores import histogram_overlap, score_figure
 from invad.reporting.figures.sheets import counts_text, dataset_sheet
-from invad.reporting.figures.style import DARK, LIGHT, png_bytes, save, svg_text
+from invad.reporting.figures.style import DARK, LIGHT, png_bytes, save, save_plot, svg_text
 from invad.reporting.figures.thresholds import LABEL_STEP, spread
 from invad.reporting.results import Counts
 
@@ -274,6 +274,19 @@ def test_comparison_with_measured_rows_alone_and_with_an_unknown_series():
     assert high - low >= 2
     with pytest.raises(ValueError, match="unknown series mine"):
         comparison_figure("title", [ComparisonRow("RD", "mine", {"mad_image": 0.5})])
+
+
+def test_long_names_are_not_cut_off_in_either_format(tmp_path):
+    """The layout is worked out for the PNG, whose letters are the wider ones; the SVG keeps it."""
+    row = ComparisonRow("InvAD (mobilenetv2_100)", "measured", {"mad": 0.8, **dict.fromkeys(PANELS, 0.5)})
+    figure = comparison_figure("MVTec AD (generated data)", [row])
+    save_plot(figure, tmp_path, "plot")
+    pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("L"))
+    assert np.flatnonzero((pixels < 128).any(axis=0))[0] >= 3
+    edge = figure.axes[0].get_position().x0
+    again = comparison_figure("MVTec AD (generated data)", [row])
+    svg_text(again)
+    assert edge >= again.axes[0].get_position().x0
 
 
 def test_maps_are_scaled_by_the_class_range_and_clipped():
