@@ -15,16 +15,15 @@ RANKS = "Bold: best of a column within {}; underlined: second best."
 
 
 def ordered(results: Iterable[Result]) -> list[Result]:
-    """The results in the order of every table: by benchmark, then by method, whatever the order they come in."""
+    """The results in the order of every table: by benchmark, kind of data, then method, whatever the order they come in."""
     results = list(results)
     benchmarks = benchmark_order({result.published_name or result.benchmark for result in results})
     methods = list(METHODS)
 
     def place(result: Result) -> tuple:
         method = methods.index(result.method) if result.method in methods else len(methods)
-        return (
-            benchmarks.index(result.published_name or result.benchmark), result.benchmark, method, result.label, result.key,
-        )  # fmt: skip
+        name = result.published_name or result.benchmark
+        return benchmarks.index(name), result.source, result.benchmark, method, result.label, result.key
 
     return sorted(results, key=place)
 
