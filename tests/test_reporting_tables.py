@@ -310,7 +310,7 @@ def test_methods_are_ranked_within_a_benchmark_and_source_only():
     results = [result_of("mvtec", "path", {"wood": 0.5}, "A"), result_of("mvtec", "path", {"wood": 0.6}, "B")]
     results += [result_of("mvtec", "embedded", {"wood": 0.9}, "C"), result_of("visa", "path", {"candle": 0.8})]
     table = measured_tables(results)[0]
-    assert [row.cells["mad"].rank for row in table.rows] == [2, 1, 0, 0]
+    assert [row.cells["mad"].rank for row in table.rows] == [0, 2, 1, 0]  # C, of other data, stands first and alone
     assert "Bold: best of a column within a benchmark; underlined: second best." in table.caption
     assert " **60.0** |" in markdown([table]) and "<u>50.0</u>" in markdown([table])
     assert r"\textbf{60.0}" in latex([table]) and r"\underline{50.0}" in latex([table])
