@@ -2,13 +2,14 @@
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import save_image, save_mask
+from conftest import REPOSITORY, save_image, save_mask
 from reporting_toys import toy_config, toy_result
 
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
@@ -323,3 +324,12 @@ def own_workspace(root: Path) -> tuple[Workspace, BenchmarkConfig]:
     write_text(workspace.loss("mvtec"), "step,epoch,loss,learning_rate\n1,1,2.0,0.004\n")
     features = FeaturesConfig("mobilenetv2_100", image_size=32)
     return workspace, BenchmarkConfig("mvtec", "mine", FolderSplitConfig(), features, InvADConfig(), ScoreConfig())
+
+
+def test_git_keeps_nothing_that_it_ignores():
+    """DVC refuses an output that is in git; its own `.gitignore` names it."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("not a checkout")
+    assert done.stdout == ""
