@@ -10,7 +10,7 @@ from invad.planning.encoders import ENCODERS, feature_values
 from invad.planning.network import NetworkSize
 
 _MB = 1_000_000
-DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 500 * _MB
+DOWNLOAD, GENERATE, SPLITS, REPORT = 135 * _MB, 130 * _MB, 151 * _MB, 450 * _MB
 NOT_CALIBRATED = 161 * _MB
 FEATURES, TRAIN, SCORE = 880 * _MB, 1010 * _MB, 700 * _MB
 LIVE_SCORE = 170 * _MB  # timm and torchvision
