@@ -22,8 +22,9 @@ from invad.reporting.results import Counts, Result
 from invad.reporting.tables.cells import ranked
 from invad.reporting.tables.datasets import datasets_table
 from invad.reporting.tables.efficiency import efficiency_table
+from invad.reporting.tables.files import make_tables
 from invad.reporting.tables.folds import OTHER_SEEDS
-from invad.reporting.tables.main import main_tables, measured_tables
+from invad.reporting.tables.main import measured_tables
 from invad.reporting.tables.notes import NO_REASON, merged_notes, unexplained_values
 from invad.reporting.tables.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
 from invad.reporting.tables.per_class import per_class_tables
@@ -145,8 +146,8 @@ def test_mean_of_mixed_sources_marks_each():
 def test_rows_do_not_depend_on_the_order_of_results():
     results = [result_of(name) for name in ("visa", "mvtec", "coco_ad_0")]
     results += [result_of("mine", OWN), result_of("mvtec", label="A"), result_of("mvtec", profile="paper")]
-    tables = main_tables(results)
-    assert [row.words[:2] for row in tables[0].rows] == [
+    tables = make_tables(results)
+    assert [row.words[:2] for row in tables.measured[0].rows] == [
         ("COCO-AD fold 0", "InvAD (mobilenetv2_100)"),
         ("MVTec AD", "InvAD"),
         ("MVTec AD", "A"),
@@ -154,7 +155,7 @@ def test_rows_do_not_depend_on_the_order_of_results():
         ("VisA", "InvAD (mobilenetv2_100)"),
         ("mine", "InvAD (mobilenetv2_100)"),
     ]
-    assert main_tables(results[::-1]) == tables
+    assert make_tables(results[::-1]).files()["main"] == tables.files()["main"]
 
 
 def test_missing_value_is_a_dash_with_the_note_that_names_it():
@@ -220,7 +221,7 @@ def test_a_benchmark_without_masks_has_one_footnote():
 
 def test_own_data_never_take_the_name_of_a_published_benchmark():
     results = [result_of(name, OWN, {"a": 0.5}) for name in (*FOLDS, "mvtec", "shop")]
-    tables = main_tables(results)
+    tables = make_tables(results).files()["main"]
     assert len(tables) == 2
     assert [row.words[0] for row in tables[0].rows] == [*FOLDS, "mvtec", "shop"]
     text = markdown([*tables, *per_class_tables(results[4]), datasets_table(results), operating_table(results)])
@@ -566,16 +567,8 @@ def test_a_variant_that_failed_and_a_model_that_was_not_counted_are_dashes():
 
 
 def all_tables(results):
-    by_benchmark = {result.benchmark: [r for r in results if r.benchmark == result.benchmark] for result in results}
-    per_class = [table for group in by_benchmark.values() for table in per_class_tables(group)]
     measurements = [json.loads(path.read_text()) for path in sorted(MEASUREMENTS.glob("*.json"))]
-    return [
-        *main_tables(results),
-        *per_class,
-        operating_table(results),
-        efficiency_table(results, measurements),
-        datasets_table(results),
-    ]
+    return [table for tables in make_tables(results, measurements).files().values() for table in tables]
 
 
 def embedded_results():

@@ -4,7 +4,6 @@ import html
 import http.server
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import pytest
+from devtools import chromium_path
 from mlflow import MlflowClient
 from test_tracking import BENCHMARK, check_model, fetch, invad_pipe, outbox, trained
 
@@ -253,10 +253,7 @@ def test_a_password_is_neither_kept_nor_shown(workspace, server, monkeypatch):
 
 
 def test_the_page_compares_the_runs_of_a_study(workspace, server, monkeypatch, tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        assert os.environ.get("INVAD_BROWSER") != "required", "no chromium in PATH"
-        pytest.skip("no chromium in PATH")
+    chromium = chromium_path()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     study = tracking.start_run(BENCHMARK, workspace, experiment="ablation", name="style modulation")
     trials = []

@@ -58,7 +58,7 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
         new = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
         write_tables(tables, new["tables"], [sentence.partition(": left out")[0] for sentence in left_out])
         new["figures"].mkdir(parents=True)
-        write_figures(results, new["figures"])
+        write_figures(results, tables, new["figures"])
         _copy_ablations(inputs.ablations, modules, {"tables": new["tables"], "figures": new["figures"]})
         write_json(new["run_info.json"], dict(inputs.run_info))
         page = render_page(page_context(results, tables, modules, new["figures"], inputs.run_info, left_out))

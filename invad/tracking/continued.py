@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from invad.config import BenchmarkConfig
@@ -64,11 +65,22 @@ def _opened(run_id: str, workspace: Workspace) -> Run | None:
 
 
 def _model_sha256(benchmark: BenchmarkConfig, workspace: Workspace) -> str:
-    digest = hashlib.sha256()
     folder = workspace.model(benchmark.name)
-    for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE):  # not the calibration, which changes without a training
-        if not path.exists():
-            continue
+    files = (folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # not the calibration, which changes without a training
+    return _sha256(tuple((path, _state(path)) for path in files if path.exists()))
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is another: its place on the disk, size and time."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@cache  # a stage asks more than once of a large file
+def _sha256(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> str:
+    """Return the hash of the files, one after the other. files: each with its state, without which one that changed would stay known."""
+    digest = hashlib.sha256()
+    for path, _ in files:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from invad.reporting.figures.dots import ComparisonRow, comparison_figure
-from invad.reporting.figures.style import LIGHT, Theme
 from invad.reporting.grouping import by_benchmark
 from invad.reporting.labels import BENCHMARKS, FOLDS
 from invad.reporting.results import Result
-from invad.reporting.tables.beside_published import beside_tables
-from invad.reporting.tables.main import measured_tables
+from invad.reporting.tables.files import Tables
 from invad.reporting.tables.table import Row, Table
 
 
-def comparison_figures(results: Sequence[Result], theme: Theme = LIGHT) -> dict[str, Figure | None]:
+def comparison_figures(results: Sequence[Result], tables: Tables) -> dict[str, Figure | None]:
     """Return a comparison for each published benchmark at hand, and for each of which several results were measured.
 
     Published and measured numbers share a figure only where `incomparable` finds nothing against it. A single fold of COCO-AD has no
     figure of published numbers, the mean of the folds has.
     """
     figures = {}
-    for table in beside_tables(results):
+    for table in tables.published:
         name = table.rows[0].keys["benchmark"]
         if name not in FOLDS:
             rows = [_row(row) for row in table.rows if row.kind in ("plain", "published")]
@@ -29,13 +27,12 @@ def comparison_figures(results: Sequence[Result], theme: Theme = LIGHT) -> dict[
             title = (
                 f"{BENCHMARKS[name]}: published numbers{' and measured ones' if measured else ', none measured here'}"
             )
-            figures[f"comparison_{name}"] = comparison_figure(title, rows, theme)
-    measured_table = measured_tables(results)[0]
+            figures[f"comparison_{name}"] = comparison_figure(title, rows)
     for name, members in by_benchmark(results).items():
         if len(members) > 1:
             names = {result.benchmark for result in members}
             figures[f"measured_{name}"] = comparison_figure(
-                f"{members[0].marked_title}: measured", _measured(measured_table, names), theme
+                f"{members[0].marked_title}: measured", _measured(tables.measured[0], names)
             )
     return figures
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from invad.metrics.mean_curves import mean_curve
 from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
-from invad.reporting.figures.style import LIGHT, MARKED_TITLE, Theme, line_style, say_inside, style
+from invad.reporting.figures.style import LIGHT, MARKED_TITLE, line_style, say_inside, style
 from invad.reporting.figures.thresholds import threshold_comparison, threshold_figure
 from invad.reporting.results import Curve, Result
 
@@ -44,7 +44,7 @@ PANELS = (
 )
 
 
-def rates_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
+def rates_figure(result: Result) -> Figure | None:
     """ROC and precision-recall curves of images and pixels and the PRO curve: the mean over classes bold, classes thin.
 
     The title of a panel gives the area under it, the mean over classes of the `exact` protocol in percent; that of the PRO curve is
@@ -53,12 +53,12 @@ def rates_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
     """
     if not any(panel.curve in curves for curves in result.curves.values() for panel in PANELS):
         return None
-    with matplotlib.rc_context(style(theme)):
+    with matplotlib.rc_context(style(LIGHT)):
         figure = Figure(figsize=(9.6, 6.6), layout="constrained")
         figure.suptitle(f"ROC, PRO and precision-recall curves, {result.marked_title}\n{result.label}", **MARKED_TITLE)
         axes = figure.subplots(2, 3).ravel()
         for axis, panel in zip(axes, PANELS, strict=False):
-            _draw(axis, result, panel, theme)
+            _draw(axis, result, panel)
         axes[-1].set_axis_off()
         _legend(axes, len(result.curves))
     return figure
@@ -79,38 +79,38 @@ def _legend(axes: Sequence[Axes], classes: int) -> None:
         text.set_parse_math(False)
 
 
-def _draw(axis: Axes, result: Result, panel: _Panel, theme: Theme) -> None:
+def _draw(axis: Axes, result: Result, panel: _Panel) -> None:
     area = result.metrics["mean"]["exact"].get(panel.metric)
     axis.set_title(f"{panel.title}: {panel.name} " + ("not available" if area is None else f"{100 * area:.1f}"))
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=TICKS, yticks=TICKS, xlabel=panel.x, ylabel=panel.y)
     mean = mean_curve(result.curves, panel.curve)
     if not mean:
-        say_inside(axis, "no curve", theme)
+        say_inside(axis, "no curve")
         return
     if panel.curve.endswith("_roc"):
-        axis.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.9, linestyle=":", label=EXTRA_LABELS[0])
+        axis.plot([0, 1], [0, 1], color=LIGHT.muted, linewidth=0.9, linestyle=":", label=EXTRA_LABELS[0])
     members = {name: curves[panel.curve] for name, curves in result.curves.items() if panel.curve in curves}
     several = len(result.curves) > 1
     if several:
-        _draw_classes(axis, result, members, theme)
+        _draw_classes(axis, result, members)
     x, y = _points(mean)
     label = MEAN_LABEL if several else next(iter(result.curves))
-    axis.plot(x, y, color=theme.ink, linewidth=2.6, label=label)
+    axis.plot(x, y, color=LIGHT.ink, linewidth=2.6, label=label)
     if panel.curve == "region_pro":
         reach = np.linspace(0, FALSE_POSITIVE_RATE_LIMIT, 301)
         axis.fill_between(
-            reach, np.interp(reach, x, y), color=theme.normal, alpha=0.16, linewidth=0, label=EXTRA_LABELS[1]
+            reach, np.interp(reach, x, y), color=LIGHT.normal, alpha=0.16, linewidth=0, label=EXTRA_LABELS[1]
         )
-        axis.axvline(FALSE_POSITIVE_RATE_LIMIT, color=theme.muted, linewidth=0.9, linestyle="--")
+        axis.axvline(FALSE_POSITIVE_RATE_LIMIT, color=LIGHT.muted, linewidth=0.9, linestyle="--")
 
 
-def _draw_classes(axis: Axes, result: Result, members: dict[str, Curve], theme: Theme) -> None:
+def _draw_classes(axis: Axes, result: Result, members: dict[str, Curve]) -> None:
     names = sorted(result.curves)
     for index, name in enumerate(names):
         if name not in members:
             continue
         own = len(names) <= LABELLED_CLASSES
-        look = line_style(theme, index) if own else {"color": theme.normal, "alpha": 0.45}
+        look = line_style(index) if own else {"color": LIGHT.normal, "alpha": 0.45}
         label = name if own else "each class"
         axis.plot(*_points(members[name]), linewidth=1.1 if own else 0.8, label=label, **look)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from invad.reporting.figures.style import LIGHT, MARKED_TITLE, Theme, style
+from invad.reporting.figures.style import LIGHT, MARKED_TITLE, style
 from invad.reporting.labels import METRICS
 
 PANELS = ("mad_image", "region_aupro", "mad_pixel", "mad_threshold")
@@ -53,7 +53,7 @@ class ComparisonRow:
     std: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def comparison_figure(title: str, rows: Sequence[ComparisonRow], theme: Theme = LIGHT) -> Figure | None:
+def comparison_figure(title: str, rows: Sequence[ComparisonRow]) -> Figure | None:
     """A line for each method, a panel for each of `PANELS`, values in percent with their standard deviations.
 
     Methods are sorted by mAD, the highest on top: that of the paper, or for methods that it does not have, that of the re-runs, else the
@@ -71,18 +71,18 @@ def comparison_figure(title: str, rows: Sequence[ComparisonRow], theme: Theme = 
     labels = ["\n".join(textwrap.wrap(name, LABEL_WIDTH)) for name in methods]
     lines = sum(max(1.5, 1 + text.count("\n"), 0.65 * len(series)) for text in labels)
     titles = textwrap.wrap(title, 110)
-    with matplotlib.rc_context(style(theme)):
+    with matplotlib.rc_context(style(LIGHT)):
         figure = Figure(figsize=(10.4, 1.7 + 0.22 * lines + 0.2 * len(titles)), layout="constrained")
         figure.suptitle("\n".join(titles), **MARKED_TITLE)
         axes = figure.subplots(1, len(PANELS), sharey=True)
         for axis, key in zip(axes, PANELS, strict=True):
-            _panel(axis, key, rows, methods, series, theme)
+            _panel(axis, key, rows, methods, series)
         axes[0].set_yticks(range(len(methods)), labels, parse_math=False)
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         measured = {row.method for row in rows if row.series == "measured"}
         for text, method in zip(axes[0].get_yticklabels(), methods, strict=True):
             text.set_fontweight("bold" if method in measured else "normal")
-        figure.legend(handles=_legend(rows, series, theme), loc="outside lower center", ncols=2)
+        figure.legend(handles=_legend(rows, series), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -97,9 +97,7 @@ def _ranked(rows: Sequence[ComparisonRow]) -> list[str]:
     return sorted(best, key=lambda method: (best[method][1], method))
 
 
-def _panel(
-    axis: Axes, key: str, rows: Sequence[ComparisonRow], methods: Sequence[str], series: Sequence[str], theme: Theme
-) -> None:
+def _panel(axis: Axes, key: str, rows: Sequence[ComparisonRow], methods: Sequence[str], series: Sequence[str]) -> None:
     ends = []
     step = min(0.24, 0.7 / max(len(series), 1))
     for row in rows:
@@ -110,7 +108,7 @@ def _panel(
         ends += [100 * (value - (spread or 0)), 100 * (value + (spread or 0))]
         place = methods.index(row.method) + step * (series.index(row.series) - (len(series) - 1) / 2)
         look = SERIES[row.series]
-        colour = theme.lines[look.colour]
+        colour = LIGHT.lines[look.colour]
         axis.errorbar(
             100 * value, place, xerr=None if spread is None else 100 * spread, marker=look.marker, linestyle="none", markersize=6,
             color=colour, markerfacecolor=colour if look.filled else "none", markeredgewidth=1.4, capsize=3, elinewidth=1.4,
@@ -128,14 +126,14 @@ def _panel(
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
     for position in range(1, len(methods), 2):  # which of the dots above each other belong to one method
-        axis.axhspan(position - 0.5, position + 0.5, color=theme.grid, alpha=0.35, linewidth=0, zorder=0)
+        axis.axhspan(position - 0.5, position + 0.5, color=LIGHT.grid, alpha=0.35, linewidth=0, zorder=0)
 
 
-def _legend(rows: Sequence[ComparisonRow], series: Sequence[str], theme: Theme) -> list[Line2D]:
+def _legend(rows: Sequence[ComparisonRow], series: Sequence[str]) -> list[Line2D]:
     handles = []
     for name in series:
         look = SERIES[name]
-        colour, label = theme.lines[look.colour], look.label
+        colour, label = LIGHT.lines[look.colour], look.label
         if any(value is not None for row in rows if row.series == name for value in row.std.values()):
             label += " (bar: standard deviation over seeds)"
         handles.append(

@@ -11,16 +11,17 @@ from invad.reporting.figures.heatmaps import heatmap_sheet
 from invad.reporting.figures.loss import loss_figure
 from invad.reporting.figures.scores import score_figure
 from invad.reporting.figures.sheets import dataset_sheet
-from invad.reporting.figures.style import LIGHT, Theme, save_plot
+from invad.reporting.figures.style import save_plot
 from invad.reporting.figures.thresholds import threshold_comparison, threshold_figure
 from invad.reporting.grouping import by_benchmark, companion, published_or_own
 from invad.reporting.results import Result
 from invad.reporting.selection import select_samples
+from invad.reporting.tables.files import Tables
 
 
-def write_figures(results: Sequence[Result], folder: Path) -> None:
-    """Write every figure that the results allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG and PDF."""
-    plots = report_plots(results)
+def write_figures(results: Sequence[Result], tables: Tables, folder: Path) -> None:
+    """Write every figure that the results and their tables allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG and PDF."""
+    plots = report_plots(results, tables)
     for result in results:
         plots |= result_plots(result)
     for name, figure in plots.items():
@@ -29,23 +30,23 @@ def write_figures(results: Sequence[Result], folder: Path) -> None:
         write_sheets(result, results, folder)
 
 
-def report_plots(results: Sequence[Result], theme: Theme = LIGHT) -> dict[str, Figure]:
+def report_plots(results: Sequence[Result], tables: Tables) -> dict[str, Figure]:
     """Return the plots that show several results, by the name of their files."""
     rivals = {
-        f"threshold_comparison_{name}": threshold_comparison(members, theme)
+        f"threshold_comparison_{name}": threshold_comparison(members)
         for name, members in by_benchmark(results).items()
         if len(members) > 1
     }
-    return _there({"loss": loss_figure(loss_curves(results), theme), **comparison_figures(results, theme), **rivals})
+    return _there({"loss": loss_figure(loss_curves(results)), **comparison_figures(results, tables), **rivals})
 
 
-def result_plots(result: Result, theme: Theme = LIGHT) -> dict[str, Figure]:
+def result_plots(result: Result) -> dict[str, Figure]:
     """Return the plots of one result by the name of their files; those that its data do not allow are left out."""
     return _there(
         {
-            f"scores_{result.key}": score_figure(result, theme),
-            f"curves_{result.key}": rates_figure(result, theme),
-            f"thresholds_{result.key}": threshold_figure(result, theme),
+            f"scores_{result.key}": score_figure(result),
+            f"curves_{result.key}": rates_figure(result),
+            f"thresholds_{result.key}": threshold_figure(result),
         }
     )
 

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from invad.reporting.figures.style import LIGHT, MARKED_TITLE, Theme, line_style, style
+from invad.reporting.figures.style import LIGHT, MARKED_TITLE, line_style, style
 
 
-def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]], theme: Theme = LIGHT) -> Figure | None:
+def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure | None:
     """Training loss over optimiser steps, logarithmic where all of it is positive: thin as measured, thick the running mean.
 
     curves: label -> (step, loss) pairs in the order of the steps; an entry without any is left out. None when no entry has any.
@@ -19,7 +19,7 @@ def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]], theme: Theme 
     curves = {label: points for label, points in curves.items() if points}
     if not curves:
         return None
-    with matplotlib.rc_context(style(theme)):
+    with matplotlib.rc_context(style(LIGHT)):
         columns = 1 if len(curves) == 1 else min(3, max(1, 100 // (8 + max(map(len, curves)))))
         rows = -(-len(curves) // columns)
         figure = Figure(figsize=(8.4, 3.8 + 0.2 * rows), layout="constrained")
@@ -27,7 +27,7 @@ def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]], theme: Theme 
         axis = figure.subplots()
         for index, (label, points) in enumerate(curves.items()):
             steps, losses = zip(*points, strict=True)
-            look = line_style(theme, index)
+            look = line_style(index)
             axis.plot(steps, losses, linewidth=0.7, color=look["color"], alpha=0.35)
             smooth = running_mean(losses, max(1, len(losses) // 15))
             axis.plot(steps, smooth, label=label, linewidth=1.8, marker="o" if len(points) == 1 else None, **look)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from invad.reporting.figures.style import LIGHT, MARKED_TITLE, Theme, style
+from invad.reporting.figures.style import LIGHT, MARKED_TITLE, style
 from invad.reporting.results import Result
 
 THRESHOLD_LABEL = "calibrated threshold"
@@ -29,7 +29,7 @@ def histogram_overlap(normal: ArrayLike, anomalous: ArrayLike, edges: ArrayLike)
     return float(np.minimum(*shares).sum())
 
 
-def score_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
+def score_figure(result: Result) -> Figure | None:
     """One panel per class: the share of its normal and of its anomalous test images at each score, and the calibrated threshold.
 
     The title of a panel gives the overlap, see `OVERLAP_RULE`. None when the result has no test images.
@@ -42,17 +42,17 @@ def score_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
     names = sorted(set(tests.classes))
     columns = min(len(names), COLUMNS)
     rows = math.ceil(len(names) / columns)
-    with matplotlib.rc_context(style(theme)):
+    with matplotlib.rc_context(style(LIGHT)):
         size = (5.6 if columns == 1 else 8.4, 0.9 + (2.6 if rows == 1 else 2.0 * rows))
         figure = Figure(figsize=size, layout="constrained")
         # two lines: the names of method and data set may be long
         figure.suptitle(f"Image scores, {result.marked_title}\n{result.label}", **MARKED_TITLE)
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axis, name in zip(axes, names, strict=False):
-            _panel(axis, scores[groups == name], labels[groups == name], name, theme)
+            _panel(axis, scores[groups == name], labels[groups == name], name)
             if name in result.thresholds:
                 axis.axvline(
-                    result.thresholds[name], color=theme.ink, linestyle="--", linewidth=1.4, label=THRESHOLD_LABEL
+                    result.thresholds[name], color=LIGHT.ink, linestyle="--", linewidth=1.4, label=THRESHOLD_LABEL
                 )
         axes[0].set_ylim(bottom=0)  # shared by all panels, so only when all of them are drawn
         for axis in axes[len(names) :]:
@@ -73,14 +73,14 @@ def _legend(figure: Figure, axes: NDArray[np.object_]) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
 
 
-def _panel(axis: Axes, scores: NDArray[np.float64], labels: NDArray[np.bool_], name: str, theme: Theme) -> None:
+def _panel(axis: Axes, scores: NDArray[np.float64], labels: NDArray[np.bool_], name: str) -> None:
     edges = np.histogram_bin_edges(scores, bins=int(np.clip(2 * math.sqrt(len(scores)), 20, 40)))
     normal, anomalous = scores[~labels], scores[labels]
     overlap = histogram_overlap(normal, anomalous, edges)
     # hatching tells the two apart in greyscale print as well
     for values, kind, colour, hatch in (
-        (normal, "normal", theme.normal, ""),
-        (anomalous, "anomalous", theme.anomalous, "////"),
+        (normal, "normal", LIGHT.normal, ""),
+        (anomalous, "anomalous", LIGHT.anomalous, "////"),
     ):
         share = 100 * np.histogram(values, bins=edges)[0] / max(len(values), 1)
         axis.stairs(share, edges, fill=True, color=colour, alpha=0.25)

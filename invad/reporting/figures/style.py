@@ -1,4 +1,4 @@
-"""The one plain look of all figures, in a light and a dark theme, and how figures become files: the same bytes from the same numbers."""
+"""The one plain look of all figures, which the page darkens on dark screens, and how figures become files: equal numbers, equal bytes."""
 
 import io
 from dataclasses import dataclass
@@ -48,14 +48,14 @@ def style(theme: Theme) -> dict[str, object]:
     }  # fmt: skip
 
 
-def line_style(theme: Theme, index: int) -> dict[str, object]:
+def line_style(index: int) -> dict[str, object]:
     """Colour and line style of the `index`-th line of a plot; they repeat after seven."""
-    return {"color": theme.lines[index % len(theme.lines)], "linestyle": STYLES[index % len(STYLES)]}
+    return {"color": LIGHT.lines[index % len(LIGHT.lines)], "linestyle": STYLES[index % len(STYLES)]}
 
 
-def say_inside(axis: Axes, words: str, theme: Theme) -> None:
+def say_inside(axis: Axes, words: str) -> None:
     """Words in the middle of a panel that has nothing to show."""
-    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", style="italic", color=theme.muted)
+    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", style="italic", color=LIGHT.muted)
 
 
 def svg_text(figure: Figure) -> bytes:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from invad.metrics.mean_curves import mean_curve
 from invad.metrics.thresholds import FAMILY, MAXIMA, THRESHOLDS
-from invad.reporting.figures.style import LIGHT, MARKED_TITLE, Theme, line_style, style
+from invad.reporting.figures.style import LIGHT, MARKED_TITLE, line_style, style
 from invad.reporting.labels import METRICS
 from invad.reporting.results import Result
 
@@ -36,7 +36,7 @@ class _Value:
     colour: str
 
 
-def threshold_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
+def threshold_figure(result: Result) -> Figure | None:
     """Mean over classes of pixel precision, recall, F1 and IoU over the threshold, and the metrics of the `paper` protocol in percent.
 
     The band is that of thresholds 0.2 to 0.8, whose means are mF1, mAcc and mIoU, drawn as horizontal lines; triangles are the best
@@ -47,14 +47,14 @@ def threshold_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
     if not curve:
         return None
     metrics = result.metrics["mean"]["paper"]
-    with matplotlib.rc_context(style(theme)):
+    with matplotlib.rc_context(style(LIGHT)):
         figure = Figure(figsize=(8.4, 4.9), layout="constrained")
         figure.suptitle(f"Pixel metrics over the threshold, {result.marked_title}\n{result.label}", **MARKED_TITLE)
         axis = figure.subplots()
-        _frame(axis, theme)
+        _frame(axis)
         values = []
         for index, (column, label, metric) in enumerate(LINES):
-            look = line_style(theme, index)
+            look = line_style(index)
             # nothing lies above the highest threshold: there is no precision
             end = -1 if column == "precision" else None
             axis.plot(curve["threshold"][:end], curve[column][:end], linewidth=2, label=label, **look)
@@ -62,18 +62,18 @@ def threshold_figure(result: Result, theme: Theme = LIGHT) -> Figure | None:
             if mean is not None:
                 axis.plot(BAND, (mean, mean), color=look["color"], linewidth=1.1)
                 values.append(_Value(f"{_name(metric)} {100 * mean:.1f}", mean, look["color"]))
-        values += _maxima(axis, result, line_style(theme, 0)["color"])
+        values += _maxima(axis, result, line_style(0)["color"])
         auroc = metrics.get("pixel_auroc")
         if auroc is not None:
-            axis.axhline(auroc, color=theme.ink, linestyle=(0, (6, 3)), linewidth=1.4)
-            values.append(_Value(f"AU-ROC {100 * auroc:.1f}", auroc, theme.ink))
+            axis.axhline(auroc, color=LIGHT.ink, linestyle=(0, (6, 3)), linewidth=1.4)
+            values.append(_Value(f"AU-ROC {100 * auroc:.1f}", auroc, LIGHT.ink))
         axis.set_ylabel("mean over classes" if len(result.curves) > 1 else "value")
         _write_beside(axis, values)
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def threshold_comparison(results: Sequence[Result], theme: Theme = LIGHT) -> Figure | None:
+def threshold_comparison(results: Sequence[Result]) -> Figure | None:
     """IoU over the threshold of several methods on one benchmark, the mean over classes; None when fewer than two have that curve.
 
     results: all of one benchmark. The legend gives pixel AU-ROC, mIoU and IoUmax of each in percent (protocol `paper`).
@@ -81,13 +81,13 @@ def threshold_comparison(results: Sequence[Result], theme: Theme = LIGHT) -> Fig
     curves = [(result, curve) for result in results if (curve := mean_curve(result.curves, CURVE))]
     if len(curves) < 2:
         return None
-    with matplotlib.rc_context(style(theme)):
+    with matplotlib.rc_context(style(LIGHT)):
         figure = Figure(figsize=(8.4, 4.2 + 0.22 * len(curves)), layout="constrained")
         figure.suptitle(f"Pixel IoU over the threshold, {curves[0][0].marked_title}", **MARKED_TITLE)
         axis = figure.subplots()
-        _frame(axis, theme)
+        _frame(axis)
         for index, (result, curve) in enumerate(curves):
-            look = line_style(theme, index)
+            look = line_style(index)
             axis.plot(curve["threshold"], curve["iou"], linewidth=2, label=_summary(result), **look)
         top = max(max(curve["iou"]) for _, curve in curves)
         axis.set_ylim(0, min(1.02, 1.15 * top + 0.02))
@@ -98,8 +98,8 @@ def threshold_comparison(results: Sequence[Result], theme: Theme = LIGHT) -> Fig
     return figure
 
 
-def _frame(axis: Axes, theme: Theme) -> None:
-    axis.axvspan(*BAND, color=theme.normal, alpha=0.08, linewidth=0, label=f"thresholds {BAND[0]} to {BAND[1]}")
+def _frame(axis: Axes) -> None:
+    axis.axvspan(*BAND, color=LIGHT.normal, alpha=0.08, linewidth=0, label=f"thresholds {BAND[0]} to {BAND[1]}")
     axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=X_LABEL)
     axis.set_xticks(np.arange(0, 1.01, 0.1))
 

@@ -30,7 +30,7 @@ def ordered(results: Iterable[Result]) -> list[Result]:
 
 def mean_cells(result: Result, protocol: str, with_title: bool = True) -> dict[str, Cell]:
     """The means over the classes, by metric. with_title: put the benchmark's title before each note, where benchmarks meet."""
-    cells = {metric.key: fold_seeds(mean_cells_by_seed(result, protocol)[metric.key]) for metric in METRICS}
+    cells = {key: fold_seeds(by_seed) for key, by_seed in mean_cells_by_seed(result, protocol).items()}
     return {key: titled(cell, result.title) for key, cell in cells.items()} if with_title else cells
 
 
@@ -118,6 +118,18 @@ def protocol_words(protocol: str, results: Sequence[Result]) -> str:
     return (
         f"Protocol: {protocol}, version {' and '.join(sorted(versions))} ({PROTOCOLS[protocol]}). "
         "Percent, higher is better."
+    )
+
+
+def measured_caption(protocol: str, results: Sequence[Result], rows: Sequence[Row], block: str) -> str:
+    """The caption of a table of measured results. rows: those of the table, ranked; block: what is compared in it, such as `a class`."""
+    return caption(
+        (
+            protocol_words(protocol, results),
+            seeds_words(results),
+            RANKS.format(block) if has_ranks(rows) else "",
+            sources_words(results),
+        )
     )
 
 

@@ -1,35 +1,19 @@
-"""The main results: what was measured, one table for each protocol, and then what was published."""
+"""The main results: what was measured, one table for each protocol."""
 
 from collections.abc import Sequence
 
 from invad.reporting.labels import FOLD_MEAN, FOLDS, METRICS, PROTOCOLS, source_label
 from invad.reporting.results import Result
-from invad.reporting.tables.beside_published import beside_tables
-from invad.reporting.tables.cells import (
-    RANKS,
-    caption,
-    has_ranks,
-    mean_cells,
-    ordered,
-    protocol_words,
-    ranked,
-    seeds_words,
-    sources_words,
-)
+from invad.reporting.tables.cells import mean_cells, measured_caption, ordered, ranked
 from invad.reporting.tables.folds import FoldMean, fold_means
 from invad.reporting.tables.table import Row, Table
 
 
-def main_tables(results: Sequence[Result]) -> list[Table]:
-    """The measured results by both protocols, then a table with the published numbers of each benchmark at hand.
+def measured_tables(results: Sequence[Result]) -> list[Table]:
+    """The means over the classes of each benchmark and method: one table per protocol. COCO-AD has its mean over the folds as well.
 
     Raises `ValueError` without results.
     """
-    return [*measured_tables(results), *beside_tables(results)]
-
-
-def measured_tables(results: Sequence[Result]) -> list[Table]:
-    """The means over the classes of each benchmark and method: one table per protocol. COCO-AD has its mean over the folds as well."""
     if not results:
         raise ValueError("results: none; a table needs at least one")
     return [_table(ordered(results), protocol) for protocol in PROTOCOLS]
@@ -43,14 +27,7 @@ def _table(results: Sequence[Result], protocol: str) -> Table:
     marked = ranked(rows, METRICS)
     return Table(
         title=f"Results per benchmark, protocol {protocol}",
-        caption=caption(
-            (
-                protocol_words(protocol, results),
-                seeds_words(results),
-                RANKS.format("a benchmark") if has_ranks(marked) else "",
-                sources_words(results),
-            )
-        ),
+        caption=measured_caption(protocol, results, marked, "a benchmark"),
         heads=("Benchmark", "Method", "Data", "Epochs", *(["Seeds"] if with_seeds else [])),
         columns=METRICS,
         rows=marked,

@@ -10,11 +10,9 @@ from invad.reporting.tables.cells import (
     class_cells,
     has_ranks,
     mean_cells,
+    measured_caption,
     ordered,
-    protocol_words,
     ranked,
-    seeds_words,
-    sources_words,
 )
 from invad.reporting.tables.main import measured_keys
 from invad.reporting.tables.published import SOURCES, PublishedResult, incomparable, published_per_class
@@ -45,14 +43,7 @@ def _table(results: Sequence[Result], protocol: str) -> Table:
     marked = ranked(rows, METRICS)  # methods are compared within a class; the classes of a method are not
     return Table(
         title=f"Results per class, {results[0].title}, protocol {protocol}",
-        caption=caption(
-            (
-                protocol_words(protocol, results),
-                seeds_words(results),
-                RANKS.format("a class") if has_ranks(marked) else "",
-                sources_words(results),
-            )
-        ),
+        caption=measured_caption(protocol, results, marked, "a class"),
         heads=("Class", "Method", "Data"),
         columns=METRICS,
         rows=marked,
