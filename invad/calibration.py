@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from invad.config import BenchmarkConfig
+from invad.config import BenchmarkConfig, ScoreConfig
 from invad.errors import InputError
 from invad.files import read_json, write_json
 from invad.metrics.calibration import RunningThreshold, Thresholds, scores_above
@@ -35,13 +35,18 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `calibration.json` holds. `all`: of all classes together. `notes`: what a reader has to know of the thresholds."""
+    """What `calibration.json` holds.
+
+    `all`: of all classes together. `notes`: what a reader has to know of the thresholds. `score`: how the maps were made that they are
+    for.
+    """
 
     false_positive_rate: float
     images: int
     per_class: dict[str, HeldOut]
     all: HeldOut
     notes: list[str]
+    score: ScoreConfig
 
 
 def why_none(benchmark: str) -> str:
@@ -76,7 +81,7 @@ def calibrate_maps(
 
     per_class = {name: held_out(name) for name in sorted(names)}
     notes = [f"splits: {why_none(benchmark.name)}"] if not classes else _notes(per_class, rate)
-    return Calibration(rate, len(classes), per_class, held_out(_ALL), notes)
+    return Calibration(rate, len(classes), per_class, held_out(_ALL), notes, benchmark.score)
 
 
 def _maps(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -109,6 +114,10 @@ def read_calibration(path: Path) -> Calibration:
     value = read_json(path)
     try:
         per_class = {name: HeldOut(**held_out) for name, held_out in value["per_class"].items()}
-        return Calibration(**{**value, "per_class": per_class, "all": HeldOut(**value["all"])})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged calibration ({error}); run `dvc repro -f calibrate`") from None
+        score = ScoreConfig(**value["score"])
+        return Calibration(**{**value, "per_class": per_class, "all": HeldOut(**value["all"]), "score": score})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: damaged calibration, or one of another version ({reason}); run `dvc repro -f calibrate`"
+        ) from None

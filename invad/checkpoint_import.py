@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from invad.config import STRIDES, FeaturesConfig, InvADConfig
 from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
-from invad.files import atomic_path
 from invad.methods import EncoderOutput, build_method
 from invad.model_folder import ModelConfig, save_model
 from invad.models import load_reference_state
 from invad.models.reference import ENCODER_PREFIX
-from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, WEIGHTS_FILE
+from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
-ENCODER_FILE = "encoder.safetensors"
 _FILES = (WEIGHTS_FILE, CONFIG_FILE, CALIBRATION_FILE, ENCODER_FILE)
 _PREFIXES = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
 _CONSTANT = "net_decoder.input.input"  # (1, C, n, n): tells the variant and the image size
@@ -77,7 +74,7 @@ def import_checkpoint(
     state = _read_state(path)
     image_size = _image_size(state, variant, path)
     try:
-        features = FeaturesConfig(published.encoder, (folder / ENCODER_FILE).as_posix(), image_size=image_size)
+        features = FeaturesConfig(published.encoder, published.tag, image_size=image_size)
     except ValueError:
         raise InputError(f"{path}: is for images of {image_size} pixels, which is out of range") from None
     train = InvADConfig(blocks=published.blocks, loss_weight=published.loss_weight)
@@ -88,10 +85,7 @@ def import_checkpoint(
         raise InputError(f"{path}: {error}") from None
     encoder = _encoder(state, published, encoder_weights, path)
     config = ModelConfig(folder.name, (), published.channels, encoder.weights_sha256, features, train)
-    with atomic_path(folder) as temporary:
-        save_model(method, config, temporary)
-        tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
-        save_file(tensors, temporary / ENCODER_FILE)
+    save_model(method, config, folder, encoder)
     trainable = _parameters(method)
     return Imported(config, _parameters(encoder) + trainable, trainable)
 

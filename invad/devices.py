@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import ComputeConfig, Precision
+from invad.errors import InputError
 
 DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -20,6 +21,20 @@ Network = TypeVar("Network", bound=nn.Module)
 def best_device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def named_device(name: str | None) -> torch.device:
+    """Return the device of a name such as `cpu`, `cuda` or `cuda:1`, or the best one; `InputError` when there is none of that name."""
+    if name is None:
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(
+            f"device: {name!r} is not to be had here; cpu always is, and the best one without a name"
+        ) from None
+    return device
 
 
 def place(network: Network, device: torch.device, config: ComputeConfig) -> Network:

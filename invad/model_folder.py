@@ -1,19 +1,25 @@
-"""A trained model as a folder: `model.safetensors` and `config.json`, no pickle. `calibration.json` joins them later."""
+"""A trained model as a folder: `model.safetensors`, `encoder.safetensors` and `config.json`; no pickle.
+
+`calibration.json` joins them later.
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import nn
 
+from invad import __version__
 from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, TrainConfig
 from invad.datasets.split_table import Split
+from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, build_method
-from invad.workspace import CONFIG_FILE, WEIGHTS_FILE
+from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 FORMAT = 1
 
@@ -50,14 +56,18 @@ class ModelConfig:
         return EncoderOutput(self.features.encoder, self.channels, self.features.image_size)
 
 
-def save_model(model: nn.Module, config: ModelConfig, folder: Path) -> None:
-    """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes."""
+def save_model(model: nn.Module, config: ModelConfig, folder: Path, encoder: Encoder | None = None) -> None:
+    """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
+
+    With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
+    """
+    networks = {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        save_file(
-            {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, temporary / WEIGHTS_FILE
-        )
-        write_json(temporary / CONFIG_FILE, {"format": FORMAT, **asdict(config)})
+        for name, network in networks.items():
+            tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
+            (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
+        write_json(temporary / CONFIG_FILE, {"format": FORMAT, "version": __version__, **asdict(config)})
 
 
 def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
@@ -66,9 +76,49 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
     Raises:
         InputError: The folder is missing, damaged, or of another format.
     """
-    value = read_json(folder / CONFIG_FILE)
-    if value.pop("format", None) != FORMAT:
-        raise InputError(f"{folder / CONFIG_FILE}: not a model of format {FORMAT}; train it again with this version")
+    config, made_by = _read_config(folder)
+    try:
+        model = build_method(config.encoder_output, config.train)
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise _damaged(folder, error, made_by) from None
+    return model.eval(), config
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read the settings of a model; `InputError` as for `load_model`."""
+    return _read_config(folder)[0]
+
+
+def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
+    """Build the encoder that the model in `folder` was trained with: from the folder, or where `config` names its weights.
+
+    Raises:
+        InputError: It cannot be had, or its weights are others.
+    """
+    own = folder / ENCODER_FILE
+    encoder = build_encoder(config.features.encoder, str(own) if own.is_file() else config.features.weights)
+    if encoder.weights_sha256 != config.encoder_sha256:
+        weights = own if own.is_file() else f"{config.features.weights} weights of {encoder.name}"
+        raise InputError(f"{folder}: trained with another encoder than the {weights}: the SHA-256 differs")
+    return encoder
+
+
+def _read_config(folder: Path) -> tuple[ModelConfig, str]:
+    """Return the settings of a model, and by which version of this package it was made, in words."""
+    path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no model folder; `dvc repro train` writes models/<benchmark>")
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not the settings of a model")
+    found, version = value.pop("format", None), value.pop("version", None)
+    made_by = f", made by invad {version}" if version else ""
+    if found != FORMAT:
+        newer = made_by and isinstance(found, int) and found > FORMAT
+        remedy = "install that version" if newer else "train it again with this one"
+        this = f"this is invad {__version__}, which reads format {FORMAT}"
+        raise InputError(f"{path}: a model of format {found!r}{made_by}; {this}: {remedy}")
     try:
         # Older folders have a key that is no part of the recipe any more.
         train = {key: item for key, item in value["train"].items() if key != "checkpoint_epochs"}
@@ -81,11 +131,14 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
                 "train": TRAIN_CONFIGS[train["model"]](**train),
             }
         )
-        model = build_method(config.encoder_output, config.train)
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{folder}: damaged model ({' '.join(str(error).split())[:200]})") from None
-    return model.eval(), config
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, error, made_by) from None
+    return config, made_by
+
+
+def _damaged(folder: Path, error: Exception, made_by: str) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{folder}: damaged model ({reason}){made_by}; this is invad {__version__}")
 
 
 def check_features(config: ModelConfig, key: FeatureKey, folder: Path) -> None:

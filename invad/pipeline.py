@@ -72,6 +72,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.counting import model_cost
     from invad.datasets.splits import open_split
     from invad.distributed.train import train_with_ray
+    from invad.encoders import build_encoder
     from invad.features import open_features
     from invad.model_folder import ModelConfig, save_model
     from invad.run_log import describe_run
@@ -115,7 +116,8 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     except BaseException:
         run.finish(failed=True)
         raise
-    save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name))
+    encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
+    save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
     write_cost(model_cost(benchmark), workspace.cost(name))
     write_text(workspace.loss(name), curve_csv(steps))
     run.tags(

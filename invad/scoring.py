@@ -1,12 +1,12 @@
 """Model and features -> anomaly maps of a phase, and the scores of the test images."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from invad.anomaly_map import anomaly_map
@@ -18,7 +18,7 @@ from invad.features import FeatureSource, open_features
 from invad.model_folder import check_features, load_model
 from invad.score_store import write_scores
 
-__all__ = ["anomaly_map", "phase_maps", "resized_masks", "score_test_images", "source_maps"]
+__all__ = ["anomaly_map", "feature_maps", "phase_maps", "resized_masks", "score_test_images", "source_maps"]
 
 
 def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
@@ -79,18 +79,32 @@ def source_maps(
     device = next(method.parameters()).device
     images = len(source)
     reconstruct = compiled(method, config)
-    choice = {"levels": config.map_levels, "distance": config.map_distance}
-    choice = {name: value for name, value in choice.items() if value != "method"}
     starts = range(0, images, config.batch_size)
     batches = [range(start, min(start + config.batch_size, images)) for start in starts]
     with tqdm(total=images, desc=label, unit="image", mininterval=1, disable=not label) as progress:
         for features in source.batches(batches, device):
-            features = formatted(features, config)
-            with autocast(device, config.precision):
-                reconstructions = reconstruct(features)
-            maps = method.anomaly_map(features, reconstructions, size, config.sigma, **choice)
+            maps = feature_maps(method, reconstruct, features, size, config)
             yield maps.cpu().numpy()
             progress.update(len(maps))
+
+
+def feature_maps(
+    method: nn.Module,
+    reconstruct: Callable[[Sequence[Tensor]], Sequence[Tensor]],
+    features: Sequence[Tensor],
+    size: int,
+    config: ScoreConfig,
+) -> Tensor:
+    """Return the anomaly maps, float32 (B, size, size), of the features of a batch, float32 (B, C_l, H_l, W_l), fine to coarse.
+
+    `reconstruct` is the method, compiled or as it is.
+    """
+    features = formatted(features, config)
+    with autocast(features[0].device, config.precision):
+        reconstructions = reconstruct(features)
+    choice = {"levels": config.map_levels, "distance": config.map_distance}
+    choice = {name: value for name, value in choice.items() if value != "method"}
+    return method.anomaly_map(features, reconstructions, size, config.sigma, **choice)
 
 
 def _with_masks(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a model's folder
-CALIBRATION_FILE = "calibration.json"
+ENCODER_FILE, CALIBRATION_FILE = "encoder.safetensors", "calibration.json"
 EVIDENCE_FOLDER = "evidence"  # of a run in MLflow: test images, maps and curves
 
 

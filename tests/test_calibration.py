@@ -305,13 +305,13 @@ def test_without_held_out_images_there_are_no_thresholds_but_a_reason():
 
 
 def test_the_file_is_read_back_and_what_is_none_is_named(tmp_path):
-    calibration = Calibration(0.01, 4, {"a": HeldOut(0.1, 1 / 3, 4)}, HeldOut(0.1, 1 / 3, 4), ["note"])
+    calibration = Calibration(0.01, 4, {"a": HeldOut(0.1, 1 / 3, 4)}, HeldOut(0.1, 1 / 3, 4), ["note"], ScoreConfig(3.0))
     path = tmp_path / "model/calibration.json"
     write_calibration(calibration, path)
     assert read_calibration(path) == calibration
-    for text in ("{}", "[1]", '{"per_class": {"a": {}}}'):
+    for text in ("{}", "[1]", '{"per_class": {}, "all": {}}', '{"per_class": {"a": {}}}'):
         path.write_text(text)
-        with pytest.raises(InputError, match=r"calibration\.json: damaged calibration .* `dvc repro -f calibrate`"):
+        with pytest.raises(InputError, match=r"calibration\.json: damaged calibration, or .* `dvc repro -f calibrate`"):
             read_calibration(path)
 
 

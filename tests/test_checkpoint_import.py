@@ -14,7 +14,7 @@ from invad.config import InvADConfig
 from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
 from invad.methods import EncoderOutput, build_method
-from invad.model_folder import load_model
+from invad.model_folder import load_encoder, load_model
 from invad.models import FeatureInversion
 from invad.profiles import profile_text
 
@@ -104,7 +104,7 @@ def test_the_imported_model_gives_the_digits_of_the_checkpoint(source, checkpoin
     assert (config.features.encoder, config.features.image_size) == ("resnet34", 64)
     assert (config.train.model, config.train.blocks, config.train.loss_weight) == ("invad", 4, 5.0)
 
-    rebuilt = build_encoder(config.features.encoder, config.features.weights)
+    rebuilt = load_encoder(folder, config)
     assert rebuilt.weights_sha256 == config.encoder_sha256 == encoder.weights_sha256
     assert all(torch.equal(*pair) for pair in zip(rebuilt(images), features, strict=True))
     files = ["config.json", "encoder.safetensors", "model.safetensors"]
@@ -235,7 +235,7 @@ def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatc
         f"encoder     resnet34, SHA-256 {source[1].weights_sha256}",
         "model       models/a",
     ]
-    assert load_model(save(0).parent / "models/a")[1].features.weights == "models/a/encoder.safetensors"
+    assert load_model(save(0).parent / "models/a")[1].features.weights == "resnet34.bt_in1k"
 
 
 def test_weights_that_cannot_be_fetched_are_asked_for(checkpoint, save, monkeypatch, capsys):

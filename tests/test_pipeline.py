@@ -191,6 +191,7 @@ def test_results_are_complete(copy):
         assert sorted(path.name for path in (copy.root / "models" / name).iterdir()) == [
             "calibration.json",
             "config.json",
+            "encoder.safetensors",
             "model.safetensors",
         ]
     with (copy.root / "reports/ablations/blocks.csv").open() as file:

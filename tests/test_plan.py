@@ -131,9 +131,16 @@ def test_features_take_as_many_bytes_as_planned(dtype, tmp_path):
 def test_a_model_takes_as_many_bytes_as_planned(tmp_path):
     features, train = FeaturesConfig("mobilenetv2_100", "none", 64), InvADConfig(blocks=3)
     method = build_method(EncoderOutput("mobilenetv2_100", (24, 32, 96), 64), train)
-    save_model(method, ModelConfig("b", ("one",), (24, 32, 96), "", features, train), tmp_path / "model")
+    config, encoder = (
+        ModelConfig("b", ("one",), (24, 32, 96), "", features, train),
+        build_encoder("mobilenetv2_100", "none"),
+    )
+    save_model(method, config, tmp_path / "model", encoder)
     real = (tmp_path / "model/model.safetensors").stat().st_size
-    assert network_size(features, train, 4).file_bytes == pytest.approx(real, rel=0.001)
+    network = network_size(features, train, 4)
+    assert network.file_bytes == pytest.approx(real, rel=0.001)
+    planned = disk.model_bytes(network, ENCODERS["mobilenetv2_100"], steps=0)
+    assert planned == pytest.approx(folder_bytes(tmp_path / "model"), rel=0.01)
 
 
 def test_the_papers_network_has_its_parameters_and_activations_grow_with_the_batch():
@@ -321,7 +328,10 @@ def test_another_false_positive_rate_leaves_model_and_scores_there(write_params,
     for path in (
         WORKSPACE.split("mvtec") / "split.parquet",
         *(WORKSPACE.features("mvtec") / f"{phase}-00000.arrow" for phase in ("train", "test")),
-        *(WORKSPACE.model("mvtec") / name for name in ("model.safetensors", "config.json", "calibration.json")),
+        *(
+            WORKSPACE.model("mvtec") / name
+            for name in ("model.safetensors", "encoder.safetensors", "config.json", "calibration.json")
+        ),
         WORKSPACE.loss("mvtec"),
         WORKSPACE.cost("mvtec"),
         WORKSPACE.scores("mvtec") / "scores.parquet",

@@ -498,8 +498,18 @@ def test_damaged_or_foreign_model_folders_are_named(tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match="damaged model"):
         load_model(tmp_path / "model")
-    (tmp_path / "model/config.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match=r"config\.json: not a model of format 1"):
-        load_model(tmp_path / "model")
-    with pytest.raises(InputError, match="no such file"):
+    config = tmp_path / "model/config.json"
+    for text, reason in (
+        (
+            '{"format": 99, "version": "7.1"}',
+            "a model of format 99, made by invad 7.1; .* reads format 1: install that version",
+        ),
+        ('{"format": 0}', "a model of format 0; .*: train it again with this one"),
+        ("{}", "a model of format None; "),
+        ("[]", "not the settings of a model"),
+    ):
+        config.write_text(text)
+        with pytest.raises(InputError, match=rf"config\.json: {reason}"):
+            load_model(tmp_path / "model")
+    with pytest.raises(InputError, match="nowhere: no model folder"):
         load_model(tmp_path / "nowhere")

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the suffix says; Pillow wo
 _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
+
+
+class TooManyPixelsError(InputError):
+    """An image is too large to be decoded."""
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -58,12 +63,20 @@ def read_image(path: Path, size: int | None = None) -> np.ndarray:
             RGB, CMYK or YCbCr.
     """
     with decoded_image(path) as image:
-        if image.mode == "P":
-            image = image.convert("RGBA")  # a palette with transparency is converted to RGB by way of RGBA only
-        image = image.convert("RGB")
-    if size is not None:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+        image = rgb(image)
+    return np.asarray(image if size is None else resized(image, size))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded image as RGB; what is transparent keeps the colour that is stored."""
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette with transparency is converted to RGB by way of RGBA only
+    return image.convert("RGB")
+
+
+def resized(image: Image.Image, size: int) -> Image.Image:
+    """Return an RGB image of (size, size), bilinear and with antialiasing; the aspect ratio is not kept."""
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def read_mask(path: Path, size: int | None = None) -> np.ndarray:
@@ -103,15 +116,38 @@ def anomalous_pixels(mask: Image.Image) -> np.ndarray:
 def decoded_image(path: Path) -> Iterator[Image.Image]:
     """Yield what `read_image` accepts, decoded, in the mode of the file; errors as there."""
     with _open(path) as image:
-        _decode(image, path, _IMAGE_MODES)
+        _decode(image, path, path, _IMAGE_MODES)
         yield image
+
+
+def image_of_bytes(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return the RGB image that `data` is, a whole file, decoded; errors as for `read_image`, with `name` in the place of the path.
+
+    Raises:
+        TooManyPixelsError: It has more than `max_pixels`; nothing has been decoded then.
+    """
+    with _problems_named(name, "cannot be read as an image"):
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+    with image:
+        _check_header(image, name, max_pixels)
+        _decode(image, BytesIO(data), name, _IMAGE_MODES)
+        return rgb(image)
+
+
+def checked_image(image: Image.Image) -> Image.Image:
+    """Return an image that a caller has opened as RGB; errors as for `read_image`, except that its size is the caller's matter."""
+    name = getattr(image, "filename", "") or "PIL image"
+    with _problems_named(name, "damaged image"):
+        image.load()
+    _check_mode(image, name, _IMAGE_MODES)
+    return rgb(image)
 
 
 @contextmanager
 def decoded_mask(path: Path) -> Iterator[Image.Image]:
     """Yield what `read_mask` accepts, decoded, in the mode of the file; errors as there."""
     with _open(path) as image:
-        _decode(image, path, _MASK_MODES)
+        _decode(image, path, path, _MASK_MODES)
         yield image
 
 
@@ -140,9 +176,9 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _check_header(image: Image.Image, path: Path) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(f"{path}: has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
+def _check_header(image: Image.Image, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
+    if image.width * image.height > max_pixels:
+        raise TooManyPixelsError(f"{path}: has {image.width}x{image.height} pixels; at most {max_pixels} are accepted")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews or a second view behind it
         raise InputError(f"{path}: has {frames} frames or pages; save the one that counts as a file of its own")
@@ -157,14 +193,19 @@ def _is_deep(image: Image.Image) -> bool:
     return any(";16" in str(tile.args) for tile in image.tile)
 
 
-def _decode(image: Image.Image, path: Path, modes: frozenset[str]) -> None:
-    if image.mode not in modes:
-        raise InputError(f"{path}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB")
-    with _problems_named(path, "damaged image"):
+def _decode(image: Image.Image, source: Path | BytesIO, name: Path | str, modes: frozenset[str]) -> None:
+    """Decode an image that was opened from `source`, which messages call `name`."""
+    _check_mode(image, name, modes)
+    with _problems_named(name, "damaged image"):
         if image.format == "PNG":
-            with Image.open(path, formats=("PNG",)) as again:
+            with Image.open(source, formats=("PNG",)) as again:
                 again.verify()  # the checksums: damaged data may well decode
         image.load()
+
+
+def _check_mode(image: Image.Image, name: Path | str, modes: frozenset[str]) -> None:
+    if image.mode not in modes:
+        raise InputError(f"{name}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB")
 
 
 class _Silence:
@@ -193,7 +234,7 @@ _SILENCE = _Silence()
 
 
 @contextmanager
-def _problems_named(path: Path, problem: str) -> Iterator[None]:
+def _problems_named(path: Path | str, problem: str) -> Iterator[None]:
     """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
     try:
         with _SILENCE:

@@ -4,7 +4,7 @@ Features, maps and weights are counted; the rest is small beside them, and its c
 """
 
 from invad.config import FeaturesConfig
-from invad.planning.encoders import feature_bytes
+from invad.planning.encoders import EncoderFacts, feature_bytes
 from invad.planning.network import NetworkSize
 
 PIXEL_BYTES = {"map": 4, "mask": 1}
@@ -23,9 +23,9 @@ def features_bytes(images: int, config: FeaturesConfig, phases: int = 2) -> int:
     return LIVE_BYTES * phases if config.mode == "live" else images * feature_bytes(config)
 
 
-def model_bytes(network: NetworkSize, steps: int) -> int:
-    """Return the size of a model folder and its loss curve."""
-    return network.file_bytes + 700 + 27 * steps
+def model_bytes(network: NetworkSize, encoder: EncoderFacts, steps: int) -> int:
+    """Return the size of a model folder, with its encoder, and its loss curve."""
+    return network.file_bytes + round(1.01 * encoder.weight_bytes) + 700 + 27 * steps
 
 
 def calibration_bytes(classes: int) -> int:

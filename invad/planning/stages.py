@@ -157,7 +157,7 @@ class _Planner:
         steps = images.train // config.batch_size * config.epochs
         return self.stage(
             label,
-            disk=disk.model_bytes(network, steps),
+            disk=disk.model_bytes(network, ENCODERS[benchmark.features.encoder], steps),
             memory=held,
             mapped=self.mapped(images.train, benchmark),
             images=images.train,

@@ -21,7 +21,7 @@ from invad.errors import InputError
 from invad.features.extract import LIVE_FILE
 from invad.score_store import TABLE_FILE
 from invad.stage import stage_labels
-from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
+from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE, Workspace
 
 State = Literal["there", "partly", "to do"]
 _SHARDS = ("train-*.arrow", "test-*.arrow")
@@ -99,7 +99,11 @@ def _outputs(stage: str, name: str, params: Params, workspace: Workspace) -> lis
             return [workspace.features(name) / file for file in ((LIVE_FILE,) if live else _SHARDS)]
         case "train":
             folder = workspace.model(name)
-            return [folder / WEIGHTS_FILE, folder / CONFIG_FILE, workspace.cost(name), workspace.loss(name)]
+            return [
+                *(folder / file for file in (WEIGHTS_FILE, ENCODER_FILE, CONFIG_FILE)),
+                workspace.cost(name),
+                workspace.loss(name),
+            ]
         case "calibrate":
             return [workspace.calibration(name)]
         case "score":
