@@ -1,0 +1,82 @@
+"""Everything that can be given as an image, as the pixels that the encoder takes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from invad.datasets.images import checked_image, decoded_image, resized, rgb
+from invad.errors import InputError
+
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
+"""A file; a PIL image of 8 bits a channel; RGB as an array uint8 (H, W, 3); RGB as a tensor (3, H, W), uint8 or floating in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image as the encoder takes it.
+
+    Attributes:
+        pixels: RGB, uint8 (size, size, 3), resized.
+        width, height: Of the image as it was given, in pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+
+def single_images(images: ImageInput | Sequence[ImageInput]) -> Iterator[ImageInput]:
+    """Yield the images of a sequence, of an array (N, H, W, 3) or of a tensor (N, 3, H, W); or the only one."""
+    is_array = isinstance(images, np.ndarray | Tensor)
+    if isinstance(images, str | Path | Image.Image) or (is_array and images.ndim != 4):
+        yield images
+    else:
+        yield from images
+
+
+def prepare(image: ImageInput, size: int) -> PreparedImage:
+    """Return an image resized to (size, size) as `read_image` does it, whatever it was given as.
+
+    Raises:
+        InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
+    """
+    picture = rgb_image(image)
+    return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height)
+
+
+def rgb_image(image: ImageInput) -> Image.Image:
+    """Return an image as a PIL image of mode RGB at its own size; errors as for `prepare`."""
+    if isinstance(image, str | Path):
+        with decoded_image(Path(image)) as decoded:
+            return rgb(decoded)
+    if isinstance(image, Image.Image):
+        return checked_image(image)
+    if isinstance(image, np.ndarray):
+        return _of_array(image)
+    if isinstance(image, Tensor):
+        return _of_tensor(image)
+    raise InputError(f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+
+
+def _of_array(image: NDArray[np.uint8]) -> Image.Image:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"image: expected an array uint8 (H, W, 3), RGB, got {image.dtype} {image.shape}")
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+def _of_tensor(image: Tensor) -> Image.Image:
+    is_right = image.dtype == torch.uint8 or image.dtype.is_floating_point
+    if not is_right or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        expected = "a tensor (3, H, W), RGB, uint8 or floating in [0, 1]"
+        raise InputError(f"image: expected {expected}, got {image.dtype} {tuple(image.shape)}")
+    if image.dtype.is_floating_point:
+        if not bool(((image >= 0) & (image <= 1)).all()):
+            raise InputError("image: a floating tensor has values in [0, 1], before any normalisation; here are others")
+        image = (image.float() * 255).round().to(torch.uint8)
+    return _of_array(image.detach().permute(1, 2, 0).cpu().numpy())

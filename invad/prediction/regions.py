@@ -1,0 +1,54 @@
+"""The connected regions of an anomaly map above a threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from invad.metrics.regions import EIGHT_CONNECTED
+
+
+@dataclass(frozen=True)
+class Region:
+    """One 8-connected region of pixels strictly above the threshold.
+
+    Attributes:
+        box: Left, top, width and height of the smallest rectangle around it, in pixels of the image.
+        area: Its number of pixels.
+        score: The highest value of the map in it.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    score: float
+
+
+def map_at_size(anomaly_map: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Return the map float32 (h, w) resized bilinearly to (height, width), with antialiasing where it becomes smaller."""
+    if anomaly_map.shape == (height, width):
+        return anomaly_map
+    return np.asarray(Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int32], list[Region]]:
+    """Return the regions of a map (H, W), those of the highest score first, and labels.
+
+    Labels are int32 (H, W): `k + 1` in the pixels of the region `k`, 0 elsewhere.
+    """
+    labels, count = ndimage.label(anomaly_map > np.float64(threshold), structure=EIGHT_CONNECTED)
+    if not count:
+        return labels, []
+    boxes = ndimage.find_objects(labels)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    scores = np.asarray(ndimage.maximum(anomaly_map, labels, np.arange(1, count + 1)))
+    order = np.argsort(-scores, kind="stable")
+    ranks = np.zeros(count + 1, np.int32)
+    ranks[order + 1] = np.arange(1, count + 1)
+    return ranks[labels], [Region(_box(boxes[k]), int(areas[k]), float(scores[k])) for k in order]
+
+
+def _box(rectangle: tuple[slice, slice]) -> tuple[int, int, int, int]:
+    rows, columns = rectangle
+    return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
