@@ -111,8 +111,10 @@ def published_method(config: BenchmarkConfig) -> str | None:
     train, features = config.train, config.features
     if features.weights in ("none", "packaged"):
         return None
-    if not isinstance(train, InvADConfig):
+    if train.model == "rd":
         return "rd" if features.encoder == "wide_resnet50_2" else None
+    if not isinstance(train, InvADConfig):
+        return None
     own = {item.name for item in fields(InvADConfig)} - {item.name for item in fields(TrainConfig)}
     for method, (encoder, blocks, loss_weight) in _PAPER_INVAD.items():
         paper = InvADConfig(blocks=blocks, loss_weight=loss_weight)
@@ -126,8 +128,8 @@ def method_label(config: BenchmarkConfig) -> str:
     method = published_method(config)
     if method is not None:
         return METHODS[method]
-    name = METHODS["invad"] if isinstance(config.train, InvADConfig) else METHODS["rd"]
-    return f"{name} ({config.features.encoder})"
+    name = config.train.model
+    return f"{METHODS.get(name, name)} ({config.features.encoder})"
 
 
 def benchmark_title(name: str, source: str) -> str:
