@@ -14,8 +14,10 @@ from PIL import Image
 
 from invad.datasets.images import (
     MAX_PIXELS,
+    TooManyPixelsError,
     _Silence,
     check_mask_size,
+    image_of_bytes,
     image_size,
     is_rotated,
     read_image,
@@ -130,8 +132,8 @@ def test_a_suffix_of_another_accepted_format_is_no_obstacle(tmp_path):
 def test_several_frames_or_pages_are_refused(tmp_path, suffix):
     path = tmp_path / f"frames.{suffix}"
     photograph().save(path, save_all=True, append_images=[photograph().rotate(180)])
-    assert refused(path) == "has 2 frames or pages; save the one that counts as a file of its own"
-    assert refused(path, image_size).startswith("has 2 frames")
+    assert refused(path) == "has several frames or pages; save the one that counts as a file of its own"
+    assert refused(path, image_size).startswith("has several frames")
 
 
 def test_of_a_photograph_with_a_second_picture_behind_it_the_first_counts(tmp_path):
@@ -172,6 +174,8 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
     (tmp_path / "bomb.png").write_bytes(png_bytes(side, side, 8, 0, b""))
     assert "pixels" in refused(tmp_path / "bomb.png")
     assert "pixels" in refused(tmp_path / "bomb.png", image_size)
+    with pytest.raises(TooManyPixelsError):
+        image_of_bytes((tmp_path / "bomb.png").read_bytes(), "bomb")
 
 
 def test_an_image_just_below_the_limit_passes_without_a_warning(tmp_path):

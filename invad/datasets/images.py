@@ -179,9 +179,9 @@ def _open(path: Path) -> Image.Image:
 def _check_header(image: Image.Image, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
     if image.width * image.height > max_pixels:
         raise TooManyPixelsError(f"{path}: has {image.width}x{image.height} pixels; at most {max_pixels} are accepted")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # MPO: a photograph with previews or a second view behind it
-        raise InputError(f"{path}: has {frames} frames or pages; save the one that counts as a file of its own")
+    # Not n_frames, for which a TIFF of many pages is searched for minutes. MPO: a photograph with a second view behind it.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise InputError(f"{path}: has several frames or pages; save the one that counts as a file of its own")
     if image.mode not in _DEEP_GREY_MODES and _is_deep(image):
         raise InputError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits a channel")
 
@@ -243,6 +243,8 @@ def _problems_named(path: Path | str, problem: str) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
+    except Image.DecompressionBombError:  # so many that Pillow refuses to open it
+        raise TooManyPixelsError(f"{path}: has far more than {MAX_PIXELS} pixels; at most these are accepted") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image (PNG, JPEG, BMP or TIFF), or a damaged one") from None
     except Exception as error:  # Pillow promises no set of exceptions for hostile files
