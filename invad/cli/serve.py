@@ -1,0 +1,78 @@
+"""`invad-pipe serve`: a model as an HTTP service."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from invad.errors import InputError
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as models/mvtec.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name that clients may call the service by, beside those of this machine; may be given again. "
+            "With another --host than a local one and no --allow-host, any name is accepted.",
+        ),
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Whose thresholds decide; by default those of all classes together.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Images that score above it are anomalous; instead of the calibrated one.")
+    ] = None,
+    pixel_threshold: Annotated[
+        float | None, typer.Option(help="Regions lie above it; instead of the calibrated one.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
+    max_bytes: Annotated[int, typer.Option(help="The longest body.", min=1)] = 20_000_000,
+    max_pixels: Annotated[int, typer.Option(help="The largest image.", min=1)] = 40_000_000,
+    queue: Annotated[
+        int, typer.Option(help="How many requests may be in progress or waiting; more get a 429.", min=1)
+    ] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds from a request to its answer.", min=0.1)] = 30,
+    batch_size: Annotated[
+        int, typer.Option(help="How many images go through the network together at most.", min=1)
+    ] = 16,
+    batch_wait: Annotated[
+        float, typer.Option(help="Milliseconds that an image waits for others to share its batch.", min=0)
+    ] = 5,
+) -> None:
+    """Serve a model: POST an image to /predict, or drop one on the page at /.
+
+    The answer has score, decision and regions; /health and /metrics are for
+    operators. SIGTERM or Ctrl-C ends it when what was taken is answered.
+    """
+    import numpy as np
+
+    from invad.metrics.calibration import Thresholds
+    from invad.prediction.predictor import load_predictor
+    from invad.serving.limits import Limits
+    from invad.serving.server import LOCAL_NAMES, address, bind, is_local, run
+    from invad.serving.service import Service
+
+    for option, value in (("--threshold", threshold), ("--pixel-threshold", pixel_threshold)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{option} {value}: expected a number")
+    limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size, batch_wait / 1000)
+    fixed = Thresholds(threshold, pixel_threshold)
+    with bind(host, port) as listener:
+        predictor = load_predictor(model, class_name=class_name, device=device, thresholds=fixed)
+        predictor.predict(np.zeros((1, 1, 3), np.uint8))  # the first one is slow, or fails
+        service = Service(predictor, model.resolve().name, limits, class_name, fixed)
+        names = frozenset(name.lower() for name in allow_host or ())
+        hosts = LOCAL_NAMES | names if names or is_local(listener) else None
+        if not is_local(listener):
+            print(
+                f"warning: --host {host}: others can reach the service, which asks nobody who they are; put a reverse proxy before it",
+                file=sys.stderr,
+            )
+        print(f"{model} on {address(listener)}, {predictor.device} (end with Ctrl-C)", file=sys.stderr, flush=True)
+        run(service, listener, hosts)

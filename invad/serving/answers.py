@@ -1,0 +1,73 @@
+"""What the service answers, as `/openapi.json` describes it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ErrorAnswer(BaseModel):
+    """Why a request was refused or failed."""
+
+    error: str
+
+
+class RegionAnswer(BaseModel):
+    """One connected region of the anomaly map above the pixel threshold."""
+
+    box: tuple[int, int, int, int] = Field(description="Left, top, width, height, in pixels of the image.")
+    area: int = Field(description="Its number of pixels.")
+    score: float = Field(description="The highest value of the map in it.")
+
+
+class SecondsAnswer(BaseModel):
+    """Where the time went."""
+
+    decode: float = Field(description="From the bytes to pixels of the model's size.")
+    queue: float = Field(description="Waiting for the network.")
+    network: float = Field(description="The batch that the image was in.")
+    regions: float = Field(description="Regions, and the heat map if asked for.")
+    total: float = Field(description="From the head of the request, so with the upload and with waiting for a thread.")
+
+
+class PredictionAnswer(BaseModel):
+    """What the model says of the image."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    score: float = Field(description="Of no fixed range, larger where more anomalous.")
+    image_threshold: float | None = Field(description="What the score is compared with; null without calibration.")
+    anomalous: bool | None = Field(description="Whether the score lies above the image threshold; null without one.")
+    pixel_threshold: float | None = Field(description="What the map is compared with to find regions.")
+    regions: list[RegionAnswer] = Field(description="The highest score first; none without a pixel threshold.")
+    width: int = Field(description="Of the image, in pixels.")
+    height: int = Field(description="Of the image, in pixels.")
+    model: str
+    class_name: str | None = Field(alias="class", description="Whose thresholds were used; null: of all together.")
+    seconds: SecondsAnswer
+    heatmap: str | None = Field(
+        default=None,
+        description="With `?heatmap=true`: the map over the image, a PNG of at most a megapixel, as base64.",
+    )
+
+
+class LimitsAnswer(BaseModel):
+    """What a client may send."""
+
+    max_bytes: int
+    max_pixels: int
+    content_types: list[str]
+
+
+class HealthAnswer(BaseModel):
+    """The service and its model."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    status: Literal["ok", "draining"] = Field(description="`draining`, with status 503, while it is shutting down.")
+    model: str
+    version: str = Field(description="Of invad.")
+    device: str
+    image_size: int = Field(description="The side in pixels of the square that images are resized to.")
+    classes: list[str] = Field(description="That `?class=` can name.")
+    class_name: str | None = Field(alias="class", description="Whose thresholds are used if a request names none.")
+    limits: LimitsAnswer

@@ -1,0 +1,76 @@
+"""What the service takes, and how it says no."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+CONTENT_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
+"""Of a body. None of them can be sent by a page of another site without asking first, which the service does not answer."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused, and what waits for what.
+
+    Attributes:
+        max_bytes: Of a body.
+        max_pixels: Of an image, by its header.
+        queue: Requests that are read, waiting or computed at a time.
+        timeout: Seconds for a request from its head to its answer; and for every wait for a client.
+        batch_size: Images that go through the network at a time.
+        batch_wait: Seconds that the first image of a batch waits for company.
+    """
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 40_000_000
+    queue: int = 64
+    timeout: float = 30.0
+    batch_size: int = 16
+    batch_wait: float = 0.005
+
+
+class RefusalError(Exception):
+    """A request gets no prediction: `status` and `reason` are the answer, `headers` come with it."""
+
+    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.headers = status, reason, headers or {}
+
+
+def check_head(request: Request, limits: Limits) -> None:
+    """Check what the headers say of the body.
+
+    Raises:
+        RefusalError: 415 for another content type, 413 for a body that is too long.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in CONTENT_TYPES:
+        given = f"not {content_type[:100]}" if content_type else "and none is given"
+        raise RefusalError(415, f"Content-Type: expected one of {', '.join(CONTENT_TYPES)}, {given}")
+    if int(request.headers.get("content-length", 0)) > limits.max_bytes:  # the HTTP parser lets nothing but digits pass
+        raise _too_long(limits)
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Return the body, of which no more than the limit is kept, whatever its headers say.
+
+    Raises:
+        RefusalError: 400 for an empty body or one that breaks off, 413 for one that is too long.
+    """
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limits.max_bytes:
+                raise _too_long(limits)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise RefusalError(400, "the body broke off") from None
+    if not size:
+        raise RefusalError(400, "the body is empty; expected an image")
+    return b"".join(chunks)
+
+
+def _too_long(limits: Limits) -> RefusalError:
+    return RefusalError(413, f"the body is too long; at most {limits.max_bytes} bytes are accepted")

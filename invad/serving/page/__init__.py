@@ -1,0 +1,36 @@
+"""The page to drop a picture on: one file, allowed to do nothing but what is in it."""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page, and the Content-Security-Policy that it is served with."""
+
+    content: bytes
+    policy: str
+
+
+def read_page() -> Page:
+    """Read the page. Its policy names its script and its style by their digests, so that no other script or style would run."""
+    content = files(__package__).joinpath("index.html").read_bytes()
+    policy = {
+        "default-src": "'none'",
+        "script-src": _digest(content, b"script"),
+        "style-src": _digest(content, b"style"),
+        "img-src": "blob: data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return Page(content, "; ".join(f"{name} {value}" for name, value in policy.items()))
+
+
+def _digest(content: bytes, element: bytes) -> str:
+    (text,) = re.findall(rb"<%b>(.*?)</%b>" % (element, element), content, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode('ascii')}'"
