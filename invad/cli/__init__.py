@@ -12,10 +12,14 @@ from invad import __version__
 from invad.cli.clean import clean
 from invad.cli.data import data
 from invad.cli.evaluate import evaluate
+from invad.cli.export import export
+from invad.cli.extras import missing_extra
 from invad.cli.options import ParamsOption
+from invad.cli.predict import predict
 from invad.cli.profile import profile
 from invad.cli.report import report
 from invad.cli.runs import runs
+from invad.cli.serve import serve
 from invad.cli.studies import ablate, tune
 from invad.errors import InputError
 
@@ -23,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add
 app.add_typer(data, name="data")
 app.add_typer(profile, name="profile")
 app.add_typer(runs, name="runs")
-for command in (evaluate, report, ablate, tune, clean):
+for command in (predict, export, evaluate, report, ablate, tune, clean, serve):
     app.command()(command)
 
 
@@ -110,10 +114,13 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)
 
 
 def main() -> None:
-    """Run the command line; a mistake in the input is one line and exit code 2."""
+    """Run the command line; a mistake in the input, or an extra that is not installed, is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="invad-pipe: %(message)s", stream=sys.stderr)
     try:
         app()
-    except InputError as error:
-        print(f"invad-pipe: error: {error}", file=sys.stderr)
+    except (InputError, ModuleNotFoundError) as error:
+        message = missing_extra(error) if isinstance(error, ModuleNotFoundError) else str(error)
+        if message is None:
+            raise
+        print(f"invad-pipe: error: {message}", file=sys.stderr)
         sys.exit(2)

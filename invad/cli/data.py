@@ -1,11 +1,15 @@
 """`invad-pipe data`: bring one's own images in, and check the images of a benchmark."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from invad.cli.options import ParamsOption
+
+if TYPE_CHECKING:
+    from invad.config import BenchmarkConfig, Params
+    from invad.workspace import Workspace
 
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
 
@@ -61,15 +65,30 @@ def check(
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
     """Decode every image and mask of a benchmark and look for what is wrong; exit code 1 when there are errors."""
-    from invad.config import load_params
+    from invad.config import dataset_kind, load_params
     from invad.datasets.check import check_split
     from invad.datasets.splits import open_split
     from invad.files import write_json
     from invad.workspace import Workspace
 
-    settings = load_params(params).benchmark(benchmark)
-    report = check_split(open_split(settings, Workspace()), label=f"check {benchmark}")
+    known, workspace = load_params(params), Workspace()
+    settings = known.benchmark(benchmark)
+    if dataset_kind(settings.dataset) == "table" and not Path("dvc.yaml").exists():
+        _build_own_split(settings, known, workspace)
+    report = check_split(open_split(settings, workspace), label=f"check {benchmark}")
     if json is not None:
         write_json(json, {"benchmark": benchmark, **report.to_json()})
     print(report.summary())
     raise typer.Exit(1 if report.errors else 0)
+
+
+def _build_own_split(benchmark: "BenchmarkConfig", params: "Params", workspace: "Workspace") -> None:
+    """Build the split of one's own images, which outside of the repository no stage does, unless it is there and newer than the table."""
+    from invad.datasets.download import prepare_dataset
+    from invad.datasets.splits import build_split
+
+    table, folder = workspace.imported_table(benchmark.dataset), workspace.split(benchmark.name)
+    if folder.exists() and table.exists() and table.stat().st_mtime < folder.stat().st_mtime:
+        return
+    prepare_dataset(benchmark.dataset, params.dataset(benchmark.dataset), workspace)
+    build_split(benchmark, workspace)

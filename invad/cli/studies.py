@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from invad.cli.extras import require
 from invad.cli.options import ParamsOption
 from invad.errors import InputError
 
@@ -151,6 +152,7 @@ def tune(
 def _check(*, resume: bool, restart: bool) -> None:
     if resume and restart:
         raise InputError("--resume: goes on with what --restart would remove; give one of them")
+    require("ray")
 
 
 def _benchmark(name: str | None, params: "Params") -> str:

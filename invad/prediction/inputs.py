@@ -51,7 +51,7 @@ def prepare(image: ImageInput, size: int) -> PreparedImage:
 
 
 def rgb_image(image: ImageInput) -> Image.Image:
-    """Return an image as a PIL image of mode RGB at its own size; errors as for `prepare`."""
+    """Return an image as a PIL image of mode RGB at its own size; `InputError` as for `prepare`."""
     if isinstance(image, str | Path):
         with decoded_image(Path(image)) as decoded:
             return rgb(decoded)

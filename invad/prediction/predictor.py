@@ -51,8 +51,10 @@ class ImagePrediction:
         Map and regions are at the size of the image. A label is `k + 1` in the region `k` and 0 elsewhere. Without a pixel threshold
         there are no regions.
         """
-        anomaly_map = map_at_size(self.anomaly_map, self.width, self.height)
-        return find_regions(anomaly_map, np.inf if self.thresholds.pixel is None else self.thresholds.pixel)
+        threshold = self.thresholds.pixel
+        if threshold is None or self.score <= threshold:
+            return np.zeros((self.height, self.width), np.int32), []
+        return find_regions(map_at_size(self.anomaly_map, self.width, self.height), threshold)
 
     def regions(self) -> list[Region]:
         """Return the regions of the map above the pixel threshold, at the size of the image, the highest score first."""

@@ -37,16 +37,20 @@ def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[ND
 
     Labels are int32 (H, W): `k + 1` in the pixels of the region `k`, 0 elsewhere.
     """
-    labels, count = ndimage.label(anomaly_map > np.float64(threshold), structure=EIGHT_CONNECTED)
+    above = anomaly_map > np.float64(threshold)
+    labels, count = ndimage.label(above, structure=EIGHT_CONNECTED)
     if not count:
         return labels, []
-    boxes = ndimage.find_objects(labels)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    scores = np.asarray(ndimage.maximum(anomaly_map, labels, np.arange(1, count + 1)))
-    order = np.argsort(-scores, kind="stable")
-    ranks = np.zeros(count + 1, np.int32)
+    inside = labels[above]
+    areas = np.bincount(inside)[1:]
+    scores = np.full(count + 1, -np.inf, anomaly_map.dtype)
+    np.maximum.at(scores, inside, anomaly_map[above])  # ndimage.maximum sorts all pixels of the image
+    order = np.argsort(-scores[1:], kind="stable")
+    ranks = np.zeros(count + 1, labels.dtype)
     ranks[order + 1] = np.arange(1, count + 1)
-    return ranks[labels], [Region(_box(boxes[k]), int(areas[k]), float(scores[k])) for k in order]
+    boxes = ndimage.find_objects(labels)
+    labels[above] = ranks[inside]
+    return labels, [Region(_box(boxes[k]), int(areas[k]), float(scores[k + 1])) for k in order]
 
 
 def _box(rectangle: tuple[slice, slice]) -> tuple[int, int, int, int]:

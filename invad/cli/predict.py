@@ -1,0 +1,115 @@
+"""`invad-pipe predict`: what a trained model says of images."""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from invad.errors import InputError
+
+if TYPE_CHECKING:
+    from invad.metrics.calibration import Thresholds
+    from invad.prediction.job import Summary
+
+_STDOUT = "-"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as models/mvtec.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            help="Images, folders with all images below them, and patterns in quotes: 'parts/**/*.png'.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(help="The folder to write to; - writes records to stdout and no pictures.")
+    ] = "predictions",
+    format: Annotated[
+        Literal["jsonl", "csv", "coco"],
+        typer.Option(help="jsonl has everything, csv a row for each image, coco masks."),
+    ] = "jsonl",
+    overlays: Annotated[
+        bool, typer.Option("--overlays/--no-overlays", help="A picture of each image with its heat map and regions.")
+    ] = True,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Whose thresholds decide; by default those of all classes together.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Images that score above it are anomalous; instead of the calibrated one.")
+    ] = None,
+    pixel_threshold: Annotated[
+        float | None, typer.Option(help="Regions lie above it; instead of the calibrated one.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in the network at a time; by default as in the stage score.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode and draw; by default one for each core, 4 at most.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
+) -> None:
+    """Say of each image whether it is anomalous and where, in the order of the inputs.
+
+    Writes DIR/predictions.jsonl (or .csv, or for coco .json with images.json) and
+    DIR/overlays/. An image that cannot be read is recorded, named at the end, and
+    makes the exit code 1; a mistake in the call makes it 2.
+    """
+    folder = None if out == _STDOUT else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {out}: is a file; expected a folder, or - for stdout")
+    if folder is None and format == "coco":
+        raise InputError("--out -: results of COCO are two files; choose a folder, or --format jsonl or csv")
+    for option, value in (("--threshold", threshold), ("--pixel-threshold", pixel_threshold)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{option} {value}: expected a number")
+    try:
+        from invad.prediction.sources import OVERLAY_FOLDER, ImageSources
+
+        sources = ImageSources(inputs, folder)
+        from invad.metrics.calibration import Thresholds
+        from invad.prediction.job import Output, predict_files
+        from invad.prediction.predictor import load_predictor
+        from invad.prediction.records import records_file
+
+        predictor = load_predictor(
+            model, class_name=class_name, device=device, thresholds=Thresholds(threshold, pixel_threshold)
+        )
+        output = Output(folder, format, overlays)
+        summary = predict_files(
+            predictor, sources, output, class_name=class_name, batch_size=batch_size, workers=workers
+        )
+    except KeyboardInterrupt:
+        left = "" if folder is None else "; no records were written, and the overlays that are there are whole"
+        print(f"invad-pipe: interrupted{left}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    where = ""
+    if folder is not None:
+        where = f": {records_file(folder, format)}" + (f", {folder / OVERLAY_FOLDER}" if overlays else "")
+    _tell(summary, predictor.thresholds, where)
+    raise typer.Exit(1 if summary.failed else 0)
+
+
+def _tell(summary: "Summary", thresholds: "Thresholds", where: str) -> None:
+    """Print what went wrong and what is missing to stderr, and one line for all; to stderr too where records have stdout."""
+    for error in summary.errors:
+        print(f"invad-pipe: failed: {error}", file=sys.stderr)
+    if more := summary.failed - len(summary.errors):
+        print(f"invad-pipe: failed: and {more} more", file=sys.stderr)
+    missing = [
+        f"no {what} without {option}"
+        for value, what, option in (
+            (thresholds.image, "decisions", "--threshold"),
+            (thresholds.pixel, "regions", "--pixel-threshold"),
+        )
+        if value is None
+    ]
+    if missing:
+        print(f"invad-pipe: without a calibrated threshold there are {' and '.join(missing)}", file=sys.stderr)
+    anomalous = "" if thresholds.image is None else f", {summary.anomalous} anomalous"
+    rate = summary.images / max(summary.seconds, 1e-9)
+    counts = f"{summary.images} image{'' if summary.images == 1 else 's'}{anomalous}, {summary.failed} failed"
+    print(f"{counts}, {rate:.1f} images/s{where}", file=sys.stdout if where else sys.stderr)

@@ -1,0 +1,808 @@
+"""`invad-pipe predict` and the Python interface: which images, what is said of them, what is written, what is refused."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import image_bytes, save_image
+from PIL import Image
+from prediction_toys import toy_model_folder
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy import ndimage
+from toys import image_split
+
+import invad
+from invad import cli
+from invad.datasets.split_table import Split
+from invad.errors import InputError
+from invad.features import extract_features, open_features
+from invad.metrics.calibration import Thresholds
+from invad.model_folder import load_model
+from invad.prediction import job as job_module
+from invad.prediction import sources as sources_module
+from invad.prediction.job import Output, predict_files
+from invad.prediction.overlay import draw_overlay, overlay_picture, overlay_size
+from invad.prediction.predictor import ImagePrediction, Predictor
+from invad.prediction.regions import find_regions, map_at_size
+from invad.prediction.rle import encode_regions
+from invad.prediction.sources import ImageSources
+from invad.prediction.threads import ahead
+from invad.scoring import source_maps
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+
+SIZE = 64  # of the model's input
+IMAGE, PIXEL = 1.06, 1.0  # thresholds, amid the values of noise
+
+
+def noise(seed: int, width: int = SIZE, height: int = SIZE) -> Image.Image:
+    """A picture that the toy model finds regions in."""
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def save_noise(path: Path, seed: int, width: int = SIZE, height: int = SIZE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise(seed, width, height).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    return toy_model_folder(tmp_path_factory.mktemp("models") / "toy", thresholds=(IMAGE, PIXEL))
+
+
+@pytest.fixture(scope="session")
+def predictor(model) -> Predictor:
+    return invad.load(model, device="cpu")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder, which becomes the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def images(folder) -> Path:
+    """Seven images of other sizes, in two folders."""
+    for number in range(7):
+        save_noise(folder / f"images/{'a' if number < 4 else 'b'}/{number}.png", number, 50 + 10 * number, 70)
+    return folder / "images"
+
+
+@pytest.fixture
+def run(folder, model, monkeypatch, capsys):
+    """Run `invad-pipe predict` with the toy model in this process; return exit code, stdout and stderr without the progress bar."""
+
+    def of(*arguments: str, model: Path = model) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["invad-pipe", "predict", str(model), *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        err = "".join(
+            line + "\n" for line in err.replace("\r", "\n").splitlines() if line and not line.startswith("predict: ")
+        )
+        return int(exit_.value.code or 0), out, err
+
+    return of
+
+
+@pytest.fixture
+def mistake(run, folder):
+    """Run the command, which must refuse and write nothing, and return its message."""
+
+    def of(*arguments: str, **options) -> str:
+        code, out, err = run(*arguments, **options)
+        assert (code, out) == (2, "")
+        assert err.startswith("invad-pipe: error: ")
+        assert err.count("\n") == 1
+        assert not (folder / "predictions").exists()
+        return err.removeprefix("invad-pipe: error: ").strip()
+
+    return of
+
+
+def read_jsonl(path: Path = Path("predictions/predictions.jsonl")) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def files_below(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
+
+
+# ---------------------------------------------------------------- which images
+
+
+@pytest.fixture
+def tree(folder) -> Path:
+    """Files of all kinds; what is no image by its name, or hidden, has no place among the images of a folder."""
+    for name in (
+        "b.JPG",
+        "a.png",
+        "sub/c.tiff",
+        "sub/deep/d.bmp",
+        "x.png/e.jpeg",
+        ".hidden.png",
+        ".git/f.png",
+        "sub/readme.txt",
+    ):
+        path = folder / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "tree/linked").symlink_to(folder / "tree/sub")
+    return folder / "tree"
+
+
+def found(*inputs: str, out: Path | None = None) -> list[str]:
+    return [image.path.as_posix() for image in ImageSources(inputs, out)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["tree"], ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.bmp", "x.png/e.jpeg"]),
+        (["tree/sub/readme.txt", "tree/.hidden.png"], ["sub/readme.txt", ".hidden.png"]),  # who names a file means it
+        (["tree/*"], ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.bmp", "x.png/e.jpeg"]),
+        (["tree/*.png"], ["a.png", "x.png/e.jpeg"]),  # as a shell would give them
+        (["tree/**/*.[tb]*"], ["sub/c.tiff", "sub/deep/d.bmp"]),
+        (["tree/*/*/*"], ["sub/deep/d.bmp"]),
+        (["t*/sub/**"], ["sub/c.tiff", "sub/deep/d.bmp"]),
+        (["tree/**/deep/**/*"], ["sub/deep/d.bmp"]),
+        (["tree/linked"], ["linked/c.tiff", "linked/deep/d.bmp"]),
+        # each image once, where it comes first
+        (["tree/sub", "tree"], ["sub/c.tiff", "sub/deep/d.bmp", "a.png", "b.JPG", "x.png/e.jpeg"]),
+        (["tree", "tree/sub", "tree/a.png"], ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.bmp", "x.png/e.jpeg"]),
+        (["tree/b.JPG", "./tree/../tree/b.JPG", "tree/*.JPG"], ["b.JPG"]),
+        (["tree/**/*.bmp", "tree/sub/**", "tree/linked"], ["sub/deep/d.bmp", "sub/c.tiff"]),
+        (
+            ["tree", "tree/.hidden.png", "tree/.git"],
+            ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.bmp", "x.png/e.jpeg", ".hidden.png", ".git/f.png"],
+        ),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else None,
+)
+def test_inputs_are_images_in_order_and_each_once(tree, inputs, expected):
+    assert found(*inputs) == [f"tree/{name}" for name in expected]
+    assert ImageSources(inputs).count(100) == len(expected)
+
+
+def test_what_is_written_is_not_read_again(tree):
+    everything = found("tree")
+    for name in ("out/overlays/a.png.png", "out/other.png"):
+        save_image(tree / name)
+    assert found("tree", out=tree / "out") == everything
+    assert found("tree/*", "tree/out/other.png", out=tree / "out") == [*everything, "tree/out/other.png"]
+    assert found("tree/out", out=tree / "out") == ["tree/out/other.png"]  # an input that is the output folder
+    with pytest.raises(InputError, match=r"^tree/out/overlays/a\.png\.png: lies in the folder that overlays are "):
+        found("tree/out/overlays/a.png.png", out=tree / "out")
+
+
+def test_no_two_overlays_have_one_name(folder):
+    names = [
+        "x.png",
+        "x.jpg",
+        "a/x.png",
+        "b/x.png",
+        "x.png.png/y.png",
+        "x.png.png_/y.png",
+        "x.jpg.PNG/y.png",
+        "b.png/y.png",
+    ]
+    for name in names:
+        save_image(folder / "in" / name)
+    sources = ImageSources(["in"])
+    overlays = [sources.overlay_name(image) for image in sources]
+    assert len({*overlays}) == len(names)
+    assert not {*overlays} & {parent.as_posix() for name in overlays for parent in Path(name).parents}
+    for overlay in overlays:  # a folder that has to be there is never a file
+        (folder / "out" / overlay).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "out" / overlay).touch()
+    assert len(files_below(folder / "out")) == len(names)
+
+
+def test_overlays_lie_as_the_images_below_the_deepest_folder_that_all_share(tree):
+    sources = ImageSources(["tree/sub/deep/d.bmp", "tree/sub/c.tiff"])
+    assert [sources.overlay_name(image) for image in sources] == ["deep/d.bmp.png", "c.tiff.png"]
+    only = ImageSources(["tree/sub/deep/d.bmp"])
+    assert [only.overlay_name(image) for image in only] == ["d.bmp.png"]
+
+
+def test_folders_are_searched_when_their_turn_comes(folder, monkeypatch):
+    for number in range(5):
+        save_image(folder / f"in/{number}/x.png")
+    sources, searched = ImageSources(["in"]), []
+    scandir = os.scandir
+    monkeypatch.setattr(sources_module.os, "scandir", lambda path: searched.append(Path(path).name) or scandir(path))
+    assert [image.path.parent.name for image in islice(sources, 2)] == ["0", "1"]
+    assert searched == ["in", "0", "1"]
+    assert sources.count(3) is None
+
+
+# ---------------------------------------------------------------- the order of the work
+
+
+def test_work_is_ahead_by_so_much_and_results_are_in_order():
+    taken, gates = [], [threading.Event() for _ in range(20)]
+
+    def numbers():
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    def wait(number: int) -> int:
+        assert gates[number].wait(20)
+        return number
+
+    with ThreadPoolExecutor(4) as pool:
+        results = ahead(pool, wait, numbers(), 4)
+        for number in range(20):
+            for gate in gates[number + 1 : number + 4] + gates[number : number + 1]:  # later ones are done earlier
+                gate.set()
+            assert next(results) == number
+            assert len(taken) <= number + 5
+        assert next(results, None) is None
+
+
+def test_few_images_are_in_memory_at_a_time(folder, predictor, monkeypatch):
+    for number in range(40):
+        save_noise(folder / f"in/{number:02}.png", number)
+    read, inside, most = job_module.rgb_image, [], []
+    add = job_module._add
+
+    def reading(path: Path) -> Image.Image:
+        inside.append(path)
+        most.append(len(inside))
+        return read(path)
+
+    def adding(*arguments) -> None:
+        inside.pop()
+        add(*arguments)
+
+    monkeypatch.setattr(job_module, "rgb_image", reading)
+    monkeypatch.setattr(job_module, "_add", adding)
+    output = Output(folder / "out", overlays=False)
+    assert predict_files(predictor, ImageSources(["in"]), output, batch_size=3, workers=2).images == 40
+    assert 3 < max(most) <= 2 * 3 + 3 * 2 + 2
+
+
+def test_workers_and_inputs_on_the_way_change_no_byte(images, run):
+    for workers in ("1", "5"):
+        assert run("images", "--out", workers, "--workers", workers, "--batch-size", "3")[0] == 0
+    names = files_below(Path("1"))
+    assert len(names) == 8
+    assert names == files_below(Path("5"))
+    for name in names[:-1]:
+        assert Path("1", name).read_bytes() == Path("5", name).read_bytes()
+    one, five = ([{**record, "seconds": None} for record in read_jsonl(Path(out, names[-1]))] for out in "15")
+    assert one == five
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_json_lines_are_what_the_python_interface_says(images, run, predictor):
+    code, out, err = run("images/b", "images/a")
+    assert (code, err) == (0, "")
+    records = read_jsonl()
+    paths = [f"images/b/{n}.png" for n in (4, 5, 6)] + [f"images/a/{n}.png" for n in range(4)]
+    assert [record["image"] for record in records] == paths
+    anomalous = sum(record["anomalous"] for record in records)
+    assert out.startswith(f"7 images, {anomalous} anomalous, 0 failed, ")
+    assert out.endswith(" images/s: predictions/predictions.jsonl, predictions/overlays\n")
+    expected = predictor.predict(paths)
+    assert 0 < len(expected[0].regions()) < 100
+    for record, prediction in zip(records, expected, strict=True):
+        regions = [{"box": [*each.box], "area": each.area, "score": each.score} for each in prediction.regions()]
+        assert record["score"] == pytest.approx(prediction.score, abs=1e-5)  # batches of another size round differently
+        assert [region["box"] for region in record["regions"]] == [region["box"] for region in regions]
+        assert record["anomalous"] == (record["score"] > IMAGE)
+        assert [*record["seconds"]] == ["read", "predict", "write"]
+        assert all(value >= 0 for value in record["seconds"].values())
+        assert Image.open(Path("predictions", record["overlay"])).mode == "RGB"
+        assert (record["width"], record["height"]) == Image.open(record["image"]).size
+        assert (record["class"], record["image_threshold"], record["pixel_threshold"]) == (None, IMAGE, PIXEL)
+        assert record["error"] is None
+    assert files_below(Path("predictions/overlays")) == sorted(f"{path[len('images/') :]}.png" for path in paths)
+
+
+def test_csv_has_a_row_for_each_image(images, run):
+    run("images", "--no-overlays")
+    (images / "b/7.png").write_text("no image")
+    assert run("images", "--format", "csv", "--no-overlays")[0] == 1
+    assert files_below(Path("predictions")) == ["predictions.csv", "predictions.jsonl"]
+    with Path("predictions/predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    assert rows[7]["error"].startswith("not an image")
+    assert {rows[7][key] for key in ("score", "anomalous", "regions", "area", "overlay", "seconds_read")} == {""}
+    for row, record in zip(rows[:7], read_jsonl(), strict=True):
+        largest = max(record["regions"], key=lambda region: region["area"])
+        for key in ("image", "width", "height", "score", "image_threshold", "pixel_threshold"):
+            assert row[key] == str(record[key])
+        assert row["anomalous"] == ("true" if record["anomalous"] else "false")
+        assert int(row["regions"]) == len(record["regions"])
+        assert int(row["area"]) == sum(region["area"] for region in record["regions"])
+        assert [int(row[f"largest_{key}"]) for key in ("x", "y", "width", "height")] == largest["box"]
+        assert int(row["largest_area"]) == largest["area"]
+
+
+def test_coco_results_are_those_of_pycocotools(images, run, predictor):
+    (images / "a/broken.png").write_text("no image")
+    assert run("images", "--format", "coco")[0] == 1
+    described = json.loads(Path("predictions/images.json").read_text())
+    assert described["failed"] == [{"file_name": "images/a/broken.png", "error": described["failed"][0]["error"]}]
+    truth = COCO("predictions/images.json")
+    results = truth.loadRes("predictions/predictions.json")
+    assert [image["file_name"] for image in truth.dataset["images"]] == [
+        f"images/{'a' if number < 4 else 'b'}/{number}.png" for number in range(7)
+    ]
+    for image in truth.dataset["images"]:
+        assert Path("predictions", image["overlay"]).is_file()
+        prediction = predictor.predict(image["file_name"])[0]
+        labels, regions = prediction.labelled_regions()
+        found_ = results.loadAnns(results.getAnnIds(imgIds=image["id"]))
+        assert len(found_) == len(regions) > 0
+        for k, (annotation, region) in enumerate(zip(found_, regions, strict=True)):
+            assert np.array_equal(results.annToMask(annotation), labels == k + 1)
+            assert tuple(annotation["bbox"]) == region.box
+            assert annotation["score"] == pytest.approx(region.score, abs=1e-5)
+    assert (image["score"], image["anomalous"]) == (pytest.approx(prediction.score), prediction.score > IMAGE)
+    # Found regions as ground truth: a perfect result.
+    annotations = json.loads(Path("predictions/predictions.json").read_text())
+    assert all(each["area"] == coco_mask.area(each["segmentation"]) for each in annotations)
+    truth.dataset["annotations"] = [{**each, "id": number + 1, "iscrowd": 0} for number, each in enumerate(annotations)]
+    truth.createIndex()
+    evaluation = COCOeval(truth, results, "segm")
+    evaluation.params.maxDets = [1000, 1000, 1000]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    assert evaluation.eval["precision"][:, :, 0, 0, -1] == pytest.approx(1)
+
+
+def test_records_go_to_stdout_as_they_come(images, run, folder):
+    code, out, err = run("images/a", "--out", "-")
+    assert code == 0
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["image"] for record in records] == [f"images/a/{n}.png" for n in range(4)]
+    assert records[0]["overlay"] is None
+    assert err.startswith("4 images, ")
+    code, out, _ = run("images/a", "--out", "-", "--format", "csv")
+    assert code == 0
+    assert [row["image"] for row in csv.DictReader(io.StringIO(out))] == [record["image"] for record in records]
+    assert [path.name for path in folder.iterdir()] == ["images"]
+
+
+def test_thresholds_are_those_of_the_class_or_the_callers(images, run, tmp_path):
+    def first(*arguments: str) -> dict:
+        assert run("images/a/0.png", "--no-overlays", *arguments)[0] == 0
+        return read_jsonl()[0]
+
+    ofall, cable = first(), first("--class", "cable")
+    assert (cable["class"], cable["image_threshold"], cable["pixel_threshold"]) == ("cable", 2 * IMAGE, 2 * PIXEL)
+    assert (cable["score"], cable["anomalous"], cable["regions"]) == (ofall["score"], False, [])
+    assert not first("--threshold", str(ofall["score"]))["anomalous"]  # strictly above
+    assert first("--threshold", str(ofall["score"] - 1e-6))["anomalous"]
+    whole = first("--pixel-threshold", "-1")
+    assert [(region["box"], region["area"]) for region in whole["regions"]] == [([0, 0, 50, 70], 3500)]
+    assert (whole["image_threshold"], whole["pixel_threshold"]) == (IMAGE, -1)
+
+    plain = toy_model_folder(tmp_path / "plain", calibrated=False)
+    code, out, err = run("images/a/0.png", model=plain)
+    assert code == 0
+    assert out.startswith("1 image, 0 failed, ")
+    without = "no decisions without --threshold and no regions without --pixel-threshold"
+    assert err == f"invad-pipe: without a calibrated threshold there are {without}\n"
+    record = read_jsonl()[0]
+    assert record["score"] == ofall["score"]
+    assert [record[key] for key in ("anomalous", "image_threshold", "pixel_threshold", "regions")] == [None] * 4
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that says it had 10^8 pixels."""
+    head = (10**4).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    parts = [
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big") for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_broken_images_are_named_and_the_others_predicted(images, run):
+    (images / "a/bomb.png").write_bytes(bomb())
+    (images / "a/empty.png").touch()
+    (images / "a/text.jpg").write_text("no image")
+    (images / "a/truncated.png").write_bytes(image_bytes(64)[:-20])
+    (images / "a/gone.png").symlink_to("nowhere.png")
+    os.mkfifo(images / "a/pipe.png")
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(images / "a/deep.png")
+    Path(os.fsdecode(os.fsencode(images / "a") + b"/\xff.png")).write_bytes(image_bytes())
+    save_noise(images / "c.png/7.png", 7)  # a folder
+    reasons = {
+        "bomb.png": "has 10000x10000 pixels; at most 80000000 are accepted",
+        "deep.png": "has the pixel format I;16; convert it to 8 bits a channel, grey or RGB",
+        "empty.png": "not an image, the file is empty",
+        "gone.png": "no such image",
+        "pipe.png": "not an image, not even a file",
+        "text.jpg": "not an image (PNG, JPEG, BMP or TIFF), or a damaged one",
+        "truncated.png": "damaged image (",
+        "\\udcff.png": "the name is not UTF-8; rename it",
+    }
+    code, out, err = run("images", "--batch-size", "3")
+    assert code == 1
+    assert out.startswith("16 images, ")
+    assert ", 8 failed, " in out
+    failed = [record for record in read_jsonl() if record["error"]]
+    assert [record["image"] for record in failed] == [f"images/a/{name}" for name in reasons]
+    for record, reason, line in zip(failed, reasons.values(), err.splitlines(), strict=True):
+        assert record["error"].startswith(reason)
+        assert line == f"invad-pipe: failed: {record['image']}: {record['error']}"
+        assert [record[key] for key in ("score", "anomalous", "regions", "overlay", "seconds", "width")] == [None] * 6
+    whole = [record for record in read_jsonl() if not record["error"]]
+    assert len(whole) == 8
+    assert whole[-1]["overlay"] == "overlays/c.png_/7.png.png"
+    assert all(Path("predictions", record["overlay"]).is_file() for record in whole)
+
+
+def test_twenty_failures_are_named_and_the_others_counted(folder, run):
+    for number in range(23):
+        save_image(folder / f"in/{number:02}.png").write_text("no image")
+    code, out, err = run("in")
+    assert code == 1
+    assert out.startswith("23 images, 0 anomalous, 23 failed, ")
+    assert len(err.splitlines()) == 21
+    assert err.endswith("invad-pipe: failed: and 3 more\n")
+    assert sum(record["error"] is not None for record in read_jsonl()) == 23
+    assert not Path("predictions/overlays").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        ([""], "'': no such file or folder"),
+        (["images", "nowhere/*.png"], "nowhere/*.png: there is no folder nowhere"),
+        (["images/*.gif"], "images/*.gif: has no images (.bmp, .jpeg, .jpg, .png, .tif, .tiff; "),
+        (["images/a", "void"], "void: has no images (.bmp, .jpeg, .jpg, .png, .tif, .tiff; links to folders are not"),
+        (["images", "--out", "images/a/0.png"], "--out images/a/0.png: is a file; expected a folder, or - for stdout"),
+        (["images", "--out", "images/a/0.png/b"], "--out images/a/0.png/b: cannot be written (Not a directory)"),
+        (["images", "--out", "-", "--format", "coco"], "--out -: results of COCO are two files; "),
+        (["images", "--threshold", "nan"], "--threshold nan: expected a number"),
+        (["images", "--pixel-threshold", "inf"], "--pixel-threshold inf: expected a number"),
+        (["images", "--device", "gpu"], "device: 'gpu' is not to be had here; "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_in_the_call_is_one_line(images, mistake, arguments, message):
+    Path("void").mkdir()
+    assert mistake(*arguments).startswith(message)
+
+
+def test_an_unknown_class_is_named_with_the_known_ones(images, mistake, model):
+    assert mistake("images", "--class", "screw") == f"{model}: has the classes bottle, cable, not 'screw'"
+
+
+def test_an_overlay_that_cannot_be_written_costs_no_prediction(images, run):
+    Path("predictions").mkdir()
+    Path("predictions/overlays").touch()
+    code, _, err = run("images/a/0.png")
+    assert code == 1
+    assert err.startswith("invad-pipe: failed: images/a/0.png: its overlay cannot be written (")
+    record = read_jsonl()[0]
+    assert record["score"] > 0
+    assert record["overlay"] is None
+
+
+def test_an_interrupted_run_leaves_nothing_half_written(images, run, predictor, monkeypatch):
+    maps, calls = Predictor.maps, []
+
+    def interrupted(self, batch):
+        calls.append(len(batch))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return maps(self, batch)
+
+    Path("predictions").mkdir()
+    Path("predictions/predictions.jsonl").write_text("of an earlier run\n")
+    monkeypatch.setattr(Predictor, "maps", interrupted)
+    code, out, err = run("images", "--batch-size", "2")
+    assert (code, out) == (130, "")
+    assert err == "invad-pipe: interrupted; no records were written, and the overlays that are there are whole\n"
+    *overlays, records = files_below(Path("predictions"))
+    assert records == "predictions.jsonl"
+    assert Path("predictions", records).read_text() == "of an earlier run\n"
+    assert overlays == [f"overlays/a/{number}.png.png" for number in range(len(overlays))]
+    for overlay in overlays:
+        Image.open(Path("predictions", overlay)).verify()
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(images, mistake, monkeypatch):
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Predictor, "maps", full)
+    assert mistake("images", "--batch-size", "5", "--out", "other").startswith("--batch-size: 5 images do not fit in ")
+    assert files_below(Path("other")) == []
+
+
+def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch):
+    monkeypatch.setattr(Predictor, "maps", lambda _, batch: np.full(batch.shape[:3], np.nan, np.float32))
+    code, _, err = run("images/a/0.png")
+    assert code == 1
+    assert err == "invad-pipe: failed: images/a/0.png: the model gives it the score nan\n"
+
+
+# ---------------------------------------------------------------- the model folder
+
+
+def test_a_model_folder_that_cannot_be_used_says_why(images, mistake, tmp_path):
+    def refusal(change, **options) -> str:
+        broken = toy_model_folder(tmp_path / "broken", **options)
+        change(broken)
+        return mistake("images", model=broken).removeprefix(str(broken))
+
+    def config(**fields):
+        def change(broken: Path) -> None:
+            path = broken / "config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+        return change
+
+    def cut(name: str):
+        return lambda broken: os.truncate(broken / name, 100)
+
+    assert mistake("images", model=tmp_path / "none") == (
+        f"{tmp_path}/none: no model folder; `dvc repro train` writes models/<benchmark>"
+    )
+    newer = refusal(config(format=99, version="7.1"))
+    assert newer.startswith("/config.json: a model of format 99, made by invad 7.1; ")
+    assert newer.endswith(" reads format 1: install that version")
+    assert refusal(config(format=0)).startswith("/config.json: a model of format 0, ")
+    assert refusal(lambda broken: (broken / "config.json").unlink()) == "/config.json: no such file"
+    assert refusal(config(features={"encoder": "resnet5"})).startswith(": damaged model (")
+    assert refusal(cut("model.safetensors")).startswith(": damaged model (")
+    assert refusal(cut("encoder.safetensors")).startswith("/encoder.safetensors: damaged weights (")
+    assert refusal(lambda broken: (broken / "model.safetensors").unlink()).startswith(": damaged model (")
+    assert refusal(cut("calibration.json")).startswith("/calibration.json: not valid JSON (")
+
+
+def test_a_folder_without_its_encoder_takes_the_weights_that_it_was_trained_with(images, run, mistake, tmp_path):
+    alone = toy_model_folder(tmp_path / "alone")
+    run("images/a/0.png")
+    expected = read_jsonl()[0]["score"]
+    (alone / "encoder.safetensors").unlink()
+    assert run("images/a/0.png", model=alone)[0] == 0
+    assert read_jsonl()[0]["score"] == expected
+    path = alone / "config.json"
+    path.write_text(path.read_text().replace('"none"', '"nowhere.safetensors"'))
+    shutil.rmtree("predictions")
+    assert "nowhere.safetensors" in mistake("images", model=alone)
+
+
+# ---------------------------------------------------------------- the Python interface
+
+
+def forms(picture: Image.Image, path: Path) -> dict[str, object]:
+    """The pixels of an RGB picture in every form that is accepted."""
+    picture.save(path)
+    array = np.asarray(picture)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    transparent = picture.copy()
+    transparent.putalpha(0)
+    return {
+        "path": path,
+        "text": str(path),
+        "RGB": picture,
+        "RGBA": transparent,
+        "opened": Image.open(path),
+        "array": array,
+        "slices": np.ascontiguousarray(array[:, ::-1])[:, ::-1],
+        "tensor": tensor,
+        "floats": tensor / 255,
+        "halves": (tensor / 255).half(),
+    }
+
+
+def test_the_same_pixels_give_the_same_prediction_in_every_form(predictor, tmp_path):
+    inputs = forms(noise(0, 90, 70), tmp_path / "x.png")
+    expected = predictor.predict(inputs["path"])
+    assert len(expected) == 1
+    for name, image in inputs.items():
+        prediction = predictor.predict(image)
+        assert np.array_equal(prediction.maps, expected.maps), name
+        assert (prediction[0].width, prediction[0].height) == (90, 70)
+    grey = noise(1).convert("L")
+    palette = noise(1).convert("P", palette=Image.Palette.ADAPTIVE)
+    for image in (grey, palette, grey.convert("1"), noise(1).convert("CMYK")):
+        as_rgb = predictor.predict(image.convert("RGB"))
+        assert np.array_equal(predictor.predict(image).maps, as_rgb.maps), image.mode
+
+
+def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
+    pictures = [noise(seed, 40 + seed, 50) for seed in range(6)]
+    together = predictor.predict(pictures)
+    assert isinstance(together[5], ImagePrediction)
+    assert [each.width for each in together] == [40, 41, 42, 43, 44, 45]
+    one_by_one = np.concatenate([predictor.predict(picture).maps for picture in pictures])
+    assert together.maps == pytest.approx(one_by_one, abs=1e-5)
+    assert together.scores.tolist() == [each.score for each in together] == together.maps.max(axis=(1, 2)).tolist()
+    assert together.anomalous == [score > IMAGE for score in together.scores.tolist()]
+    assert np.array_equal(predictor.predict(iter(pictures)).maps, together.maps)
+    array = np.stack([np.asarray(noise(seed)) for seed in range(3)])
+    expected = predictor.predict([*array]).maps
+    assert np.array_equal(predictor.predict(array).maps, expected)
+    assert np.array_equal(predictor.predict(torch.from_numpy(array).permute(0, 3, 1, 2)).maps, expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), r"expected an array uint8 \(H, W, 3\), RGB, got uint8 \(8, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"got uint8 \(8, 8, 4\)"),
+        (np.zeros((3, 8, 8), np.uint8), r"got uint8 \(3, 8, 8\)"),
+        (np.zeros((8, 8, 3), np.float32), r"got float32 \(8, 8, 3\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"got uint8 \(0, 8, 3\)"),
+        (torch.zeros(8, 8, 3), r"expected a tensor \(3, H, W\), .* got torch.float32 \(8, 8, 3\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "got torch.int64"),
+        (torch.full((3, 8, 8), 1.01), r"a floating tensor has values in \[0, 1\]"),
+        (torch.full((3, 8, 8), -0.01), r"a floating tensor has values in \[0, 1\]"),
+        (torch.full((3, 8, 8), float("nan")), r"a floating tensor has values in \[0, 1\]"),
+        (Image.new("I;16", (8, 8)), r"PIL image: has the pixel format I;16; convert it to 8 bits"),
+        (Image.new("F", (8, 8)), r"PIL image: has the pixel format F; "),
+        ([3], "expected a path, a PIL image, an array or a tensor, got int"),
+        ("nowhere.png", "^nowhere.png: no such image"),
+    ],
+    ids=[*"abcdefghijklmn"],
+)
+def test_other_images_are_refused_with_what_was_expected(predictor, image, message):
+    with pytest.raises(InputError, match=message):
+        predictor.predict(image)
+
+
+def test_maps_are_those_of_the_stage_score(predictor, model, tmp_path):
+    split = image_split(tmp_path, train=0, test=6, size=90)
+    split = Split(split.rows, split.image_root, split.mask_root)
+    method, config = load_model(model)
+    extract_features(split, config.features, tmp_path / "features")
+    source = open_features(tmp_path / "features", "test", split, config.features)
+    score = predictor.detector.score
+    expected = np.concatenate([*source_maps(method, source, SIZE, score)])
+    maps = predictor.predict([split.image_path(row) for row in split.rows]).maps
+    assert maps.shape == (6, SIZE, SIZE)
+    assert maps == pytest.approx(expected, abs=1e-5)  # the encoder rounds batches of another size differently
+    assert np.ptp(expected) > 0.05
+
+
+# ---------------------------------------------------------------- regions and pictures
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (23, 31)], ids=str)
+@pytest.mark.parametrize("threshold", [-1.0, 0.5, 0.9, 2.0])
+def test_regions_and_their_masks_are_those_found_pixel_by_pixel(shape, threshold):
+    values = np.random.default_rng(3).random(shape).astype(np.float32)
+    values[0, 0] = 0.5
+    labels, regions = find_regions(values, threshold)
+    masks = encode_regions(labels, len(regions))
+    assert np.array_equal(labels > 0, values > threshold)
+    expected, count = ndimage.label(values > threshold, np.ones((3, 3)))
+    assert len(regions) == len(masks) == count == labels.max()
+    assert [region.score for region in regions] == sorted((region.score for region in regions), reverse=True)
+    for k, (region, mask) in enumerate(zip(regions, masks, strict=True)):
+        inside = labels == k + 1
+        assert np.array_equal(inside, expected == expected[inside][0])
+        assert (region.area, region.score) == (inside.sum(), values[inside].max())
+        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        assert region.box == (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)
+        assert mask == {
+            **(encoded := coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))),
+            "counts": encoded["counts"].decode(),
+        }
+
+
+def prediction_of(values: np.ndarray, width: int, height: int, *thresholds: float | None) -> ImagePrediction:
+    values = values.astype(np.float32)
+    return ImagePrediction(float(values.max()), values, width, height, Thresholds(*thresholds))
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ((1024, 1024), (1024, 1024)),
+        ((600, 400), (600, 400)),
+        ((64, 64), (512, 512)),
+        ((192, 100), (576, 300)),
+        ((1, 1), (512, 512)),
+        ((4000, 3000), (1182, 886)),
+        ((4000, 300), (3739, 280)),
+        ((50000, 2), (4096, 1)),
+        ((3, 70000), (1, 4096)),
+    ],
+    ids=str,
+)
+def test_overlays_are_large_enough_to_see_and_small_enough_to_keep(size, drawn):
+    assert overlay_size(*size) == overlay_size(*overlay_size(*size)) == drawn
+    overlay = draw_overlay(Image.new("RGB", size, "white"), prediction_of(np.eye(8), *size, 0.5, 0.5))
+    assert overlay.mode == "RGB"
+    assert overlay.width == drawn[0]
+    assert 20 < overlay.height - drawn[1] < 60  # words
+
+
+def test_colours_compare_between_images_with_a_threshold(predictor):
+    grey = overlay_picture(Image.new("RGB", (512, 512), (90, 90, 90)))
+    halves = np.zeros((64, 64))
+    halves[:, 32:] = 0.4
+    other = np.full((64, 64), 0.4)
+    other[:4] = 3.0
+
+    def pixels(values: np.ndarray, *thresholds: float | None) -> np.ndarray:
+        return np.asarray(draw_overlay(grey, prediction_of(values, 512, 512, *thresholds))).astype(int)[:512]
+
+    first, second = pixels(halves, None, 0.5), pixels(other, None, 0.5)
+    assert first[300, 400].tolist() == second[300, 400].tolist() != first[300, 100].tolist()
+    first, second = pixels(halves, None, None), pixels(other, None, None)
+    assert first[300, 400].tolist() != second[300, 400].tolist()  # each in its own range
+    assert pixels(np.full((64, 64), 0.3), None, None).std(axis=(0, 1)).max() == 0
+    assert np.array_equal(pixels(other, None, -1.0)[20:400, 20:400], pixels(other, None, None)[20:400, 20:400])
+
+
+def test_lines_enclose_what_lies_above_the_pixel_threshold():
+    y, x = np.mgrid[:64, :64]
+    values = np.exp(-((x - 20) ** 2 + (y - 40) ** 2) / 100) + np.exp(-((x - 63) ** 2 + y**2) / 60)
+    prediction = prediction_of(0.75 * values, 512, 512, 1.0, 0.5)  # nothing is as bright as the lines
+    drawn = np.asarray(draw_overlay(Image.new("RGB", (512, 512), (90, 90, 90)), prediction))[:512]
+    line = drawn.min(axis=2) > 130
+    above = map_at_size(prediction.anomaly_map, 512, 512) > 0.5
+    near = ndimage.binary_dilation(above, iterations=3) & ~ndimage.binary_erosion(above, iterations=3)
+    assert line.any()
+    assert not (line & ~near).any()
+    closed, count = ndimage.label(~line)  # the outside and what is inside of two lines, one of them along the border
+    assert count == 3
+    assert np.array_equal(np.bincount(closed[above]) > 1000, [False, False, True, True])
+    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 1.0, 2.0)))[:512]
+    assert without.min(axis=2).max() < 200
+
+
+def test_the_picture_says_decision_and_score():
+    def strip(score: float, threshold: float | None) -> bytes:
+        prediction = prediction_of(np.full((8, 8), score), 512, 512, threshold, None)
+        overlay = draw_overlay(Image.new("L", (512, 512)), prediction)
+        return np.asarray(overlay)[512:].tobytes()
+
+    assert len({strip(1.0, None), strip(1.0, 0.5), strip(1.0, 1.0), strip(1.1, 1.0), strip(1.12, 1.0)}) == 5
+
+
+# ---------------------------------------------------------------- real images
+
+
+def test_real_images_are_predicted_with_all_that_is_written(real_data, run, predictor):
+    leather = real_data / "mvtec_leather_slice"
+    code, out, err = run(f"{leather}/test/cut", f"{leather}/test/g*d", "--format", "coco", "--batch-size", "8")
+    assert (code, err) == (0, "")
+    assert out.startswith("8 images, ")
+    truth = COCO("predictions/images.json")
+    results = truth.loadRes("predictions/predictions.json")
+    images = truth.dataset["images"]
+    assert len({image["overlay"] for image in images}) == len(files_below(Path("predictions/overlays"))) == 8
+    assert {(image["width"], image["height"]) for image in images} == {(1024, 1024)}
+    assert len({image["score"] for image in images}) == 8
+    image = images[5]
+    prediction = predictor.predict(image["file_name"])[0]
+    assert image["score"] == pytest.approx(prediction.score, abs=1e-5)
+    masks = [results.annToMask(each) for each in results.loadAnns(results.getAnnIds(imgIds=image["id"]))]
+    assert np.array_equal(np.any([np.zeros((1024, 1024)), *masks], axis=0), prediction.mask())
