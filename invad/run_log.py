@@ -75,6 +75,8 @@ def log_metrics(run: tracking.Run, benchmark: BenchmarkConfig, workspace: Worksp
     ]
     run.log_table({column: [row[column] for row in rows] for column in rows[0]}, "per_class")
     run.log_file(path)
+    if (thresholds := workspace.calibration(benchmark.name)).exists():
+        run.log_file(thresholds)
     run.tag("invad.protocol_version", result["protocol_version"])
     tracking.tag_outputs(run, benchmark, workspace)
     # Last and at once: whoever asks has_metrics finds all or nothing.

@@ -25,7 +25,7 @@ from invad.encoders import build_encoder
 from invad.errors import InputError
 from invad.features import extract_features
 from invad.methods import EncoderOutput, build_method
-from invad.model_folder import ModelConfig, save_model
+from invad.model_folder import ModelConfig, load_model, save_model
 from invad.scoring import phase_maps
 from invad.workspace import Workspace
 
@@ -335,7 +335,7 @@ def trained(workspace: Workspace, mode: str) -> tuple[BenchmarkConfig, Split]:
     extract_features(split, features, workspace.features("mvtec"))
     method = build_method(EncoderOutput(features.encoder, encoder.channels, 64), train)
     config = ModelConfig("mvtec", ("bottle",), encoder.channels, encoder.weights_sha256, features, train)
-    save_model(method, config, workspace.model("mvtec"))
+    save_model(method, config, workspace.model("mvtec"), encoder)
     return replace(BENCHMARK, features=features, train=train, score=ScoreConfig(sigma=1.5, batch_size=4)), split
 
 
@@ -372,12 +372,13 @@ def test_the_logged_model_gives_the_maps_of_the_stage_score(workspace, mode):
 
 def test_a_logged_model_whose_encoder_is_another_is_refused(workspace):
     benchmark, _ = trained(workspace, "live")
+    encoder = build_encoder("mobilenetv2_100", "packaged")
+    method, config = load_model(workspace.model("mvtec"))
+    save_model(method, config, workspace.model("mvtec"), encoder)
     run = tracking.start_run(benchmark, workspace)
-    run.log_model(
-        workspace.model("mvtec"), replace(benchmark, features=FeaturesConfig("mobilenetv2_100", image_size=64))
-    )
+    run.log_model(workspace.model("mvtec"), benchmark)
     (output,) = fetch(run, workspace).outputs.model_outputs
-    with pytest.raises(InputError, match="trained with an encoder whose weights are not those of packaged"):
+    with pytest.raises(InputError, match=r"trained with another encoder than the .*/encoder\.safetensors"):
         mlflow.pyfunc.load_model(client_of(workspace).get_logged_model(output.model_id).artifact_location)
 
 

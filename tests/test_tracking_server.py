@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -21,6 +22,7 @@ from test_tracking import BENCHMARK, check_model, fetch, invad_pipe, outbox, tra
 
 from invad import tracking
 from invad.errors import InputError
+from invad.tracking.register import register_model
 from invad.workspace import Workspace
 
 
@@ -55,6 +57,7 @@ class Server:
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight processes more, which nothing here asks for
         with (self.folder / "log").open("a") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -241,6 +244,11 @@ def test_a_model_comes_back_from_the_server(workspace, server, monkeypatch):
     (output,) = fetch(run, workspace).outputs.model_outputs
     check_model(mlflow.pyfunc.load_model(f"models:/{output.model_id}"), benchmark, split, workspace)
     assert not any((outbox(run, workspace) / "files").iterdir())
+    monkeypatch.setattr("sys.path", list(sys.path))  # a registered model puts its copy of the package first
+    version = register_model(run.run_id, workspace, name=f"registered {workspace.root.name}", alias="champion")
+    assert (version.number, version.is_new) == (1, True)
+    check_model(mlflow.pyfunc.load_model(f"models:/{version.name}@champion"), benchmark, split, workspace)
+    assert register_model(run.run_id, workspace, name=version.name) == replace(version, is_new=False)
 
 
 def test_a_password_is_neither_kept_nor_shown(workspace, server, monkeypatch):

@@ -30,6 +30,29 @@ def show(run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or
     print(tracking.show_run(run_id, Workspace()))
 
 
+@runs.command()
+def register(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or of `.invad/runs`.")],
+    name: Annotated[str | None, typer.Option(help="Of the registered model; by default invad-<benchmark>.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Leads to this version from now on, such as champion.")] = None,
+) -> None:
+    """Make a run's model a version in MLflow's model registry, once, and say how it is served."""
+    from invad.tracking.register import register_model, serve_commands
+    from invad.workspace import Workspace
+
+    version = register_model(run_id, Workspace(), name=name, alias=alias)
+    image, pixel = version.thresholds.image, version.thresholds.pixel
+    facts = {
+        "registered" if version.is_new else "known": f"{version.name}, version {version.number}",
+        "alias": alias,
+        "thresholds": "none, so it gives scores and maps but no decisions"
+        if image is None
+        else f"image {image:.4g}, pixel {pixel:.4g}",
+    }
+    print(*(f"{key:<10}  {value}" for key, value in facts.items() if value is not None), sep="\n")
+    print("To serve it:", *serve_commands(version, Workspace()), sep="\n")
+
+
 @runs.command("list")
 def list_runs(
     experiment: Annotated[str | None, typer.Option(help="benchmark, ablation or tune; by default all.")] = None,

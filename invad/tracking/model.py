@@ -1,54 +1,87 @@
 """The trained model as MLflow serves it: code of this package and the model folder, no pickle."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from invad.config import BenchmarkConfig
+import invad
+from invad.calibration import Calibration, read_calibration
+from invad.config import ScoreConfig
+from invad.model_folder import read_config
+from invad.workspace import CALIBRATION_FILE
 
-_REQUIREMENTS = ("invad", "mlflow", "numpy", "timm", "torch", "torchvision")
+if TYPE_CHECKING:
+    from mlflow.models.signature import ModelSignature
 
 
-def save_pyfunc(folder: Path, benchmark: BenchmarkConfig, out: Path) -> None:
+def save_pyfunc(folder: Path, score: ScoreConfig, out: Path, *, code: bool = False) -> None:
     """Write the model in `folder` as an MLflow model to the new folder `out`.
 
     It takes `images`, uint8 RGB (n, size, size, 3), and gives `scores`, float32 (n,), and `maps`, float32 (n, size, size), as the
-    stage `score` does. Who loads it needs this package; encoder weights of a file come with it.
+    stage `score` does. With a calibration in `folder` it also gives `anomalous`, bool (n,), and takes the param `class_name`.
+
+    Args:
+        folder: The model folder, with its encoder.
+        score: How maps are made, where the folder has no calibration that says it.
+        out: Holds everything that serves the model, but for packages.
+        code: Put a copy of this package in, so that who loads the model needs no other.
+
+    Raises:
+        InputError: The folder is damaged or of another version.
     """
     from mlflow import pyfunc  # takes a second to import
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types import Schema, TensorSpec
 
-    size = benchmark.features.image_size
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
-        Schema(
-            [
-                TensorSpec(np.dtype(np.float32), (-1,), "scores"),
-                TensorSpec(np.dtype(np.float32), (-1, size, size), "maps"),
-            ]
-        ),
-    )
-    artifacts = {"model": str(folder)}
-    if Path(benchmark.features.weights).is_file():
-        artifacts["encoder"] = benchmark.features.weights
-    with warnings.catch_warnings(), _quiet("mlflow"):
-        warnings.simplefilter("ignore")  # hints for models of another kind
+    config = read_config(folder)
+    path = folder / CALIBRATION_FILE
+    calibration = read_calibration(path) if path.exists() else None
+    score = score if calibration is None else calibration.score
+    with (
+        warnings.catch_warnings(record=True),
+        _quiet("mlflow"),
+    ):  # hints for models of another kind; a filter would not hold them
         pyfunc.save_model(
             out,
             python_model=str(Path(__file__).with_name("serving_model.py")),
-            artifacts=artifacts,
-            signature=signature,
-            pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS],
-            model_config={"score": asdict(benchmark.score), "features": asdict(benchmark.features)},
-            metadata={"benchmark": benchmark.name, "sigma": benchmark.score.sigma},
+            artifacts={"model": str(folder)},
+            code_paths=[str(Path(invad.__file__).parent)] if code else None,
+            signature=_signature(config.features.image_size, calibration),
+            pip_requirements=_requirements(("mlflow",) if code else ("mlflow", "invad")),
+            model_config={"score": asdict(score)},
+            metadata={"benchmark": config.benchmark, "classes": list(config.classes), "invad": invad.__version__},
         )
+
+
+def _signature(size: int, calibration: Calibration | None) -> "ModelSignature":
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+    decides = calibration is not None and calibration.all.image_threshold is not None
+    outputs = [
+        TensorSpec(np.dtype(np.float32), (-1,), "scores"),
+        TensorSpec(np.dtype(np.float32), (-1, size, size), "maps"),
+    ]
+    if decides:
+        outputs.insert(1, TensorSpec(np.dtype(np.bool_), (-1,), "anomalous"))
+    return ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
+        Schema(outputs),
+        ParamSchema([ParamSpec("class_name", "string", "")]) if decides else None,
+    )
+
+
+def _requirements(others: tuple[str, ...]) -> list[str]:
+    """Return what this package needs without its extras, and `others`, each as it is installed."""
+    own = [re.match(r"[\w.-]+", text)[0] for text in requires("invad") or () if "extra ==" not in text]
+    # Without what stands behind a +, which no index has.
+    return [f"{name}=={version(name).partition('+')[0]}" for name in sorted({*own, *others}, key=str.lower)]
 
 
 @contextmanager

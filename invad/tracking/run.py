@@ -115,7 +115,7 @@ class Run:
         from invad.tracking.model import save_pyfunc
 
         place = self._journal.new_folder(benchmark.name)
-        save_pyfunc(folder, benchmark, self._journal.folder / place)
+        save_pyfunc(folder, benchmark.score, self._journal.folder / place)
         params = {name: value for name, value in flatten_settings(benchmark).items() if name.startswith("train.")}
         # The place is this entry's own: by it a model that was sent already is known.
         self._append(

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 
 from invad.tracking.outbox import Entry, Journal, find_journal
@@ -136,17 +147,27 @@ def _data_set(value: Mapping[str, Any]) -> DatasetInput:
 
 
 def _send_model(entry: Entry, run_id: str, client: MlflowClient, folder: Path) -> None:
-    run: Run = client.get_run(run_id)
+    run = client.get_run(run_id)
+    model = upload_model(
+        folder / entry["file"], run, client, name=entry["name"], params=entry["params"], tag=(_ENTRY, entry["id"])
+    )
+    if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def upload_model(
+    folder: Path, run: Run, client: MlflowClient, *, name: str, params: dict[str, str], tag: tuple[str, str]
+) -> LoggedModel:
+    """Return the logged model of a run that has the tag, which is made of the MLflow model in `folder` unless it is there already."""
+    key, value = tag
     experiment = run.info.experiment_id
-    found = client.search_logged_models([experiment], f"tags.`{_ENTRY}` = '{entry['id']}'", max_results=1)
+    found = client.search_logged_models([experiment], f"tags.`{key}` = '{value}'", max_results=1)
     model = (
         found[0]
         if found
-        else client.create_logged_model(
-            experiment, entry["name"], run_id, {_ENTRY: entry["id"]}, entry["params"], "anomaly-detection"
-        )
+        else client.create_logged_model(experiment, name, run.info.run_id, {key: value}, params, "anomaly-detection")
     )
-    client.log_model_artifacts(model.model_id, str(folder / entry["file"]))
-    client.finalize_logged_model(model.model_id, "READY")
-    if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    if model.status != LoggedModelStatus.READY:
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return model

@@ -1,71 +1,57 @@
-"""What MLflow runs when it loads a logged model: images in, scores and maps out, as the stage `score` computes them."""
+"""What MLflow runs when it loads a logged model: images in; scores, maps and decisions out, the numbers of `invad.load`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow.models
 import mlflow.pyfunc
 import numpy as np
-import torch
-from torch import Tensor
+from mlflow.exceptions import MlflowException
 
-from invad.config import FeaturesConfig, ScoreConfig
-from invad.devices import autocast, best_device, compiled, place
-from invad.encoders import Encoder, build_encoder, normalize
-from invad.errors import InputError
-from invad.model_folder import load_model
-from invad.scoring import source_maps
+from invad.calibration import read_calibration
+from invad.config import ScoreConfig
+from invad.devices import best_device
+from invad.model_folder import read_config
+from invad.prediction.detector import load_detector
+from invad.prediction.predictor import NOT_CALIBRATED, Predictor
+from invad.workspace import CALIBRATION_FILE
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):
-    """Encoder and method, as they were trained and scored."""
+    """A model folder, on a GPU where there is one."""
 
     def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's)
-        """Build the encoder and load the model from the artifacts. `InputError` when the encoder is not the one of the training."""
+        """Load the folder that is the artifact `model`. `InputError` when it is damaged or of another version."""
         folder = Path(context.artifacts["model"])
-        self._method, config = load_model(folder)
-        features = FeaturesConfig(**context.model_config["features"])
-        self._features = replace(features, weights=context.artifacts.get("encoder", features.weights))
-        self._score = ScoreConfig(**context.model_config["score"])
-        self._encoder = build_encoder(self._features.encoder, self._features.weights)
-        if self._encoder.weights_sha256 != config.encoder_sha256:
-            raise InputError(f"{folder}: trained with an encoder whose weights are not those of {features.weights}")
-        self._method = place(self._method, best_device(), self._score)
+        path = folder / CALIBRATION_FILE
+        calibration = read_calibration(path) if path.exists() else None
+        detector = load_detector(folder, ScoreConfig(**context.model_config["score"]), best_device())
+        self._predictor = Predictor(detector, read_config(folder), calibration, NOT_CALIBRATED)
 
     def predict(self, context, model_input, params=None) -> dict[str, np.ndarray]:  # noqa: ANN001  (MLflow's)
-        """Return `scores` (n,) and `maps` (n, size, size), float32, of `images`, uint8 (n, size, size, 3)."""
-        images = model_input["images"] if isinstance(model_input, Mapping) else np.asarray(model_input)
-        size = self._features.image_size
-        source = _ArrayFeatures(images, self._encoder, self._features)
+        """Return what a model says of `images`, RGB, uint8 (n, size, size, 3).
+
+        `scores`: float32 (n,), larger where more anomalous. `maps`: float32 (n, size, size), raw. `anomalous`: bool (n,), whether the
+        score lies above the threshold, where the model has one: that of the param `class_name`, by default of all classes together.
+        """
+        images, size, step = model_input["images"], self._predictor.image_size, self._predictor.batch_size
+        threshold = self._threshold((params or {}).get("class_name", ""))
         maps = [np.empty((0, size, size), np.float32)]
-        maps += source_maps(self._method, source, size, self._score)
+        maps += [self._predictor.maps(images[start : start + step]) for start in range(0, len(images), step)]
         joined = np.concatenate(maps)
-        return {"scores": joined.max(axis=(1, 2)), "maps": joined}
+        scores = joined.max(axis=(1, 2))
+        decisions = {} if threshold is None else {"anomalous": scores > np.float64(threshold)}
+        return {"scores": scores, **decisions, "maps": joined}
 
-
-class _ArrayFeatures:
-    """The features of images in memory: what the stage `features` gives for them."""
-
-    def __init__(self, images: np.ndarray, encoder: Encoder, config: FeaturesConfig) -> None:
-        self._images = images
-        self._encoder = encoder
-        self._config = config
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    @torch.no_grad()
-    def batches(self, batches: Iterable[Sequence[int]], device: torch.device) -> Iterator[list[Tensor]]:
-        encoder = compiled(place(self._encoder, device, self._config), self._config)
-        for rows in batches:
-            images = torch.from_numpy(np.ascontiguousarray(self._images[list(rows)])).to(device)
-            with autocast(device, self._config.precision):
-                levels = encoder(normalize(images))
-            # A store of halves rounds them.
-            rounded = self._config.mode == "store" and self._config.dtype == "float16"
-            yield [level.half().float() if rounded else level.float() for level in levels]
+    def _threshold(self, class_name: str) -> float | None:
+        calibration = self._predictor.calibration
+        if calibration is None or not class_name:
+            return None if calibration is None else calibration.all.thresholds.image
+        held_out = calibration.per_class.get(class_name)
+        if held_out is None or held_out.image_threshold is None:
+            known = ", ".join(name for name, item in calibration.per_class.items() if item.image_threshold is not None)
+            raise MlflowException.invalid_parameter_value(f"class_name {class_name!r}: thresholds are known of {known}")
+        return held_out.image_threshold
 
 
 mlflow.models.set_model(ServedModel())
