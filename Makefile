@@ -1,5 +1,5 @@
 # `make run` and `make test` set everything up by themselves on a machine with Python 3.11 or 3.12.
-.PHONY: run test lint bench ui setup lock clean
+.PHONY: run test lint bench ui docs setup lock clean
 
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
@@ -36,6 +36,10 @@ bench: setup
 
 ui: setup
 	invad-pipe ui
+
+# The page of all commands, after a change of them.
+docs: setup
+	python -m invad.cli.reference docs/cli.md
 
 setup: $(VENV)/.installed
 

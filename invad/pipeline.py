@@ -67,7 +67,7 @@ def features(name: str, params: Params, workspace: Workspace) -> None:
 
 
 def train(name: str, params: Params, workspace: Workspace) -> None:
-    """Train on the features of benchmark `name`, publish the model and its loss curve."""
+    """Train on the features of benchmark `name`, publish the model and its loss curve; `InputError` where there are too few images."""
     from invad import tracking
     from invad.counting import model_cost
     from invad.datasets.splits import open_split

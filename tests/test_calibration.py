@@ -305,7 +305,9 @@ def test_without_held_out_images_there_are_no_thresholds_but_a_reason():
 
 
 def test_the_file_is_read_back_and_what_is_none_is_named(tmp_path):
-    calibration = Calibration(0.01, 4, {"a": HeldOut(0.1, 1 / 3, 4)}, HeldOut(0.1, 1 / 3, 4), ["note"], ScoreConfig(3.0))
+    calibration = Calibration(
+        0.01, 4, {"a": HeldOut(0.1, 1 / 3, 4)}, HeldOut(0.1, 1 / 3, 4), ["note"], ScoreConfig(3.0)
+    )
     path = tmp_path / "model/calibration.json"
     write_calibration(calibration, path)
     assert read_calibration(path) == calibration

@@ -99,7 +99,7 @@ class Judge:
         self.folders = {"."}
 
     def path(self, name: str, *, folder: bool) -> PurePosixPath:
-        """Return the name as a relative path inside the target."""
+        """Return the name as a relative path inside the target; `InputError` where it could lead elsewhere, or members are too many."""
         self.count += 1
         if self.count > MOST_MEMBERS:
             raise InputError(f"{self.archive}: more than {MOST_MEMBERS:,} members; no data set here has so many")

@@ -16,7 +16,7 @@ class Remote:
     """A published file.
 
     `name`: its file name, for messages. `size`: in bytes. `checksum`: `sha256:<64 hexadecimal digits>` or `md5:<32>`. `size` and
-    `checksum` are None where none is published.
+    `checksum` are None where none is published; `InputError` for a checksum of another form.
     """
 
     name: str

@@ -13,7 +13,7 @@ Stack = np.ndarray | Iterable[np.ndarray]
 
 
 def is_array(value: Stack, name: str) -> bool:
-    """Whether `value` is all images at once; False for batches. Anything else is an error."""
+    """Whether `value` is all images at once; False for batches, and `InputError` for anything else."""
     if isinstance(value, (str, bytes)) or not (hasattr(value, "__array__") or isinstance(value, Iterable)):
         raise InputError(
             f"{name}: expected an array (N, H, W) or batches of arrays (n, H, W), got {type(value).__name__}"
@@ -22,17 +22,17 @@ def is_array(value: Stack, name: str) -> bool:
 
 
 def map_array(value: np.ndarray, name: str = "anomaly_maps") -> np.ndarray:
-    """(n, H, W) real scores, not copied."""
+    """(n, H, W) real scores, not copied; `InputError` for another shape or type."""
     return _three_dimensional(value, name, "fiu")
 
 
 def mask_array(value: np.ndarray, name: str = "masks") -> np.ndarray:
-    """(n, H, W) of a type that masks may have, not copied."""
+    """(n, H, W) of a type that masks may have, not copied; `InputError` for another shape or type."""
     return _three_dimensional(value, name, "biuf")
 
 
 def maps_and_masks(maps: np.ndarray, masks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Both as arrays (N, H, W) of one shape, not copied; there may be no masks."""
+    """Both as arrays (N, H, W) of one shape, not copied, and else `InputError`; there may be no masks."""
     maps = map_array(maps)
     require_images(maps.shape)
     if masks is None:
@@ -44,7 +44,7 @@ def maps_and_masks(maps: np.ndarray, masks: np.ndarray | None) -> tuple[np.ndarr
 
 
 def require_images(shape: tuple[int, ...]) -> None:
-    """Raise unless maps of `shape` hold a pixel."""
+    """Raise `InputError` unless maps of `shape` hold a pixel."""
     if 0 in shape:
         raise InputError(f"anomaly_maps: empty, shape {shape}; expected at least one image of at least one pixel")
 
@@ -67,7 +67,7 @@ def _kind_names(kinds: str) -> str:
 
 
 def class_names(classes: Sequence[str] | np.ndarray | None, n_images: int) -> np.ndarray:
-    """(N,) class names; the one class "all" when `classes` is None."""
+    """(N,) class names; the one class "all" when `classes` is None. `InputError` unless there is a name for each image."""
     if classes is None:
         return np.full(n_images, "all")
     if isinstance(classes, (str, bytes)):
@@ -82,7 +82,7 @@ def class_names(classes: Sequence[str] | np.ndarray | None, n_images: int) -> np
 
 
 def image_labels(labels: Sequence[int] | np.ndarray, n_images: int) -> np.ndarray:
-    """(N,) bool of labels that are bool, 0 or 1."""
+    """(N,) bool of labels that are bool, 0 or 1; `InputError` for others, or another number of them."""
     array = _one_per_image(labels, "labels", n_images, "biuf")
     wrong = np.flatnonzero((array != 0) & (array != 1))
     if wrong.size:
@@ -92,12 +92,12 @@ def image_labels(labels: Sequence[int] | np.ndarray, n_images: int) -> np.ndarra
 
 
 def images_with_mask(has_mask: Sequence[bool] | np.ndarray | None, n_images: int) -> np.ndarray:
-    """(N,) bool; all True when `has_mask` is None."""
+    """(N,) bool; all True when `has_mask` is None, `InputError` unless it is bool (N,)."""
     return np.ones(n_images, dtype=bool) if has_mask is None else _one_per_image(has_mask, "has_mask", n_images, "b")
 
 
 def scores_of_images(scores: Sequence[float] | np.ndarray, names: np.ndarray) -> np.ndarray:
-    """(N,) finite image scores."""
+    """(N,) image scores; `InputError` unless all are finite."""
     array = _one_per_image(scores, "image_scores", names.size, "fiu")
     _require_finite(array, "image_scores", "the score", np.arange(names.size), names)
     return array
@@ -116,7 +116,7 @@ def _one_per_image(values: Sequence[float] | np.ndarray, name: str, n_images: in
 
 
 def require_finite_maps(lowest: np.ndarray, highest: np.ndarray, index: np.ndarray, names: np.ndarray) -> None:
-    """Raise for the first map with a NaN or infinite score.
+    """Raise `InputError` for the first map with a NaN or infinite score.
 
     `lowest`, `highest` (n,): the extreme scores of each map; `index` (n,): the maps' positions among all images; `names` (n,).
     """
@@ -136,7 +136,8 @@ def binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> tuple[n
     """The masks (n, H, W) as bool, True where anomalous, and the integers that stand for anomalous in them: 1, 255 or none.
 
     Accepted: bool; integers that are only 0 and 1, or only 0 and 255 (anomalous where not 0; one class must not mix 1
-    and 255); floating point in [0, 1] (anomalous where above 0.5). `index` (n,): the masks' positions among all images.
+    and 255); floating point in [0, 1] (anomalous where above 0.5). Anything else is an `InputError`. `index` (n,): the masks'
+    positions among all images.
     """
     kind = masks_nhw.dtype.kind
     if kind == "b":
@@ -160,6 +161,6 @@ def binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> tuple[n
 
 
 def one_mask_value(values: set[int], name: str) -> None:
-    """Raise when the integer masks of a class have two `values` that stand for anomalous, 1 and 255."""
+    """Raise `InputError` when the integer masks of a class have two `values` that stand for anomalous, 1 and 255."""
     if len(values) > 1:
         raise InputError(f"masks: class {name!r} has images with 1 and images with 255; {_INTEGERS}")

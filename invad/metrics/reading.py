@@ -38,6 +38,9 @@ class ImageTable:
         count: number of images; None while that is not known, then the first of the other arguments says it.
         classes, labels, image_scores, has_mask: as for `evaluate`.
         no_masks: there are none, of any image.
+
+    Raises:
+        InputError: What is given contradicts itself, or an image without a mask has no label.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class ImageTable:
             raise InputError("labels: are required where an image has no mask")
 
     def block(self, index: np.ndarray, maps: np.ndarray, masks: np.ndarray) -> Block:
-        """Those images with their maps and masks."""
+        """Those images with their maps and masks; `InputError` where there are more than the table knows."""
         if self.count is not None and index.size and index[-1] >= self.count:
             raise InputError(
                 f"classes, labels, image_scores, has_mask: given for {self.count} images, but there are more anomaly_maps"
@@ -81,7 +84,7 @@ class ImageTable:
         return dict(zip(*(column.tolist() for column in np.unique(names, return_counts=True)), strict=True))
 
     def require_count(self, count: int) -> None:
-        """Raise unless the table is one of `count` images."""
+        """Raise `InputError` unless the table is one of `count` images."""
         if self.count is not None and count != self.count:
             raise InputError(
                 f"classes, labels, image_scores, has_mask: given for {self.count} images, but there are {count} anomaly_maps"

@@ -188,7 +188,7 @@ def _percents(sample: Sample) -> list[str]:
 
 
 def with_options(tune: TuneConfig, samples: int | None, seed: int | None) -> TuneConfig:
-    """Return the section with other numbers from the command line."""
+    """Return the section with other numbers from the command line; `InputError` for numbers that are too low."""
     for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0)):
         if value is not None and value < least:
             raise InputError(f"{name}: must be at least {least}, not {value}")

@@ -96,7 +96,7 @@ class Trainer:
             yield from self.epoch(epoch, position if epoch == first_epoch else 0)
 
     def epoch(self, epoch: int, position: int = 0) -> Iterator[Step]:
-        """Train one epoch, counted from 0, but for its first `position` batches; yield and raise as `steps` does."""
+        """Train one epoch, counted from 0, but for its first `position` batches; yield, and raise `NotFiniteError`, as `steps` does."""
         rate = self.method.learning_rate(epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
