@@ -94,11 +94,11 @@ def gaussian_blur(maps_bhw: Tensor, sigma: float) -> Tensor:
         return maps_bhw.float()
     # One matrix product per axis: several times faster than convolving one channel, and any radius is the same case. In
     # float64, which neither autocast nor TF32 touches.
-    height, width = (_blur_matrix(length, sigma).to(maps_bhw.device) for length in maps_bhw.shape[1:])
+    height, width = (blur_matrix(length, sigma).to(maps_bhw.device) for length in maps_bhw.shape[1:])
     return (height @ maps_bhw.double() @ width.T).float()
 
 
-def _blur_matrix(length: int, sigma: float) -> Tensor:
+def blur_matrix(length: int, sigma: float) -> Tensor:
     """(length, length) float64: row i holds the weights with which the samples of a line enter its blurred sample i."""
     radius = int(TRUNCATE * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
