@@ -36,6 +36,7 @@ NOT_RUN = {
     "git push": "there is no remote",
     "ray start": "tests/test_distributed.py has clusters",
     "export": "there is neither a cluster nor a server",
+    "invad-pipe export": "half a minute; tests/test_export.py exports",
     "invad-pipe serve": "runs until it is ended; tests/test_serve.py has it",
     "invad-pipe ui": "runs until it is ended; tests/test_tracking.py has it",
     "invad-pipe ablate --module": "minutes; tests/test_studies.py trains variants",
@@ -47,7 +48,10 @@ REPRODUCED = {"dvc repro splits@shop", "dvc repro evaluate@mvtec"}  # all the sa
 OUTSIDE = {"runs"}  # MLflow keeps connections to the database of an earlier checkout
 # What stands for something of the reader's, and what it is here.
 STAND_INS = {"/data/shop": "shop", "/mnt/backup/invad": "../backup"}
-PYTHON_NOT_RUN = {"docs/extending.md": "tests/test_extending.py puts the pieces together and trains"}
+PYTHON_NOT_RUN = {
+    "docs/export.md": "tests/test_export.py runs them on an exported model",
+    "docs/extending.md": "tests/test_extending.py puts the pieces together and trains",
+}
 YAML_NOT_READ = {"docs/extending.md": "tests/test_extending.py trains with it"}
 # Of a piece of params.yaml that does not begin at its top: its first key, where it belongs, and what has to stand beside it.
 YAML_PLACES = {"files": ("download", "coco", {"source": "official"})}

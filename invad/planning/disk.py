@@ -29,8 +29,8 @@ def model_bytes(network: NetworkSize, encoder: EncoderFacts, steps: int) -> int:
 
 
 def calibration_bytes(classes: int) -> int:
-    """Return the size of the thresholds of so many classes and of all of them together, with a note that there are few images."""
-    return 250 + 130 * (classes + 1)
+    """Return the size of the thresholds of so many classes and of all together, with the settings of maps and a note of few images."""
+    return 416 + 130 * (classes + 1)
 
 
 def scores_bytes(images: int, image_size: int) -> int:

@@ -1,0 +1,92 @@
+"""`invad-pipe export`: a trained model for other runtimes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from invad.cli.extras import require
+from invad.errors import InputError
+
+if TYPE_CHECKING:
+    from invad.export.check import Difference
+    from invad.export.model import Export
+
+_SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as models/mvtec.")],
+    format: Annotated[
+        Literal["onnx", "torch-export"],
+        typer.Option(help="onnx is for ONNX Runtime and its like, torch-export for PyTorch without this package."),
+    ] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file; by default exports/NAME.onnx or .pt2, NAME being that of the folder.")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "int8"],
+        typer.Option(help="int8 is smaller and faster on CPUs, and needs --images; for onnx only."),
+    ] = "float32",
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="Normal images for int8, such as those of training: a file, a folder or a pattern. Can be given again.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Write a trained model as one file that needs neither this package nor its model folder.
+
+    Images of the model's size in, scores and anomaly maps out; thresholds and all
+    that preparing an image takes are in the file's metadata. Before the file is
+    written its numbers are compared with the model's.
+    """
+    suffix = _SUFFIXES[format]
+    if out is None:
+        name = model.resolve().name
+        out = Path("exports") / f"{name}{'' if precision == 'float32' else f'-{precision}'}{suffix}"
+    if out.suffix != suffix:
+        raise InputError(f"--out {out}: expected a name that ends with {suffix}")
+    if precision == "int8" and format != "onnx":
+        raise InputError(f"--precision int8: is for --format onnx, not for {format}")
+    if precision == "int8" and not images:
+        raise InputError("--precision int8: needs --images, a folder of normal images")
+    if precision != "int8" and images:
+        raise InputError(f"--images: are for --precision int8, not for {precision}")
+    if out.is_dir() or (out.exists() and not force):
+        raise InputError(f"{out}: {'is a folder' if out.is_dir() else 'exists; --force replaces it'}")
+    for module in ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ():
+        require(module)
+    from invad.export.model import export_model
+
+    done = export_model(model, out, format, precision, images or ())
+    _tell(done, model, out, precision)
+
+
+def _tell(done: "Export", folder: Path, out: Path, precision: str) -> None:
+    config, calibration = done.model.config, done.model.calibration
+    print(f"model       {folder}: {config.train.model} on {config.features.encoder}, {config.features.image_size} px")
+    print(f"exported    {out}: {precision}, {done.size / 1e6:.1f} MB")
+    print(f"compared    {_compared(done.difference, precision)}")
+    if calibration is None or calibration.all.image_threshold is None:
+        print("thresholds  none: the model is not calibrated")
+    else:
+        image, pixel = calibration.all.image_threshold, calibration.all.pixel_threshold
+        print(f"thresholds  image {image:.4g}, pixel {pixel:.4g}, of all classes; those of each are in the file too")
+    if lower := {config.features.precision, done.model.score.precision} - {"float32"}:
+        print(f"note        the model's settings ask for {' and '.join(sorted(lower))}; the file computes in float32")
+
+
+def _compared(difference: "Difference", precision: str) -> str:
+    if precision == "float32":
+        return (
+            f"with the model on {difference.images} images of noise: maps differ by {difference.maps:.1g} at most, "
+            f"scores by {difference.scores:.1g}"
+        )
+    decisions = "" if difference.decisions is None else f"; {difference.decisions} of the decisions are others"
+    return (
+        f"with float32 on {difference.images} of the normal images: maps differ by {difference.mean:.1g} on average and "
+        f"{difference.maps:.1g} at most, scores by {difference.scores:.1g}{decisions}"
+    )

@@ -1,0 +1,434 @@
+"""Exports: other runtimes compute what `invad.load` computes, the file says all that they need, and what must not be in it is not."""
+
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import REPOSITORY
+from PIL import Image
+from prediction_toys import toy_model_folder
+from torch import nn
+from torch.nn import functional
+
+import invad
+from invad import __version__
+from invad.cli import main
+from invad.config import FeaturesConfig, InvADConfig, RDConfig, ScoreConfig, TrainConfig
+from invad.encoders import Encoder
+from invad.errors import InputError
+from invad.export import model as export_module
+from invad.export import onnx_file, quantize
+from invad.export.check import compare, random_batches, torch_runtime
+from invad.export.graph import Graph, LoadedGraph, exported_program
+from invad.export.model import export_model
+from invad.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
+from invad.export.torch_file import torch_bytes
+from invad.methods import EncoderOutput, build_method
+from invad.prediction.detector import Detector
+from invad.prediction.inputs import prepare
+
+SIZE = 32
+SMALL = {"blocks": 1, "style_channels": 4, "latent_channels": 4}
+VARIANTS = {
+    "invad-global-sum": (
+        InvADConfig(modulation="global", modulation_terms="gamma", normalisation="instance", **SMALL),
+        ScoreConfig(map_levels="sum", sigma=1.5),
+    ),
+    "invad-none-fine-l2": (
+        InvADConfig(modulation="none", normalisation="batch", **SMALL),
+        ScoreConfig(map_levels="fine", map_distance="l2", sigma=0.0),
+    ),
+    "rd": (RDConfig(), ScoreConfig()),
+}
+PAGE = (REPOSITORY / "docs/export.md").read_text()
+BATCHES = (1, 3, 8)
+
+
+class TinyNetwork(nn.Module):
+    """Three convolutions in the place of an encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = SimpleNamespace(channels=lambda: [8, 12, 16], reduction=lambda: [4, 8, 16])
+        layers = (nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 12, 2, 2), nn.Conv2d(12, 16, 2, 2))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x):
+        levels = []
+        for layer in self.layers:
+            x = functional.relu(layer(x))
+            levels.append(x)
+        return levels
+
+
+def tiny(train: TrainConfig, score: ScoreConfig) -> tuple[Graph, Detector]:
+    """The graph of a tiny model of random weights, and the detector that `invad.load` would make of it."""
+    torch.manual_seed(0)
+    encoder = Encoder("tiny", TinyNetwork())
+    method = build_method(EncoderOutput("tiny", encoder.channels, SIZE), train).eval()
+    features = FeaturesConfig("mobilenetv2_100", "none", image_size=SIZE)
+    unblurred = Detector(encoder, method, features, replace(score, sigma=0.0))
+    return Graph(unblurred, score.sigma).eval(), Detector(encoder, method, features, score).eval()
+
+
+@cache
+def translated(name: str) -> tuple[Graph, Detector, OnnxModel]:
+    graph, detector = tiny(*VARIANTS[name])
+    return graph, detector, onnx_model(exported_program(graph))
+
+
+def noise(images: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(images).integers(0, 256, (images, size, size, 3), np.uint8)
+
+
+def assert_agree(run, maps_of, images: np.ndarray) -> None:
+    """Scores and maps of a runtime are those of the model within 1e-4, and of the promised types and shapes."""
+    scores, maps = run(images)
+    expected = maps_of(images)
+    assert (scores.dtype, maps.dtype) == (np.float32, np.float32)
+    assert maps.shape == expected.shape
+    np.testing.assert_allclose(maps, expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(scores, expected.max(axis=(1, 2)), atol=1e-4, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder in which every command of docs/export.md has been run; they share what takes long, tracing and translating the graph."""
+    root = tmp_path_factory.mktemp("export")
+    toy_model_folder(root / "models/mvtec")
+    for number, pixels in enumerate(noise(6, 96)):
+        path = root / f"data/raw/mvtec/bolt/train/good/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    def once(function):
+        results = []
+
+        def first(argument):
+            if not results:
+                results.append(function(argument))
+            return results[0]
+
+        return first
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(export_module, "exported_program", once(exported_program))
+        patch.setattr(onnx_file, "onnx_model", once(onnx_model))
+        for line in re.search(r"```bash\n(.*?)```", PAGE, re.DOTALL)[1].splitlines():
+            patch.setattr(sys, "argv", shlex.split(line))
+            assert exit_code() == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def predictor(workplace):
+    return invad.load(workplace / "models/mvtec", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def session(workplace):
+    return onnx_runtime((workplace / "exports/mvtec.onnx").read_bytes())
+
+
+def run_pipe(monkeypatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["invad-pipe", "export", *words])
+    return exit_code()
+
+
+def exit_code() -> int:
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0
+
+
+@pytest.mark.parametrize("images", BATCHES)
+def test_onnx_runtime_agrees_with_python(session, predictor, images):
+    assert_agree(session, predictor.maps, noise(images, predictor.image_size))
+
+
+@pytest.mark.parametrize("images", BATCHES)
+def test_onnx_runtime_agrees_with_python_on_real_images(session, predictor, real_data, images):
+    paths = sorted((real_data / "mvtec_leather_slice/test").rglob("*.png"))[:images]
+    assert_agree(session, predictor.maps, np.stack([prepare(path, predictor.image_size).pixels for path in paths]))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_method_and_map_exports(name):
+    _, detector, model = translated(name)
+    run = onnx_runtime(onnx_bytes(model.proto, {}))
+    with torch.no_grad():
+        for images in BATCHES:
+            assert_agree(run, lambda images: detector(torch.from_numpy(images)).numpy(), noise(images))
+
+
+def test_the_graph_is_plain_onnx_in_float32_with_a_free_batch(workplace):
+    path = workplace / "exports/mvtec.onnx"
+    proto = onnx.load(path, load_external_data=False)  # whose weights are all in the file
+    onnx.checker.check_model(proto, full_check=True)
+    shapes = {
+        value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+    assert shapes == {"images": ["batch", 64, 64, 3], "scores": ["batch"], "maps": ["batch", 64, 64]}
+    assert {node.domain for node in proto.graph.node} == {""}
+    assert not proto.functions
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    types = {value.type.tensor_type.elem_type for value in inferred.value_info}
+    types |= {tensor.data_type for tensor in inferred.initializer}
+    assert onnx.TensorProto.DOUBLE not in types
+    assert not any(tensor.external_data for tensor in proto.graph.initializer)
+
+
+def test_metadata_are_complete_and_those_of_the_calibration(workplace, predictor):
+    def onnx_metadata(name: str) -> dict[str, object]:
+        proto = onnx.load(workplace / "exports" / name)
+        return {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
+
+    with zipfile.ZipFile(workplace / "exports/mvtec.pt2") as archive:
+        of_torch = json.loads(archive.read("archive/extra/metadata.json"))
+    values = onnx_metadata("mvtec.onnx")
+    calibration = predictor.calibration
+    assert of_torch == values
+    assert onnx_metadata("mvtec-int8.onnx") == {**values, "precision": "int8"}
+    assert values["image_threshold"] == calibration.all.image_threshold
+    assert values["pixel_threshold"] == calibration.all.pixel_threshold
+    assert values["class_thresholds"] == {
+        name: {"image_threshold": held_out.image_threshold, "pixel_threshold": held_out.pixel_threshold}
+        for name, held_out in calibration.per_class.items()
+    }
+    assert values["false_positive_rate"] == calibration.false_positive_rate
+    assert values["sigma"] == calibration.score.sigma
+    assert (values["image_size"], values["colour_order"], values["normalisation_inside"]) == (64, "RGB", True)
+    assert values["resize"]["pillow"] == "Image.Resampling.BILINEAR"
+    assert (values["benchmark"], values["classes"]) == ("toys", ["bottle", "cable"])
+    assert (values["invad_version"], values["encoder_sha256"]) == (__version__, predictor.config.encoder_sha256)
+    named = {key for row in re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+    assert set(values) == named, "docs/export.md lists all keys"
+
+
+def test_the_mean_and_std_are_those_that_the_graph_subtracts(session, workplace):
+    proto = onnx.load(workplace / "exports/mvtec.onnx")
+    values = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
+    constants = [onnx.numpy_helper.to_array(tensor).ravel() for tensor in proto.graph.initializer]
+    for key in ("mean", "std"):
+        assert any(constant.size == 3 and np.allclose(constant, values[key]) for constant in constants), key
+
+
+def test_no_path_and_no_stack_trace_is_in_a_file(workplace):
+    for path in sorted((workplace / "exports").iterdir()):
+        data = path.read_bytes()
+        assert path.suffix != ".pt2" or zipfile.is_zipfile(path)
+        for secret in (str(workplace), str(REPOSITORY), str(Path.home()), str(Path(sys.prefix)), ".py", 'File "'):
+            if secret != "/":
+                assert secret.encode() not in data, f"{path.name} has {secret}"
+
+
+def test_the_same_model_gives_the_same_bytes():
+    graph, _, model = translated("invad-none-fine-l2")
+    first, again = (exported_program(graph) for _ in range(2))
+    assert torch_bytes(first, {"a": "1"}) == torch_bytes(again, {"a": "1"})
+    assert onnx_bytes(onnx_model(again).proto, {"a": "1"}) == onnx_bytes(model.proto, {"a": "1"})
+
+
+def test_int8_of_the_same_images_gives_the_same_bytes():
+    model = translated("invad-global-sum")[-1]
+    first, again = (onnx_bytes(quantize.quantized(model, noise(4)), {}) for _ in range(2))
+    assert first == again
+
+
+def test_torch_export_agrees_for_every_batch(workplace, predictor):
+    module = torch.export.load(workplace / "exports/mvtec.pt2").module()
+    for images in BATCHES:
+        assert_agree(torch_runtime(module), predictor.maps, noise(images, predictor.image_size))
+
+
+def test_a_pt2_holds_no_pickle_but_its_example(workplace):
+    with zipfile.ZipFile(workplace / "exports/mvtec.pt2") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    of_torch_save = [name for name, data in contents.items() if zipfile.is_zipfile(io.BytesIO(data))]
+    assert of_torch_save == ["archive/data/sample_inputs/model.pt"], "docs/export.md says that it is the only one"
+    configs = [json.loads(data)["config"] for name, data in contents.items() if name.endswith("_config.json")]
+    assert len(configs) == 2, "of weights and of constants"
+    assert not any(entry["use_pickle"] for config in configs for entry in config.values())
+
+
+def test_int8_is_smaller_and_near_to_float32(workplace, session, predictor):
+    small = (workplace / "exports/mvtec-int8.onnx").read_bytes()
+    operators = [node.op_type for node in onnx.load_from_string(small).graph.node]
+    assert "QuantizeLinear" in operators
+    assert len(small) < (workplace / "exports/mvtec.onnx").stat().st_size
+    difference = compare(session, onnx_runtime(small), [noise(4, predictor.image_size)], threshold=1.07)
+    assert not difference.is_rounding
+    assert difference.mean < 0.01
+    assert difference.decisions is not None
+
+
+def test_int8_leaves_encoder_and_map_alone():
+    model = translated("invad-global-sum")[-1]
+    operators = {node.name: node for node in model.proto.graph.node}
+    inside = {operators[name].op_type for name in model.method_nodes}
+    outside = [node for name, node in operators.items() if name not in model.method_nodes]
+    assert {"Conv", "LeakyRelu"} <= inside
+    assert [node.op_type for node in outside].count("Conv") == 3, "those of the encoder"
+    quantized = quantize.quantized(model, noise(2))
+    named = {name for node in quantized.graph.node if node.op_type == "DequantizeLinear" for name in node.input}
+    weights = {name for node in outside for name in node.input if name.endswith("weight")}
+    assert weights
+    assert not {f"{name}_quantized" for name in weights} & named
+    assert not any(entry.name.endswith("_quantized") for entry in model.proto.graph.initializer), (
+        "the model was changed"
+    )
+
+
+def test_images_for_int8_are_spread_over_all_and_a_broken_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "MOST_IMAGES", 3)
+    for number in range(7):
+        Image.fromarray(np.full((8, 8, 3), 10 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    found = quantize.calibration_images([str(tmp_path)], 16)
+    assert found.shape == (3, 16, 16, 3)
+    assert found[:, 0, 0, 0].tolist() == [0, 30, 60]
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"3\.png: not an image"):
+        quantize.calibration_images([str(tmp_path)], 16)
+
+
+def loaded(predictor, graph: Graph) -> LoadedGraph:
+    return LoadedGraph(graph, predictor.config, None, ScoreConfig())
+
+
+def test_an_uncalibrated_model_exports_without_thresholds(workplace, predictor, tmp_path, monkeypatch, capsys):
+    graph, _, model = translated("invad-global-sum")
+    monkeypatch.setattr(export_module, "load_graph", lambda folder: loaded(predictor, graph))
+    monkeypatch.setattr(export_module, "exported_program", lambda graph: None)
+    monkeypatch.setattr(onnx_file, "onnx_model", lambda program: model)
+    out = tmp_path / "deep/er/a.onnx"
+    assert run_pipe(monkeypatch, str(workplace / "models/mvtec"), "--out", str(out)) == 0
+    printed = capsys.readouterr().out
+    assert "thresholds  none: the model is not calibrated" in printed
+    values = {entry.key: json.loads(entry.value) for entry in onnx.load(out).metadata_props}
+    assert (values["image_threshold"], values["pixel_threshold"], values["class_thresholds"]) == (None, None, {})
+
+
+def test_a_file_that_computes_something_else_is_not_written(workplace, predictor, tmp_path, monkeypatch):
+    graph, _, model = translated("invad-global-sum")
+    monkeypatch.setattr(export_module, "load_graph", lambda folder: loaded(predictor, graph))
+    monkeypatch.setattr(export_module, "exported_program", lambda graph: None)
+    monkeypatch.setattr(onnx_file, "onnx_model", lambda program: model)
+    right = onnx_file.onnx_runtime
+    out = tmp_path / "a.onnx"
+    out.write_bytes(b"old")
+    for wrong in (1e-3, float("nan")):
+        monkeypatch.setattr(
+            onnx_file,
+            "onnx_runtime",
+            lambda data, wrong=wrong: lambda images: tuple(part + np.float32(wrong) for part in right(data)(images)),
+        )
+        with pytest.raises(InputError, match=r"a\.onnx: not written, because it would not compute"):
+            export_model(workplace / "models/mvtec", out)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+        assert out.read_bytes() == b"old"
+
+
+def test_rounding_is_relative_to_large_maps_only():
+    batches = [np.zeros((2, 4, 4, 3), np.uint8)]
+
+    def runtime(value: float, score: float | None = None):
+        return lambda images: (
+            np.full(len(images), value if score is None else score, np.float32),
+            np.full((len(images), 4, 4), value, np.float32),
+        )
+
+    assert compare(runtime(0.5), runtime(0.50009), batches).is_rounding
+    assert not compare(runtime(0.5), runtime(0.5002), batches).is_rounding
+    assert compare(runtime(100.0), runtime(100.009), batches).is_rounding
+    assert not compare(runtime(0.5), runtime(0.5, score=0.6), batches).is_rounding
+    assert not compare(runtime(0.5), runtime(0.5, score=float("nan")), batches).is_rounding
+    assert compare(runtime(0.5), runtime(0.7), batches, threshold=0.6).decisions == 2
+    assert {len(batch) for batch in random_batches(4)} == {1, 3}
+
+
+def test_mistakes_are_one_line(workplace, tmp_path, monkeypatch, capsys):
+    model, out = str(workplace / "models/mvtec"), tmp_path / "a.onnx"
+    out.write_bytes(b"old")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text("{}")
+    for words, message in (
+        ((model, "--out", str(out)), f"{out}: exists; --force replaces it"),
+        ((model, "--out", str(tmp_path)), f"--out {tmp_path}: expected a name that ends with .onnx"),
+        ((model, "--out", "a.onnx", "--format", "torch-export"), "--out a.onnx: expected a name that ends with .pt2"),
+        ((model, "--precision", "int8"), "--precision int8: needs --images, a folder of normal images"),
+        ((model, "--images", "."), "--images: are for --precision int8, not for float32"),
+        (
+            (model, "--format", "torch-export", "--precision", "int8", "--images", "."),
+            "--precision int8: is for --format onnx, not for torch-export",
+        ),
+        ((str(tmp_path / "none"), "--out", "b.onnx"), f"{tmp_path / 'none'}: no model folder"),
+        ((str(damaged), "--out", "b.onnx"), f"{damaged / 'config.json'}: "),
+        (
+            (model, "--out", "b.onnx", "--precision", "int8", "--images", str(damaged)),
+            f"{damaged}: has no images",
+        ),
+    ):
+        monkeypatch.chdir(tmp_path)
+        assert run_pipe(monkeypatch, *words) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith(f"invad-pipe: error: {message}")
+        assert printed.count("\n") == 1
+        assert not (tmp_path / "b.onnx").exists()
+    assert out.read_bytes() == b"old"
+    assert run_pipe(monkeypatch, model, "--format", "tflite") == 2
+    printed = capsys.readouterr().err
+    assert "tflite" in printed
+    assert "torch-export" in printed
+
+
+def test_a_missing_extra_is_named_at_once(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("invad.cli.extras.find_spec", lambda module: None if module == "onnxruntime" else object())
+    assert run_pipe(monkeypatch, str(workplace / "models/mvtec")) == 2
+    assert "pip install 'invad[export]'" in capsys.readouterr().err
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_script_of_the_page_decides_as_python_does_without_this_package(workplace, predictor):
+    script = workplace / "decide.py"
+    loaded_modules = "\nassert not {'torch', 'invad', 'onnx'} & set(sys.modules)\n"
+    script.write_text(python_blocks()[0] + loaded_modules)
+    rng, paths = np.random.default_rng(5), []
+    for number, size in enumerate(((80, 64), (64, 96), (200, 120), (64, 64))):
+        grey = rng.integers(0, 256, (*size, 3), np.uint8) if number % 2 else np.full((*size, 3), 90, np.uint8)
+        paths.append(workplace / f"{number}.png")
+        Image.fromarray(grey).save(paths[-1])
+    command = [sys.executable, script, "exports/mvtec.onnx", *paths]
+    result = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True)
+    expected = predictor.predict(paths)
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[1] for row in rows] == ["anomalous" if image.anomalous else "normal" for image in expected]
+    assert {row[1] for row in rows} == {"anomalous", "normal"}, "the images have to differ in that"
+    np.testing.assert_allclose([float(row[2]) for row in rows], expected.scores, atol=1e-4)
+    assert sum(bool(line.strip()) for line in python_blocks()[0].splitlines()) <= 25
+
+
+def test_the_page_loads_a_pt2(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    names: dict[str, object] = {}
+    exec(compile(python_blocks()[1], "docs/export.md", "exec"), names)
+    assert names["maps"].shape == (4, 64, 64)
+    assert names["scores"].shape == (4,)
