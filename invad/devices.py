@@ -29,7 +29,7 @@ def named_device(name: str | None) -> torch.device:
         return best_device()
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).tolist()  # torch's device `meta` is there, but holds nothing
     except (RuntimeError, AssertionError):
         raise InputError(
             f"device: {name!r} is not to be had here; cpu always is, and the best one without a name"

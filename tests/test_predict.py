@@ -486,6 +486,7 @@ def test_twenty_failures_are_named_and_the_others_counted(folder, run):
         (["images", "--threshold", "nan"], "--threshold nan: expected a number"),
         (["images", "--pixel-threshold", "inf"], "--pixel-threshold inf: expected a number"),
         (["images", "--device", "gpu"], "device: 'gpu' is not to be had here; "),
+        (["images", "--device", "meta"], "device: 'meta' is not to be had here; "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
