@@ -25,10 +25,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
+def repository_params(*benchmarks: str) -> dict:
+    """The repository's params.yaml as a plain dictionary, free to change; with only these benchmarks if any are named."""
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    if benchmarks:
+        kept = {"workers", "resources_per_worker", "checkpoint_steps", *benchmarks}
+        for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
+            params[section] = {name: value for name, value in params[section].items() if name in kept}
+        params["download"] = {name: params["download"][name] for name in dict.fromkeys(params["benchmarks"].values())}
+    return params
+
+
 @pytest.fixture
 def params_dict() -> dict:
     """The repository's params.yaml as a plain dictionary, free to change."""
-    return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    return repository_params()
 
 
 @pytest.fixture

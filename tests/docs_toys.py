@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from conftest import REPOSITORY, save_image, save_mask
+from conftest import REPOSITORY, repository_params, save_image, save_mask
 from typer.testing import CliRunner
 
 from invad import pipeline
@@ -44,14 +44,8 @@ def make_checkout(root: Path) -> None:
 
 
 def small_params() -> dict:
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["benchmarks"] = {"mvtec": "mvtec"}
-    kept = {"mvtec", "workers", "resources_per_worker", "checkpoint_steps"}
-    for section in ("splits", "calibration", "features", "train", "score"):
-        params[section] = {name: value for name, value in params[section].items() if name in kept}
-    params["download"] = {
-        "mvtec": params["download"]["mvtec"] | {"train_images": 8, "test_images": 6, "image_size": 96}
-    }
+    params = repository_params("mvtec")
+    params["download"]["mvtec"] |= {"train_images": 8, "test_images": 6, "image_size": 96}
     params["features"]["mvtec"]["image_size"] = 64
     params["train"]["mvtec"] |= {"epochs": 1, "batch_size": 4}
     return params

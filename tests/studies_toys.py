@@ -3,23 +3,19 @@
 from pathlib import Path
 
 import yaml
+from conftest import repository_params
 
 from invad.config import Params, load_params
 from invad.datasets.download import prepare_dataset
 from invad.datasets.splits import build_split
 from invad.workspace import Workspace
 
-REPOSITORY = Path(__file__).parent.parent
 SIZE = 32
 
 
 def tiny_params(**train: object) -> dict:
     """The repository's params.yaml with one benchmark of generated data: 16 training and 6 test images in each class."""
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["benchmarks"] = {"mvtec": "mvtec"}
-    for section in ("splits", "calibration", "features", "train", "score"):
-        own = {"mvtec", "workers", "resources_per_worker", "checkpoint_steps"}
-        params[section] = {key: value for key, value in params[section].items() if key in own}
+    params = repository_params("mvtec")
     params["download"]["mvtec"] |= {"train_images": 12, "test_images": 6, "image_size": 64}
     params["calibration"]["mvtec"]["share"] = 0.0
     params["features"]["mvtec"] |= {"weights": "none", "image_size": SIZE}

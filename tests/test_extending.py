@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, repository_params
 
 PAGE = (REPOSITORY / "docs/extending.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -65,14 +65,8 @@ def test_the_method_on_the_page_is_one_of_fifty_lines():
 
 
 def test_the_method_on_the_page_trains_scores_and_predicts(extended):
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["benchmarks"] = {"mvtec": "mvtec"}
-    kept = {"mvtec", "workers", "resources_per_worker", "checkpoint_steps"}
-    for section in ("splits", "calibration", "features", "train", "score"):
-        params[section] = {name: value for name, value in params[section].items() if name in kept}
-    params["download"] = {
-        "mvtec": params["download"]["mvtec"] | {"train_images": 16, "test_images": 12, "image_size": 96}
-    }
+    params = repository_params("mvtec")
+    params["download"]["mvtec"] |= {"train_images": 16, "test_images": 12, "image_size": 96}
     params["features"]["mvtec"]["image_size"] = 64
     params["train"]["mvtec"] = yaml.safe_load(YAML[0])["train"]["mvtec"] | {"epochs": 4}
     (extended / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import REPOSITORY, repository_params
 from mlflow import MlflowClient
 
 from invad.config import load_params
@@ -23,8 +24,7 @@ from invad.plan import StagePlan, plan_stages
 from invad.tracking import open_run
 from invad.workspace import Workspace
 
-REPOSITORY = Path(__file__).parent.parent
-BENCHMARKS = {"coco_ad_0": "coco", "mvtec": "mvtec", "visa": "visa"}  # InvAD with live features, InvAD, and RD
+BENCHMARKS = ("coco_ad_0", "mvtec", "visa")  # InvAD with live features, InvAD, and RD
 
 
 class Copy:
@@ -73,14 +73,7 @@ def copy(tmp_path_factory) -> Copy:
         shutil.copy(REPOSITORY / name, root)
     for name in ("invad", "stages", "reports/ablations", "reports/benchmarks"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["benchmarks"] = BENCHMARKS
-    for section in ("splits", "calibration", "features", "train", "score"):
-        params[section] = {
-            key: value
-            for key, value in params[section].items()
-            if key in {*BENCHMARKS, "workers", "resources_per_worker", "checkpoint_steps"}
-        }
+    params = repository_params(*BENCHMARKS)
     params["ablations"] = {
         "blocks": {"benchmark": "coco_ad_0", "variants": ["1", "paper"], "seeds": 2, "set": {"train.epochs": 2}}
     }
@@ -230,7 +223,15 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     assert run.data.tags["dvc.split"].endswith(".dir")
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 12 * (42 // 4)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert {"config.json", "per_class.json", "mvtec.json", "mvtec.csv", "params.yaml", "figures"} <= artifacts
+    assert {
+        "config.json",
+        "per_class.json",
+        "mvtec.json",
+        "mvtec.csv",
+        "params.yaml",
+        "figures",
+        "calibration.json",
+    } <= artifacts
     per_class = copy.json("reports/metrics/mvtec.json")["per_class"]
     for class_name, protocols in per_class.items():
         assert run.data.metrics[f"paper/pixel_ap/{class_name}"] == protocols["paper"]["pixel_ap"]

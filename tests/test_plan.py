@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import save_image
+from conftest import repository_params, save_image
 from PIL import Image
 
 from invad.config import CocoAdSplitConfig, DownloadConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, load_params
@@ -41,15 +41,6 @@ def planned(write_params):
         return {each.stage: each for each in plan_stages(load_params(write_params(params)), WORKSPACE)}
 
     return plan
-
-
-def only(params: dict, *benchmarks: str) -> dict:
-    """Leave only these benchmarks in params.yaml."""
-    kept = {"workers", "resources_per_worker", *benchmarks}
-    for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
-        params[section] = {name: value for name, value in params[section].items() if name in kept}
-    params["download"] = {name: params["download"][name] for name in set(params["benchmarks"].values())}
-    return params
 
 
 def as_in_the_paper(params: dict) -> dict:
@@ -171,8 +162,8 @@ def test_the_plan_of_the_paper(planned, params_dict):
         assert plans[f"splits@{name}"].notes == ("images as published, counted when the data are there",)
 
 
-def test_live_features_take_no_disk_but_memory_where_the_encoder_runs(planned, params_dict):
-    params = as_in_the_paper(only(params_dict, "coco_ad_0"))
+def test_live_features_take_no_disk_but_memory_where_the_encoder_runs(planned):
+    params = as_in_the_paper(repository_params("coco_ad_0"))
     stored = planned(params)
     params["features"]["coco_ad_0"]["mode"] = "live"
     live = planned(params)
@@ -198,16 +189,16 @@ def test_the_file_that_stands_for_live_features_is_as_large_as_planned_and_found
     assert disk.features_bytes(3, config, phases=3) == pytest.approx(folder_bytes(tmp_path / "features"), rel=0.15)
 
 
-def test_archives_are_not_kept_where_the_settings_say_so(planned, params_dict):
-    params = as_in_the_paper(only(params_dict, "visa"))
+def test_archives_are_not_kept_where_the_settings_say_so(planned):
+    params = as_in_the_paper(repository_params("visa"))
     params["download"]["visa"]["keep_archives"] = False
     plan = planned(params)["download@visa"]
     assert plan.disk == 1_929_840_640
     assert plan.writes == {WORKSPACE.store("visa"): 2 * 1_929_840_640}  # the archive is there until it is unpacked
 
 
-def test_what_has_been_fetched_is_not_fetched_again(planned, params_dict, tmp_path):
-    params = as_in_the_paper(only(params_dict, "visa"))
+def test_what_has_been_fetched_is_not_fetched_again(planned, tmp_path):
+    params = as_in_the_paper(repository_params("visa"))
     planned(params)
     store = WORKSPACE.store("visa")
     (store / "archives").mkdir(parents=True)
@@ -228,8 +219,8 @@ def test_what_has_been_fetched_is_not_fetched_again(planned, params_dict, tmp_pa
     assert (plan.download, plan.disk) == (0, 1_929_840_640)  # a local file is neither fetched nor copied
 
 
-def test_a_class_whose_archive_has_no_published_size_is_noted(planned, params_dict):
-    params = as_in_the_paper(only(params_dict, "mvtec"))
+def test_a_class_whose_archive_has_no_published_size_is_noted(planned):
+    params = as_in_the_paper(repository_params("mvtec"))
     params["download"]["mvtec"]["classes"] = ["leather"]
     plans = planned(params)
     assert plans["splits@mvtec"].images == 245 + 32 + 92
@@ -237,8 +228,8 @@ def test_a_class_whose_archive_has_no_published_size_is_noted(planned, params_di
     assert "the size of leather.tar.xz is not published, an estimate" in plans["download@mvtec"].notes
 
 
-def test_needed_images_are_planned_once_for_all_folds(planned, params_dict):
-    params = as_in_the_paper(only(params_dict, "coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3"))
+def test_needed_images_are_planned_once_for_all_folds(planned):
+    params = as_in_the_paper(repository_params("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3"))
     params["download"]["coco"]["images"] = "needed"
     plans = planned(params)
     assert plans["download@coco"].download == 252_907_541
@@ -261,8 +252,8 @@ def test_images_of_known_names_are_fetched_once(tmp_path):
     assert second.download == round(IMAGE_BYTES["train"])
 
 
-def test_weights_of_a_hub_are_downloaded_once(planned, params_dict, monkeypatch):
-    params = only(params_dict, "mvtec", "visa")
+def test_weights_of_a_hub_are_downloaded_once(planned, monkeypatch):
+    params = repository_params("mvtec", "visa")
     for name in ("mvtec", "visa"):
         params["features"][name] |= {"encoder": "resnet34", "weights": "resnet34.no_such_weights"}
     plans = planned(params)
@@ -270,8 +261,8 @@ def test_weights_of_a_hub_are_downloaded_once(planned, params_dict, monkeypatch)
     assert "is an estimate" in plans["features@mvtec"].notes[0]
 
 
-def test_the_generated_data_are_planned_and_then_counted(planned, params_dict):
-    params = only(params_dict, "mvtec")
+def test_the_generated_data_are_planned_and_then_counted(planned):
+    params = repository_params("mvtec")
     params["download"]["mvtec"] |= {"train_images": 5, "test_images": 7, "image_size": 64}
     params["train"]["mvtec"] |= {"batch_size": 4, "epochs": 3}
     before = planned(params)
@@ -294,8 +285,8 @@ def test_the_generated_data_are_planned_and_then_counted(planned, params_dict):
     assert after["download@mvtec"].writes == {Path(): 0}
 
 
-def test_settings_and_files_that_dvc_did_not_record_are_to_do(planned, params_dict):
-    params = only(params_dict, "mvtec")
+def test_settings_and_files_that_dvc_did_not_record_are_to_do(planned):
+    params = repository_params("mvtec")
     planned(params)
     raw = WORKSPACE.raw("mvtec")
     raw.mkdir(parents=True)
@@ -322,8 +313,8 @@ def test_settings_and_files_that_dvc_did_not_record_are_to_do(planned, params_di
     assert state(params["download"]["mvtec"], size) == "to do"
 
 
-def test_another_false_positive_rate_leaves_model_and_scores_there(write_params, params_dict):
-    params = only(params_dict, "mvtec")
+def test_another_false_positive_rate_leaves_model_and_scores_there(write_params):
+    params = repository_params("mvtec")
     settings = load_params(write_params(params))
     for path in (
         WORKSPACE.split("mvtec") / "split.parquet",
@@ -365,8 +356,8 @@ def test_another_false_positive_rate_leaves_model_and_scores_there(write_params,
     assert [label for label, state in states.items() if state == "there"] == ["download@mvtec"]
 
 
-def test_what_is_held_out_is_planned_and_what_is_not_is_said(planned, params_dict):
-    params = as_in_the_paper(only(params_dict, "visa", "coco_ad_0"))
+def test_what_is_held_out_is_planned_and_what_is_not_is_said(planned):
+    params = as_in_the_paper(repository_params("visa", "coco_ad_0"))
     assert planned(params)["calibrate@visa"].notes == (
         "no normal image is held out; set calibration.visa.share above 0",
     )
@@ -380,16 +371,16 @@ def test_what_is_held_out_is_planned_and_what_is_not_is_said(planned, params_dic
     assert plans["calibrate@visa"].memory > plans["score@visa"].memory  # the scores above the threshold
 
 
-def test_a_later_stage_is_to_do_when_an_earlier_one_is(planned, params_dict):
-    params = only(params_dict, "mvtec")
+def test_a_later_stage_is_to_do_when_an_earlier_one_is(planned):
+    params = repository_params("mvtec")
     planned(params)
     (WORKSPACE.scores("mvtec")).mkdir(parents=True)
     (WORKSPACE.scores("mvtec") / "scores.parquet").touch()
     assert planned(params)["score@mvtec"].done == "to do"
 
 
-def test_a_training_that_can_go_on_is_partly_done(planned, params_dict):
-    params = only(params_dict, "mvtec")
+def test_a_training_that_can_go_on_is_partly_done(planned):
+    params = repository_params("mvtec")
     planned(params)
     checkpoint = WORKSPACE.private / "ray/mvtec-0123/checkpoint-00000200.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -397,8 +388,8 @@ def test_a_training_that_can_go_on_is_partly_done(planned, params_dict):
     assert planned(params)["train@mvtec"].done == "partly"
 
 
-def test_images_of_ones_own_folder_are_counted(planned, params_dict, mvtec_root):
-    params = only(params_dict, "mvtec")
+def test_images_of_ones_own_folder_are_counted(planned, mvtec_root):
+    params = repository_params("mvtec")
     params["download"]["mvtec"] = {"source": "path", "path": str(mvtec_root)}
     params["train"]["mvtec"]["batch_size"] = 4
     plans = planned(params)
@@ -407,8 +398,8 @@ def test_images_of_ones_own_folder_are_counted(planned, params_dict, mvtec_root)
     assert plans["train@mvtec"].notes == ("will refuse to run: batch_size 4 is more than its images",)
 
 
-def test_images_of_ones_own_table_are_counted(planned, params_dict, tmp_path):
-    params = only(params_dict, "mvtec")
+def test_images_of_ones_own_table_are_counted(planned, tmp_path):
+    params = repository_params("mvtec")
     for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
         params[section]["own"] = params[section].pop("mvtec")
     params["benchmarks"]["own"], params["splits"]["own"] = "own", {"seed": 0, "test_share": 0.25}
@@ -424,8 +415,8 @@ def test_images_of_ones_own_table_are_counted(planned, params_dict, tmp_path):
     assert plans["download@own"].disk == (tmp_path / "data/import/own.csv").stat().st_size
 
 
-def test_what_is_unknown_is_said(planned, params_dict, tmp_path):
-    params = as_in_the_paper(only(params_dict, "coco_ad_0", "mvtec"))
+def test_what_is_unknown_is_said(planned, tmp_path):
+    params = as_in_the_paper(repository_params("coco_ad_0", "mvtec"))
     params["splits"]["coco_ad_0"] = {"fold": 0, "held_out": 10}
     params["download"]["mvtec"] = {"source": "path", "path": str(tmp_path / "nowhere")}
     plans = planned(params)
@@ -441,10 +432,10 @@ def test_what_is_unknown_is_said(planned, params_dict, tmp_path):
     assert " ? " in next(line for line in text.splitlines() if line.startswith("features@coco_ad_0"))
 
 
-def test_damaged_data_are_unknown_images(planned, params_dict, mvtec_root):
+def test_damaged_data_are_unknown_images(planned, mvtec_root):
     mask = next(mvtec_root.glob("*/ground_truth/*/001_mask.png"))
     Image.fromarray(np.zeros((8, 9), np.uint8)).save(mask)
-    params = only(params_dict, "mvtec")
+    params = repository_params("mvtec")
     params["download"]["mvtec"] = {"source": "path", "path": str(mvtec_root)}
     plan = planned(params)["splits@mvtec"]
     assert plan.images is None
@@ -473,8 +464,8 @@ def test_the_text_has_a_line_for_every_stage_and_the_totals(planned, params_dict
     assert "note: download@coco, download@mvtec, download@visa: the size of the generated files is an estimate" in notes
 
 
-def test_a_disk_without_room_is_a_warning(planned, params_dict, monkeypatch):
-    plans = planned(only(params_dict, "mvtec"))
+def test_a_disk_without_room_is_a_warning(planned, monkeypatch):
+    plans = planned(repository_params("mvtec"))
     needed = sum(sum(plan.writes.values()) for plan in plans.values())
     assert needed > sum(plan.disk for plan in plans.values())
     for free, warned in ((needed, False), (needed - 1000, True)):
