@@ -1,12 +1,12 @@
 """`invad-pipe predict`: what a trained model says of images."""
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from invad.cli.options import ClassOption, DeviceOption, ModelArgument, PixelThresholdOption, ThresholdOption
 from invad.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _STDOUT = "-"
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder, such as models/mvtec.")],
+    model: ModelArgument,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -35,22 +35,16 @@ def predict(
     overlays: Annotated[
         bool, typer.Option("--overlays/--no-overlays", help="A picture of each image with its heat map and regions.")
     ] = True,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="Whose thresholds decide; by default those of all classes together.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Images that score above it are anomalous; instead of the calibrated one.")
-    ] = None,
-    pixel_threshold: Annotated[
-        float | None, typer.Option(help="Regions lie above it; instead of the calibrated one.")
-    ] = None,
+    class_name: ClassOption = None,
+    threshold: ThresholdOption = None,
+    pixel_threshold: PixelThresholdOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images in the network at a time; by default as in the stage score.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode and draw; by default one for each core, 4 at most.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Say of each image whether it is anomalous and where, in the order of the inputs.
 
@@ -63,9 +57,6 @@ def predict(
         raise InputError(f"--out {out}: is a file; expected a folder, or - for stdout")
     if folder is None and format == "coco":
         raise InputError("--out -: results of COCO are two files; choose a folder, or --format jsonl or csv")
-    for option, value in (("--threshold", threshold), ("--pixel-threshold", pixel_threshold)):
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"{option} {value}: expected a number")
     try:
         from invad.prediction.sources import OVERLAY_FOLDER, ImageSources
 

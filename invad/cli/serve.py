@@ -1,17 +1,15 @@
 """`invad-pipe serve`: a model as an HTTP service."""
 
-import math
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from invad.errors import InputError
+from invad.cli.options import ClassOption, DeviceOption, ModelArgument, PixelThresholdOption, ThresholdOption
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="A model folder, such as models/mvtec.")],
+    model: ModelArgument,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     allow_host: Annotated[
@@ -22,16 +20,10 @@ def serve(
             "With another --host than a local one and no --allow-host, any name is accepted.",
         ),
     ] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="Whose thresholds decide; by default those of all classes together.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Images that score above it are anomalous; instead of the calibrated one.")
-    ] = None,
-    pixel_threshold: Annotated[
-        float | None, typer.Option(help="Regions lie above it; instead of the calibrated one.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
+    class_name: ClassOption = None,
+    threshold: ThresholdOption = None,
+    pixel_threshold: PixelThresholdOption = None,
+    device: DeviceOption = None,
     max_bytes: Annotated[int, typer.Option(help="The longest body.", min=1)] = 20_000_000,
     max_pixels: Annotated[int, typer.Option(help="The largest image.", min=1)] = 40_000_000,
     queue: Annotated[
@@ -58,9 +50,6 @@ def serve(
     from invad.serving.server import LOCAL_NAMES, address, bind, is_local, run
     from invad.serving.service import Service
 
-    for option, value in (("--threshold", threshold), ("--pixel-threshold", pixel_threshold)):
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"{option} {value}: expected a number")
     limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size, batch_wait / 1000)
     fixed = Thresholds(threshold, pixel_threshold)
     with bind(host, port) as listener:
