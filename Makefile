@@ -33,6 +33,7 @@ bench: setup
 	python benchmarks/training_step.py --batch 32 --rounds 3 --variants naive,ours,bfloat16
 	python benchmarks/throughput.py
 	python benchmarks/metrics.py
+	python benchmarks/export.py
 
 ui: setup
 	invad-pipe ui

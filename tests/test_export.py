@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, save_mask
 from PIL import Image
 from prediction_toys import toy_model_folder
+from test_benchmarks import HARDWARE_KEYS, script
 from torch import nn
 from torch.nn import functional
 
@@ -26,6 +27,7 @@ import invad
 from invad import __version__
 from invad.cli import main
 from invad.config import FeaturesConfig, InvADConfig, RDConfig, ScoreConfig, TrainConfig
+from invad.datasets.split_table import Split, SplitRow
 from invad.encoders import Encoder
 from invad.errors import InputError
 from invad.export import model as export_module
@@ -38,6 +40,7 @@ from invad.export.torch_file import torch_bytes
 from invad.methods import EncoderOutput, build_method
 from invad.prediction.detector import Detector
 from invad.prediction.inputs import prepare
+from invad.reporting.tables.efficiency import efficiency_table
 
 SIZE = 32
 SMALL = {"blocks": 1, "style_channels": 4, "latent_channels": 4}
@@ -432,3 +435,56 @@ def test_the_page_loads_a_pt2(workplace, monkeypatch):
     exec(compile(python_blocks()[1], "docs/export.md", "exec"), names)
     assert names["maps"].shape == (4, 64, 64)
     assert names["scores"].shape == (4,)
+
+
+def test_the_benchmark_of_runtimes_writes_what_its_table_shows(tmp_path, monkeypatch, capsys):
+    benchmark, threads = script("export"), torch.get_num_threads()
+    options = "--encoder mobilenetv2_100 --blocks 1 --image-size 32 --batches 1,2 --ways torch,bfloat16 --rounds 2 --threads 1"
+    monkeypatch.setattr(sys, "argv", ["export.py", *options.split(), "--out", str(tmp_path)])
+    benchmark.main()
+    torch.set_num_threads(threads)
+    text = (tmp_path / "export_mobilenetv2_100_cpu.md").read_text()
+    result = json.loads((tmp_path / "export_mobilenetv2_100_cpu.json").read_text())
+    assert capsys.readouterr().out.strip() == text.strip()
+    assert (result["benchmark"], result["command"]) == ("export", f"python benchmarks/export.py {options}")
+    assert set(result["hardware"]) == HARDWARE_KEYS
+    assert list(result["ways"]) == ["torch", "bfloat16"]
+    for way in result["ways"].values():
+        assert list(way["batches"]) == ["1", "2"]
+        assert len(way["batches"]["2"]["all_s"]) == 2
+        assert way["batches"]["2"]["images_per_s"] == pytest.approx(2 / way["batches"]["2"]["median_s"])
+        assert f"| {way['label']} " in text
+    assert str(tmp_path) not in text + json.dumps(result)
+    assert efficiency_table([], [result]) == efficiency_table([]), "the report's table has no rows for it"
+
+
+def test_a_median_of_turns_counts_and_the_first_run_does_not():
+    turns = [{"seconds": seconds, "cpu_seconds": 2 * seconds} for seconds in (1.0, 9.0, 2.0)]
+    summary = script("export").summary(8, {"seconds": 100.0}, turns)
+    assert (summary["median_s"], summary["images_per_s"], summary["cpu_s"], summary["first_s"]) == (2, 4, 4, 100)
+
+
+def test_the_benchmark_of_accuracy_compares_precisions_on_test_images(tmp_path, monkeypatch, predictor):
+    benchmark = script("export_accuracy")
+    graph, _, model = translated("invad-global-sum")
+    monkeypatch.setattr(benchmark, "load_graph", lambda folder: loaded(predictor, graph))
+    monkeypatch.setattr(benchmark, "exported_program", lambda graph: None)
+    monkeypatch.setattr(benchmark, "onnx_model", lambda program: model)
+    rows = []
+    for number, pixels in enumerate(noise(8)):
+        phase, mask = ("train", None) if number < 4 else ("test", f"{number}_mask.png" if number % 2 else None)
+        if mask:
+            save_mask(tmp_path / mask, SIZE)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        label, defect = (1, "any") if mask else (0, "good")
+        rows.append(SplitRow(f"{number}.png", "bolt", phase, label, defect, mask, SIZE, SIZE, "own"))
+    measured = benchmark.measure(tmp_path, Split(tuple(rows), tmp_path, tmp_path), images=3)
+    assert measured["images"] == {"test": 4, "ranges": 3}
+    float32, *others = measured["variants"].values()
+    assert float32["maps_largest"] == 0
+    assert len(others) == 3
+    for other in others:
+        assert 0 < other["maps_mean"] < other["maps_largest"]
+        assert set(other["metrics"]) == {"image_auroc", "pixel_auroc", "region_aupro"}
+    int8, encoder_too, _ = others
+    assert int8["maps_mean"] < encoder_too["maps_mean"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from invad.cli.extras import require
+from invad.cli.options import ModelArgument
 from invad.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,13 +17,16 @@ _SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model folder, such as models/mvtec.")],
+    model: ModelArgument,
     format: Annotated[
         Literal["onnx", "torch-export"],
         typer.Option(help="onnx is for ONNX Runtime and its like, torch-export for PyTorch without this package."),
     ] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The file; by default exports/NAME.onnx or .pt2, NAME being that of the folder.")
+        Path | None,
+        typer.Option(
+            help="The file; by default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2, NAME being that of the folder."
+        ),
     ] = None,
     precision: Annotated[
         Literal["float32", "int8"],

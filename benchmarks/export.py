@@ -1,0 +1,232 @@
+"""Images per second of an exported model: PyTorch, torch.compile, torch.export and ONNX Runtime, from resized images to maps.
+
+    python benchmarks/export.py                                        # mobilenetv2_100 and InvAD at 256 pixels
+    python benchmarks/export.py --encoder resnet34 --blocks 4          # resnet34 and InvAD-lite
+    python benchmarks/export.py --ways torch,onnx --batches 1 --rounds 3
+
+Weights and images are random. Writes `export_<encoder>_cpu.json` and `.md`.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages have it; torch reads it when it is imported
+
+import numpy as np
+import torch
+from export_variants import FLOAT16, FLOAT32, INT8, INT8_ENCODER, onnx_variant
+from hardware import hardware
+from onnxruntime import InferenceSession, SessionOptions
+from results import command, number, write_results
+from torch.export import ExportedProgram
+from workload import SEED
+
+from invad.config import EncoderName, FeaturesConfig, InvADConfig, check_image_size
+from invad.encoders import build_encoder
+from invad.export.check import Runtime, torch_runtime
+from invad.export.graph import Graph, exported_program, load_graph
+from invad.export.onnx_file import onnx_model
+from invad.methods import EncoderOutput, build_method
+from invad.model_folder import ModelConfig, save_model
+from invad.prediction.detector import Detector
+
+CPU = torch.device("cpu")
+RANGE_IMAGES = 4  # of noise, for int8
+LABELS = {
+    "torch": "PyTorch",
+    "bfloat16": "PyTorch, bfloat16",
+    "compile": "PyTorch, compiled",
+    "program": "torch.export module",
+    "onnx": "ONNX Runtime, float32",
+    "int8": "ONNX Runtime, int8",
+    "int8-encoder": "ONNX Runtime, int8, encoder too (not offered)",
+    "float16": "ONNX Runtime, float16 (not offered)",
+}
+ONNX_WAYS = {"onnx": FLOAT32, "int8": INT8, "int8-encoder": INT8_ENCODER, "float16": FLOAT16}
+NOTES = (
+    "From resized images, uint8, in main memory to scores and maps in float32. Latency is the median time of a batch of one, images per "
+    "second are batch over median time. The ways take turns, so that a noisy machine is noisy to all alike: compare rows, not tables. The "
+    "first run of each way, which compiles where there is something to, does not count."
+)
+
+
+def model_folder(folder: Path, encoder_name: str, blocks: int, size: int) -> Path:
+    """Write a model of random weights."""
+    encoder = build_encoder(encoder_name, "none")
+    torch.manual_seed(SEED)
+    train = InvADConfig(blocks=blocks)
+    method = build_method(EncoderOutput(encoder_name, encoder.channels, size), train)
+    features = FeaturesConfig(encoder_name, "none", image_size=size)
+    config = ModelConfig("export", (), encoder.channels, encoder.weights_sha256, features, train)
+    save_model(method, config, folder / "model", encoder)
+    return folder / "model"
+
+
+class Ways:
+    """The ways to run one model.
+
+    Attributes:
+        names: Those that are measured, keys of `LABELS`.
+        megabytes: Of the files, for ways that have one.
+    """
+
+    def __init__(self, model: Path, names: list[str], threads: int) -> None:
+        self.names, self._model, self._threads = names, model, threads
+        self.megabytes: dict[str, float] = {}
+        self._sessions = self._onnx_sessions()
+
+    def runtimes(self) -> Iterator[tuple[str, Runtime]]:
+        """Yield each way, new where it depends on what has been run before."""
+        torch._dynamo.reset()  # what was compiled for another batch would be used again, more slowly
+        for name in self.names:
+            if name in self._sessions:
+                yield name, self._sessions[name]
+            elif name == "program":
+                yield name, torch_runtime(self._program.module())
+            else:
+                yield name, torch_runtime(self._graph(name))
+
+    def _graph(self, name: str) -> Graph:
+        loaded = load_graph(self._model)
+        detector, sigma = loaded.graph.detector, loaded.score.sigma
+        options = {"precision": "bfloat16" if name == "bfloat16" else "float32", "compile": name == "compile"}
+        features, score = (replace(config, **options) for config in (detector.features, detector.score))
+        return Graph(Detector(detector.encoder, detector.method, features, score), sigma).eval()
+
+    @cached_property
+    def _program(self) -> ExportedProgram:
+        return exported_program(self._graph("program"))
+
+    def _onnx_sessions(self) -> dict[str, Runtime]:
+        chosen = [name for name in self.names if name in ONNX_WAYS]
+        if not chosen:
+            return {}
+        model, noise = onnx_model(self._program), images(RANGE_IMAGES, self._graph("onnx").image_size)
+        files = {name: onnx_variant(ONNX_WAYS[name], model, noise) for name in chosen}
+        self.megabytes = {name: len(data) / 1e6 for name, data in files.items()}
+        return {name: onnx_runtime(data, self._threads) for name, data in files.items()}
+
+
+def onnx_runtime(data: bytes, threads: int) -> Runtime:
+    """Return a file in ONNX Runtime with so many threads, which do not spin: that would slow down the next way."""
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return lambda images_bhwc: tuple(session.run(["scores", "maps"], {"images": images_bhwc}))
+
+
+def images(count: int, size: int) -> np.ndarray:
+    """Return images of noise, uint8 (count, size, size, 3), always the same."""
+    return np.random.default_rng(SEED).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def timed(run: Runtime, images_bhwc: np.ndarray) -> dict[str, float]:
+    """Return the seconds of a run, by the clock and of all threads."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run(images_bhwc)
+    return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+
+def measure(ways: Ways, batches: list[int], size: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Return the numbers of each way for each batch."""
+    measured: dict[str, dict[str, Any]] = {
+        name: {"label": LABELS[name], "megabytes": ways.megabytes.get(name), "batches": {}} for name in ways.names
+    }
+    for batch in batches:
+        given, runs = images(batch, size), dict(ways.runtimes())
+        first = {name: timed(run, given) for name, run in runs.items()}
+        turns = [{name: timed(run, given) for name, run in runs.items()} for _ in range(rounds)]
+        for name in runs:
+            measured[name]["batches"][str(batch)] = summary(batch, first[name], [turn[name] for turn in turns])
+    return measured
+
+
+def summary(batch: int, first: Mapping[str, float], turns: list[Mapping[str, float]]) -> dict[str, Any]:
+    """Return what the turns of one way and batch say: medians, and every turn's seconds."""
+    seconds = [turn["seconds"] for turn in turns]
+    median = statistics.median(seconds)
+    return {
+        "images_per_s": batch / median,
+        "median_s": median,
+        "cpu_s": statistics.median(turn["cpu_seconds"] for turn in turns),
+        "first_s": first["seconds"],
+        "all_s": seconds,
+    }
+
+
+def table(measured: Mapping[str, Mapping[str, Any]], batches: list[int]) -> list[list[str]]:
+    """Return the heading and a row for each way."""
+    heading = ["Way", *(["Latency (ms)"] if 1 in batches else []), *(f"Images/s, batch {batch}" for batch in batches)]
+    rows = [[*heading, "CPU ms an image", "File (MB)"]]
+    for way in measured.values():
+        found = {batch: way["batches"][str(batch)] for batch in batches}
+        latency = [number(1000 * found[1]["median_s"])] if 1 in found else []
+        rates = [number(values["images_per_s"]) for values in found.values()]
+        cpu = number(1000 * found[batches[-1]]["cpu_s"] / batches[-1])
+        rows.append([way["label"], *latency, *rates, cpu, number(way["megabytes"], 2)])
+    return rows
+
+
+def main() -> None:
+    """Measure and write the results."""
+    options, ways, batches = parse_options()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        model = model_folder(Path(folder), options.encoder, options.blocks, options.image_size)
+        measured = measure(Ways(model, ways, options.threads), batches, options.image_size, options.rounds)
+    result = {
+        "benchmark": "export",
+        "command": command("export.py", vars(options)),
+        "hardware": hardware(CPU, options.threads),
+        "settings": {
+            "encoder": options.encoder,
+            "blocks": options.blocks,
+            "image_size": options.image_size,
+            "rounds": options.rounds,
+            "seed": SEED,
+        },
+        "ways": measured,
+    }
+    path = options.out / f"export_{options.encoder}_cpu"
+    size = options.image_size
+    title = f"Runtimes of {options.encoder} and InvAD with {options.blocks} blocks a level, {size}x{size} pixels, cpu"
+    notes = f"{NOTES} CPU time is that of all threads, batch {batches[-1]}; {options.rounds} rounds."
+    write_results(path, title, result, table(measured, batches), notes)
+    print(path.with_name(f"{path.name}.md").read_text())
+
+
+def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
+    """Return the checked options, the ways and the batches."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", choices=get_args(EncoderName), default="mobilenetv2_100")
+    parser.add_argument("--blocks", type=int, default=2, help="of InvAD per level; InvAD-lite has 4")
+    parser.add_argument("--image-size", type=int, default=256, help="a multiple of 16 pixels")
+    parser.add_argument("--batches", default="1,8,32", help="separated by commas (default: %(default)s)")
+    parser.add_argument("--ways", default=",".join(LABELS), help="separated by commas (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="of which the median counts")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for each way")
+    parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"), help="folder of the results")
+    options = parser.parse_args()
+    if unknown := set(options.ways.split(",")) - set(LABELS):
+        parser.error(f"--ways: unknown {', '.join(sorted(unknown))}; there are {', '.join(LABELS)}")
+    try:
+        batches = [int(batch) for batch in options.batches.split(",")]
+        check_image_size(options.image_size, InvADConfig.SIZE_MULTIPLE)
+    except ValueError as error:
+        parser.error(str(error))
+    if min(*batches, options.rounds, options.threads, options.blocks, options.image_size) < 1:
+        parser.error("--batches, --rounds, --threads, --blocks and --image-size are at least 1")
+    return options, options.ways.split(","), batches
+
+
+if __name__ == "__main__":
+    main()
