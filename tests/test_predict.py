@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import zlib
@@ -510,13 +511,14 @@ def test_an_overlay_that_cannot_be_written_costs_no_prediction(images, run):
     assert record["overlay"] is None
 
 
-def test_an_interrupted_run_leaves_nothing_half_written(images, run, predictor, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_half_written(number, images, run, predictor, monkeypatch):
     maps, calls = Predictor.maps, []
 
     def interrupted(self, batch):
         calls.append(len(batch))
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return maps(self, batch)
 
     Path("predictions").mkdir()
@@ -528,9 +530,10 @@ def test_an_interrupted_run_leaves_nothing_half_written(images, run, predictor, 
     *overlays, records = files_below(Path("predictions"))
     assert records == "predictions.jsonl"
     assert Path("predictions", records).read_text() == "of an earlier run\n"
-    assert overlays == [f"overlays/a/{number}.png.png" for number in range(len(overlays))]
+    assert overlays == [f"overlays/a/{image}.png.png" for image in range(len(overlays))]
     for overlay in overlays:
         Image.open(Path("predictions", overlay)).verify()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(images, mistake, monkeypatch):

@@ -1,6 +1,9 @@
 """`invad-pipe predict`: what a trained model says of images."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,9 +73,10 @@ def predict(
             model, class_name=class_name, device=device, thresholds=Thresholds(threshold, pixel_threshold)
         )
         output = Output(folder, format, overlays)
-        summary = predict_files(
-            predictor, sources, output, class_name=class_name, batch_size=batch_size, workers=workers
-        )
+        with _sigterm_interrupts():
+            summary = predict_files(
+                predictor, sources, output, class_name=class_name, batch_size=batch_size, workers=workers
+            )
     except KeyboardInterrupt:
         left = "" if folder is None else "; no records were written, and the overlays that are there are whole"
         print(f"invad-pipe: interrupted{left}", file=sys.stderr)
@@ -82,6 +86,16 @@ def predict(
         where = f": {records_file(folder, format)}" + (f", {folder / OVERLAY_FOLDER}" if overlays else "")
     _tell(summary, predictor.thresholds, where)
     raise typer.Exit(1 if summary.failed else 0)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that temporary files are removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(summary: "Summary", thresholds: "Thresholds", where: str) -> None:
