@@ -27,15 +27,13 @@ from hardware import hardware
 from onnxruntime import InferenceSession, SessionOptions
 from results import command, number, write_results
 from torch.export import ExportedProgram
-from workload import SEED
+from workload import SEED, write_model
 
 from invad.config import EncoderName, FeaturesConfig, InvADConfig, check_image_size
 from invad.encoders import build_encoder
 from invad.export.check import Runtime, torch_runtime
 from invad.export.graph import Graph, exported_program, load_graph
 from invad.export.onnx_file import onnx_model
-from invad.methods import EncoderOutput, build_method
-from invad.model_folder import ModelConfig, save_model
 from invad.prediction.detector import Detector
 
 CPU = torch.device("cpu")
@@ -56,18 +54,6 @@ NOTES = (
     "second are batch over median time. The ways take turns, so that a noisy machine is noisy to all alike: compare rows, not tables. The "
     "first run of each way, which compiles where there is something to, does not count."
 )
-
-
-def model_folder(folder: Path, encoder_name: str, blocks: int, size: int) -> Path:
-    """Write a model of random weights."""
-    encoder = build_encoder(encoder_name, "none")
-    torch.manual_seed(SEED)
-    train = InvADConfig(blocks=blocks)
-    method = build_method(EncoderOutput(encoder_name, encoder.channels, size), train)
-    features = FeaturesConfig(encoder_name, "none", image_size=size)
-    config = ModelConfig("export", (), encoder.channels, encoder.weights_sha256, features, train)
-    save_model(method, config, folder / "model", encoder)
-    return folder / "model"
 
 
 class Ways:
@@ -181,7 +167,9 @@ def main() -> None:
     options, ways, batches = parse_options()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
-        model = model_folder(Path(folder), options.encoder, options.blocks, options.image_size)
+        model, encoder = Path(folder, "model"), build_encoder(options.encoder, "none")
+        features = FeaturesConfig(options.encoder, "none", image_size=options.image_size)
+        write_model(model, encoder, features, InvADConfig(blocks=options.blocks))
         measured = measure(Ways(model, ways, options.threads), batches, options.image_size, options.rounds)
     result = {
         "benchmark": "export",

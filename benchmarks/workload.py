@@ -21,21 +21,19 @@ from invad.config import (
     RDConfig,
     ResourcesConfig,
     ScoreConfig,
+    TrainConfig,
     WorkersConfig,
 )
 from invad.datasets.split_table import Split, SplitRow
-from invad.encoders import EncoderOutput, build_encoder
+from invad.encoders import Encoder, EncoderOutput, build_encoder
 from invad.features import extract_features
 from invad.methods import build_method
 from invad.model_folder import ModelConfig, save_model
 
 SEED = 42
 WIDTH, HEIGHT = 640, 480  # of the generated images, as of most of COCO's
-COLOURS, NOISE, QUALITY = (
-    (12, 16),
-    10,
-    90,
-)  # grid of colours, grey levels, of JPEG: together about as many bytes as COCO's
+# Of the generated images: grid of colours, grey levels, of JPEG; together about as many bytes as COCO's.
+COLOURS, NOISE, QUALITY = (12, 16), 10, 90
 METHODS = {"invad": InvADConfig(loss_weight=5.0, blocks=4), "rd": RDConfig()}  # the first one is InvAD-lite
 
 
@@ -81,7 +79,8 @@ class Workload:
         self.extracted = Split(tuple(repeated), folder, folder)
         self.encoder = build_encoder(settings.encoder, "none")
         self.output = EncoderOutput(settings.encoder, self.encoder.channels, settings.image_size)
-        self.model = self._write_model()
+        self.model = folder / "model"
+        write_model(self.model, self.encoder, self.features("float32"), METHODS[settings.model])
 
     def features(self, precision: Precision, live: bool = False) -> FeaturesConfig:
         """Return the settings of the encoder, which runs in `precision`; what is stored is float16 in any case."""
@@ -117,20 +116,6 @@ class Workload:
         images, size = len(split.rows), self.settings.batch
         return [range(start, min(start + size, images)) for start in range(0, images, size)]
 
-    def _write_model(self) -> Path:
-        torch.manual_seed(SEED)
-        train, folder = METHODS[self.settings.model], self.folder / "model"
-        config = ModelConfig(
-            benchmark="throughput",
-            classes=("generated",),
-            channels=self.encoder.channels,
-            encoder_sha256=self.encoder.weights_sha256,
-            features=self.features("float32"),
-            train=train,
-        )
-        save_model(build_method(self.output, train), config, folder)
-        return folder
-
 
 class Stopwatch:
     """Seconds of the parts of a loop, added up over its batches; on a GPU the end of its work is waited for."""
@@ -155,6 +140,16 @@ class Stopwatch:
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the median of each value over rounds that all have the same ones."""
     return {name: statistics.median(values[name] for values in rounds) for name in rounds[0]}
+
+
+def write_model(folder: Path, encoder: Encoder, features: FeaturesConfig, train: TrainConfig) -> None:
+    """Write a model folder with `encoder` and a method of random weights, always the same."""
+    torch.manual_seed(SEED)
+    method = build_method(EncoderOutput(features.encoder, encoder.channels, features.image_size), train)
+    config = ModelConfig(
+        "benchmark", ("generated",), encoder.channels, encoder.weights_sha256, features=features, train=train
+    )
+    save_model(method, config, folder, encoder)
 
 
 def write_images(folder: Path, count: int) -> list[SplitRow]:
