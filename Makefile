@@ -44,11 +44,11 @@ docs: setup
 
 setup: $(VENV)/.installed
 
-# The virtual environment holds exactly the lock file's versions.
+# The virtual environment holds exactly the lock file's versions. Python compiles what is imported; compiling all takes two minutes.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; none was found (make PYTHON=... names one)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
