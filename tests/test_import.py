@@ -655,11 +655,17 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
         "(1 without a mask count in the image metrics only)\n" in text
     )
     assert "params.yaml: benchmark shop added, its features, train and score copied from mvtec\n" in text
-    assert text.splitlines()[-3:] == [
-        "  dvc repro splits@shop",
-        "  invad-pipe data check shop",
-        "  dvc repro evaluate@shop",
-    ]
+
+
+def test_the_next_commands_are_those_that_can_run_here(pictures, workspace):
+    def commands(**options) -> list[str]:
+        return run(pictures, workspace, **options).split("\nnext:\n")[1].splitlines()
+
+    assert commands() == ["  invad-pipe data check shop"]  # outside of the repository
+    workspace.root.joinpath("dvc.yaml").touch()
+    stages = ["  dvc repro splits@shop", "  invad-pipe data check shop", "  dvc repro evaluate@shop"]
+    assert commands(name="other") == [line.replace("shop", "other") for line in stages]
+    assert commands(force=True) == ["  dvc repro -f download@shop", *stages]
 
 
 def test_the_imported_table_builds_what_was_announced(pictures, workspace):
@@ -737,7 +743,6 @@ def test_force_replaces_table_and_path_and_keeps_the_settings(pictures, workspac
     assert load_params().dataset("shop").path == str(moved)
     assert len(read_import_table(Path("data/import/shop.csv"))) == 6
     assert "2 normal images to train on, 2 normal" in text  # half of four, as the benchmark's own settings say
-    assert "  dvc repro -f download@shop\n" in text
 
 
 def test_a_failed_replacement_leaves_the_old_table(pictures, workspace):

@@ -62,13 +62,10 @@ def import_data(
         if name in params.download:
             update_download(params_path, name, download)
             settings = f"data set {name} refreshed, the settings of its benchmark stay as they are"
-            commands = [f"dvc repro -f download@{name}"]
         else:
             splits = {"seed": config.seed, "test_share": config.test_share}
             copied = add_benchmark(params_path, name, download=download, splits=splits, like=like)
             settings = f"benchmark {name} added, its features, train and score copied from {copied}"
-            commands = []
-    commands += [f"dvc repro splits@{name}", f"invad-pipe data check {name}", f"dvc repro evaluate@{name}"]
     return "\n".join(
         [
             understanding(discovery),
@@ -79,9 +76,18 @@ def import_data(
             *_training_notes(name, load_params(params_path), split),
             "",
             "next:",
-            *(f"  {command}" for command in commands),
+            *(f"  {command}" for command in _next_commands(name, workspace, refreshed=name in params.download)),
         ]
     )
+
+
+def _next_commands(name: str, workspace: Workspace, *, refreshed: bool) -> list[str]:
+    """Return what to do next; outside of the repository, where there are no stages, the check builds the split itself."""
+    check = f"invad-pipe data check {name}"
+    if not workspace.root.joinpath("dvc.yaml").exists():
+        return [check]
+    fetch = [f"dvc repro -f download@{name}"] if refreshed else []
+    return [*fetch, f"dvc repro splits@{name}", check, f"dvc repro evaluate@{name}"]
 
 
 def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[str]:
