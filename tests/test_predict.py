@@ -511,19 +511,24 @@ def test_an_overlay_that_cannot_be_written_costs_no_prediction(images, run):
     assert record["overlay"] is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_half_written(number, images, run, predictor, monkeypatch):
+def ctrl_c() -> None:
+    raise KeyboardInterrupt  # what Python makes of SIGINT, unless it was started with that ignored
+
+
+@pytest.mark.parametrize("interrupt", [ctrl_c, lambda: signal.raise_signal(signal.SIGTERM)], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_run_leaves_nothing_half_written(interrupt, images, run, predictor, monkeypatch):
     maps, calls = Predictor.maps, []
 
     def interrupted(self, batch):
         calls.append(len(batch))
         if len(calls) == 3:
-            signal.raise_signal(number)
+            interrupt()
         return maps(self, batch)
 
     Path("predictions").mkdir()
     Path("predictions/predictions.jsonl").write_text("of an earlier run\n")
     monkeypatch.setattr(Predictor, "maps", interrupted)
+    handler = signal.getsignal(signal.SIGTERM)
     code, out, err = run("images", "--batch-size", "2")
     assert (code, out) == (130, "")
     assert err == "invad-pipe: interrupted; no records were written, and the overlays that are there are whole\n"
@@ -533,7 +538,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(number, images, run, pre
     assert overlays == [f"overlays/a/{image}.png.png" for image in range(len(overlays))]
     for overlay in overlays:
         Image.open(Path("predictions", overlay)).verify()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(images, mistake, monkeypatch):
