@@ -181,7 +181,7 @@ def test_wrong_arguments_are_one_line(arguments, message, tmp_path, monkeypatch)
 
 
 def params_of(*names: str) -> Params:
-    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
     return replace(params, benchmarks={name: params.benchmarks[name] for name in names})
 
 

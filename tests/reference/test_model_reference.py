@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import authors_state
 
 from invad.anomaly_map import anomaly_map
 from invad.errors import InputError
@@ -16,7 +17,6 @@ from invad.models.reference import reference_tensors
 # BatchNorm takes the mean out again, so the exact gradient of these is zero and the stored norms are rounding noise
 # (about 1e-8).
 ZERO_GRADIENT = re.compile(r"net_fuser\.downsamples\.\d\.(conv|norm)\.bias")
-SSM_WEIGHT = re.compile(r"net_decoder\.convs\.\d\.\d\.conv[12]\.conv\.weight")
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,6 @@ def levels_of(reference, name):
 
 def tiny_model(**switches):
     return FeatureInversion((16, 24, 32), style_channels=16, latent_channels=8, blocks=2, constant_size=4, **switches)
-
-
-def authors_state(model):
-    """The weights of a network in the form of an authors' checkpoint."""
-    state = {name: tensor.detach().clone() for name, tensor in reference_tensors(model).items()}
-    return {name: tensor.unsqueeze(0) if SSM_WEIGHT.fullmatch(name) else tensor for name, tensor in state.items()}
 
 
 @pytest.fixture

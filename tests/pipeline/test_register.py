@@ -22,8 +22,8 @@ from mlflow.models import Model
 from numpy.typing import NDArray
 from PIL import Image
 from prediction_toys import toy_model_folder
-from test_tracking import BENCHMARK, client_of, trained
-from test_tracking_server import free_port
+from servers import free_port
+from tracking_toys import BENCHMARK, client_of, trained
 
 import invad
 from invad import cli, tracking
