@@ -1,38 +1,40 @@
 """The golden loss curve. After a change that is meant to alter results, write it anew:  python tests/support/golden_curve.py"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from networks import TINY, random_features, seeded
+from networks import TINY
+from toys import CPU, KEY, MemoryFeatures
 
+from invad.config import InvADConfig
+from invad.devices import place
 from invad.files import write_text
-from invad.models import reconstruction_loss
+from invad.methods import build_method
+from invad.training.loop import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "invad_loss.txt"
+# Ten steps; the last two with a tenth of the learning rate.
+RECIPE = InvADConfig(epochs=5, batch_size=4, style_channels=16, latent_channels=8, blocks=2)
+IMAGES = 8
 
 
-def loss_curve(steps=10):
-    """Losses of a tiny network on one fixed batch of random features, with the paper's optimiser.
+def loss_curve(config: InvADConfig = RECIPE, images: int = IMAGES) -> list[float]:
+    """Return the losses of a tiny network that the stage's own `Trainer` trains on random features.
 
     In float64: Adam without momentum moves a weight by the learning rate's size even where its gradient is rounding noise (a
     bias before BatchNorm), so that in float32 machines with other convolution kernels differ by 1e-2 after ten steps.
     """
+    key = replace(KEY, channels=TINY["channels"])
     torch.set_default_dtype(torch.float64)
     try:
-        model = seeded(42, **TINY).train()
-        features = random_features(model, batch=4, seed=42)
+        torch.manual_seed(config.seed)
+        method = place(build_method(key.output, config), CPU, config)
+        generator = torch.Generator().manual_seed(42)
+        levels = [torch.randn(images, *shape, generator=generator) for shape in key.output.shapes]
     finally:
         torch.set_default_dtype(torch.float32)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.004, betas=(0.0, 0.99))
-    losses = []
-    for _ in range(steps):
-        loss = reconstruction_loss(features, model(features))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
+    return [step.loss for step in Trainer(method, MemoryFeatures(levels, key), config).steps()]
 
 
 if __name__ == "__main__":
