@@ -4,6 +4,7 @@ import html
 import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -72,8 +73,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
+def server(tmp_path_factory, empty_database) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
+    shutil.copyfile(empty_database, server.folder / "server.db")
     try:
         yield server.start()
     finally:

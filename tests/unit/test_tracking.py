@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,8 @@ from invad.workspace import Workspace
 
 
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
+def workspace(tmp_path, empty_database) -> Workspace:
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     workspace = Workspace(tmp_path)
     workspace.model("mvtec").mkdir(parents=True)
     (workspace.model("mvtec") / "model.safetensors").write_bytes(b"weights")
@@ -79,7 +81,8 @@ def test_a_run_holds_settings_code_data_and_versions(workspace):
     assert fetch(run, workspace).data.tags["dvc.model"] == "bbb"
 
 
-def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path):
+def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path, empty_database):
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     workspace = Workspace(tmp_path)
     run = tracking.start_run(BENCHMARK, workspace)
     tags = fetch(run, workspace).data.tags
@@ -272,6 +275,7 @@ def test_what_mlflow_refuses_is_kept_and_holds_nothing_up(workspace, caplog):
 
 
 def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspace):
+    (workspace.root / "mlflow.db").unlink()
     script = (
         "from invad import tracking; from invad.workspace import Workspace; from tracking_toys import BENCHMARK;"
         "run = tracking.start_run(BENCHMARK, Workspace(), experiment='tune'); run.finish()"
