@@ -23,14 +23,16 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 REPOSITORY = Path(__file__).parent.parent
 # What takes longest begins first, so that no process ends with a long file alone.
 TIERS = ("pipeline", "contract", "unit", "reference")
+# What all tests of a module share and the first one waits for: a browser's tab, whole reports, exports, checkouts.
+MARKED_FIXTURES = {"tab": "browser", "report": "slow", "workplace": "slow", "made": "slow", "extended": "slow"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if item.path.parent.name == "pipeline":
             item.add_marker(pytest.mark.slow)
-        if "tab" in item.fixturenames:  # of a browser
-            item.add_marker(pytest.mark.browser)
+        for fixture in MARKED_FIXTURES.keys() & set(item.fixturenames):
+            item.add_marker(MARKED_FIXTURES[fixture])
     items.sort(key=lambda item: TIERS.index(item.path.parent.name))
 
 

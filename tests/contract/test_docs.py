@@ -86,6 +86,7 @@ def reason(words: list[str]) -> str | None:
     )
 
 
+@pytest.mark.slow
 @in_pages("bash")
 def test_commands_of_a_block_run(block: Block, request):
     folder = None
@@ -153,6 +154,7 @@ def test_no_command_hides_in_a_block_that_no_test_runs():
             assert hidden == [], f"{block.place}: commands stand in blocks of bash"
 
 
+@pytest.mark.slow
 @in_pages("python")
 def test_python_runs(block: Block, request):
     code = compile(block.text, block.place, "exec")

@@ -39,6 +39,22 @@ if sys.argv[1:]:
     from invad.cli import main
     main()
 """
+# Runs several command lines, one after another, and says what each has printed.
+COMMANDS = """
+import contextlib, io, json, sys
+from invad.cli import main
+printed = []
+for arguments in json.loads(sys.argv[1]):
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = ["invad-pipe", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    printed.append([code, out.getvalue(), error.getvalue()])
+print(json.dumps(printed))
+"""
 HEAVY = (
     "torch",
     "timm",
@@ -86,6 +102,12 @@ class Environment:
 
     def pipe(self, *arguments: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return run(str(self.python.parent / "invad-pipe"), *arguments, cwd=cwd or self.folder, code=code)
+
+    def pipes(self, *lines: str, cwd: Path | None = None) -> list[tuple[int, str, str]]:
+        """Exit code, output and errors of several command lines, which share a process: to start one takes longer than most of them."""
+        commands = json.dumps([line.split() for line in lines])
+        done = run(str(self.python), "-c", COMMANDS, commands, cwd=cwd or self.folder)
+        return [tuple(one) for one in json.loads(done.stdout.splitlines()[-1])]
 
     def run(self, code: str) -> str:
         return run(str(self.python), "-c", code, cwd=self.folder).stdout
@@ -216,43 +238,55 @@ def test_own_images_are_imported_and_checked(core):
     for number in range(10):
         save_image(core.folder / f"pictures/good/{number}.png", value=number)
     save_image(core.folder / "pictures/bad/0.png", value=200)
-    assert "quick" in core.pipe("profile", "list").stdout
-    core.pipe("profile", "use", "quick")
-    core.pipe("data", "import", "shop", "--images", "pictures")
-    assert "data set   shop" in core.pipe("check").stdout
-    assert core.pipe("data", "check", "shop").stdout.endswith("no errors, 1 warning\n")
+    done = core.pipes(
+        "profile list", "profile use quick", "data import shop --images pictures", "check", "data check shop"
+    )
+    assert [code for code, *_ in done] == [0] * 5, done
+    listed, _, _, checked, found = (out for _, out, _ in done)
+    assert "quick" in listed
+    assert "data set   shop" in checked
+    assert found.endswith("no errors, 1 warning\n")
     save_image(core.folder / "pictures/bad/1.png", value=201)
-    core.pipe("data", "import", "shop", "--images", "pictures", "--force")
-    assert "2 anomalous without a mask" in core.pipe("data", "check", "shop").stdout  # the split is made anew
-    assert "train@shop" in core.pipe("plan").stdout
+    done = core.pipes("data import shop --images pictures --force", "data check shop", "plan")
+    assert [code for code, *_ in done] == [0] * 3, done
+    assert "2 anomalous without a mask" in done[1][1]  # the split is made anew
+    assert "train@shop" in done[2][1]
 
 
 def test_a_model_predicts(core):
     toy_model_folder(core.folder / "model")
     save_image(core.folder / "photos/1.png", size=50)
-    core.pipe("predict", "model", "photos", "--out", "predictions")
+    interface = "import invad; print(json.dumps(invad.load('model').predict('photos/1.png').scores.shape))"
+    commands = json.dumps([["predict", "model", "photos", "--out", "predictions"]])
+    done = run(str(core.python), "-c", COMMANDS + interface, commands, cwd=core.folder).stdout.splitlines()
+    assert json.loads(done[-2])[0][0] == 0, done
     assert any((core.folder / "predictions").rglob("*1*.png"))
-    code = "import invad; print(invad.load('model').predict('photos/1.png').scores.shape)"
-    assert core.run(code) == "(1,)\n"
+    assert json.loads(done[-1]) == [1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "extra"),
-    [
-        (("ablate", "--module", "ssm"), "pipeline"),
-        (("report",), "pipeline"),
-        (("runs", "list"), "pipeline"),
-        (("tune",), "pipeline"),
-        (("ui",), "pipeline"),
-        (("export", "model", "--format", "onnx"), "export"),
-        (("serve", "model"), "serve"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else value,
-)
-def test_a_command_without_its_extra_says_which(core, tmp_path, arguments, extra):
-    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
-    toy_model_folder(tmp_path / "model")
-    done = core.pipe(*arguments, code=2, cwd=tmp_path)
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert re.fullmatch(rf"invad-pipe: error: \w+ is not installed; .*: pip install 'invad\[{extra}\]'", line)
+NEEDS_EXTRA = {
+    "ablate --module ssm": "pipeline",
+    "report": "pipeline",
+    "runs list": "pipeline",
+    "tune": "pipeline",
+    "ui": "pipeline",
+    "export model --format onnx": "export",
+    "serve model": "serve",
+}
+
+
+@pytest.fixture(scope="module")
+def without_extras(core, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """What the commands say that need an extra."""
+    folder = tmp_path_factory.mktemp("extras")
+    shutil.copy(REPOSITORY / "params.yaml", folder)
+    toy_model_folder(folder / "model")
+    return dict(zip(NEEDS_EXTRA, core.pipes(*NEEDS_EXTRA, cwd=folder), strict=True))
+
+
+@pytest.mark.parametrize(("line", "extra"), NEEDS_EXTRA.items())
+def test_a_command_without_its_extra_says_which(without_extras, line, extra):
+    code, out, errors = without_extras[line]
+    assert (code, out) == (2, "")
+    (error,) = errors.splitlines()
+    assert re.fullmatch(rf"invad-pipe: error: \w+ is not installed; .*: pip install 'invad\[{extra}\]'", error)
