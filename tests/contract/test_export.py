@@ -169,6 +169,7 @@ def test_onnx_runtime_agrees_with_python_on_real_images(session, predictor, real
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.slow
 def test_every_method_and_map_exports(name):
     _, detector, model = translated(name)
     run = onnx_runtime(onnx_bytes(model.proto, {}))
@@ -239,6 +240,7 @@ def test_no_path_and_no_stack_trace_is_in_a_file(workplace):
                 assert secret.encode() not in data, f"{path.name} has {secret}"
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes():
     graph, _, model = translated("invad-none-fine-l2")
     first, again = (exported_program(graph) for _ in range(2))
@@ -246,6 +248,7 @@ def test_the_same_model_gives_the_same_bytes():
     assert onnx_bytes(onnx_model(again).proto, {"a": "1"}) == onnx_bytes(model.proto, {"a": "1"})
 
 
+@pytest.mark.slow
 def test_int8_of_the_same_images_gives_the_same_bytes():
     model = translated("invad-global-sum")[-1]
     first, again = (onnx_bytes(quantize.quantized(model, noise(4)), {}) for _ in range(2))
@@ -437,6 +440,7 @@ def test_the_page_loads_a_pt2(workplace, monkeypatch):
     assert names["scores"].shape == (4,)
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_runtimes_writes_what_its_table_shows(tmp_path, monkeypatch, capsys):
     benchmark, threads = script("export"), torch.get_num_threads()
     options = "--encoder mobilenetv2_100 --blocks 1 --image-size 32 --batches 1,2 --ways torch,bfloat16 --rounds 2 --threads 1"

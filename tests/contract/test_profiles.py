@@ -112,6 +112,7 @@ def test_the_paper_profiles_hold_the_published_recipe(name, encoder, tag, blocks
 @pytest.mark.parametrize(
     ("name", "trainable", "total"), [("paper", 70_768_560, 95_631_088), ("paper-lite", 8_976_240, 17_146_544)]
 )
+@pytest.mark.slow
 def test_the_models_of_the_paper_profiles_have_the_published_sizes(name, trainable, total):
     """Built without memory or values; `total` adds the encoder up to stride 16."""
     for benchmark in profile_params(name).benchmarks.values():
@@ -192,6 +193,7 @@ def test_the_same_profile_again_leaves_comments_and_kept_settings_as_they_stand(
 
 
 @pytest.mark.parametrize("name", ["paper", "quick"])
+@pytest.mark.slow
 def test_the_users_own_folders_stay_and_nothing_of_the_profiles_source_beside_them(params_file, name):
     use_profile("paper-lite", params_file)
     update_download(params_file, "coco", {"source": "path", "path": "/data/coco"})
@@ -205,6 +207,7 @@ def test_the_users_own_folders_stay_and_nothing_of_the_profiles_source_beside_th
     assert raw(params_file) == expected
 
 
+@pytest.mark.slow
 def test_how_the_official_data_are_got_survives_a_profile_that_generates_them(params_file):
     use_profile("paper", params_file)
     edit(params_file, "accept_license: false", "accept_license: true")
@@ -236,6 +239,7 @@ def test_what_another_profile_ships_is_not_taken_for_the_users_choice(params_fil
     assert "images" not in raw(params_file)["download"]["coco"]
 
 
+@pytest.mark.slow
 def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_file):
     add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1, "test_share": 0.3})
     for section, after in (("benchmarks", "leather: leather\n"), ("score", "  leather:\n    sigma: 2.0\n")):
@@ -276,6 +280,7 @@ def test_a_data_set_whose_name_yaml_reads_as_a_number_stays_too(params_file):
     assert load_params(params_file).benchmark("2024").splits.seed == 1
 
 
+@pytest.mark.slow
 def test_an_added_data_set_alone_needs_no_backup(params_file):
     add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1})
     before = params_file.read_text()
@@ -362,6 +367,7 @@ def test_force_overwrites_edits_and_keeps_the_old_file_and_older_ones_too(params
     assert report.backup.read_bytes() == first
 
 
+@pytest.mark.slow
 def test_an_own_benchmark_of_a_published_name_wins_over_the_profiles(params_file):
     add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1})
     edit(params_file, "  visa: visa\n", "  visa: leather\n")

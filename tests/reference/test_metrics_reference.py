@@ -50,6 +50,7 @@ def test_the_threshold_family_is_the_same_in_both_protocols(reference):
         assert result["mean"]["exact"][key] == result["mean"]["paper"][key]
 
 
+@pytest.mark.slow
 def test_a_streaming_histogram_agrees_with_the_reference(data, monkeypatch):
     monkeypatch.setattr(class_scores, "EXACT_PIXELS", 0)
     given, expected = data

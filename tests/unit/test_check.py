@@ -300,6 +300,7 @@ def mvtec_split(root: Path) -> Split:
     return Split(tuple(rows), root, root)
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same_as_one(tmp_path, capfd):
     generate("mvtec", tmp_path, seed=0, train_images=20, test_images=8, image_size=64)
     split = mvtec_split(tmp_path)

@@ -142,6 +142,7 @@ def test_a_checkpoint_without_an_encoder_takes_that_of_a_file(source, checkpoint
         ({"net_fuser.epoch": 3}, r"net_fuser\.epoch is not a tensor"),
     ],
 )
+@pytest.mark.slow
 def test_a_state_that_does_not_fit_is_named(checkpoint, save, change, message):
     state = {name: value for name, value in (checkpoint | change).items() if value is not None}
     refused(rf"net\.pth: .*{message}", save(state))
@@ -243,6 +244,7 @@ def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatc
     assert load_model(save(0).parent / "models/a")[1].features.weights == "resnet34.bt_in1k"
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_fetched_are_asked_for(checkpoint, save, monkeypatch, capsys):
     path = save(without(checkpoint, "net_encoder."))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -101,6 +101,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("killed_after", [2, 3, 5, 8, 9])
+@pytest.mark.slow
 def test_a_job_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(
     split, tmp_path, killed_after, precision, monkeypatch
 ):
@@ -129,6 +130,7 @@ def test_a_job_goes_on_from_the_middle_of_an_epoch_to_the_same_bits(
     assert same(resumed.state_dict(), whole.state_dict())
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_steps_and_not_the_result(split, tmp_path):
     whole, curve = run_job(job(split, tmp_path, "whole"), CPU)
     settings = job(split, tmp_path)
@@ -181,6 +183,7 @@ def test_random_numbers_go_on_where_they_were(split, tmp_path, monkeypatch):
     assert same(resumed.state_dict(), whole.state_dict())
 
 
+@pytest.mark.slow
 def test_what_is_told_of_checkpoints_and_epochs_and_what_a_checkpoint_holds(split, tmp_path):
     told = []
 

@@ -437,6 +437,7 @@ def test_the_table_has_a_row_for_each_class_and_the_mean_of_each_protocol(run, r
     assert max(map(len, lines[:12])) <= 130
 
 
+@pytest.mark.slow
 def test_the_command_works_where_it_is_not_a_terminal(folder):
     np.savez("all.npz", maps=example()[0], masks=example()[1], classes=["x" * 40] * 8)
     code = "from invad.cli import main; main()"

@@ -80,6 +80,7 @@ def test_numbers_that_make_no_sense_are_refused(option, workspace):
     assert code == 2
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_is_not_built_is_named(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
@@ -90,6 +91,7 @@ def test_a_benchmark_that_is_not_built_is_named(tmp_path, monkeypatch):
         assert "dvc repro splits" in error
 
 
+@pytest.mark.slow
 def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, monkeypatch):
     given, statuses = {}, []
 

@@ -401,6 +401,7 @@ def test_coco_ad_counts_on_the_real_slice_equal_an_independent_count(real_data, 
             assert mask.any()
 
 
+@pytest.mark.slow
 def test_masks_of_the_real_slice_equal_the_instances_drawn_one_by_one(real_data, tmp_path):
     coco = COCO(annotation_file(real_data / "coco_slice", "val"))
     drawn = 0

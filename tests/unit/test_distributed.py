@@ -63,6 +63,7 @@ def split(tmp_path) -> Split:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.slow
 def test_ray_gives_the_curve_and_weights_of_the_plain_loop_and_leaves_no_storage(split, tmp_path, precision):
     config = replace(CONFIG, precision=precision)
     features = FeatureStore(tmp_path / "features", "train")
@@ -85,6 +86,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_to_the_same_bytes(split, tmp_path, monkeypatch):
     whole, _ = run(split, tmp_path)
     steps_seen = []
@@ -112,6 +114,7 @@ def test_an_interrupted_training_continues_to_the_same_bytes(split, tmp_path, mo
     assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_while_it_writes_a_checkpoint_keeps_the_one_before(split, tmp_path, monkeypatch):
     often = replace(ALONE, checkpoint_steps=2)
     whole, _ = run(split, tmp_path)
@@ -427,6 +430,7 @@ def test_a_mistake_of_the_users_is_not_tried_again(failed_after):
         failed_after(3, InputError("images/1.png: damaged"))
 
 
+@pytest.mark.slow
 def test_ray_stays_quiet_whatever_is_imported_after_it_was_asked_to():
     code = (
         "import logging; from invad.distributed.cluster import quiet; quiet(); import ray.train, ray.train.torch; "

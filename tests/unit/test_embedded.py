@@ -85,6 +85,7 @@ def test_coco_has_the_80_real_categories_in_twelve_supercategories(coco_subset):
     )
 
 
+@pytest.mark.slow
 def test_coco_images_are_on_disk_as_listed_and_not_square(coco_subset):
     folder, coco = coco_subset
     images = coco.loadImgs(coco.getImgIds())

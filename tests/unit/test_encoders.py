@@ -17,6 +17,7 @@ def packaged():
     ("name", "channels"),
     [("mobilenetv2_100", (24, 32, 96)), ("resnet18", (64, 128, 256)), ("resnet34", (64, 128, 256))],
 )
+@pytest.mark.slow
 def test_every_encoder_gives_frozen_features_of_strides_4_8_16(name, channels):
     encoder = build_encoder(name, "none")
     features = encoder(torch.zeros(2, 3, 64, 96))
@@ -28,6 +29,7 @@ def test_every_encoder_gives_frozen_features_of_strides_4_8_16(name, channels):
     assert not encoder.train().training  # BatchNorm keeps its statistics, whoever asks
 
 
+@pytest.mark.slow
 def test_nothing_behind_stride_16_is_kept(packaged):
     # method.md: "the encoder stops after stride 16"; of mobilenetv2's seven stages the last two lie behind it.
     assert len(packaged.network.blocks) == 5
@@ -106,6 +108,7 @@ def test_normalisation_by_hand():
     assert normalize(torch.from_numpy(images)).flatten().tolist() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_weights_files_are_one_line(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
     with pytest.raises(InputError, match=r"cut\.safetensors: damaged weights"):

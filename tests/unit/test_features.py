@@ -410,6 +410,7 @@ def test_a_killed_extraction_leaves_the_old_store_and_goes_on_to_the_same_bytes(
     assert {name: (tmp_path / "store" / name).stat().st_mtime_ns for name in finished} == finished
 
 
+@pytest.mark.slow
 def test_an_extraction_that_ended_early_goes_on_and_says_what_is_done(interrupted, tmp_path):
     seen = []
     with pytest.raises(Killed):
@@ -418,6 +419,7 @@ def test_an_extraction_that_ended_early_goes_on_and_says_what_is_done(interrupte
     assert continue_extraction(interrupted, tmp_path) == ALL_SHARDS[3:]
 
 
+@pytest.mark.slow
 def test_with_every_shard_there_nobody_is_started(interrupted, tmp_path):
     with pytest.raises(Killed):
         extract_features(interrupted, CONFIG, tmp_path / "store", dies_after(99))

@@ -56,6 +56,7 @@ def test_pixels_tied_at_one_score_draw_a_straight_line():
 
 
 @pytest.mark.parametrize("exact_pixels", [1 << 25, 1000])
+@pytest.mark.slow
 def test_curves_of_many_pixels_have_at_most_1000_points_and_the_area_of_all(monkeypatch, exact_pixels):
     monkeypatch.setattr(class_scores, "EXACT_PIXELS", exact_pixels)
     maps, masks = large_data()

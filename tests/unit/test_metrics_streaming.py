@@ -187,6 +187,7 @@ def state(scores):
 
 
 @pytest.mark.parametrize("max_bins", [1 << 26, 1 << 18])
+@pytest.mark.slow
 def test_the_same_scores_make_the_same_histogram_in_any_order_and_from_any_parts(monkeypatch, max_bins):
     monkeypatch.setattr(histogram, "MAX_BINS", max_bins)
     maps, masks = random_data(n=40)

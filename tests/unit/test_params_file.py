@@ -161,6 +161,7 @@ def test_with_nothing_but_coco_the_first_benchmark_is_copied(params_dict, write_
         ("leather", {"download": {"source": "path", "path": "/data"}}, "download.leather: unknown data set"),
     ],
 )
+@pytest.mark.slow
 def test_what_would_not_be_valid_is_refused_and_the_file_stays(params_file, name, changes, message):
     before = params_file.read_bytes()
     with pytest.raises(InputError) as caught:

@@ -259,6 +259,7 @@ def test_work_is_ahead_by_so_much_and_results_are_in_order():
         assert next(results, None) is None
 
 
+@pytest.mark.slow
 def test_few_images_are_in_memory_at_a_time(folder, predictor, monkeypatch):
     for number in range(40):
         save_noise(folder / f"in/{number:02}.png", number)
@@ -281,6 +282,7 @@ def test_few_images_are_in_memory_at_a_time(folder, predictor, monkeypatch):
     assert 3 < max(most) <= 2 * 3 + 3 * 2 + 2
 
 
+@pytest.mark.slow
 def test_workers_and_inputs_on_the_way_change_no_byte(images, run):
     for workers in ("1", "5"):
         assert run("images", "--out", workers, "--workers", workers, "--batch-size", "3")[0] == 0
@@ -341,6 +343,7 @@ def test_csv_has_a_row_for_each_image(images, run):
         assert int(row["largest_area"]) == largest["area"]
 
 
+@pytest.mark.slow
 def test_coco_results_are_those_of_pycocotools(images, run, predictor):
     (images / "a/broken.png").write_text("no image")
     assert run("images", "--format", "coco")[0] == 1
@@ -593,6 +596,7 @@ def test_a_model_folder_that_cannot_be_used_says_why(images, mistake, tmp_path):
     assert refusal(cut("calibration.json")).startswith("/calibration.json: not valid JSON (")
 
 
+@pytest.mark.slow
 def test_a_folder_without_its_encoder_takes_the_weights_that_it_was_trained_with(images, run, mistake, tmp_path):
     alone = toy_model_folder(tmp_path / "alone")
     run("images/a/0.png")
@@ -686,6 +690,7 @@ def test_other_images_are_refused_with_what_was_expected(predictor, image, messa
         predictor.predict(image)
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_stage_score(predictor, model, tmp_path):
     split = image_split(tmp_path, train=0, test=6, size=90)
     split = Split(split.rows, split.image_root, split.mask_root)

@@ -275,6 +275,7 @@ def test_the_figure_does_not_blow_up_tiny_differences():
     assert len(HEADLINE) == 5
 
 
+@pytest.mark.slow
 def test_the_same_report_gives_the_same_bytes(tmp_path):
     report = three_by_three()
     paths = write_ablation(report, tmp_path / "a")
@@ -293,6 +294,7 @@ def test_a_study_in_which_nothing_finished_is_still_reported(tmp_path):
     assert "no run finished" in (tmp_path / "style.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_all_four_files_or_none(tmp_path, monkeypatch):
     kept = [path.read_bytes() for path in write_ablation(three_by_three(), tmp_path)]
     write = Path.write_bytes

@@ -374,6 +374,7 @@ def sheet_size(result, positions, folder, **options):
     return Image.open(folder / "sheet.png").size
 
 
+@pytest.mark.slow
 def test_a_sheet_grows_by_a_row_per_image_and_by_a_line_per_class(result, tmp_path):
     one, two, both = (sheet_size(result, positions, tmp_path) for positions in ([5], [5, 0], [5, 0, 13]))
     assert one[0] == two[0] == both[0]

@@ -160,6 +160,7 @@ def test_only_the_whole_data_set_at_the_published_size_is_comparable():
     assert incomparable(replace(official("coco_ad_0"), config=half)) == "none of the published data sets"
 
 
+@pytest.mark.slow
 def test_another_recipe_than_the_papers_is_a_note():
     assert recipe_notes(official()) == recipe_notes(official("coco_ad_1", "paper")) == ()
     other = official(epochs=100, batch_size=8, learning_rate=0.001)
@@ -270,6 +271,7 @@ def test_the_mean_of_folds_is_compared_when_all_four_may_be():
     assert {row.kind for row in mixed.rows} == {"published"}
 
 
+@pytest.mark.slow
 def test_published_classes_stand_beside_comparable_results_only():
     assert len(per_class_tables(toy_result("mvtec"))) == 2
     assert len(per_class_tables(official("coco_ad_0"))) == 2

@@ -468,6 +468,7 @@ def test_what_an_operating_point_lacks_is_a_dash_with_the_reason():
     assert mean.cells["calibrated_image_precision"].notes == ("MVTec AD: mean of 1 of 3 classes, without tile, zip.",)
 
 
+@pytest.mark.slow
 def test_a_benchmark_without_an_operating_point_is_one_row_of_dashes_with_the_reason():
     note = "splits: no normal image is held out; set calibration.mvtec.share above 0"
     for metrics, reason in (

@@ -260,6 +260,7 @@ def test_defects_are_visible_marked_and_of_reasonable_size():
     assert {"patch", "texture", "scratch"} <= kinds
 
 
+@pytest.mark.slow
 def test_the_validation_split_holds_out_normal_images_of_every_class(tiny, tmp_path):
     _, _, split = tiny
     train = split.phase("train")
@@ -323,6 +324,7 @@ def stores_of(tiny, benchmark, *, test=True):
     return Stores(identity, trial_split(split, test=test), workspace, run), extracted
 
 
+@pytest.mark.slow
 def test_features_are_extracted_once_for_each_encoder_and_size(tiny):
     params, workspace, split = tiny
     benchmark = params.benchmark("mvtec")
@@ -415,6 +417,7 @@ def test_a_task_trains_once_and_scores_every_trial(tiny, tmp_path, monkeypatch):
     assert read_result(more.trial_folder(more.trials[2][0])).status == "finished"
 
 
+@pytest.mark.slow
 def test_a_trial_gives_what_the_pipelines_own_scoring_gives(tiny, tmp_path):
     from invad import metrics
     from invad.score_store import open_scores

@@ -285,6 +285,7 @@ def fresh_compiler():
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler on this machine")
+@pytest.mark.slow
 def test_compiled_training_has_the_same_losses(store, monkeypatch, fresh_compiler):
     monkeypatch.setitem(METHODS, "invad", ToyMethod)  # small: to compile a real method takes minutes
     config = replace(CONFIG, learning_rate=0.1)
@@ -295,6 +296,7 @@ def test_compiled_training_has_the_same_losses(store, monkeypatch, fresh_compile
 
 
 @pytest.mark.parametrize("model", METHODS)
+@pytest.mark.slow
 def test_every_method_can_be_captured_by_the_compiler(model, store, monkeypatch, fresh_compiler):
     plain, _ = train(store, CONFIGS[model], 1)
     graphs = []
@@ -312,6 +314,7 @@ def test_every_method_can_be_captured_by_the_compiler(model, store, monkeypatch,
 # Live features
 
 
+@pytest.mark.slow
 def test_live_features_train_to_the_weights_of_a_float32_store(tmp_path):
     split = image_split(tmp_path, train=8, test=1)
     results = []
@@ -344,6 +347,7 @@ def test_every_method_has_its_settings():
 
 
 @pytest.mark.parametrize("model", METHODS)
+@pytest.mark.slow
 def test_every_method_reconstructs_maps_and_learns(model, store):
     """The contract of `Method`."""
     torch.manual_seed(0)
