@@ -282,6 +282,7 @@ def test_int8_is_smaller_and_near_to_float32(workplace, session, predictor):
     assert difference.decisions is not None
 
 
+@pytest.mark.slow
 def test_int8_leaves_encoder_and_map_alone():
     model = translated("invad-global-sum")[-1]
     operators = {node.name: node for node in model.proto.graph.node}

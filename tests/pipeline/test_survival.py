@@ -151,13 +151,10 @@ def test_a_killed_worker_of_two_costs_the_steps_since_the_checkpoint(folder, rea
     assert "\n" not in warning
 
 
-def test_a_killed_worker_of_a_cluster_goes_on_to_the_same_bits(folder, real_ray, alone, monkeypatch):
+def test_a_worker_of_a_cluster_gives_the_bits_of_one_in_this_process(folder, real_ray, alone, monkeypatch):
     monkeypatch.setattr(distributed_train, "needs_cluster", lambda _workers: True)
-    plan(folder, "wait", after=12)
-    killer = kill_when_it_waits(folder)
     method, _ = train(folder, ALONE)
-    killer.join()
-    assert begun(folder) == [0, 10]
+    assert begun(folder) == [0]
     assert same(method.state_dict(), alone[0])
 
 
