@@ -23,8 +23,8 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 REPOSITORY = Path(__file__).parent.parent
 # What takes longest begins first, so that no process ends with a long file alone.
 TIERS = ("pipeline", "contract", "unit", "reference")
-# What all tests of a module share and the first one waits for: a browser's tab, whole reports, exports, checkouts.
-MARKED_FIXTURES = {"tab": "browser", "report": "slow", "workplace": "slow", "made": "slow", "extended": "slow"}
+# What all tests of a module share and the first one waits for: a browser's tab; reports, exports, checkouts, generated data sets.
+MARKED_FIXTURES = {"tab": "browser", **dict.fromkeys(("report", "workplace", "made", "extended", "roots"), "slow")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
