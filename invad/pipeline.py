@@ -49,7 +49,7 @@ def splits(name: str, params: Params, workspace: Workspace) -> None:
 
 def features(name: str, params: Params, workspace: Workspace) -> None:
     """Run the frozen encoder over all images of benchmark `name`."""
-    from invad.datasets.splits import open_split
+    from invad.datasets.split_table import open_split
     from invad.distributed.extract import shard_runner
     from invad.features import extract_features
 
@@ -70,7 +70,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     """Train on the features of benchmark `name`, publish the model and its loss curve; `InputError` where there are too few images."""
     from invad import tracking
     from invad.counting import model_cost
-    from invad.datasets.splits import open_split
+    from invad.datasets.split_table import open_split
     from invad.distributed.train import train_with_ray
     from invad.encoders import build_encoder
     from invad.features import open_features
@@ -136,7 +136,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
 def calibrate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep with the model of benchmark `name` the thresholds that its held-out normal images give."""
     from invad.calibration import calibrate_maps, write_calibration
-    from invad.datasets.splits import open_split
+    from invad.datasets.split_table import open_split
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
@@ -159,7 +159,7 @@ def calibrate(name: str, params: Params, workspace: Workspace) -> None:
 
 def score(name: str, params: Params, workspace: Workspace) -> None:
     """Write anomaly maps and image scores of the test images of benchmark `name`."""
-    from invad.datasets.splits import open_split
+    from invad.datasets.split_table import open_split
     from invad.scoring import score_test_images
 
     benchmark = params.benchmark(name)

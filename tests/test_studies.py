@@ -15,7 +15,7 @@ from toys import image_split
 from invad.config import load_params
 from invad.counting import multiply_adds
 from invad.datasets.images import read_image, read_mask
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import open_split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here

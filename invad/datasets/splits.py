@@ -1,4 +1,4 @@
-"""Build and open the split table of a benchmark, whichever data set it comes from."""
+"""Build the split table of a benchmark, whichever data set it comes from."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,7 +10,7 @@ from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
 from invad.datasets.own.table import build_table
 from invad.datasets.source import Source, read_source
-from invad.datasets.split_table import FILE_NAME, Split, SplitRow, read_split_table, write_split_table
+from invad.datasets.split_table import FILE_NAME, Split, SplitRow, open_split, write_split_table
 from invad.datasets.visa import build_visa
 from invad.fetch.http import download_small
 from invad.files import atomic_path
@@ -54,15 +54,6 @@ def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[S
     if source.source != "embedded":  # the generated stand-ins have classes of the same names
         check_counts(rows, published, root, strict=config.strict)
     return rows
-
-
-def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
-    """Open a benchmark's split table; `InputError` when it or the raw data are missing."""
-    folder = workspace.split(benchmark.name)
-    rows, _ = read_split_table(folder / FILE_NAME)
-    image_root = read_source(workspace.raw(benchmark.dataset)).root
-    draws_masks = dataset_kind(benchmark.dataset) == "coco"
-    return Split(tuple(rows), image_root, folder if draws_masks else image_root)
 
 
 def describe(split: Split) -> str:

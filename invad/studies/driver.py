@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from invad.config import Params
 from invad.datasets.source import read_source
-from invad.datasets.split_table import Split
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import Split, open_split
 from invad.files import remove
 from invad.studies.folder import only_one, prepare
 from invad.studies.results import FILE_NAME, TrialResult, read_result
