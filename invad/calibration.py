@@ -119,5 +119,5 @@ def read_calibration(path: Path) -> Calibration:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path}: damaged calibration, or one of another version ({reason}); run `dvc repro -f calibrate`"
+            f"{path}: damaged calibration, or one of another version ({reason}); run `dvc repro -f evaluate`"
         ) from None

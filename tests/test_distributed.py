@@ -32,7 +32,7 @@ from invad.distributed import train as distributed_train
 from invad.distributed.cluster import Cluster, gpus_per_worker, here, input_error, needs_cluster, ray_session
 from invad.distributed.extract import shard_runner
 from invad.distributed.failures import Failures, RepeatedFailureError
-from invad.distributed.train import train_with_ray
+from invad.distributed.train import train_model
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore, extract_features
 from invad.features import store as store_module
@@ -121,7 +121,7 @@ def split(tmp_path) -> Split:
 
 
 def run(split: Split, tmp_path: Path, config: TrainConfig = CONFIG, workers: TrainingConfig = ALONE, on_progress=None):
-    return train_with_ray(
+    return train_model(
         tmp_path / "features",
         split,
         FEATURES,
