@@ -122,9 +122,10 @@ def begun(folder: Path) -> list[int]:
 def main() -> None:
     """Train alone in the folder that the command line names, as a stage does, and write the weights."""
     folder = Path(sys.argv[1])
-    distributed_train._train_worker = interrupted_worker
+    Trainer.steps = _interrupted(folder)
     method, _ = train(folder, ALONE)
     torch.save(method.state_dict(), folder / "weights.pt")
+    print("ray" in sys.modules)
 
 
 if __name__ == "__main__":

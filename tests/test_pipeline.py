@@ -103,14 +103,14 @@ def copy(tmp_path_factory) -> Copy:
 
 
 def test_every_stage_ran_once(copy):
-    expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"report", "ablate@blocks"}
+    expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"check", "report", "ablate@blocks"}
     expected |= {
         f"{stage}@{name}"
-        for stage in ("splits", "features", "train", "calibrate", "score", "evaluate")
+        for stage in ("splits", "features", "train", "score", "evaluate")
         for name in BENCHMARKS
     }
     assert stages_run(copy.first_output) == expected
-    assert "train@mvtec: stage 11 of 23\n" in copy.first_output  # 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
+    assert "train@mvtec: stage 12 of 21\n" in copy.first_output  # check, 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
 
 
 def test_the_plan_agrees_with_the_run_within_15_percent(copy):
@@ -318,7 +318,7 @@ def test_the_same_seed_gives_the_same_bytes(copy):
 def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
     # Of one benchmark, since a report takes half a minute; below it is seen to follow what it is made of.
     output = copy.run("dvc", "exp", "run", "-S", "train.mvtec.epochs=1", "evaluate@mvtec")
-    assert stages_run(output) == {"train@mvtec", "calibrate@mvtec", "score@mvtec", "evaluate@mvtec"}
+    assert stages_run(output) == {"check", "train@mvtec", "score@mvtec", "evaluate@mvtec"}
     difference = copy.run("dvc", "metrics", "diff")
     assert "reports/paper/mvtec.json" in difference
     assert "visa" not in difference
@@ -332,16 +332,41 @@ def test_another_false_positive_rate_trains_nothing_again(copy):
     before = copy.json("models/visa/calibration.json")["all"]["pixel_threshold"]
     copy.edit("calibration", "visa", false_positive_rate=0.05)
     output = copy.run("dvc", "repro", "report")
-    assert stages_run(output) == {"calibrate@visa", "evaluate@visa", "report"}
+    assert stages_run(output) == {"check", "evaluate@visa", "report"}
     assert copy.json("models/visa/calibration.json")["all"]["pixel_threshold"] < before
     assert copy.json("reports/metrics/visa.json")["operating_point"]["false_positive_rate"] == 0.05
 
 
 def test_a_mistake_stops_before_anything_is_lost(copy):
-    model = (copy.root / "models/visa/model.safetensors").read_bytes()
-    copy.edit("train", "visa", epochs=0)
+    model = copy.root / "models/visa/model.safetensors"
+    before = model.read_bytes(), model.stat().st_mtime_ns
+    copy.edit("train", "visa", epochs="21x")
     output = copy.run("dvc", "repro", code=255)
-    assert "train@visa: error: params.yaml: train.visa.epochs: must be greater than or equal to 1, not 0" in output
+    assert "check: error: params.yaml: train.visa.epochs: must be" in output
+    assert stages_run(output) == {"check"}
     copy.edit("train", "visa", epochs=EPOCHS)
-    copy.run("dvc", "repro")
-    assert (copy.root / "models/visa/model.safetensors").read_bytes() == model
+    assert stages_run(copy.run("dvc", "repro")) == {"check"}  # nothing is trained again
+    assert (model.read_bytes(), model.stat().st_mtime_ns) == before
+
+
+def test_another_default_and_other_code_run_what_depends_on_them_and_comments_run_nothing(copy):
+    def edit(file: str, old: str, new: str) -> None:
+        path = copy.root / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    assert "Data and pipelines are up to date." in copy.run("dvc", "status")
+    edit("invad/config/sections.py", "style_channels: Positive = 64", "style_channels: Positive = 32")
+    status = copy.run("dvc", "status")
+    assert {f"train@{name}:" for name in BENCHMARKS} <= set(status.splitlines())
+    assert "features@" not in status
+    edit("invad/config/sections.py", "style_channels: Positive = 32", "style_channels: Positive = 64")
+
+    edit("invad/models/style.py", '"""', '"""Edited: ')
+    edit("invad/scoring.py", "\n\n\n", "\n\n\n# A comment.\n")
+    assert stages_run(copy.run("dvc", "repro")) == {"check"}
+    edit("invad/scoring.py", "def _with_masks(", "_EDITED = True\n\n\ndef _with_masks(")
+    assert stages_run(copy.run("dvc", "repro", "check")) == {"check"}
+    changed = {line.strip(":") for line in copy.run("dvc", "status").splitlines() if not line.startswith(("\t", " "))}
+    assert changed == {f"score@{name}" for name in BENCHMARKS} | {"ablate@blocks"}
