@@ -69,6 +69,11 @@ def digest_lines(root: str) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
+def changed_code(root: str, before: str) -> list[str]:
+    """Return the names of what has changed, come or gone since `digest_lines` returned `before`, sorted."""
+    return sorted({line.partition("  ")[2] for line in set(before.splitlines()) ^ set(digest_lines(root).splitlines())})
+
+
 def _short(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 

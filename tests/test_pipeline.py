@@ -105,12 +105,12 @@ def copy(tmp_path_factory) -> Copy:
 def test_every_stage_ran_once(copy):
     expected = {f"download@{name}" for name in ("coco", "mvtec", "visa")} | {"check", "report", "ablate@blocks"}
     expected |= {
-        f"{stage}@{name}"
-        for stage in ("splits", "features", "train", "score", "evaluate")
-        for name in BENCHMARKS
+        f"{stage}@{name}" for stage in ("splits", "features", "train", "score", "evaluate") for name in BENCHMARKS
     }
     assert stages_run(copy.first_output) == expected
-    assert "train@mvtec: stage 12 of 21\n" in copy.first_output  # check, 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
+    assert (
+        "train@mvtec: stage 12 of 21\n" in copy.first_output
+    )  # check, 3 downloads, 3 splits, 3 features, coco_ad_0, mvtec
 
 
 def test_the_plan_agrees_with_the_run_within_15_percent(copy):
