@@ -1,6 +1,8 @@
+import fcntl
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,22 @@ from invad.errors import InputError
 
 # Before torch is imported: threads that spin are slow as soon as something else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # and each process keeps to its core, where several run
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 REPOSITORY = Path(__file__).parent.parent
-# Minutes each, with few tests: they begin first, so that no process ends with one of them alone.
-LONGEST = ("test_pipeline", "test_survival", "test_tune", "test_tracking_server", "test_distributed")
+# What takes longest begins first, so that no process ends with a long file alone.
+TIERS = ("pipeline", "contract", "unit", "reference")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    for item in items:
+        if item.path.parent.name == "pipeline":
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: TIERS.index(item.path.parent.name))
 
 
 def repository_params(*benchmarks: str) -> dict:
@@ -53,6 +60,30 @@ def write_params(tmp_path, monkeypatch):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A database of MLflow without runs, to copy: its three hundred commits take seconds, so all processes share one."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
+    path = folder / "empty_mlflow.db"
+    with locked(folder / "empty_mlflow.lock"):
+        if not path.exists():
+            from mlflow import MlflowClient
+
+            MlflowClient(tracking_uri=f"sqlite:///{folder / 'new_mlflow.db'}").search_experiments()
+            (folder / "new_mlflow.db").rename(path)
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock against the other processes."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Peak main memory of each stage's process, without the pages of memory-mapped files.
 
 The constants were measured on Linux with the locked packages, on a CPU: what a stage has after its imports and first steps, and how it
-grows with the size of the images, the batch and the network. `tests/test_pipeline.py` compares the result with a real run.
+grows with the size of the images, the batch and the network. `tests/pipeline/test_pipeline.py` compares the result with a real run.
 """
 
 from invad.config import STRIDES, FeaturesConfig

@@ -477,7 +477,7 @@ def test_the_users_mistake_is_found_behind_what_ray_wraps_it_in():
     assert input_error(None) is None
 
 
-# What becomes of a failed training; tests/test_survival.py has real ones
+# What becomes of a failed training; tests/pipeline/test_survival.py has real ones
 
 
 class WorkersError(RuntimeError):

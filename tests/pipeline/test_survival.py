@@ -35,7 +35,7 @@ def no_other_cluster(monkeypatch):
 def session():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # so that the workers find `interruptions`
+        patch.setenv("PYTHONPATH", str(Path(interruptions.__file__).parent))  # so that the workers find `interruptions`
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # after which Ray sees that one is lost
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less to start
         with ray_session(num_cpus=2, num_gpus=2) as cluster:

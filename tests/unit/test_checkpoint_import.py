@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import yaml
-from test_model_reference import authors_state
+from networks import authors_state
 
 from invad import cli
 from invad.checkpoint_import import VARIANTS, import_checkpoint

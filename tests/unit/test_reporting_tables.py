@@ -43,7 +43,7 @@ from invad.reporting.tables.writing import (
 )
 
 KEYS = [metric.key for metric in METRICS]
-MEASUREMENTS = Path(__file__).parent.parent / "reports/benchmarks"
+MEASUREMENTS = Path(__file__).parents[2] / "reports/benchmarks"
 
 
 def metrics_of(name, classes, notes=()):

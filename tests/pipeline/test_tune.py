@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,7 +61,8 @@ def one_session():
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
+def toy(tmp_path, monkeypatch, empty_database):
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setitem(modules.MODULES, "toy", TOY)
     return tiny_workspace(tmp_path)
 

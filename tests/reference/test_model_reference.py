@@ -1,12 +1,12 @@
-"""The network gives the digits of the authors' implementation, kept in `reference/` beside the real-data folder."""
+"""The network gives the digits of the authors' implementation, whatever sizes the files of these have."""
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from networks import authors_state
+from reference_files import reference_files
 
 from invad.anomaly_map import anomaly_map
 from invad.errors import InputError
@@ -16,18 +16,12 @@ from invad.models.reference import reference_tensors
 # BatchNorm takes the mean out again, so the exact gradient of these is zero and the stored norms are rounding noise
 # (about 1e-8).
 ZERO_GRADIENT = re.compile(r"net_fuser\.downsamples\.\d\.(conv|norm)\.bias")
-SSM_WEIGHT = re.compile(r"net_decoder\.convs\.\d\.\d\.conv[12]\.conv\.weight")
+SIGMA = 4  # of a map whose file does not say it
 
 
-@pytest.fixture(scope="module")
-def reference():
-    folder = os.environ.get("INVAD_REAL_DATA")
-    if not folder:
-        pytest.skip("INVAD_REAL_DATA is not set: no reference values")
-    path = Path(folder).parent / "reference" / "reference_invad_a.npz"
-    if not path.is_file():
-        pytest.skip(f"no reference values: {path.name} is not in the folder `reference` beside INVAD_REAL_DATA")
-    with np.load(path) as arrays:
+@pytest.fixture(scope="module", params=reference_files("reference_invad_*.npz"))
+def reference(request):
+    with np.load(request.param) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
@@ -40,22 +34,30 @@ def section(reference, prefix):
 
 
 def levels_of(reference, name):
-    return [reference[f"{name}/{level}"] for level in range(3)]
+    return [level for _, level in sorted(section(reference, f"{name}/").items())]
 
 
 def tiny_model(**switches):
     return FeatureInversion((16, 24, 32), style_channels=16, latent_channels=8, blocks=2, constant_size=4, **switches)
 
 
-def authors_state(model):
-    """The weights of a network in the form of an authors' checkpoint."""
-    state = {name: tensor.detach().clone() for name, tensor in reference_tensors(model).items()}
-    return {name: tensor.unsqueeze(0) if SSM_WEIGHT.fullmatch(name) else tensor for name, tensor in state.items()}
+def model_of(reference):
+    """A network of the sizes that the weights and the features of the file have."""
+    state = state_of(reference)
+    latent_channels, style_channels = state["net_decoder.convs_latent.0.1.0.weight"].shape[:2]
+    blocks = {name.split(".")[3] for name in state if name.startswith("net_decoder.convs.0.")}
+    return FeatureInversion(
+        tuple(level.shape[1] for level in levels_of(reference, "input")),
+        style_channels=style_channels,
+        latent_channels=latent_channels,
+        blocks=len(blocks),
+        constant_size=state["net_decoder.input.input"].shape[-1],
+    )
 
 
 @pytest.fixture
 def model(reference):
-    model = tiny_model()
+    model = model_of(reference)
     load_reference_state(model, state_of(reference))
     return model
 
@@ -72,8 +74,10 @@ def test_outputs_agree_in_eval_mode(model, reference, dtype, memory_format):
 
 
 def test_anomaly_map_agrees(reference):
-    maps = anomaly_map(levels_of(reference, "input"), levels_of(reference, "output"), size=64, sigma=4)
-    torch.testing.assert_close(maps, reference["anomaly_map"], rtol=0, atol=1e-5)
+    expected = reference["anomaly_map"]
+    sigma = float(reference.get("sigma", SIGMA))
+    maps = anomaly_map(levels_of(reference, "input"), levels_of(reference, "output"), expected.shape[-1], sigma)
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-5)
 
 
 def test_loss_and_every_gradient_norm_agree_in_train_mode(model, reference):
@@ -95,7 +99,7 @@ def test_loss_and_every_gradient_norm_agree_in_train_mode(model, reference):
 
 
 def test_every_tensor_of_a_checkpoint_has_its_place(reference):
-    shapes = {name: tensor.shape for name, tensor in authors_state(tiny_model()).items()}
+    shapes = {name: tensor.shape for name, tensor in authors_state(model_of(reference)).items()}
     assert shapes == {name: tensor.shape for name, tensor in state_of(reference).items()}
 
 

@@ -1,6 +1,7 @@
 """Features: what is written is what is read, in any order, and nothing that does not belong; a killed extraction goes on; live ones."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -393,7 +394,9 @@ def test_a_killed_extraction_leaves_the_old_store_and_goes_on_to_the_same_bytes(
     write(tmp_path / "store", 20, key=replace(KEY, dtype="float16"))
     before = contents(tmp_path / "store")
     command = [sys.executable, "-c", KILLED_SCRIPT, str(tmp_path), str(torch.get_num_threads())]
-    with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout.readline() == "hangs\n"
         child.kill()
     assert child.returncode == -signal.SIGKILL

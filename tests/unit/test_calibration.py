@@ -43,7 +43,7 @@ from invad.model_folder import ModelConfig, save_model
 from invad.scoring import phase_maps
 from invad.workspace import Workspace
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def config_of(share: float = 0.1, rate: float = 0.01, seed: int = 0) -> CalibrationConfig:

@@ -24,35 +24,35 @@ from invad.metrics import Accumulator
 LANGUAGES = {"", "bash", "python", "yaml", "json", "text", "http"}
 # The beginning of a command, and why no test of the pages runs it.
 NOT_RUN = {
-    "curl": "tests/test_serve.py asks the service",
-    "dvc exp run": "tests/test_pipeline.py runs the stages",
-    "dvc repro": "tests/test_pipeline.py runs the stages",
+    "curl": "tests/pipeline/test_serve.py asks the service",
+    "dvc exp run": "tests/pipeline/test_pipeline.py runs the stages",
+    "dvc repro": "tests/pipeline/test_pipeline.py runs the stages",
     "make": "sets up an environment of its own; .ci/run calls it",
-    "mlflow models serve": "runs until it is ended; tests/test_register.py has it",
-    "pip install": "tests/test_wheel.py installs the wheel",
+    "mlflow models serve": "runs until it is ended; tests/pipeline/test_register.py has it",
+    "pip install": "tests/pipeline/test_wheel.py installs the wheel",
     "pytest": "this is it",
     "source .venv/bin/activate": "the tests run in that environment",
     "git pull": "there is no remote",
     "git push": "there is no remote",
-    "ray start": "tests/test_distributed.py has clusters",
+    "ray start": "tests/pipeline/test_distributed.py has clusters",
     "export": "there is neither a cluster nor a server",
-    "invad-pipe export": "half a minute; tests/test_export.py exports",
-    "invad-pipe serve": "runs until it is ended; tests/test_serve.py has it",
-    "invad-pipe ui": "runs until it is ended; tests/test_tracking.py has it",
-    "invad-pipe ablate --module": "minutes; tests/test_studies.py trains variants",
-    "invad-pipe report --runs": "half a minute; tests/test_report_runs.py reports of runs",
-    "invad-pipe runs register": "tests/test_register.py registers models",
-    "invad-pipe tune": "minutes; tests/test_tune.py searches",
+    "invad-pipe export": "half a minute; tests/contract/test_export.py exports",
+    "invad-pipe serve": "runs until it is ended; tests/pipeline/test_serve.py has it",
+    "invad-pipe ui": "runs until it is ended; tests/unit/test_tracking.py has it",
+    "invad-pipe ablate --module": "minutes; tests/unit/test_studies.py trains variants",
+    "invad-pipe report --runs": "half a minute; tests/unit/test_report_runs.py reports of runs",
+    "invad-pipe runs register": "tests/pipeline/test_register.py registers models",
+    "invad-pipe tune": "minutes; tests/pipeline/test_tune.py searches",
 }
 REPRODUCED = {"dvc repro splits@shop", "dvc repro evaluate@mvtec"}  # all the same, and in seconds
 OUTSIDE = {"runs"}  # MLflow keeps connections to the database of an earlier checkout
 # What stands for something of the reader's, and what it is here.
 STAND_INS = {"/data/shop": "shop", "/mnt/backup/invad": "../backup"}
 PYTHON_NOT_RUN = {
-    "docs/export.md": "tests/test_export.py runs them on an exported model",
-    "docs/extending.md": "tests/test_extending.py puts the pieces together and trains",
+    "docs/export.md": "tests/contract/test_export.py runs them on an exported model",
+    "docs/extending.md": "tests/contract/test_extending.py puts the pieces together and trains",
 }
-YAML_NOT_READ = {"docs/extending.md": "tests/test_extending.py trains with it"}
+YAML_NOT_READ = {"docs/extending.md": "tests/contract/test_extending.py trains with it"}
 # Of a piece of params.yaml that does not begin at its top: its first key, where it belongs, and what has to stand beside it.
 YAML_PLACES = {"files": ("download", "coco", {"source": "official"})}
 
@@ -109,7 +109,7 @@ def run(words: list[str], folder: Path, place: str) -> None:
         run_pipe(words[1:], folder)
     else:
         assert words[0] in ("invad-pipe", "dvc", "python"), (
-            f"{place}: {line}: run it in tests/test_docs.py, or add it to NOT_RUN with the reason"
+            f"{place}: {line}: run it in tests/contract/test_docs.py, or add it to NOT_RUN with the reason"
         )
         run_program(words, folder)
 

@@ -1,21 +1,18 @@
-"""The network of InvAD: sizes, initial values, modulation, ablation switches, a golden loss curve.
-
-After a change that is meant to alter results, write the golden curve anew:  python tests/test_feature_inversion.py
-"""
+"""The network of InvAD: sizes, initial values, modulation, ablation switches, a golden loss curve."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_curve import GOLDEN, loss_curve
+from networks import TINY, random_features, seeded
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from invad.config import InvADConfig
 from invad.encoders import EncoderOutput
 from invad.errors import InputError
-from invad.files import write_text
 from invad.methods.invad import InvAD
 from invad.models import FeatureInversion, reconstruction_loss
 from invad.models.layers import (
@@ -29,10 +26,8 @@ from invad.models.layers import (
     UpsamplingConv2d,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "invad_loss.txt"
 INVAD = {"channels": (256, 512, 1024), "style_channels": 64, "latent_channels": 16, "blocks": 2, "constant_size": 16}
 INVAD_LITE = {**INVAD, "channels": (64, 128, 256), "blocks": 4}
-TINY = {"channels": (16, 24, 32), "style_channels": 16, "latent_channels": 8, "blocks": 2, "constant_size": 4}
 
 ABLATIONS = [
     {"modulation": "global"},
@@ -55,17 +50,6 @@ ABLATIONS = [
 def on_meta(**settings):
     with torch.device("meta"):
         return FeatureInversion(**settings)
-
-
-def seeded(seed=0, **settings):
-    torch.manual_seed(seed)
-    return FeatureInversion(**settings)
-
-
-def random_features(model, batch=2, seed=0, device="cpu"):
-    generator = None if device == "meta" else torch.Generator().manual_seed(seed)
-    shapes = zip(model.channels, model.sizes, strict=True)
-    return [torch.randn(batch, c, n, n, generator=generator, device=device) for c, n in shapes]
 
 
 def parameter_count(*modules):
@@ -353,34 +337,5 @@ def test_wrong_features_are_refused_by_level():
         reconstruction_loss([fine], [fine[:1]])
 
 
-def loss_curve(steps=10):
-    """Losses of a tiny network on one fixed batch of random features, with the paper's optimiser.
-
-    In float64: Adam without momentum moves a weight by the learning rate's size even where its gradient is rounding noise (a
-    bias before BatchNorm), so that in float32 machines with other convolution kernels differ by 1e-2 after ten steps.
-    """
-    torch.set_default_dtype(torch.float64)
-    try:
-        model = seeded(42, **TINY).train()
-        features = random_features(model, batch=4, seed=42)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.004, betas=(0.0, 0.99))
-    losses = []
-    for _ in range(steps):
-        loss = reconstruction_loss(features, model(features))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
-
-
 def test_loss_curve_is_the_golden_one():
     np.testing.assert_allclose(loss_curve(), np.loadtxt(GOLDEN), rtol=1e-4)
-
-
-if __name__ == "__main__":
-    header = "# Loss of test_loss_curve_is_the_golden_one, one step a line.\n# Written by: python tests/test_feature_inversion.py\n"
-    write_text(GOLDEN, header + "".join(f"{loss:.6f}\n" for loss in loss_curve()))

@@ -22,8 +22,8 @@ from mlflow.models import Model
 from numpy.typing import NDArray
 from PIL import Image
 from prediction_toys import toy_model_folder
-from test_tracking import BENCHMARK, client_of, trained
-from test_tracking_server import free_port
+from servers import free_port
+from tracking_toys import BENCHMARK, client_of, trained
 
 import invad
 from invad import cli, tracking
@@ -39,14 +39,6 @@ SCORE = ScoreConfig(sigma=1.5, batch_size=4)
 TOYS = replace(BENCHMARK, name="toys", score=SCORE)
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory) -> Path:
-    """An empty database, which takes seconds to make."""
-    workspace = Workspace(tmp_path_factory.mktemp("database"))
-    client_of(workspace).search_experiments()
-    return workspace.root / "mlflow.db"
-
-
 @pytest.fixture(autouse=True)
 def own_package(monkeypatch) -> None:
     """A model that is loaded puts its copy of the package first."""
@@ -54,8 +46,8 @@ def own_package(monkeypatch) -> None:
 
 
 @pytest.fixture
-def workspace(tmp_path, database) -> Workspace:
-    shutil.copyfile(database, tmp_path / "mlflow.db")
+def workspace(tmp_path, empty_database) -> Workspace:
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     return Workspace(tmp_path)
 
 
@@ -272,10 +264,10 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory, database):
+def registered(tmp_path_factory, empty_database):
     """A model that was trained on images, registered; with it, its images, and their maps as the stage `score` computes them."""
     workspace = Workspace(tmp_path_factory.mktemp("trained"))
-    shutil.copyfile(database, workspace.root / "mlflow.db")
+    shutil.copyfile(empty_database, workspace.root / "mlflow.db")
     benchmark, split = trained(workspace, "live")
     images = np.stack([np.asarray(Image.open(split.image_path(row))) for row in split.phase("test")])
     folders = workspace.features("mvtec"), workspace.model("mvtec")

@@ -1,6 +1,5 @@
 """The benchmark scripts: the yardstick computes what the network computes, the helpers' files, and one run from end to end."""
 
-import importlib
 import json
 import multiprocessing
 import operator
@@ -10,32 +9,11 @@ import threading
 
 import pytest
 import torch
+from benchmark_scripts import BENCHMARKS, HARDWARE_KEYS, script
 from conftest import REPOSITORY
-from test_feature_inversion import TINY, random_features, seeded
+from networks import TINY, random_features, seeded
 
 from invad.models import reconstruction_loss
-
-BENCHMARKS = REPOSITORY / "benchmarks"
-HARDWARE_KEYS = {
-    "cpu",
-    "cpu_cores",
-    "cpu_half_precision",
-    "threads",
-    "ram_gib",
-    "gpu",
-    "gpu_memory_gib",
-    "os",
-    "python",
-    "torch",
-}
-
-
-def script(name):
-    """A module of the benchmarks' folder, which is on the path of its scripts alone."""
-    if str(BENCHMARKS) not in sys.path:
-        sys.path.append(str(BENCHMARKS))
-    return importlib.import_module(name)
-
 
 # The yardstick
 

@@ -4,7 +4,7 @@ import html
 import http.server
 import os
 import re
-import socket
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,18 +18,13 @@ import mlflow.pyfunc
 import pytest
 from devtools import chromium_path
 from mlflow import MlflowClient
-from test_tracking import BENCHMARK, check_model, fetch, invad_pipe, outbox, trained
+from servers import free_port
+from tracking_toys import BENCHMARK, check_model, fetch, invad_pipe, outbox, trained
 
 from invad import tracking
 from invad.errors import InputError
 from invad.tracking.register import register_model
 from invad.workspace import Workspace
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:
@@ -78,8 +73,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
+def server(tmp_path_factory, empty_database) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
+    shutil.copyfile(empty_database, server.folder / "server.db")
     try:
         yield server.start()
     finally:

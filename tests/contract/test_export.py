@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from benchmark_scripts import HARDWARE_KEYS, script
 from conftest import REPOSITORY, save_mask
 from PIL import Image
 from prediction_toys import toy_model_folder
-from test_benchmarks import HARDWARE_KEYS, script
 from torch import nn
 from torch.nn import functional
 

@@ -17,7 +17,7 @@ from invad.params_file import add_benchmark, update_download
 from invad.planning.encoders import ENCODERS
 from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
 
 

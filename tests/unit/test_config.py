@@ -20,7 +20,7 @@ def change(params: dict, key: str, value: object) -> None:
 
 
 def test_the_repositorys_own_params_are_valid():
-    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
     assert list(params.download) == ["coco", "mvtec", "visa"]
     assert [b.dataset for b in params.benchmarks.values()] == ["coco"] * 4 + ["mvtec", "visa"]
 

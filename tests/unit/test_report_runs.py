@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,10 @@ from invad.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Workspace:
-    return Workspace(tmp_path_factory.mktemp("workspace"))
+def workspace(tmp_path_factory, empty_database) -> Workspace:
+    root = tmp_path_factory.mktemp("workspace")
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    return Workspace(root)
 
 
 def logged(result: Result, workspace: Workspace, *, evidence: bool = True) -> tracking.Run:
@@ -181,7 +184,7 @@ def test_wrong_arguments_are_one_line(arguments, message, tmp_path, monkeypatch)
 
 
 def params_of(*names: str) -> Params:
-    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
     return replace(params, benchmarks={name: params.benchmarks[name] for name in names})
 
 

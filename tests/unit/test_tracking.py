@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,30 +13,21 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
-from PIL import Image
-from toys import image_split, split_of
+from toys import split_of
+from tracking_toys import BENCHMARK, check_model, client_of, fetch, invad_pipe, outbox, trained
 
 from invad import tracking
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
-from invad.datasets.split_table import Split
+from invad.config import RDConfig
 from invad.encoders import build_encoder
 from invad.errors import InputError
-from invad.features import extract_features
-from invad.methods import EncoderOutput, build_method
-from invad.model_folder import ModelConfig, load_model, save_model
-from invad.scoring import phase_maps
+from invad.model_folder import load_model, save_model
 from invad.workspace import Workspace
-
-BENCHMARK = BenchmarkConfig(
-    "mvtec", "mvtec", FolderSplitConfig(), FeaturesConfig("mobilenetv2_100"), InvADConfig(epochs=3), ScoreConfig()
-)
 
 
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
+def workspace(tmp_path, empty_database) -> Workspace:
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     workspace = Workspace(tmp_path)
     workspace.model("mvtec").mkdir(parents=True)
     (workspace.model("mvtec") / "model.safetensors").write_bytes(b"weights")
@@ -47,14 +39,6 @@ def workspace(tmp_path) -> Workspace:
     return workspace
 
 
-def client_of(workspace: Workspace) -> MlflowClient:
-    return MlflowClient(tracking_uri=tracking.tracking_uri(workspace))
-
-
-def fetch(run: tracking.Run, workspace: Workspace):
-    return client_of(workspace).get_run(run.mlflow_id)
-
-
 def all_runs(workspace: Workspace) -> list:
     client = client_of(workspace)
     return client.search_runs([item.experiment_id for item in client.search_experiments()])
@@ -62,10 +46,6 @@ def all_runs(workspace: Workspace) -> list:
 
 def artifact(run: tracking.Run, name: str, workspace: Workspace) -> bytes:
     return Path(client_of(workspace).download_artifacts(run.mlflow_id, name)).read_bytes()
-
-
-def outbox(run: tracking.Run, workspace: Workspace) -> Path:
-    return workspace.private / "mlflow" / run.run_id
 
 
 def git(workspace: Workspace, *arguments: str) -> str:
@@ -101,7 +81,8 @@ def test_a_run_holds_settings_code_data_and_versions(workspace):
     assert fetch(run, workspace).data.tags["dvc.model"] == "bbb"
 
 
-def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path):
+def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path, empty_database):
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     workspace = Workspace(tmp_path)
     run = tracking.start_run(BENCHMARK, workspace)
     tags = fetch(run, workspace).data.tags
@@ -294,11 +275,12 @@ def test_what_mlflow_refuses_is_kept_and_holds_nothing_up(workspace, caplog):
 
 
 def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspace):
+    (workspace.root / "mlflow.db").unlink()
     script = (
-        "from invad import tracking; from invad.workspace import Workspace; from test_tracking import BENCHMARK;"
+        "from invad import tracking; from invad.workspace import Workspace; from tracking_toys import BENCHMARK;"
         "run = tracking.start_run(BENCHMARK, Workspace(), experiment='tune'); run.finish()"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path])}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script], cwd=workspace.root, env=environment, stderr=subprocess.PIPE, text=True
@@ -324,29 +306,6 @@ def test_the_images_of_each_phase_are_inputs(workspace):
     assert profile["sha256"].startswith(train.digest)
     assert json.loads(train.source) == {"dataset": "mvtec", "source": "embedded"}
     assert inputs["test"].digest != train.digest
-
-
-def trained(workspace: Workspace, mode: str) -> tuple[BenchmarkConfig, Split]:
-    """A model with its features and images, 64 pixels wide."""
-    features = FeaturesConfig("mobilenetv2_100", weights="none", image_size=64, mode=mode)
-    train = InvADConfig(epochs=1, blocks=1)
-    split = image_split(workspace.root, train=4, test=6, size=64)
-    encoder = build_encoder(features.encoder, features.weights)
-    extract_features(split, features, workspace.features("mvtec"))
-    method = build_method(EncoderOutput(features.encoder, encoder.channels, 64), train)
-    config = ModelConfig("mvtec", ("bottle",), encoder.channels, encoder.weights_sha256, features, train)
-    save_model(method, config, workspace.model("mvtec"), encoder)
-    return replace(BENCHMARK, features=features, train=train, score=ScoreConfig(sigma=1.5, batch_size=4)), split
-
-
-def check_model(model: PyFuncModel, benchmark: BenchmarkConfig, split: Split, workspace: Workspace) -> None:
-    """It gives what the stage `score` gives for the test images, bit by bit."""
-    folders = workspace.features("mvtec"), workspace.model("mvtec")
-    expected = np.concatenate(list(phase_maps(benchmark, split, "test", *folders, label="test")))
-    images = np.stack([np.asarray(Image.open(split.image_path(row))) for row in split.phase("test")])
-    result = model.predict({"images": images})
-    np.testing.assert_array_equal(result["maps"], expected)
-    np.testing.assert_array_equal(result["scores"], expected.max(axis=(1, 2)))
 
 
 @pytest.mark.parametrize("mode", ["live", "store"])
@@ -406,14 +365,6 @@ def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(wor
     assert (place / "rebuilt/code.py").read_text() == "a = 2\n"
     assert (place / "rebuilt/params.yaml").read_text() == "epochs: 3\n"
     git(workspace, "checkout", "-q", "code.py", "params.yaml")
-
-
-def invad_pipe(workspace: Workspace, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-c", "from invad.cli import main; main()", *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout
 
 
 def test_list_shows_the_runs_of_an_experiment(workspace):

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 import torch
-from test_benchmarks import HARDWARE_KEYS, script
+from benchmark_scripts import HARDWARE_KEYS, script
 
 from invad import scoring
 from invad.datasets.images import read_image, read_mask

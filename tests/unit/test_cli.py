@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import save_image, save_mask
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from invad.config import load_params
 from invad.errors import InputError
 from invad.params_file import CALIBRATION, add_benchmark, update_download
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
 SPLITS = {"seed": 0, "test_share": 0.2}
 # Everything that a YAML writer would "tidy": indentation, spacing, quotes, a comment behind the last key, one at its depth.

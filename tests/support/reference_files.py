@@ -1,0 +1,16 @@
+"""The files of reference values: in the folder that INVAD_REFERENCE names, or in `shared/reference` beside the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+FOLDER = Path(os.environ.get("INVAD_REFERENCE") or REPOSITORY.parent / "shared/reference")
+
+
+def reference_files(pattern: str) -> list:
+    """Return the files of that pattern as values of a parameter; where there is none, one value whose tests are skipped."""
+    paths = sorted(FOLDER.glob(pattern))
+    missing = pytest.mark.skip(f"no reference values: no {pattern} in {FOLDER}; INVAD_REFERENCE names another folder")
+    return [pytest.param(path, id=path.stem) for path in paths] or [pytest.param(None, id="none", marks=missing)]
