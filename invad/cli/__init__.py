@@ -75,7 +75,7 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
 
 @app.command()
 def plan(params: ParamsOption = Path("params.yaml")) -> None:
-    """Say what `dvc repro` would download, store, hold in memory and compute, before it does."""
+    """Say what `dvc repro` fetches, trains on and writes, before it does, and whether the disk has room for it."""
     from invad.config import load_params
     from invad.plan import plan_text
     from invad.workspace import Workspace
