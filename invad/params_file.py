@@ -163,11 +163,15 @@ def _splice(text: str, start: int, end: int, lines: str) -> str:
 
 
 def _section(text: str, keys: Keys) -> yaml.MappingNode:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = _mapping(yaml.compose(text, Loader=yaml.SafeLoader), "the file")
     for key in keys:
-        node = next((value for name, value in node.value if name.value == key), None)
-        if not isinstance(node, yaml.MappingNode):
-            raise yaml.YAMLError(f"{key} is no mapping of its own")
+        node = _mapping(next((value for name, value in node.value if name.value == key), None), key)
+    return node
+
+
+def _mapping(node: yaml.Node | None, name: str) -> yaml.MappingNode:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.YAMLError(f"{name} is no mapping of its own")
     return node
 
 

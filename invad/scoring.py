@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from invad.anomaly_map import anomaly_map
@@ -16,6 +16,7 @@ from invad.datasets.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, formatted, place
 from invad.features import FeatureSource, open_features
 from invad.files import atomic_path
+from invad.methods import Method
 from invad.model_folder import check_features, load_model
 from invad.score_store import CALIBRATION_FOLDER, write_scores
 
@@ -77,7 +78,7 @@ def phase_maps(
 
 @torch.no_grad()
 def source_maps(
-    method: nn.Module, source: FeatureSource, size: int, config: ScoreConfig, *, label: str = ""
+    method: Method, source: FeatureSource, size: int, config: ScoreConfig, *, label: str = ""
 ) -> Iterator[np.ndarray]:
     """Yield the anomaly maps of all images of a source: batches float32 (n, size, size) in its order, raw.
 
@@ -101,7 +102,7 @@ def source_maps(
 
 
 def feature_maps(
-    method: nn.Module,
+    method: Method,
     reconstruct: Callable[[Sequence[Tensor]], Sequence[Tensor]],
     features: Sequence[Tensor],
     size: int,
@@ -114,9 +115,11 @@ def feature_maps(
     features = formatted(features, config)
     with autocast(features[0].device, config.precision):
         reconstructions = reconstruct(features)
-    choice = {"levels": config.map_levels, "distance": config.map_distance}
-    choice = {name: value for name, value in choice.items() if value != "method"}
-    return method.anomaly_map(features, reconstructions, size, config.sigma, **choice)
+    if config.map_levels == config.map_distance == "method":
+        return method.anomaly_map(features, reconstructions, size, config.sigma)
+    levels = "concatenated" if config.map_levels == "method" else config.map_levels
+    distance = "cosine" if config.map_distance == "method" else config.map_distance
+    return anomaly_map(features, reconstructions, size, config.sigma, levels=levels, distance=distance)
 
 
 def _with_masks(

@@ -5,7 +5,7 @@ run continues from its last checkpoint and a run of other settings never does.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from invad.distributed.failures import Failures
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import remove
-from invad.methods import build_method
+from invad.methods import Method, build_method
 from invad.training.checkpoints import newest_step
 from invad.training.curve import Step, read_curve, truncate_curve
 from invad.training.job import TrainJob, run_job, storage_name
@@ -48,7 +48,7 @@ def train_model(
     workers: TrainingConfig,
     storage: Path,
     on_progress: Callable[[list[Step], int, int], None],
-) -> tuple[nn.Module, list[Step]]:
+) -> tuple[Method, list[Step]]:
     """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
 
     Args:
@@ -128,8 +128,8 @@ def _backend(gpus: float, cluster: Cluster) -> str:
 
 
 def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) -> "TorchTrainer":
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
     each = {"CPU": workers.resources_per_worker.cpu, "GPU": gpus}
     return TorchTrainer(
@@ -183,7 +183,7 @@ def _mean_over_workers(value: Tensor) -> float:
 
 
 @contextmanager
-def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int, int], None]) -> Iterator[None]:
+def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int, int], None]) -> Generator[None]:
     """Call `on_progress` with the steps that appear in the curve while the block runs, first with those that are there already."""
     resumed = newest_step(Path(job.storage))
     truncate_curve(job.curve, resumed)

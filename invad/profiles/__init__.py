@@ -110,7 +110,7 @@ def _read(path: Path) -> _Settings:
 def _values(params: Params) -> dict[str, Any]:
     download = {name: asdict(config) for name, config in params.download.items() if dataset_kind(name) != "table"}
     benchmarks = {name: asdict(config) for name, config in params.benchmarks.items() if config.dataset in download}
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         section: {name: config[section] for name, config in benchmarks.items()} for section in _BENCHMARK_SECTIONS
     }
     sections["features"] |= asdict(params.extraction)

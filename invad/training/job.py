@@ -20,7 +20,7 @@ from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
 from invad.features.subset import SubsetFeatures
-from invad.methods import build_method
+from invad.methods import Method, build_method
 from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints, newest_step
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
@@ -72,8 +72,8 @@ def run_job(
     wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
     mean_over_workers: Callable[[Tensor], float] = float,
     at_checkpoint: Callable[[int], None] = lambda step: None,
-    after_epoch: Callable[[int, nn.Module], None] | None = None,
-) -> tuple[nn.Module, list[Step]]:
+    after_epoch: Callable[[int, Method], None] | None = None,
+) -> tuple[Method, list[Step]]:
     """Train, from the newest checkpoint in the job's storage where there is one; return the method on `device` and the whole curve.
 
     Args:
