@@ -27,6 +27,7 @@ test: lint
 lint: setup
 	ruff check .
 	ruff format --check .
+	pyrefly check --summary=none
 
 # Speed and memory on this machine, into reports/benchmarks; batch 32 takes 12 GB of main memory without a GPU.
 bench: setup

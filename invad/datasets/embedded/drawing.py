@@ -18,9 +18,9 @@ SUPERSAMPLING = 2
 NOMINAL_SIZE = 320  # longer edge of the canvas, in supersampled pixels, at which one noise sample covers one pixel
 
 Array = NDArray[np.floating]
-Outline = Sequence[tuple[float, float]] | NDArray[np.floating]  # (n, 2)
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
+Outline = Sequence[Point] | NDArray[np.floating]  # (n, 2)
 Rng = np.random.Generator
 
 
