@@ -1,5 +1,5 @@
 # `make run` and `make test` set everything up by themselves on a machine with Python 3.11 to 3.14.
-.PHONY: run test lint bench ui docs setup lock clean
+.PHONY: run check test lint bench ui docs setup lock clean
 
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
@@ -20,9 +20,16 @@ run: setup
 	invad-pipe runs sync
 	@echo "Open reports/index.html; 'make ui' compares the runs in MLflow."
 
-# Lint and all tests, two files at a time, on the real slices too where INVAD_REAL_DATA names their folder.
+# Two files of tests at a time; those that take longest begin.
+PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# Within a minute: lint and the fast tests.
+check: lint
+	$(PYTEST) -m "not slow and not ray and not browser" tests/unit tests/reference tests/contract
+
+# Lint and all tests, on the real slices too where INVAD_REAL_DATA names their folder.
 test: lint
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 lint: setup
 	ruff check .

@@ -25,10 +25,12 @@ REPOSITORY = Path(__file__).parent.parent
 TIERS = ("pipeline", "contract", "unit", "reference")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if item.path.parent.name == "pipeline":
             item.add_marker(pytest.mark.slow)
+        if "tab" in item.fixturenames:  # of a browser
+            item.add_marker(pytest.mark.browser)
     items.sort(key=lambda item: TIERS.index(item.path.parent.name))
 
 

@@ -34,7 +34,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "the tests run in that environment",
     "git pull": "there is no remote",
     "git push": "there is no remote",
-    "ray start": "tests/pipeline/test_distributed.py has clusters",
+    "ray start": "tests/pipeline/test_survival.py has clusters",
     "export": "there is neither a cluster nor a server",
     "invad-pipe export": "half a minute; tests/contract/test_export.py exports",
     "invad-pipe serve": "runs until it is ended; tests/pipeline/test_serve.py has it",

@@ -23,6 +23,7 @@ from invad.plan import make_plan
 from invad.tracking import open_run
 from invad.workspace import Workspace
 
+pytestmark = pytest.mark.ray  # of the ablation
 BENCHMARKS = ("coco_ad_0", "mvtec", "visa")  # InvAD with live features, InvAD, and RD
 EPOCHS = 8
 

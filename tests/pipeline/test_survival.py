@@ -1,4 +1,7 @@
-"""Real kills of workers and of the whole process, bugs that come back, and GPUs that exist only for Ray. One Ray for all tests."""
+"""Real workers of Ray: their results, kills of them and of the whole process, bugs that come back, GPUs that exist only for Ray.
+
+One Ray for all tests.
+"""
 
 import json
 import logging
@@ -11,18 +14,28 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import distributed_toys
 import interruptions
 import pytest
 import ray
 import torch
 from interruptions import ALONE, STEPS, TWO, begun, go_on, make_folder, plan, train, waiting
+from toys import image_split, split_of, write_toy_store
 
-from invad.config import ResourcesConfig
+from invad.config import FeaturesConfig, ResourcesConfig
+from invad.datasets.split_table import Split
+from invad.distributed import extract as distributed_extract
 from invad.distributed import train as distributed_train
 from invad.distributed.cluster import Cluster, ray_session
+from invad.distributed.extract import shard_runner
 from invad.distributed.failures import RepeatedFailureError
 from invad.errors import InputError
+from invad.features import extract_features
+from invad.features import store as store_module
 from invad.training.job import CURVE_FILE
+
+pytestmark = pytest.mark.ray
+TINY = FeaturesConfig("mobilenetv2_100", image_size=32, batch_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +57,8 @@ def session():
 
 @pytest.fixture
 def real_ray(session, monkeypatch) -> Cluster:
-    monkeypatch.setattr(distributed_train, "ray_session", lambda: nullcontext(session))
+    for module in (distributed_extract, distributed_train):
+        monkeypatch.setattr(module, "ray_session", lambda: nullcontext(session))
     monkeypatch.setattr(distributed_train, "_train_worker", interruptions.interrupted_worker)
     return session
 
@@ -177,3 +191,52 @@ def test_the_cluster_that_ray_address_names_is_joined(session):
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "Ray has 1 node of 2 CPUs, 2 GPUs\n", done.stderr
+
+
+# Results and mistakes
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> Split:
+    """Images for five shards."""
+    monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
+    return image_split(tmp_path, train=60, test=10, size=8)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_two_real_workers_extract_the_bytes_of_one(images, tmp_path, real_ray):
+    extract_features(images, TINY, tmp_path / "alone")
+    seen = []
+    run = shard_runner(distributed_toys.TWO)
+    key = extract_features(images, TINY, tmp_path / "shared", run, on_progress=lambda *a: seen.append(a))
+    assert key.phase == "train"
+    assert len(contents(tmp_path / "shared")) == 5
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+    assert seen[0] == (0, 70)
+    assert sorted(seen[1:]) == [(10, 70), (12, 70), (16, 70), (16, 70), (16, 70)]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_image_that_is_damaged_is_one_line_from_real_workers_too(images, tmp_path, real_ray):
+    image = tmp_path / "images/063.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:70])
+    with pytest.raises(InputError) as caught:
+        extract_features(images, TINY, tmp_path / "store", shard_runner(distributed_toys.TWO))
+    assert str(caught.value).startswith(f"{image}: damaged image (")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_two_real_workers_stop_at_a_nan(tmp_path, real_ray):
+    split = split_of(tmp_path, train=10, test=0)
+    write_toy_store(tmp_path / "features", split)
+    image = distributed_toys.first_used_in_epoch(1)
+    distributed_toys.spoil(split, tmp_path, image)
+    with pytest.raises(InputError) as caught:
+        distributed_toys.run(split, tmp_path, replace(distributed_toys.CONFIG, epochs=2), distributed_toys.TWO)
+    (storage,) = distributed_toys.storages(tmp_path)
+    distributed_toys.check_not_finite(str(caught.value), image, storage)

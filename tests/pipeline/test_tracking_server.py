@@ -256,6 +256,7 @@ def test_a_password_is_neither_kept_nor_shown(workspace, server, monkeypatch):
     assert "secret@" not in tracking.show_run(run.run_id, workspace)
 
 
+@pytest.mark.browser
 def test_the_page_compares_the_runs_of_a_study(workspace, server, monkeypatch, tmp_path):
     chromium = chromium_path()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)

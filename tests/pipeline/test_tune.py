@@ -29,6 +29,7 @@ from invad.studies.modules import Module, Variant
 from invad.studies.search import run_search, search_text
 from invad.tracking import tracking_uri
 
+pytestmark = pytest.mark.ray
 RANGES = TuneConfig(
     samples=3,
     validation_share=0.2,

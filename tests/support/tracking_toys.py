@@ -1,12 +1,10 @@
 """A tiny benchmark whose runs MLflow keeps: its settings, its files, and what MLflow has of it."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from commands import pipe
 from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel
 from PIL import Image
@@ -63,8 +61,6 @@ def check_model(model: PyFuncModel, benchmark: BenchmarkConfig, split: Split, wo
 
 
 def invad_pipe(workspace: Workspace, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-c", "from invad.cli import main; main()", *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
+    done = pipe(*arguments, cwd=workspace.root)
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout

@@ -32,6 +32,7 @@ def run(tmp_path_factory):
     return printed.getvalue(), json.loads((out / "throughput_mobilenetv2_100_cpu.json").read_text()), out
 
 
+@pytest.mark.slow
 def test_a_run_writes_json_and_tables_that_name_hardware_and_command_but_no_path(run):
     printed, result, out = run
     text = (out / "throughput_mobilenetv2_100_cpu.md").read_text()
@@ -115,6 +116,7 @@ def test_generated_images_are_the_same_every_time_and_every_other_one_has_a_mask
     assert 0 < read_mask(folders[0] / "00001.png").mean() < 0.5
 
 
+@pytest.mark.slow
 def test_the_plain_loop_computes_the_stages_maps_and_masks(tmp_path, monkeypatch):
     loops, workload = script("loops"), script("workload")
     settings = workload.Settings(

@@ -140,6 +140,7 @@ def test_without_the_naive_variant_there_is_nothing_to_compare_with():
     assert measured["ours"]["peak_mb_of_naive"] is None
 
 
+@pytest.mark.slow
 def test_the_script_measures_variants_and_writes_json_and_table(tmp_path):
     options = "--network tiny --image-size 32 --batch 2 --rounds 1 --threads 1 --device cpu --variants naive,ours"
     run = subprocess.run(

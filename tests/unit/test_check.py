@@ -316,6 +316,7 @@ def test_several_processes_find_the_same_as_one(tmp_path, capfd):
     assert captured.out == ""
 
 
+@pytest.mark.slow
 def test_the_real_leather_images_decode(real_data):
     root = real_data / "mvtec_leather_slice"
     images = sorted(path.relative_to(root).as_posix() for path in root.glob("t*/*/*.png"))

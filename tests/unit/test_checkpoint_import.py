@@ -91,6 +91,7 @@ def test_the_variants_are_the_published_networks(name, profile, encoder_paramete
     assert sum(parameter.numel() for parameter in method.parameters()) == trainable
 
 
+@pytest.mark.slow
 def test_the_imported_model_gives_the_digits_of_the_checkpoint(source, checkpoint, save):
     network, encoder = source
     folder = import_lite(save(checkpoint))
@@ -111,6 +112,7 @@ def test_the_imported_model_gives_the_digits_of_the_checkpoint(source, checkpoin
     assert sorted(file.name for file in folder.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_a_nested_state_dict_is_the_same_model_byte_for_byte(checkpoint, save):
     flat, nested = {}, {}
     for files, value in ((flat, checkpoint), (nested, {"net": checkpoint, "epoch": 3, "optimizer": {"lr": 0.1}})):
@@ -119,6 +121,7 @@ def test_a_nested_state_dict_is_the_same_model_byte_for_byte(checkpoint, save):
     assert flat == nested
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_an_encoder_takes_that_of_a_file(source, checkpoint, save):
     path = save(without(checkpoint, "net_encoder."))
     torch.save(source[1].network.state_dict(), "encoder.pth")
@@ -192,6 +195,7 @@ def test_a_damaged_or_missing_file_is_refused(save):
     refused(r"net\.pth: no such file", path)
 
 
+@pytest.mark.slow
 def test_only_a_model_folder_is_replaced_and_only_by_force(checkpoint, save):
     path = save(checkpoint)
     folder = import_lite(path)
@@ -219,6 +223,7 @@ def pipe(monkeypatch, *arguments):
     return exit_.value.code
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatch, capsys):
     save(checkpoint)
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad", "--out", "models/a") == 2

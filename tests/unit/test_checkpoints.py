@@ -240,6 +240,9 @@ def test_a_job_can_train_on_some_of_the_images(split, tmp_path):
 # BatchNorm over several workers
 
 
+SIZES = ((3, 3), (1, 5))  # of the parts of a batch
+
+
 def norm_and_batch() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(3)
@@ -250,9 +253,16 @@ def norm_and_batch() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return norm, batch, torch.randn(6, 3, 5, 4)
 
 
-def normalise_part(rank: int, folder: str, sizes: tuple[int, int]) -> None:
+def normalise_parts(rank: int, folder: str) -> None:
+    """What each of two workers does, for every way to share the batch."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    for sizes in SIZES:
+        torch.save(normalise_part(rank, sizes), f"{folder}/{rank} of {sizes}.pt")
+    distributed.destroy_process_group()
+
+
+def normalise_part(rank: int, sizes: tuple[int, int]) -> dict[str, object]:
     norm, batch, weight = norm_and_batch()
     norm = synchronised(nn.Sequential(norm))
     start, stop = (0, sizes[0]) if rank == 0 else (sizes[0], sum(sizes))
@@ -264,26 +274,30 @@ def normalise_part(rank: int, folder: str, sizes: tuple[int, int]) -> None:
         outputs.append(output.detach())
         gradients.append(part.grad)
     inner = norm[0]
-    torch.save(
-        {
-            "output": outputs[-1],
-            "gradient": gradients[-1],
-            "weight": inner.weight.grad,
-            "bias": inner.bias.grad,
-            "state": {name: value.clone() for name, value in inner.state_dict().items()},
-            "eval": norm.eval()(batch).detach(),
-            "far": norm.train()(batch[start:stop] + 1000).detach(),
-            "half": norm.train()(batch[start:stop].bfloat16()).dtype,
-        },
-        f"{folder}/{rank}.pt",
-    )
-    distributed.destroy_process_group()
+    return {
+        "output": outputs[-1],
+        "gradient": gradients[-1],
+        "weight": inner.weight.grad,
+        "bias": inner.bias.grad,
+        "state": {name: value.clone() for name, value in inner.state_dict().items()},
+        "eval": norm.eval()(batch).detach(),
+        "far": norm.train()(batch[start:stop] + 1000).detach(),
+        "half": norm.train()(batch[start:stop].bfloat16()).dtype,
+    }
 
 
-@pytest.mark.parametrize("sizes", [(3, 3), (1, 5)])
-def test_two_workers_normalise_as_one_with_the_whole_batch(tmp_path, sizes):
-    multiprocessing.spawn(normalise_part, (str(tmp_path), sizes), nprocs=2)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory) -> Path:
+    """The folder of what two processes have computed."""
+    folder = tmp_path_factory.mktemp("workers")
+    multiprocessing.spawn(normalise_parts, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.slow
+def test_two_workers_normalise_as_one_with_the_whole_batch(two_workers, sizes):
+    parts = [torch.load(two_workers / f"{rank} of {sizes}.pt", weights_only=True) for rank in (0, 1)]
     norm, batch, weight = norm_and_batch()
     for _ in range(3):
         whole = batch.clone().requires_grad_()

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import save_image, save_mask
+from commands import pipe, stage
+from conftest import REPOSITORY, save_image, save_mask
 
-REPOSITORY = Path(__file__).parents[2]
+import invad
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def pipe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return run("-c", "from invad.cli import main; main()", *arguments, cwd=cwd)
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def test_help_and_version_need_nothing_heavy(folder):
     modules = set(run("-c", code, cwd=folder).stdout.split())
     assert "invad.datasets.splits" in modules
     assert not modules & {"torch", "timm", "ray", "mlflow", "matplotlib"}
-    assert pipe("--version", cwd=folder).stdout.strip() == "0.1.0"
+    assert pipe("--version", cwd=folder).stdout.strip() == invad.__version__
     assert "check" in pipe("--help", cwd=folder).stdout
 
 
@@ -83,7 +80,7 @@ def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict
     (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))
     message = "error: params.yaml: train.mvtec.epochz: unknown key; known are precision, channels_last, compile, model, epochs"
     for done in (
-        pipe("check", cwd=folder),
+        run("-c", "from invad.cli import main; main()", "check", cwd=folder),
         run(str(REPOSITORY / "stages/download.py"), "coco", cwd=folder),
         run(str(REPOSITORY / "stages/report.py"), cwd=folder),
     ):
@@ -94,7 +91,7 @@ def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict
 
 
 @pytest.mark.parametrize(
-    ("stage", "name", "message"),
+    ("script", "name", "message"),
     [
         ("download", "imagenet", "unknown data set 'imagenet'; params.yaml has coco, mvtec, visa"),
         ("splits", "mvtek", "unknown benchmark 'mvtek'; params.yaml has coco_ad_0, "),
@@ -102,10 +99,10 @@ def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict
         ("evaluate", "mvtec", "data/scores/mvtec: missing or damaged scores"),
     ],
 )
-def test_a_stage_names_what_is_missing(folder, stage, name, message):
-    done = run(str(REPOSITORY / f"stages/{stage}.py"), name, cwd=folder)
+def test_a_stage_names_what_is_missing(folder, script, name, message):
+    done = stage(script, name, cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"{stage}@{name}: error: {message}")
+    assert done.stderr.splitlines()[-1].startswith(f"{script}@{name}: error: {message}")
 
 
 def test_own_images_become_a_benchmark_and_are_checked(folder, tmp_path):
@@ -125,8 +122,8 @@ def test_own_images_become_a_benchmark_and_are_checked(folder, tmp_path):
     assert again.returncode == 2
     assert "--force imports it again" in again.stderr
 
-    for stage in ("download", "splits"):
-        done = run(str(REPOSITORY / f"stages/{stage}.py"), "shop", cwd=folder)
+    for script in ("download", "splits"):
+        done = stage(script, "shop", cwd=folder)
         assert done.returncode == 0, done.stderr
     done = pipe("data", "check", "shop", "--json", "findings.json", cwd=folder)
     assert done.returncode == 0, done.stderr

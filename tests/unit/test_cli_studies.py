@@ -63,6 +63,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
         (["tune", "--benchmark", "visa"], "unknown benchmark 'visa'"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_starts_nothing(arguments, message, workspace, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("invad.distributed.tune.run_trials", lambda *_, **__: pytest.fail("started Ray"))

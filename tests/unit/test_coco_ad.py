@@ -350,6 +350,7 @@ def test_an_anomalous_image_with_an_empty_mask_stays_anomalous(tmp_path, segment
     assert not mask.any()
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_bytes_with_any_number_of_processes_and_errors_come_back(tmp_path, monkeypatch):
     monkeypatch.setattr("invad.parallel.SERIAL", 0)
     root = coco_root(tmp_path / "coco", train=[[25]], test=[[0]] * 6)

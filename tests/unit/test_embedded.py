@@ -64,6 +64,7 @@ def test_unknown_data_set_is_an_input_error_naming_the_known_ones(tmp_path):
         generate("mnist", tmp_path, seed=0, train_images=1, test_images=1, image_size=SIZE)
 
 
+@pytest.mark.slow
 def test_coco_has_the_80_real_categories_in_twelve_supercategories(coco_subset):
     _, coco = coco_subset
     categories = coco.loadCats(coco.getCatIds())

@@ -43,6 +43,7 @@ def test_packaged_weights_are_imagenets_not_random(packaged):
     assert not torch.allclose(packaged.network.bn1.running_var, torch.ones(32))
 
 
+@pytest.mark.slow
 def test_weights_from_a_file_are_the_same_features(packaged, tmp_path):
     from safetensors.torch import save_file
 

@@ -388,6 +388,7 @@ extract_features(split_of(root, 60, 10, 8), CONFIG, root / "store")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_leaves_the_old_store_and_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
     split = image_split(tmp_path, train=60, test=10, size=8)
@@ -423,6 +424,7 @@ def test_with_every_shard_there_nobody_is_started(interrupted, tmp_path):
     assert continue_extraction(interrupted, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_written_again(interrupted, tmp_path):
     (partial,) = partial_folders(tmp_path)
     shard = partial / TRAIN_SHARDS[0]
@@ -430,6 +432,7 @@ def test_a_damaged_shard_is_written_again(interrupted, tmp_path):
     assert continue_extraction(interrupted, tmp_path) == [TRAIN_SHARDS[0], *ALL_SHARDS[2:]]
 
 
+@pytest.mark.slow
 def test_a_replaced_image_makes_it_start_over(interrupted, tmp_path):
     image = tmp_path / "images/000.png"
     image.write_bytes((tmp_path / "images/069.png").read_bytes())
@@ -437,6 +440,7 @@ def test_a_replaced_image_makes_it_start_over(interrupted, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"dtype": "float16"}, {"image_size": 48}], ids=str)
+@pytest.mark.slow
 def test_of_an_extraction_with_other_settings_nothing_is_left(interrupted, tmp_path, change):
     assert continue_extraction(interrupted, tmp_path, replace(CONFIG, **change)) == ALL_SHARDS
 

@@ -317,6 +317,7 @@ def data_sets(draw):
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(data_sets())
+@pytest.mark.slow
 def test_agrees_with_the_direct_implementation(data):
     maps, masks, labels = data
     result, expected = evaluate(maps, masks, labels=labels), direct_evaluate(maps, masks, labels)
@@ -330,6 +331,7 @@ def test_agrees_with_the_direct_implementation(data):
         assert all(value is None or 0.0 <= value <= 1.0 for value in got.values())
 
 
+@pytest.mark.slow
 def test_agrees_with_scikit_learn_on_data_with_ties():
     sklearn = pytest.importorskip("sklearn.metrics")
     maps, masks = random_data(n=40, size=24, decimals=1)

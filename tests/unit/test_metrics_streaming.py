@@ -135,6 +135,7 @@ def assert_within_bounds(part, scores):
 
 @given(st.data())
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@pytest.mark.slow
 def test_rounding_changes_no_metric_by_more_than_its_bound(data):
     """Doubles that differ in bits that their keys lack: several of them share a bin."""
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(2, 5)), data.draw(st.integers(2, 5)))
@@ -168,6 +169,7 @@ def test_counts_and_weights_of_a_histogram_are_all_there(monkeypatch):
     assert (last.true_positives[-1], last.weight[-1]) == (totals.anomalous, totals.weight)
 
 
+@pytest.mark.slow
 def test_counts_beyond_32_bits_do_not_wrap(monkeypatch):
     maps, masks = random_data()
     part = part_of(maps, masks)
@@ -260,6 +262,7 @@ def test_scores_are_read_again_where_rounding_could_show(monkeypatch, dtype):
 
 
 @pytest.mark.parametrize("shift", [0.0, -1.2])
+@pytest.mark.slow
 def test_many_pixels_of_one_score_are_no_obstacle_to_a_second_reading(monkeypatch, shift):
     maps, masks = random_data(n=30, dtype=np.float64)
     maps += shift  # negative scores as well: nearly all doubles lie between the lowest and the highest
@@ -284,6 +287,7 @@ def test_what_cannot_be_read_again_says_how_far_off_it_may_be(few_pixels):
     assert evaluate(maps, masks)["notes"] == []
 
 
+@pytest.mark.slow
 def test_the_order_of_images_and_batches_changes_no_bit(few_pixels):
     maps, masks = random_data(n=30)
     classes = np.array(["b", "a", "c"] * 10)
@@ -315,6 +319,7 @@ def filled(maps, masks, classes, order):
 
 
 @pytest.mark.parametrize("exact_pixels", [10**6, 50])
+@pytest.mark.slow
 def test_accumulators_merge_in_any_order_to_the_same_bytes(monkeypatch, exact_pixels):
     monkeypatch.setattr(class_scores, "EXACT_PIXELS", exact_pixels)
     maps, masks = random_data(n=30)

@@ -387,6 +387,7 @@ def test_records_go_to_stdout_as_they_come(images, run, folder):
     assert [path.name for path in folder.iterdir()] == ["images"]
 
 
+@pytest.mark.slow
 def test_thresholds_are_those_of_the_class_or_the_callers(images, run, tmp_path):
     def first(*arguments: str) -> dict:
         assert run("images/a/0.png", "--no-overlays", *arguments)[0] == 0
@@ -560,6 +561,7 @@ def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch):
 # ---------------------------------------------------------------- the model folder
 
 
+@pytest.mark.slow
 def test_a_model_folder_that_cannot_be_used_says_why(images, mistake, tmp_path):
     def refusal(change, **options) -> str:
         broken = toy_model_folder(tmp_path / "broken", **options)
@@ -799,6 +801,7 @@ def test_the_picture_says_decision_and_score():
 # ---------------------------------------------------------------- real images
 
 
+@pytest.mark.slow
 def test_real_images_are_predicted_with_all_that_is_written(real_data, run, predictor):
     leather = real_data / "mvtec_leather_slice"
     code, out, err = run(f"{leather}/test/cut", f"{leather}/test/g*d", "--format", "coco", "--batch-size", "8")

@@ -63,6 +63,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_every_file_is_written(report):
     plots = ["comparison_coco_ad_mean", "comparison_visa", "loss"]
     plots += [f"{kind}_{name}" for kind in ("curves", "scores", "thresholds") for name in ("coco_ad_1", "visa")]
@@ -87,6 +88,7 @@ def test_every_file_is_written(report):
     assert sorted(files_of(report)) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_only_run_info_tells_one_rendering_from_another(report, ablations, tmp_path):
     other = {"rendered": "2027-02-02 11:11 UTC", "commit": "0123abcdef", "results": []}
     write_report(inputs(ablations, results=inputs().results[::-1], run_info=other), tmp_path)
@@ -109,6 +111,7 @@ def test_a_damaged_study_is_named_and_left_out(report):
     assert "ablation_loss" not in "".join(files_of(report))
 
 
+@pytest.mark.slow
 def test_what_is_left_out_stands_on_the_page(tmp_path):
     left_out = ["mvtec: left out: metrics/mvtec.json: not valid JSON."]
     write_report(inputs(results=[replace(toy_result(), tests=None, curves={}, loss=())], left_out=left_out), tmp_path)

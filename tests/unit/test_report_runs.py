@@ -90,6 +90,7 @@ def rows_of(path: Path) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
+@pytest.mark.slow
 def test_models_seeds_and_trials_stand_in_one_table(report, runs):
     head, _, *rows = rows_of(report / "tables" / "main.md")
     by_method = {row[1]: dict(zip(head, row, strict=True)) for row in rows[:4]}
@@ -134,6 +135,7 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
     assert "python" not in facts[0]  # the same for all
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_has_the_pictures_of_the_report_of_its_folder(runs, workspace, tmp_path):
     from invad.reporting.grouping import grouped
     from invad.reporting.report import ReportInputs, write_report
@@ -228,6 +230,7 @@ def test_no_result_at_all_is_an_error(collected, tmp_path):
     assert not (tmp_path / "reports").exists()
 
 
+@pytest.mark.slow
 def test_a_model_whose_training_is_not_known_here_has_no_facts(collected, tmp_path):
     collected("visa")
     report_workspace(params_of("visa"), Workspace(tmp_path), tmp_path / "reports")

@@ -53,6 +53,7 @@ def _legend_texts(holder):
     return [text for each in legends if each is not None for text in each.get_texts()]
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_twice_and_carry_no_date(result):
     for make in (
         score_figure, rates_figure, threshold_figure,
@@ -121,6 +122,7 @@ def test_score_figure_copes_with_equal_scores_and_one_kind(result, labels):
     png_bytes(figure)
 
 
+@pytest.mark.slow
 def test_many_classes_have_panels_of_a_readable_size(result):
     names = [f"class_{number:02d} with a name that is too long for a panel" for number in range(16)]
     figure = score_figure(with_scores(result, np.arange(32) % 7, np.arange(32) % 2, sorted(names * 2)))
@@ -352,6 +354,7 @@ def test_a_defect_type_that_says_nothing_is_not_printed(result):
     assert image_kind(result.tests, 0) == "normal"
 
 
+@pytest.mark.slow
 def test_sheets_are_the_same_bytes_twice_and_carry_no_date(result, tmp_path):
     for turn in ("one", "two"):
         heatmap_sheet(result, [5, 0, 13], tmp_path / turn / "heat.png", tmp_path / turn / "heat.pdf")
@@ -401,6 +404,7 @@ def test_another_method_stands_beside_by_the_name_of_the_image(result, tmp_path)
     assert panels[0].std() > 20
 
 
+@pytest.mark.slow
 def test_a_pdf_of_many_classes_has_several_pages(tmp_path):
     many = toy_result(classes=tuple("abc"))
     positions = [0, 1, 2, 3, 8, 9, 10, 16]  # five rows fit on a page
@@ -424,6 +428,7 @@ def size_of_dataset_sheet(result, folder):
     return Image.open(folder / "data.png").size
 
 
+@pytest.mark.slow
 def test_a_data_set_of_many_classes_has_a_line_for_each(result, tmp_path):
     heights = {
         count: size_of_dataset_sheet(toy_result(classes=tuple("abcd"[:count])), tmp_path)[1] for count in (1, 3, 4)

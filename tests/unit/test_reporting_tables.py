@@ -595,6 +595,7 @@ def test_latex_of_a_whole_report_compiles(tmp_path, results):
     assert not re.search("Float too large|Overfull|Missing character", done.stdout)
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes():
     one, two = (all_tables(comparable_results()) for _ in range(2))
     for write in (markdown, csv_text, latex):

@@ -228,6 +228,7 @@ def test_the_recipe_is_the_papers():
 
 
 @pytest.mark.parametrize("encoder", ["mobilenetv2_100", "resnet50", "wide_resnet50_2"])
+@pytest.mark.slow
 def test_training_lowers_the_loss(encoder):
     method = tiny_rd(encoder).train()
     features = random_features(TINY)

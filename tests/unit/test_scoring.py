@@ -206,6 +206,7 @@ def test_any_method_scores_that_has_what_method_asks_for(split, tmp_path, monkey
     assert (scores.image_scores > 0).all()
 
 
+@pytest.mark.slow
 def test_live_features_score_to_the_maps_of_a_float32_store(tmp_path):
     split = image_split(tmp_path, train=2, test=4)
     maps = {}

@@ -336,6 +336,7 @@ def test_features_are_extracted_once_for_each_encoder_and_size(tiny):
     assert len(open_features(folders[1], "test", split, large)) == len(split.phase("test"))
 
 
+@pytest.mark.slow
 def test_the_benchmarks_own_features_are_used_where_they_fit(tiny):
     params, workspace, split = tiny
     benchmark = params.benchmark("mvtec")
@@ -380,6 +381,7 @@ def task_of(tiny, folder, module="map", names=("paper", "fine"), epochs=2, **mor
     )
 
 
+@pytest.mark.slow
 def test_a_task_trains_once_and_scores_every_trial(tiny, tmp_path, monkeypatch):
     trainings = []
     run_job = trials.run_job
@@ -433,6 +435,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_trial_goes_on_from_its_checkpoint_and_gives_the_same(tiny, tmp_path, monkeypatch):
     whole = task_of(tiny, tmp_path / "whole", names=["paper"])
     run_task(whole, lambda *_: None)
@@ -457,6 +460,7 @@ def test_a_trial_goes_on_from_its_checkpoint_and_gives_the_same(tiny, tmp_path, 
     assert whole.curve.read_bytes() == task.curve.read_bytes()
 
 
+@pytest.mark.slow
 def test_milestones_tell_the_validation_score_and_change_nothing(tiny, tmp_path):
     split = tiny[2]
     found = validation_split(split, 0.2, 0, tmp_path / "validation")
@@ -503,6 +507,7 @@ def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp
     assert read_result(task.trial_folder(name)).error == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
 def test_the_multiply_adds_are_the_published_ones(paper):
     assert multiply_adds(paper) == pytest.approx(45.394e9, rel=0.005)
 

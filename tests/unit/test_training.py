@@ -125,6 +125,7 @@ def test_the_optimiser_and_the_loss_are_the_papers(store):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_is_the_same_twice(store, precision):
     config = replace(CONFIG, epochs=10, precision=precision)
     first, weights = train(store, config, 10)

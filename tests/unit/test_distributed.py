@@ -1,4 +1,4 @@
-"""Ray around training and extraction: the results of one process, resuming, mistakes in one line. Two real clusters start."""
+"""Ray around training and extraction: the results of one process, resuming, mistakes in one line. test_survival.py has real workers."""
 
 import logging
 import re
@@ -6,18 +6,16 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from toys import CPU, FEATURES, KEY, image_split, random_levels, split_of, write_features, write_toy_store
+from distributed_toys import ALONE, CONFIG, TWO, check_not_finite, first_used_in_epoch, run, spoil, storages
+from toys import CPU, KEY, split_of, write_toy_store
 
 from invad.config import (
-    FeaturesConfig,
-    InvADConfig,
     RDConfig,
     ResourcesConfig,
     TrainConfig,
@@ -26,15 +24,12 @@ from invad.config import (
 from invad.datasets.split_table import Split
 from invad.devices import make_deterministic, place
 from invad.distributed import address as address_module
-from invad.distributed import extract as distributed_extract
 from invad.distributed import train as distributed_train
 from invad.distributed.cluster import Cluster, gpus_per_worker, here, input_error, needs_cluster, ray_session
 from invad.distributed.extract import shard_runner
 from invad.distributed.failures import Failures, RepeatedFailureError
-from invad.distributed.train import train_model
 from invad.errors import InputError
-from invad.features import FeatureKey, FeatureStore, extract_features
-from invad.features import store as store_module
+from invad.features import FeatureKey, FeatureStore
 from invad.features.extract import run_here
 from invad.files import write_text
 from invad.methods import build_method
@@ -45,67 +40,11 @@ from invad.training.curve import Step, curve_csv
 from invad.training.job import storage_name
 from invad.training.loop import Trainer, epoch_batches
 
-CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1)
-ALONE = TrainingConfig(resources_per_worker=ResourcesConfig(cpu=1, gpu=0), checkpoint_steps=4)
-TWO = TrainingConfig(2, ResourcesConfig(cpu=0.5, gpu=0), checkpoint_steps=2)
-TINY = FeaturesConfig("mobilenetv2_100", image_size=32, batch_size=8)
-
 
 @pytest.fixture(autouse=True)
 def no_other_cluster(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     torch.set_num_threads(1)  # as the workers here have
-
-
-# Two workers extract. First, because Ray can be started once at a time, and the session below stays.
-
-
-@pytest.fixture
-def images(tmp_path, monkeypatch) -> Split:
-    """Images for five shards."""
-    monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
-    return image_split(tmp_path, train=60, test=10, size=8)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def test_two_real_workers_extract_the_bytes_of_one(images, tmp_path):
-    extract_features(images, TINY, tmp_path / "alone")
-    seen = []
-    run = shard_runner(TWO)
-    key = extract_features(images, TINY, tmp_path / "shared", run, on_progress=lambda *a: seen.append(a))
-    assert key.phase == "train"
-    assert len(contents(tmp_path / "shared")) == 5
-    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
-    assert seen[0] == (0, 70)
-    assert sorted(seen[1:]) == [(10, 70), (12, 70), (16, 70), (16, 70), (16, 70)]
-    assert not list(tmp_path.glob(".*"))
-
-
-@pytest.fixture(scope="module")
-def session():
-    """A Ray that stays until the last test, because to start one takes long."""
-    with ray_session() as available:
-        yield available
-
-
-@pytest.fixture
-def real_ray(session, monkeypatch):
-    for module in (distributed_extract, distributed_train):
-        monkeypatch.setattr(module, "ray_session", lambda: nullcontext(session))
-
-
-def test_an_image_that_is_damaged_is_one_line_from_real_workers_too(images, tmp_path, real_ray):
-    image = tmp_path / "images/063.png"
-    whole = image.read_bytes()
-    image.write_bytes(whole[:70])
-    with pytest.raises(InputError) as caught:
-        extract_features(images, TINY, tmp_path / "store", shard_runner(TWO))
-    assert str(caught.value).startswith(f"{image}: damaged image (")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "store").exists()
 
 
 # Training
@@ -117,65 +56,6 @@ def split(tmp_path) -> Split:
     split = split_of(tmp_path, train=10, test=0)
     write_toy_store(tmp_path / "features", split)
     return split
-
-
-def run(split: Split, tmp_path: Path, config: TrainConfig = CONFIG, workers: TrainingConfig = ALONE, on_progress=None):
-    return train_model(
-        tmp_path / "features",
-        split,
-        FEATURES,
-        FeatureStore(tmp_path / "features", "train").key,
-        config,
-        name="mvtec",
-        workers=workers,
-        storage=tmp_path / "ray",
-        on_progress=on_progress or (lambda *_: None),
-    )
-
-
-def storages(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "ray").glob("mvtec-*"))
-
-
-def spoil(split: Split, tmp_path: Path, image: int) -> None:
-    """Make a NaN of one value of the features of `image`."""
-    key = FeatureStore(tmp_path / "features", "train").key
-    levels = random_levels(10, key)
-    levels[0][image, 0, 0, 0] = float("nan")
-    write_features(tmp_path / "features", key, [row.image for row in split.phase("train")], levels)
-
-
-def first_used_in_epoch(epoch: int) -> int:
-    """Return an image that training meets in `epoch` for the first time."""
-    used = [
-        {int(image) for batch in epoch_batches(10, number, CONFIG) for image in batch} for number in range(epoch + 1)
-    ]
-    return min(used[epoch].difference(*used[:epoch]))
-
-
-def check_not_finite(message: str, image: int, storage: Path) -> None:
-    """Check the message of a training that met a NaN of `image` in its second epoch, and the checkpoint of step 2 before it."""
-    batches = [*epoch_batches(10, 0, CONFIG), *epoch_batches(10, 1, CONFIG)]
-    step = next(number for number, batch in enumerate(batches) if image in batch)
-    names = ", ".join(f"{index:03d}.png" for index in batches[step])
-    assert message == (
-        f"the loss is nan at step {step + 1} (epoch 2); its batch: {names}; "
-        f"the last good checkpoint, after step 2, is {storage / 'checkpoint-00000002.pt'}; try a lower learning_rate"
-    )
-    state = torch.load(storage / "checkpoint-00000002.pt", weights_only=True)
-    assert state["step"] == 2
-    method = build_method(KEY.output, CONFIG)
-    method.load_state_dict(state["trainer"]["method"])
-    assert all(torch.isfinite(tensor).all() for tensor in method.state_dict().values())
-
-
-def test_two_real_workers_stop_at_a_nan(split, tmp_path, real_ray):
-    image = first_used_in_epoch(1)
-    spoil(split, tmp_path, image)
-    with pytest.raises(InputError) as caught:
-        run(split, tmp_path, replace(CONFIG, epochs=2), TWO)
-    (storage,) = storages(tmp_path)
-    check_not_finite(str(caught.value), image, storage)
 
 
 # One worker, in this process
@@ -477,7 +357,7 @@ def test_the_users_mistake_is_found_behind_what_ray_wraps_it_in():
     assert input_error(None) is None
 
 
-# What becomes of a failed training; tests/pipeline/test_survival.py has real ones
+# What becomes of a failed training; test_survival.py has real ones
 
 
 class WorkersError(RuntimeError):
