@@ -193,8 +193,8 @@ def feature_bytes(images: int, config: FeaturesConfig) -> int:
 
 
 def map_bytes(images: Images, image_size: int) -> int:
-    """Return the bytes of the maps of test and held-out images, and of the masks of test images, that `score` writes."""
-    return image_size**2 * (_MAP_BYTES * (images.test + images.held_out) + _MASK_BYTES * images.test)
+    """Return the bytes of the maps and masks of test and held-out images that `score` writes."""
+    return image_size**2 * (_MAP_BYTES + _MASK_BYTES) * (images.test + images.held_out)
 
 
 def _steps(images: Images, trainings: Iterable[TrainConfig]) -> tuple[int, str]:
@@ -217,7 +217,7 @@ def _benchmark(benchmark: BenchmarkConfig, images: Images | None, workspace: Wor
 
 
 def _missing(size: int, folder: Path) -> int:
-    return max(0, size - sum(path.stat().st_size for path in folder.glob("*")))
+    return max(0, size - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 
 def _ablation(module: str, params: Params, of_benchmark: Mapping[str, Images | None]) -> TrainingPlan:

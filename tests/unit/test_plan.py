@@ -110,7 +110,7 @@ def test_maps_take_exactly_the_planned_bytes_beside_the_headers_of_their_files(t
     scores = open_scores(tmp_path / "scores")
     assert sum(batch.nbytes for batch in (*scores.maps_nhw, *scores.masks_nhw)) == planned
     assert 0 < (tmp_path / "scores/maps-00000.arrow").stat().st_size - planned < 2048
-    assert map_bytes(Images(5, 2, 3, ""), 32) == planned + 2 * 32**2 * 4  # held-out images have maps alone
+    assert map_bytes(Images(5, 2, 3, ""), 32) == planned + 2 * 32**2 * 5
 
 
 # Images and steps
@@ -143,7 +143,7 @@ def test_what_is_held_out_is_not_trained_on(planned):
     plan = planned(params)
     held_out = 54 + 4 * 45 + 7 * 90  # a tenth of each class: of 542, of four with 450 or 453, of seven with 900 to 905
     assert numbers(training(plan, "visa").images) == (8_659 - held_out, held_out, 2_162)
-    assert training(plan, "visa").maps == 256**2 * (4 * (2_162 + held_out) + 2_162)
+    assert training(plan, "visa").maps == 256**2 * 5 * (2_162 + held_out)
     assert numbers(training(plan, "coco_ad_0").images) == (30_438 - 3_044, 3_044, 4_952)
 
 
