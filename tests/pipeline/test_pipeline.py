@@ -306,6 +306,27 @@ def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
     assert len(names - {None}) == 1
 
 
+def test_earlier_settings_bring_back_their_model_and_metrics_from_the_cache(copy):
+    files = ("models/mvtec/model.safetensors", "models/mvtec/calibration.json", "reports/metrics/mvtec.json")
+    now = [(copy.root / file).read_bytes() for file in files]  # of one epoch, by the experiment above
+    copy.edit("train", "mvtec", epochs=EPOCHS)
+    output = copy.run("dvc", "repro", "evaluate@mvtec")
+    assert stages_run(output) == {"check"}
+    for stage in ("train", "score", "evaluate"):
+        assert f"Stage '{stage}@mvtec' is cached - skipping run, checking out outputs" in output
+    assert json.loads((copy.root / "models/mvtec/config.json").read_text())["train"]["epochs"] == EPOCHS
+    before = [(copy.root / file).read_bytes() for file in files]
+    assert all(one != other for one, other in zip(now, before, strict=True))
+    copy.edit("train", "mvtec", epochs=1)
+    assert stages_run(copy.run("dvc", "repro", "evaluate@mvtec")) == {"check"}
+    assert [(copy.root / file).read_bytes() for file in files] == now
+
+
+def test_a_run_changes_nothing_that_git_has_but_the_lock(copy):
+    changed = {line.split()[-1] for line in copy.run("git", "status", "--short").splitlines()}
+    assert changed <= {"dvc.lock", "params.yaml"}
+
+
 def test_another_false_positive_rate_trains_nothing_again(copy):
     before = copy.json("models/visa/calibration.json")["all"]["pixel_threshold"]
     copy.edit("calibration", "visa", false_positive_rate=0.05)
