@@ -37,11 +37,9 @@ class Copy:
         self.root = root
 
     def run(self, *command: str, code: int = 0) -> str:
-        # The copy's own code, and this interpreter for the `python` of dvc.yaml.
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.root),
-        }
+        # This interpreter for the `python` of dvc.yaml; that a stage runs the copy's code is its own business.
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        environment.pop("PYTHONPATH", None)
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
