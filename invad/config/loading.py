@@ -31,6 +31,7 @@ from invad.config.sections import (
 )
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import Name
+from invad.config.yaml_text import load_yaml, yaml_reason
 from invad.errors import InputError
 
 T = TypeVar("T")
@@ -139,11 +140,11 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the folder that holds params.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not valid YAML: {yaml_reason(error)}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
     return value
