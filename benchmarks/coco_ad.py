@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -84,7 +84,7 @@ def build_folds(root: Path, workers: int) -> dict[str, float]:
 
 
 @contextmanager
-def sampled_memory(interval: float = 0.05) -> Iterator[list[int]]:
+def sampled_memory(interval: float = 0.05) -> Generator[list[int]]:
     """Yield a list that gets the resident bytes of this process and all its children, every `interval` seconds."""
     samples, done, this = [0], threading.Event(), psutil.Process()
 

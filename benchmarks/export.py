@@ -31,7 +31,7 @@ from workload import SEED, write_model
 
 from invad.config import EncoderName, FeaturesConfig, InvADConfig, check_image_size
 from invad.encoders import build_encoder
-from invad.export.check import Runtime, torch_runtime
+from invad.export.check import Outputs, Runtime, torch_runtime
 from invad.export.graph import Graph, exported_program, load_graph
 from invad.export.onnx_file import onnx_model
 from invad.prediction.detector import Detector
@@ -83,8 +83,9 @@ class Ways:
     def _graph(self, name: str) -> Graph:
         loaded = load_graph(self._model)
         detector, sigma = loaded.graph.detector, loaded.score.sigma
-        options = {"precision": "bfloat16" if name == "bfloat16" else "float32", "compile": name == "compile"}
-        features, score = (replace(config, **options) for config in (detector.features, detector.score))
+        precision, compile = "bfloat16" if name == "bfloat16" else "float32", name == "compile"
+        features = replace(detector.features, precision=precision, compile=compile)
+        score = replace(detector.score, precision=precision, compile=compile)
         return Graph(Detector(detector.encoder, detector.method, features, score), sigma).eval()
 
     @cached_property
@@ -107,7 +108,12 @@ def onnx_runtime(data: bytes, threads: int) -> Runtime:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return lambda images_bhwc: tuple(session.run(["scores", "maps"], {"images": images_bhwc}))
+
+    def run(images_bhwc: np.ndarray) -> Outputs:
+        scores, maps = session.run(["scores", "maps"], {"images": images_bhwc})
+        return np.asarray(scores), np.asarray(maps)
+
+    return run
 
 
 def images(count: int, size: int) -> np.ndarray:

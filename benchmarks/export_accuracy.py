@@ -18,8 +18,7 @@ from results import command, number, write_results
 
 from invad.config import load_params
 from invad.datasets.images import read_image
-from invad.datasets.split_table import Split, SplitRow
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import Split, SplitRow, open_split
 from invad.export.check import Runtime
 from invad.export.graph import exported_program, load_graph
 from invad.export.onnx_file import onnx_model, onnx_runtime

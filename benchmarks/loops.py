@@ -22,7 +22,7 @@ from invad.features.extract import Extraction, Run, Shard
 from invad.features.live import feature_key
 from invad.model_folder import load_model
 from invad.score_store import write_scores
-from invad.scoring import score_test_images
+from invad.scoring import score_images
 
 BATCHES_PER_SHARD = 4  # few, so that several workers have several shards each
 
@@ -57,7 +57,7 @@ def score_as_stage(work: Workload, precision: Precision, live: bool) -> dict[str
     watch, benchmark = Stopwatch(work.device), work.benchmark(precision, live)
     features = work.features_folder(benchmark.features)
     with watch.part("all"), TemporaryDirectory(dir=work.folder) as folder:
-        score_test_images(benchmark, work.scored, features, work.model, Path(folder) / "scores")
+        score_images(benchmark, work.scored, features, work.model, Path(folder) / "scores")
     return watch.seconds
 
 

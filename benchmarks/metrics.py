@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def write_maps(count: int, folder: Path, seed: int = 0) -> None:
 
 
 @contextmanager
-def anonymous_memory() -> Iterator[Callable[[], float]]:
+def anonymous_memory() -> Generator[Callable[[], float]]:
     """Yield a function that returns by how many bytes the anonymous memory of this process has grown at most (mapped files are none)."""
     done, base, peak = threading.Event(), _anonymous_bytes(), _anonymous_bytes()
 
@@ -105,7 +105,7 @@ class Way:
         return {"seconds": seconds, "bytes": grown(), "values": values}
 
 
-def everything(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+def everything(maps: np.ndarray, masks: np.ndarray) -> dict[str, float | None]:
     """All of ours."""
     return evaluate(maps, masks)["mean"]["exact"]
 

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invad.models import FeatureInversion
-from invad.models.style import UPSAMPLER_LR_MULTIPLIER
+from invad.models.layers import (
+    ActivatedConv,
+    EqualisedConv2d,
+    FusedLeakyReLU,
+    ResidualBlock,
+    SpaceAwareConv2d,
+    UpsamplingConv2d,
+    of_kind,
+)
+from invad.models.style import UPSAMPLER_LR_MULTIPLIER, RescalingUpsampler
 
 
 class NaiveFeatureInversion(nn.Module):
@@ -25,20 +34,22 @@ class NaiveFeatureInversion(nn.Module):
         super().__init__()
         if network.ablations:
             raise ValueError(f"only the paper's network has a naive form, not one with {network.ablations}")
-        for name, part in network.named_children():
-            self.add_module(name, part)
+        if network.aggregation is None or not isinstance(network.upsampler, RescalingUpsampler):
+            raise TypeError("a network without ablations has an aggregation and the re-scaling upsampler")
+        if network.style_translator is None:
+            raise TypeError("a network without ablations has a style translator")
+        self.aggregation, self.upsampler = network.aggregation, network.upsampler
+        self.style_translator, self.decoder = network.style_translator, network.decoder
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features (B, C_l, H_l, W_l), fine to coarse -> their reconstructions in the same shapes and order."""
         [x] = self.aggregation(features)
         styles = []
-        for level, ((first, second), translator) in enumerate(
-            zip(self.upsampler.stages, self.style_translator.levels, strict=True)
-        ):
-            x = activated(x, first, UPSAMPLER_LR_MULTIPLIER if level > 0 else None)
-            x = activated(x, second)
+        for stage, translator in zip(self.upsampler.stages, self.style_translator.levels, strict=True):
+            for layer in of_kind(ActivatedConv, stage.children()):
+                x = activated(x, layer, UPSAMPLER_LR_MULTIPLIER)
             style = x
-            for layer in translator:
+            for layer in of_kind(ActivatedConv, translator.children()):
                 style = activated(style, layer)
             styles.append(style)
         return self.decode(styles, features[0].shape[0])[::-1]
@@ -47,30 +58,30 @@ class NaiveFeatureInversion(nn.Module):
         """Style maps -> reconstructions, both coarse to fine."""
         x = activated(self.decoder.constant.repeat(batch, 1, 1, 1), self.decoder.stem)
         outputs = []
-        for level, (blocks, style) in enumerate(zip(self.decoder.levels, styles, strict=True)):
-            for number, block in enumerate(blocks):
-                x = residual_block(x, style, block, upsample=level > 0 and number == 0)
+        for blocks, style in zip(self.decoder.levels, styles, strict=True):
+            for block in of_kind(ResidualBlock, blocks.children()):
+                x = residual_block(x, style, block)
             outputs.append(x)
         return outputs
 
 
-def residual_block(x: Tensor, style: Tensor, block: nn.Module, *, upsample: bool) -> Tensor:
-    """(B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`; the style is on the output's grid."""
-    y = modulated_convolution(x, None if upsample else style, block.ssm1)
+def residual_block(x: Tensor, style: Tensor, block: ResidualBlock) -> Tensor:
+    """(B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) where the block upsamples; the style is on the output's grid."""
+    y = modulated_convolution(x, style, block.ssm1)
     y = modulated_convolution(y, style, block.ssm2)
-    skip = upsampling_convolution(x, block.skip) if upsample else convolution(x, block.skip)
-    return (y + skip) / math.sqrt(2)
+    return (y + convolution(x, block.skip)) / math.sqrt(2)
 
 
-def modulated_convolution(x: Tensor, style: Tensor | None, layer: nn.Module) -> Tensor:
-    """Normalise, modulate, convolve with one weight per sample, activate; without a style it upsamples instead."""
+def modulated_convolution(x: Tensor, style: Tensor, layer: SpaceAwareConv2d) -> Tensor:
+    """Normalise, modulate, convolve with one weight per sample, activate; a layer that upsamples does not modulate."""
     batch, channels, height, width = x.shape
     x = functional.layer_norm(x, x.shape[1:])
-    if style is not None:
-        x = x * convolution(style, layer.modulation.gamma) + convolution(style, layer.modulation.beta)
+    modulation = layer.modulation
+    if modulation is not None and modulation.gamma is not None and modulation.beta is not None:
+        x = x * convolution(style, modulation.gamma) + convolution(style, modulation.beta)
     x = x.reshape(1, batch * channels, height, width)
     weight = scaled(layer.convolution.weight).repeat(batch, 1, 1, 1)  # (B * out, in, 3, 3)
-    if style is not None:
+    if isinstance(layer.convolution, EqualisedConv2d):
         y = functional.conv2d(x, weight, padding=1, groups=batch)
         y = y.reshape(batch, -1, height, width)
     else:
@@ -80,21 +91,19 @@ def modulated_convolution(x: Tensor, style: Tensor | None, layer: nn.Module) -> 
     return activation(y, layer.activation)
 
 
-def activated(x: Tensor, layer: nn.Module, upsample_lr_multiplier: float | None = None) -> Tensor:
-    """An ordinary 3x3 convolution, upsampling where it has a learning-rate multiplier, and its activation."""
-    if upsample_lr_multiplier is None:
-        y = convolution(x, layer.convolution)
-    else:
-        y = upsampling_convolution(x, layer.convolution, upsample_lr_multiplier)
-    return activation(y, layer.activation)
+def activated(x: Tensor, layer: ActivatedConv, upsample_lr_multiplier: float = 1.0) -> Tensor:
+    """An ordinary 3x3 convolution, with a learning-rate multiplier where it upsamples, and its activation."""
+    return activation(convolution(x, layer.convolution, upsample_lr_multiplier), layer.activation)
 
 
-def convolution(x: Tensor, layer: nn.Module) -> Tensor:
-    """(B, in, H, W) -> (B, out, H, W)."""
+def convolution(x: Tensor, layer: EqualisedConv2d | UpsamplingConv2d, upsample_lr_multiplier: float = 1.0) -> Tensor:
+    """(B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) where the layer upsamples."""
+    if isinstance(layer, UpsamplingConv2d):
+        return upsampling_convolution(x, layer, upsample_lr_multiplier)
     return functional.conv2d(x, scaled(layer.weight), layer.bias, padding=layer.weight.shape[-1] // 2)
 
 
-def upsampling_convolution(x: Tensor, layer: nn.Module, lr_multiplier: float = 1.0) -> Tensor:
+def upsampling_convolution(x: Tensor, layer: UpsamplingConv2d, lr_multiplier: float = 1.0) -> Tensor:
     """(B, in, H, W) -> (B, out, 2H, 2W)."""
     y = functional.conv_transpose2d(x, scaled(layer.weight, lr_multiplier).transpose(0, 1), stride=2)
     return blur(y, layer.blur.kernel, padding=(5 - layer.weight.shape[-1]) // 2)
@@ -111,7 +120,7 @@ def blur(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
     return functional.conv2d(x, kernel.expand(channels, 1, 4, 4), padding=padding, groups=channels)
 
 
-def activation(x: Tensor, layer: nn.Module) -> Tensor:
+def activation(x: Tensor, layer: FusedLeakyReLU) -> Tensor:
     """Add the bias, leaky ReLU, times sqrt(2)."""
     x = x + layer.bias[:, None, None]
     x = functional.leaky_relu(x, negative_slope=0.2)

@@ -176,7 +176,7 @@ def main() -> int:
     options.device = device.type
     torch.set_num_threads(options.threads)
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "throughput",
         "command": command("throughput.py", vars(options)),
         "hardware": hardware(device, options.threads),

@@ -100,14 +100,18 @@ class TrainingStep:
         """Return the `loss` and the `norms` of every parameter's gradient, by name; the weights stay what they are."""
         loss = self._backward()
         # A first scale that is too large for float16 makes infinite gradients; the scaler halves it, as it would while training.
-        while self.scaler.is_enabled() and not all(p.grad.isfinite().all() for p in self.network.parameters()):
+        while self.scaler.is_enabled() and not all(grad.isfinite().all() for grad in self._gradients().values()):
             if self.scaler.get_scale() < 1:
                 raise FloatingPointError("the gradients are not finite")
             self.scaler.update()
             loss = self._backward()
         self.scaler.update()
-        norms = {name: parameter.grad.norm().item() for name, parameter in self.network.named_parameters()}
+        norms = {name: gradient.norm().item() for name, gradient in self._gradients().items()}
         return {"loss": loss.item(), "norms": norms}
+
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        parameters = self.network.named_parameters()
+        return {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}
 
     def memory(self) -> dict[str, float | None]:
         """Return the peak memory so far in MB, and on a CPU the share of it above what the imports took."""

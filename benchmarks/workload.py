@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +14,11 @@ from PIL import Image
 
 from invad.config import (
     BenchmarkConfig,
+    EncoderName,
     FeaturesConfig,
     FolderSplitConfig,
     InvADConfig,
+    ModelName,
     Precision,
     RDConfig,
     ResourcesConfig,
@@ -34,7 +36,10 @@ SEED = 42
 WIDTH, HEIGHT = 640, 480  # of the generated images, as of most of COCO's
 # Of the generated images: grid of colours, grey levels, of JPEG; together about as many bytes as COCO's.
 COLOURS, NOISE, QUALITY = (12, 16), 10, 90
-METHODS = {"invad": InvADConfig(loss_weight=5.0, blocks=4), "rd": RDConfig()}  # the first one is InvAD-lite
+METHODS: dict[ModelName, TrainConfig] = {
+    "invad": InvADConfig(loss_weight=5.0, blocks=4),
+    "rd": RDConfig(),
+}  # the first one is InvAD-lite
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Settings:
     images: int
     extracted: int
     image_size: int
-    encoder: str
-    model: str
+    encoder: EncoderName
+    model: ModelName
     batch: int
     threads: int
     workers: int
@@ -125,7 +130,7 @@ class Stopwatch:
         self._device = device
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def part(self, name: str) -> Generator[None]:
         """Add what the block takes to the part `name`."""
         started = self._now()
         yield

@@ -17,7 +17,7 @@ def load(folder: "str | Path", *, class_name: str | None = None, device: str | N
     """Load a model folder, such as `models/mvtec`: `load(folder).predict(images)` gives scores, decisions, maps and regions.
 
     Args:
-        folder: What the stages `train` and `calibrate` have written. No pickle is read.
+        folder: What the stages `train` and `evaluate` have written. No pickle is read.
         class_name: Whose thresholds decide; by default those of all classes together.
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
 

@@ -1,6 +1,7 @@
 """From features and their reconstructions to anomaly maps (arXiv:2404.10760; steps as in the authors' code)."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -63,14 +64,18 @@ def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:
         products.append((x * y).sum(dim=1))
         x_squares.append(x.square().sum(dim=1))
         y_squares.append(y.square().sum(dim=1))
-    lengths = sum(x_squares).sqrt() * sum(y_squares).sqrt()
-    return 1 - sum(products) / lengths.clamp_min(1e-8)
+    lengths = _summed(x_squares).sqrt() * _summed(y_squares).sqrt()
+    return 1 - _summed(products) / lengths.clamp_min(1e-8)
 
 
 def _l2_distances(pairs: Sequence[Pair]) -> Tensor:
     """The length of the difference of the levels concatenated, as they are, (B, H, W) on the grid of the first."""
     grid = pairs[0][0].shape[-2:]
-    return sum(_on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
+    return _summed(_on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
+
+
+def _summed(parts: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, parts)
 
 
 DISTANCES: dict[MapDistance, Callable[[Sequence[Pair]], Tensor]] = {"cosine": _cosine_distances, "l2": _l2_distances}

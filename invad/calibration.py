@@ -115,9 +115,9 @@ def read_calibration(path: Path) -> Calibration:
     try:
         per_class = {name: HeldOut(**held_out) for name, held_out in value["per_class"].items()}
         score = ScoreConfig(**value["score"])
-        return Calibration(**{**value, "per_class": per_class, "all": HeldOut(**value["all"]), "score": score})
+        return Calibration(**value | {"per_class": per_class, "all": HeldOut(**value["all"]), "score": score})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path}: damaged calibration, or one of another version ({reason}); run `dvc repro -f calibrate`"
+            f"{path}: damaged calibration, or one of another version ({reason}); run `dvc repro -f evaluate`"
         ) from None

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invad.config import STRIDES, FeaturesConfig, InvADConfig
+from invad.config import STRIDES, EncoderName, FeaturesConfig, InvADConfig
 from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
-from invad.methods import EncoderOutput, build_method
+from invad.methods import EncoderOutput
+from invad.methods.invad import InvAD
 from invad.model_folder import ModelConfig, save_model
 from invad.models import load_reference_state
 from invad.models.reference import ENCODER_PREFIX
@@ -27,7 +28,7 @@ _CONSTANT = "net_decoder.input.input"  # (1, C, n, n): tells the variant and the
 class Variant:
     """A published network. `channels` of the encoder's levels, fine to coarse; `tag`: timm's name of the encoder's weights."""
 
-    encoder: str
+    encoder: EncoderName
     tag: str
     channels: tuple[int, ...]
     blocks: int
@@ -78,7 +79,7 @@ def import_checkpoint(
     except ValueError:
         raise InputError(f"{path}: is for images of {image_size} pixels, which is out of range") from None
     train = InvADConfig(blocks=published.blocks, loss_weight=published.loss_weight)
-    method = build_method(EncoderOutput(published.encoder, published.channels, image_size), train)
+    method = InvAD(EncoderOutput(published.encoder, published.channels, image_size), train)
     try:
         load_reference_state(method.network, state)
     except InputError as error:

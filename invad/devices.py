@@ -56,7 +56,7 @@ def compiled(network: nn.Module, config: ComputeConfig) -> Callable[..., Any]:
     return torch.compile(network) if config.compile else network
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which convolutions run in `precision`; what is sensitive to rounding stays float32."""
     if precision == "float32":
         return nullcontext()
@@ -68,4 +68,4 @@ def make_deterministic(seed: int, device: torch.device) -> None:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(device.type == "cpu")
     # Nothing here reads uninitialised memory; filling it with NaN would cost a tenth of every step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore[missing-attribute]  (set when imported)

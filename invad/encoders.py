@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from invad.config import PACKAGED_ENCODER, STRIDES
 from invad.errors import InputError
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,8 +58,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         self.network = network.eval().requires_grad_(False)
-        self.channels: tuple[int, ...] = tuple(network.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(network.feature_info.reduction())
+        levels = _feature_info(network)
+        self.channels = tuple(levels.channels())
+        self.strides = tuple(levels.reduction())
         self.weights_sha256 = state_sha256(network.state_dict())
 
     def train(self, mode: bool = True) -> "Encoder":
@@ -97,7 +102,7 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
             f"encoder: unknown architecture {name!r}; any convolutional network of timm.list_models() is accepted"
         )
     is_tag = weights.split(".")[0] == name and not Path(weights).exists()
-    reductions = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
+    reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
     missing = [stride for stride in strides if stride not in reductions]
     if missing:
         raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
@@ -213,6 +218,12 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
 
 def _drop_unused_blocks(network: nn.Module) -> None:
     """timm's EfficientNet family keeps the blocks behind the last wanted level; they would only cost time."""
-    last = network.feature_info.module_name()[-1]
-    if last.startswith("blocks."):
-        network.blocks = network.blocks[: int(last.split(".")[1]) + 1]
+    last = _feature_info(network).module_name()[-1]
+    blocks = getattr(network, "blocks", None)
+    if last.startswith("blocks.") and isinstance(blocks, nn.Sequential):
+        network.blocks = blocks[: int(last.split(".")[1]) + 1]
+
+
+def _feature_info(network: nn.Module) -> "FeatureInfo":
+    """Return what timm knows of the levels of a network that it built with `features_only`; torch would type it as a module."""
+    return vars(network)["feature_info"]

@@ -80,26 +80,26 @@ def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: P
     files = {MASKS: masks, CLASSES: classes, LABELS: labels}
     found, notes = open_arrays(maps, (MAPS, "maps"), [name for name, path in files.items() if path is None])
     check_array(found[MAPS], maps, ("N", "H", "W"), "fiu")
-    count, *size = found[MAPS].shape
+    count, height, width = found[MAPS].shape
     if masks is not None:
         of_masks, more_notes = open_arrays(masks, (MASKS,))
         found, notes = found | of_masks, notes + more_notes
-    if classes is not None:
-        found[CLASSES] = read_classes(classes, count)
+    own_classes = found.get(CLASSES) if classes is None else read_classes(classes, count)
     if labels is not None:
         found[LABELS] = read_labels(labels, count)
     sources = {MAPS: maps, **{name: path or maps for name, path in files.items()}}
     own_masks, own_labels = found.get(MASKS), found.get(LABELS)
     if own_masks is not None:
-        resized = masks_of_array(own_masks, sources[MASKS], tuple(size))
+        resized = masks_of_array(own_masks, sources[MASKS], (height, width))
         if len(resized) != count:
             raise InputError(f"{sources[MASKS]}: has {len(resized)} masks, but there are {count} maps")
         if note := resized.note():
             notes.append(note)
-            own_masks, own_labels = resized, resized.labels() if own_labels is None else own_labels
+            own_labels = resized.labels() if own_labels is None else own_labels
+            return Inputs(found[MAPS], resized, own_classes, own_labels, notes=notes, sources=sources)
     elif own_labels is None:
         raise InputError(f"{maps}: has no masks; give them, or labels for the image metrics alone")
-    return Inputs(found[MAPS], own_masks, found.get(CLASSES), own_labels, notes=notes, sources=sources)
+    return Inputs(found[MAPS], own_masks, own_classes, own_labels, notes=notes, sources=sources)
 
 
 def _read_folders(maps: Path, masks: Path | None, classes: Path | None, labels: Path | None) -> Inputs:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from invad.config import Params
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import open_split
 from invad.errors import InputError
 from invad.features import open_features
 from invad.files import remove

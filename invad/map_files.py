@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -237,7 +237,7 @@ def _free_memory() -> int:
 
 
 @contextmanager
-def _problems_named(path: Path, kind: str) -> Iterator[None]:
+def _problems_named(path: Path, kind: str) -> Generator[None]:
     """Turn what numpy and zipfile raise into one line that names the file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait forever

@@ -5,6 +5,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
-from invad.methods import EncoderOutput, build_method
+from invad.methods import EncoderOutput, Method, build_method
 from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 FORMAT = 1
@@ -56,12 +57,14 @@ class ModelConfig:
         return EncoderOutput(self.features.encoder, self.channels, self.features.image_size)
 
 
-def save_model(model: nn.Module, config: ModelConfig, folder: Path, encoder: Encoder | None = None) -> None:
+def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encoder | None = None) -> None:
     """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
 
     With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
     """
-    networks = {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
+    networks: dict[str, nn.Module] = (
+        {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
+    )
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         for name, network in networks.items():
@@ -70,7 +73,7 @@ def save_model(model: nn.Module, config: ModelConfig, folder: Path, encoder: Enc
         write_json(temporary / CONFIG_FILE, {"format": FORMAT, "version": __version__, **asdict(config)})
 
 
-def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
+def load_model(folder: Path) -> tuple[Method, ModelConfig]:
     """Load a model in eval mode, on the CPU.
 
     Raises:
@@ -122,15 +125,14 @@ def _read_config(folder: Path) -> tuple[ModelConfig, str]:
     try:
         # Older folders have a key that is no part of the recipe any more.
         train = {key: item for key, item in value["train"].items() if key != "checkpoint_epochs"}
-        config = ModelConfig(
-            **{
-                **value,
-                "classes": tuple(value["classes"]),
-                "channels": tuple(value["channels"]),
-                "features": FeaturesConfig(**value["features"]),
-                "train": TRAIN_CONFIGS[train["model"]](**train),
-            }
-        )
+        parts: dict[str, Any] = {
+            **value,
+            "classes": tuple(value["classes"]),
+            "channels": tuple(value["channels"]),
+            "features": FeaturesConfig(**value["features"]),
+            "train": TRAIN_CONFIGS[train["model"]](**train),
+        }
+        config = ModelConfig(**parts)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, error, made_by) from None
     return config, made_by

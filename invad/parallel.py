@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ def parallel_map(
             )
 
 
-def _counted(results: Iterable[Result], progress: tqdm) -> Iterator[Result]:
+def _counted(results: Iterable[Result], progress: "tqdm[Any]") -> Iterator[Result]:
     for result in results:
         yield result
         progress.update()

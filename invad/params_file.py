@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from invad.config import load_params
+from invad.config.yaml_text import Dumper, Loader, load_yaml
 from invad.errors import InputError
 from invad.files import atomic_path
 
@@ -50,7 +51,7 @@ def add_benchmark(
         like = next(others, next(iter(params.benchmarks)))
     like = params.benchmark(like).name
     text = read_settings(path)
-    data = yaml.safe_load(text)
+    data = load_yaml(text)
     edits: dict[Keys, Any] = {
         ("benchmarks", name): name,
         ("download", name): dict(download),
@@ -94,7 +95,7 @@ def edit_settings(text: str, edits: Mapping[Keys, Any], path: Path) -> str:
     Raises:
         InputError: The text does not allow them: a section in braces gets no new key, and what an alias repeats is not replaced.
     """
-    expected = yaml.safe_load(text)
+    expected = load_yaml(text)
     try:
         for keys, value in edits.items():
             *parents, last = keys
@@ -103,7 +104,7 @@ def edit_settings(text: str, edits: Mapping[Keys, Any], path: Path) -> str:
                 section = section[key]
             text = _set(text, keys, section.get(last, _ABSENT), value)
             section[last] = value
-        understood = yaml.safe_load(text) == expected
+        understood = load_yaml(text) == expected
     except (yaml.YAMLError, KeyError):
         understood = False
     if not understood:
@@ -163,11 +164,15 @@ def _splice(text: str, start: int, end: int, lines: str) -> str:
 
 
 def _section(text: str, keys: Keys) -> yaml.MappingNode:
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = _mapping(yaml.compose(text, Loader=Loader), "the file")
     for key in keys:
-        node = next((value for name, value in node.value if name.value == key), None)
-        if not isinstance(node, yaml.MappingNode):
-            raise yaml.YAMLError(f"{key} is no mapping of its own")
+        node = _mapping(next((value for name, value in node.value if name.value == key), None), key)
+    return node
+
+
+def _mapping(node: yaml.Node | None, name: str) -> yaml.MappingNode:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.YAMLError(f"{name} is no mapping of its own")
     return node
 
 
@@ -197,7 +202,7 @@ def _lines(text: str, key: yaml.Node, value: yaml.Node) -> tuple[int, int]:
     return start, end or len(text)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(Dumper):
     """Mappings with one key a line, lists in brackets, nothing folded."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401

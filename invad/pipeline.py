@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from invad.config import Params
+from invad.config import BenchmarkConfig, Params
 from invad.cost import write_cost
 from invad.errors import InputError
 from invad.files import write_json, write_text
@@ -32,6 +32,18 @@ SUMMARY = {
 logger = logging.getLogger(__name__)
 
 
+def check(_name: str, params: Params, workspace: Workspace) -> None:
+    """Write what code each stage depends on; that all settings are right has been checked before, also those of the ablations."""
+    from invad.closure import STAGES, digest_lines
+
+    for module in params.ablations:
+        from invad.studies.ablation import ablation_of_params, plan_ablation
+
+        plan_ablation(module, ablation_of_params(module, params), params)
+    for stage in STAGES:
+        write_text(workspace.code(stage), digest_lines(stage))
+
+
 def download(name: str, params: Params, workspace: Workspace) -> None:
     """Put the raw data of data set `name` in place."""
     from invad.datasets.download import prepare_dataset
@@ -49,7 +61,7 @@ def splits(name: str, params: Params, workspace: Workspace) -> None:
 
 def features(name: str, params: Params, workspace: Workspace) -> None:
     """Run the frozen encoder over all images of benchmark `name`."""
-    from invad.datasets.splits import open_split
+    from invad.datasets.split_table import open_split
     from invad.distributed.extract import shard_runner
     from invad.features import extract_features
 
@@ -70,8 +82,8 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     """Train on the features of benchmark `name`, publish the model and its loss curve; `InputError` where there are too few images."""
     from invad import tracking
     from invad.counting import model_cost
-    from invad.datasets.splits import open_split
-    from invad.distributed.train import train_with_ray
+    from invad.datasets.split_table import open_split
+    from invad.distributed.train import train_model
     from invad.encoders import build_encoder
     from invad.features import open_features
     from invad.model_folder import ModelConfig, save_model
@@ -102,7 +114,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
 
     try:
         with progress:
-            method, steps = train_with_ray(
+            method, steps = train_model(
                 workspace.features(name),
                 split,
                 benchmark.features,
@@ -133,50 +145,25 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
 
 
-def calibrate(name: str, params: Params, workspace: Workspace) -> None:
-    """Keep with the model of benchmark `name` the thresholds that its held-out normal images give."""
-    from invad.calibration import calibrate_maps, write_calibration
-    from invad.datasets.splits import open_split
-
-    benchmark = params.benchmark(name)
-    split = open_split(benchmark, workspace)
-    rows, maps = split.phase("calibration"), ()
-    if rows:
-        from invad.scoring import phase_maps
-
-        label = f"calibrate@{name}"
-        maps = phase_maps(benchmark, split, "calibration", workspace.features(name), workspace.model(name), label=label)
-    calibration = calibrate_maps(
-        maps, [row.class_name for row in rows], {row.class_name for row in split.rows}, benchmark
-    )
-    write_calibration(calibration, workspace.calibration(name))
-    for note in calibration.notes:
-        logger.warning("%s", note)
-    if rows:
-        rate = calibration.false_positive_rate
-        logger.info("thresholds from %d normal images at a false-positive rate of %g", len(rows), rate)
-
-
 def score(name: str, params: Params, workspace: Workspace) -> None:
-    """Write anomaly maps and image scores of the test images of benchmark `name`."""
-    from invad.datasets.splits import open_split
-    from invad.scoring import score_test_images
+    """Write anomaly maps and image scores of the test images of benchmark `name`, and of the normal images held out for thresholds."""
+    from invad.datasets.split_table import open_split
+    from invad.scoring import score_images
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
-    score_test_images(benchmark, split, workspace.features(name), workspace.model(name), workspace.scores(name))
+    score_images(benchmark, split, workspace.features(name), workspace.model(name), workspace.scores(name))
 
 
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
-    """Write all metrics of benchmark `name`."""
+    """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
-    from invad.calibration import read_calibration
     from invad.run_log import continued_run, log_metrics
     from invad.score_store import open_scores
 
     benchmark = params.benchmark(name)
     scores = open_scores(workspace.scores(name))
-    calibration = read_calibration(workspace.calibration(name))
+    calibration = _calibrate(benchmark, workspace)
     result = metrics.evaluate(
         scores.maps_nhw,
         scores.masks_nhw,
@@ -195,9 +182,28 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     write_json(workspace.summary(name), percent)
     for note in [*result["notes"], *(point["notes"] if calibration.images else calibration.notes)]:
         logger.warning("%s", note)
+    if calibration.images:
+        rate = calibration.false_positive_rate
+        logger.info("thresholds from %d normal images at a false-positive rate of %g", calibration.images, rate)
     logger.info("%s", ", ".join(f"{label} {_percent(value)}" for label, value in summary.items()))
 
     log_metrics(continued_run(benchmark, workspace), benchmark, workspace)
+
+
+def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration":
+    """Write the thresholds that the maps of a benchmark's held-out normal images give, and return them."""
+    from invad.calibration import calibrate_maps, write_calibration
+    from invad.datasets.split_table import open_split
+    from invad.score_store import CALIBRATION_FOLDER, open_scores
+
+    split = open_split(benchmark, workspace)
+    maps, classes = [], []
+    if split.phase("calibration"):
+        held_out = open_scores(workspace.scores(benchmark.name) / CALIBRATION_FOLDER)
+        maps, classes = held_out.maps_nhw, held_out.classes
+    calibration = calibrate_maps(maps, classes, {row.class_name for row in split.rows}, benchmark)
+    write_calibration(calibration, workspace.calibration(benchmark.name))
+    return calibration
 
 
 def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, workspace: Workspace) -> None:

@@ -3,7 +3,7 @@
 from invad import tracking
 from invad.config import BenchmarkConfig, Params
 from invad.datasets.source import read_source
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import open_split
 from invad.errors import InputError
 from invad.files import read_json
 from invad.workspace import EVIDENCE_FOLDER, Workspace

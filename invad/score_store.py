@@ -1,6 +1,8 @@
 """Anomaly maps and image scores of a benchmark's test images, as Arrow files that are memory-mapped.
 
-`scores.parquet` has one row for each test image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow`, ... hold, in the
+The folder `calibration` in that of the test images holds the same of the normal images held out for thresholds.
+
+`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow`, ... hold, in the
 same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
 """
 
@@ -17,16 +19,17 @@ from invad.errors import InputError
 from invad.files import atomic_path
 
 TABLE_FILE = "scores.parquet"
+CALIBRATION_FOLDER = "calibration"
 SHARD_IMAGES = 1024
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a benchmark, in the order of the split table's test rows.
+    """The scores of a phase of a benchmark, in the order of the split table's rows.
 
     Attributes:
-        images, classes, defect_types: Of each test image.
+        images, classes, defect_types: Of each image.
         labels: The data set's own, int8 (N,), 1 anomalous.
         has_mask: bool (N,), False for an anomalous image whose mask is not known; that of a normal one is known to be empty.
         image_scores: float32 (N,), the maximum of each map.

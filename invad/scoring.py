@@ -1,4 +1,4 @@
-"""Model and features -> anomaly maps of a phase, and the scores of the test images."""
+"""Model and features -> anomaly maps of a phase, and the scores of test and held-out images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from invad.anomaly_map import anomaly_map
@@ -15,19 +15,32 @@ from invad.datasets.images import read_mask
 from invad.datasets.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, formatted, place
 from invad.features import FeatureSource, open_features
+from invad.files import atomic_path
+from invad.methods import Method
 from invad.model_folder import check_features, load_model
-from invad.score_store import write_scores
+from invad.score_store import CALIBRATION_FOLDER, write_scores
 
-__all__ = ["anomaly_map", "feature_maps", "phase_maps", "resized_masks", "score_test_images", "source_maps"]
+__all__ = ["anomaly_map", "feature_maps", "phase_maps", "resized_masks", "score_images", "source_maps"]
 
 
-def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
-    """Write anomaly maps (float32, raw), resized masks and image scores of all test images to the folder `out`.
+def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
+    """Write raw anomaly maps, resized masks and image scores, as `invad.score_store` has them.
+
+    Those of the test images go to the folder `out`, those of the normal images held out for thresholds to the folder `calibration` in it.
 
     Raises:
         InputError: Features or model are missing or do not belong together, or the file of a mask is missing or damaged.
     """
-    rows = split.phase("test")
+    with atomic_path(out) as temporary:
+        _score_phase(benchmark, split, "test", features, model, temporary)
+        if split.phase("calibration"):
+            _score_phase(benchmark, split, "calibration", features, model, temporary / CALIBRATION_FOLDER)
+
+
+def _score_phase(
+    benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, out: Path
+) -> None:
+    rows = split.phase(phase)
     table = pa.table(
         {
             "image": [row.image for row in rows],
@@ -37,7 +50,7 @@ def score_test_images(benchmark: BenchmarkConfig, split: Split, features: Path, 
             "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
         }
     )
-    maps = phase_maps(benchmark, split, "test", features, model, label=f"score@{benchmark.name}")
+    maps = phase_maps(benchmark, split, phase, features, model, label=f"score@{benchmark.name}, {phase}")
     write_scores(table, _with_masks(maps, split, rows, benchmark.features.image_size), out)
 
 
@@ -65,7 +78,7 @@ def phase_maps(
 
 @torch.no_grad()
 def source_maps(
-    method: nn.Module, source: FeatureSource, size: int, config: ScoreConfig, *, label: str = ""
+    method: Method, source: FeatureSource, size: int, config: ScoreConfig, *, label: str = ""
 ) -> Iterator[np.ndarray]:
     """Yield the anomaly maps of all images of a source: batches float32 (n, size, size) in its order, raw.
 
@@ -89,7 +102,7 @@ def source_maps(
 
 
 def feature_maps(
-    method: nn.Module,
+    method: Method,
     reconstruct: Callable[[Sequence[Tensor]], Sequence[Tensor]],
     features: Sequence[Tensor],
     size: int,
@@ -102,9 +115,11 @@ def feature_maps(
     features = formatted(features, config)
     with autocast(features[0].device, config.precision):
         reconstructions = reconstruct(features)
-    choice = {"levels": config.map_levels, "distance": config.map_distance}
-    choice = {name: value for name, value in choice.items() if value != "method"}
-    return method.anomaly_map(features, reconstructions, size, config.sigma, **choice)
+    if config.map_levels == config.map_distance == "method":
+        return method.anomaly_map(features, reconstructions, size, config.sigma)
+    levels = "concatenated" if config.map_levels == "method" else config.map_levels
+    distance = "cosine" if config.map_distance == "method" else config.map_distance
+    return anomaly_map(features, reconstructions, size, config.sigma, levels=levels, distance=distance)
 
 
 def _with_masks(

@@ -43,8 +43,9 @@ def peak_memory() -> int:
 
 def stage_labels(params: Params) -> list[str]:
     """Return the names of all stages in the order in which `dvc repro` runs them."""
-    per_benchmark = ("splits", "features", "train", "calibrate", "score", "evaluate")
+    per_benchmark = ("splits", "features", "train", "score", "evaluate")
     return [
+        "check",
         *(f"download@{dataset}" for dataset in params.download),
         *(f"{stage}@{benchmark}" for stage in per_benchmark for benchmark in params.benchmarks),
         *(f"ablate@{module}" for module in params.ablations),

@@ -26,6 +26,10 @@ class Workspace:
         """Return the table of a data set of one's own, kept in git."""
         return self.root / "data" / "import" / f"{dataset}.csv"
 
+    def code(self, stage: str) -> Path:
+        """Return the file of what code a stage depends on."""
+        return self.root / "data" / "code" / f"{stage}.txt"
+
     def split(self, benchmark: str) -> Path:
         """Return the folder of a benchmark's split table (and masks, where the benchmark draws them)."""
         return self.root / "data" / "splits" / benchmark

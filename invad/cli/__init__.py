@@ -43,8 +43,10 @@ def _root(
 
 @app.command()
 def check(params: ParamsOption = Path("params.yaml")) -> None:
-    """Check params.yaml and show what it asks for."""
+    """Check params.yaml, and show what it asks for and which code has changed since the last `dvc repro`."""
+    from invad.closure import STAGES, changed_code
     from invad.config import load_params
+    from invad.workspace import Workspace
 
     settings = load_params(params)
     for name, download in settings.download.items():
@@ -63,11 +65,17 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
         print(
             f"ablation   {module:<12} of {options.benchmark}: {names}; {options.seeds} seed{'s' if options.seeds > 1 else ''}"
         )
+    for stage in STAGES:
+        before = Workspace().code(stage)
+        changed = changed_code(stage, before.read_text(encoding="utf-8")) if before.exists() else []
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            print(f"code       {stage:<12} runs again: {', '.join(changed[:3])}{more}")
 
 
 @app.command()
 def plan(params: ParamsOption = Path("params.yaml")) -> None:
-    """Say what `dvc repro` would download, store, hold in memory and compute, before it does."""
+    """Say what `dvc repro` fetches, trains on and writes, before it does, and whether the disk has room for it."""
     from invad.config import load_params
     from invad.plan import plan_text
     from invad.workspace import Workspace

@@ -67,7 +67,7 @@ def check(
     """Decode every image and mask of a benchmark and look for what is wrong; exit code 1 when there are errors."""
     from invad.config import dataset_kind, load_params
     from invad.datasets.check import check_split
-    from invad.datasets.splits import open_split
+    from invad.datasets.split_table import open_split
     from invad.files import write_json
     from invad.workspace import Workspace
 

@@ -80,7 +80,7 @@ def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
     from invad.text import aligned
 
     def cells(values: Mapping[str, float | None]) -> list[str]:
-        return ["-" if values[metric.key] is None else f"{100 * values[metric.key]:.1f}" for metric in METRICS]
+        return ["-" if (value := values[metric.key]) is None else f"{100 * value:.1f}" for metric in METRICS]
 
     lines = []
     for protocol, mean in result["mean"].items():

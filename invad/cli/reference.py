@@ -35,6 +35,8 @@ def reference() -> str:
 def commands() -> list[tuple[TyperCommand, typer.Context]]:
     """Return every command with a context that knows its whole name, such as `invad-pipe data check`."""
     root = get_command(app)
+    if not isinstance(root, TyperGroup):
+        raise TypeError(f"{_PROGRAM}: expected a group of commands, got {type(root).__name__}")
     return list(_commands(root, typer.Context(root, info_name=_PROGRAM)))
 
 
@@ -42,11 +44,10 @@ def _commands(group: TyperGroup, context: typer.Context) -> Iterator[tuple[Typer
     """Yield every command, also those of groups in the group."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        inner = typer.Context(command, info_name=name, parent=context)
         if isinstance(command, TyperGroup):
-            yield from _commands(command, inner)
-        elif not command.hidden:
-            yield command, inner
+            yield from _commands(command, typer.Context(command, info_name=name, parent=context))
+        elif isinstance(command, TyperCommand) and not command.hidden:
+            yield command, typer.Context(command, info_name=name, parent=context)
 
 
 def _row(command: TyperCommand, path: str) -> str:

@@ -31,6 +31,7 @@ from invad.config.sections import (
 )
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import Name
+from invad.config.yaml_text import load_yaml, yaml_reason
 from invad.errors import InputError
 
 T = TypeVar("T")
@@ -97,24 +98,25 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     Raises:
         InputError: A key is unknown, or a value has the wrong type or range.
     """
-    train = sections["train"]
-    model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
-    kinds = {
-        "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
-        "calibration": CalibrationConfig,
-        "features": FeaturesConfig,
-        "train": TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig,  # which names what is known
-        "score": ScoreConfig,
-    }
-    parsed = {key: _parse(kind, sections[key], f"{where}: {key}.{name}") for key, kind in kinds.items()}
+    section = sections["train"]
+    model = section.get("model", TrainConfig.model) if isinstance(section, dict) else TrainConfig.model
+    train_kind = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig  # which names what is known
+
+    def parsed(key: str, kind: type[T]) -> T:
+        return _parse(kind, sections[key], f"{where}: {key}.{name}")
+
+    splits = parsed("splits", SPLIT_CONFIGS[dataset_kind(dataset)])
+    calibration = parsed("calibration", CalibrationConfig)
+    features = parsed("features", FeaturesConfig)
+    train = parsed("train", train_kind)
+    score = parsed("score", ScoreConfig)
     try:
-        check_image_size(parsed["features"].image_size, parsed["train"].SIZE_MULTIPLE)
+        check_image_size(features.image_size, train.SIZE_MULTIPLE)
     except ValueError as error:
         raise InputError(f"{where}: features.{name}.{error} (for `model: {model}`)") from None
-    score = parsed["score"]
     if model != "invad" and (score.map_levels, score.map_distance) != ("method", "method"):
         raise InputError(f"{where}: score.{name}: map_levels and map_distance are for `model: invad` only")
-    return BenchmarkConfig(name, dataset, **parsed)
+    return BenchmarkConfig(name, dataset, splits, features, train, score, calibration)
 
 
 def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:
@@ -130,7 +132,7 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
     if kind == "table" and config.source != "path":
         raise InputError(f"{where}.source: must be 'path' for a data set of your own, not {config.source!r}")
     for key, owner in (("table", "table"), ("images", "coco"), ("classes", "mvtec")):
-        if key in section and kind != owner:
+        if isinstance(section, dict) and key in section and kind != owner:
             owners = "a data set of your own" if owner == "table" else owner
             raise InputError(f"{where}.{key}: is a key of {owners} only")
     return config
@@ -138,11 +140,11 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the folder that holds params.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not valid YAML: {yaml_reason(error)}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
     return value

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -164,7 +164,7 @@ def _by_image(
     return of_image
 
 
-def _encode(segmentation: msgspec.Raw, height: int, width: int) -> list[dict]:
+def _encode(segmentation: msgspec.Raw, height: int, width: int) -> list[dict[str, Any]]:
     """Return pycocotools' compressed form of all parts of a segmentation; `ValueError` says what is wrong with it."""
     parts = msgspec.json.decode(segmentation, type=list[list[float]] | _RunLengths)
     if isinstance(parts, _RunLengths):
@@ -183,7 +183,7 @@ def _check_polygon(polygon: Sequence[float]) -> None:
         raise ValueError(f"a polygon whose outline is longer than {_MAX_OUTLINE} pixels")
 
 
-def _encode_runs(runs: _RunLengths, height: int, width: int) -> dict:
+def _encode_runs(runs: _RunLengths, height: int, width: int) -> dict[str, Any]:
     if runs.size != (height, width):
         raise ValueError(f"RLE of size {list(runs.size)}, but the image has {[height, width]}")
     counts = _decompress(runs.counts) if isinstance(runs.counts, str) else runs.counts

@@ -43,9 +43,9 @@ def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) 
             if config.source == "official":
                 source = _fetch(dataset, config, workspace)
             elif config.table is not None:
-                source = _import(dataset, config, temporary, workspace)
+                source = _import(dataset, config, config.table, temporary, workspace)
             else:
-                root = _user_root(dataset, config.path)
+                root = _user_root(dataset, config)
                 source = Source(dataset, "path", root, _digest(root, _files_below(root)))
         write_source(temporary, source)
     return read_source(folder)
@@ -78,10 +78,10 @@ def store_folder(dataset: str, config: DownloadConfig, workspace: Workspace) -> 
     return (workspace.root / Path(config.store).expanduser()).absolute()
 
 
-def _import(dataset: str, config: DownloadConfig, folder: Path, workspace: Workspace) -> Source:
-    """Take the user's table into `folder`; the images stay where they are."""
-    root = _user_root(dataset, config.path)
-    table = workspace.root / config.table
+def _import(dataset: str, config: DownloadConfig, name: str, folder: Path, workspace: Workspace) -> Source:
+    """Take the user's table, the file `name`, into `folder`; the images stay where they are."""
+    root = _user_root(dataset, config)
+    table = workspace.root / name
     rows = read_import_table(table)
     (folder / TABLE_FILE).write_bytes(table.read_bytes())
     named = [root / path for row in rows for path in (row.image, row.mask) if path]
@@ -91,8 +91,10 @@ def _import(dataset: str, config: DownloadConfig, folder: Path, workspace: Works
     return Source(dataset, "path", root, _digest(root, named), table=Path(TABLE_FILE))
 
 
-def _user_root(dataset: str, path: str) -> Path:
-    root = Path(path).expanduser().absolute()
+def _user_root(dataset: str, config: DownloadConfig) -> Path:
+    if config.path is None:
+        raise InputError(f"params.yaml: download.{dataset}.path: is needed with `source: path`")
+    root = Path(config.path).expanduser().absolute()
     if not root.is_dir():
         raise InputError(f"params.yaml: download.{dataset}.path: {root} is not a folder")
     for entry in ROOT_ENTRIES[dataset_kind(dataset)]:

@@ -3,7 +3,7 @@
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from invad.errors import InputError
 
@@ -113,7 +115,7 @@ def anomalous_pixels(mask: Image.Image) -> np.ndarray:
 
 
 @contextmanager
-def decoded_image(path: Path) -> Iterator[Image.Image]:
+def decoded_image(path: Path) -> Generator[Image.Image]:
     """Yield what `read_image` accepts, decoded, in the mode of the file; errors as there."""
     with _open(path) as image:
         _decode(image, path, path, _IMAGE_MODES)
@@ -144,7 +146,7 @@ def checked_image(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def decoded_mask(path: Path) -> Iterator[Image.Image]:
+def decoded_mask(path: Path) -> Generator[Image.Image]:
     """Yield what `read_mask` accepts, decoded, in the mode of the file; errors as there."""
     with _open(path) as image:
         _decode(image, path, path, _MASK_MODES)
@@ -176,7 +178,7 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _check_header(image: Image.Image, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
+def _check_header(image: ImageFile, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
     if image.width * image.height > max_pixels:
         raise TooManyPixelsError(f"{path}: has {image.width}x{image.height} pixels; at most {max_pixels} are accepted")
     # Not n_frames, for which a TIFF of many pages is searched for minutes. MPO: a photograph with a second view behind it.
@@ -186,9 +188,9 @@ def _check_header(image: Image.Image, path: Path | str, max_pixels: int = MAX_PI
         raise InputError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits a channel")
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile) -> bool:
     """Return whether the file has more than 8 bits a channel, of which Pillow keeps the upper ones without a word."""
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(Base.BitsPerSample, (1,))) > 8
     return any(";16" in str(tile.args) for tile in image.tile)
 
@@ -234,7 +236,7 @@ _SILENCE = _Silence()
 
 
 @contextmanager
-def _problems_named(path: Path | str, problem: str) -> Iterator[None]:
+def _problems_named(path: Path | str, problem: str) -> Generator[None]:
     """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
     try:
         with _SILENCE:

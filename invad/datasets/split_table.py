@@ -11,8 +11,11 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from invad.config import BenchmarkConfig, dataset_kind
+from invad.datasets.source import read_source
 from invad.errors import InputError
 from invad.files import atomic_path
+from invad.workspace import Workspace
 
 Phase = Literal["train", "calibration", "test"]  # calibration: normal training images that training does not see
 NORMAL, ANOMALOUS = 0, 1
@@ -104,3 +107,12 @@ def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
     columns = table.select(SCHEMA.names).rename_columns({"class": "class_name"})
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     return [SplitRow(**row) for row in columns.to_pylist()], metadata
+
+
+def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
+    """Open a benchmark's split table; `InputError` when it or the raw data are missing."""
+    folder = workspace.split(benchmark.name)
+    rows, _ = read_split_table(folder / FILE_NAME)
+    image_root = read_source(workspace.raw(benchmark.dataset)).root
+    draws_masks = dataset_kind(benchmark.dataset) == "coco"
+    return Split(tuple(rows), image_root, folder if draws_masks else image_root)

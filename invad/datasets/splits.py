@@ -1,17 +1,18 @@
-"""Build and open the split table of a benchmark, whichever data set it comes from."""
+"""Build the split table of a benchmark, whichever data set it comes from."""
 
 from collections import Counter
 from pathlib import Path
 
-from invad.config import BenchmarkConfig, dataset_kind
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, TableSplitConfig, dataset_kind
 from invad.datasets.calibration_rows import hold_out
 from invad.datasets.coco_ad import build_coco_ad
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
 from invad.datasets.own.table import build_table
 from invad.datasets.source import Source, read_source
-from invad.datasets.split_table import FILE_NAME, Split, SplitRow, read_split_table, write_split_table
+from invad.datasets.split_table import FILE_NAME, Split, SplitRow, open_split, write_split_table
 from invad.datasets.visa import build_visa
+from invad.errors import InputError
 from invad.fetch.http import download_small
 from invad.files import atomic_path
 from invad.workspace import Workspace
@@ -42,27 +43,20 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
 def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[SplitRow]:
     """Return the rows of the benchmark; masks that it draws itself go to `out`."""
     root, config = source.root, benchmark.splits
-    match dataset_kind(benchmark.dataset):
-        case "coco":
-            return build_coco_ad(root, config, out)
-        case "table":
-            return build_table(root, source.table, config, benchmark.dataset)
-        case "mvtec":
-            rows, published = build_mvtec(root, config), MVTEC_COUNTS
-        case "visa":
-            rows, published = build_visa(root), VISA_COUNTS
+    if isinstance(config, CocoAdSplitConfig):
+        return build_coco_ad(root, config, out)
+    if isinstance(config, TableSplitConfig):
+        if source.table is None:
+            again = f"`dvc repro -f download@{benchmark.dataset}`"
+            raise InputError(f"{root}: the download stage has left no table of these images; run {again}")
+        return build_table(root, source.table, config, benchmark.dataset)
+    if dataset_kind(benchmark.dataset) == "mvtec":
+        rows, published = build_mvtec(root, config), MVTEC_COUNTS
+    else:
+        rows, published = build_visa(root), VISA_COUNTS
     if source.source != "embedded":  # the generated stand-ins have classes of the same names
         check_counts(rows, published, root, strict=config.strict)
     return rows
-
-
-def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
-    """Open a benchmark's split table; `InputError` when it or the raw data are missing."""
-    folder = workspace.split(benchmark.name)
-    rows, _ = read_split_table(folder / FILE_NAME)
-    image_root = read_source(workspace.raw(benchmark.dataset)).root
-    draws_masks = dataset_kind(benchmark.dataset) == "coco"
-    return Split(tuple(rows), image_root, folder if draws_masks else image_root)
 
 
 def describe(split: Split) -> str:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ def quiet() -> None:
 
 
 @contextmanager
-def ray_session(**local: Any) -> Iterator[Cluster]:  # noqa: ANN401
+def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
     """Yield the nodes of a Ray of this machine's own that ends with the block, or of the cluster of RAY_ADDRESS.
 
     Args:
@@ -85,9 +85,9 @@ def ray_session(**local: Any) -> Iterator[Cluster]:  # noqa: ANN401
         check_address(address)
     import ray
 
-    settings = {} if address else {"include_dashboard": False, **local}
+    settings: dict[str, Any] = {} if address else {"include_dashboard": False, **local}
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **settings)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is None:
             raise
@@ -103,6 +103,8 @@ def joined() -> Cluster:
     import ray
     from ray._private.worker import global_worker
 
+    if global_worker.node is None:
+        raise RuntimeError("this process has joined no Ray")
     nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
     return Cluster(nodes, Path(global_worker.node.get_logs_dir_path()))
 

@@ -46,7 +46,7 @@ def _run_on_ray(extraction: Extraction, shards: Sequence[Shard], workers: Worker
         gpus = gpus_per_worker(count, resources, cluster, "features")
         rows: list[dict[str, Any]] = [asdict(shard) for shard in shards]
         written = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,
+            _Worker,  # pyrefly: ignore[bad-argument-type]  (Ray takes a class too, but does not say so)
             fn_constructor_args=(extraction, max(1, int(resources.cpu)), gpus > 0),
             compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
             num_cpus=resources.cpu,

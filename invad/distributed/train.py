@@ -1,11 +1,11 @@
-"""Ray Train around `invad.training.job`.
+"""`invad.training.job` in this process, or as many workers as are asked for through Ray Train.
 
 A run's storage lies in the workspace under a name that carries a hash of everything that determines the result, so an interrupted
 run continues from its last checkpoint and a run of other settings never does.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from invad.config import FeaturesConfig, TrainConfig, TrainingConfig
 from invad.datasets.split_table import Split
+from invad.devices import best_device
 from invad.distributed.cluster import Cluster, gpus_per_worker, here, needs_cluster, quiet, ray_session
 from invad.distributed.failures import Failures
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import remove
-from invad.methods import build_method
+from invad.methods import Method, build_method
 from invad.training.checkpoints import newest_step
 from invad.training.curve import Step, read_curve, truncate_curve
 from invad.training.job import TrainJob, run_job, storage_name
@@ -36,7 +37,7 @@ _POLL_SECONDS = 2.0  # reading the curve and telling MLflow costs the workers ti
 _RAY_FOLDER = "ray"  # of Ray's own files, in the run's storage
 
 
-def train_with_ray(
+def train_model(
     folder: Path,
     split: Split,
     features: FeaturesConfig,
@@ -47,7 +48,7 @@ def train_with_ray(
     workers: TrainingConfig,
     storage: Path,
     on_progress: Callable[[list[Step], int, int], None],
-) -> tuple[nn.Module, list[Step]]:
+) -> tuple[Method, list[Step]]:
     """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
 
     Args:
@@ -98,14 +99,14 @@ def train_with_ray(
 def _fit(job: TrainJob, workers: TrainingConfig) -> None:
     """Run the trainer to its end.
 
-    A single worker runs in this process (Ray Train's local mode: no cluster has to start for it); several run on a Ray of their own,
-    and with RAY_ADDRESS any number on that cluster.
+    A single worker runs in this process, where Ray is not even imported; several run on a Ray of their own, and with RAY_ADDRESS any
+    number on that cluster.
     """
-    quiet()
     if not needs_cluster(workers):
         gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, here(), "train")
-        _trainer(job, workers, gpus, backend=None, local=True).fit()
+        run_job(job, best_device() if gpus > 0 else torch.device("cpu"))
         return
+    quiet()
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     with ray_session() as cluster:
@@ -126,11 +127,9 @@ def _backend(gpus: float, cluster: Cluster) -> str:
     return "nccl" if gpus >= 1 and gpus == int(gpus) and cluster.has_real_gpus else "gloo"
 
 
-def _trainer(
-    job: TrainJob, workers: TrainingConfig, gpus: float, backend: str | None, *, local: bool = False
-) -> "TorchTrainer":
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) -> "TorchTrainer":
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
     each = {"CPU": workers.resources_per_worker.cpu, "GPU": gpus}
     return TorchTrainer(
@@ -138,9 +137,9 @@ def _trainer(
         train_loop_config={"job": job, "use_gpu": gpus > 0},
         torch_config=TorchConfig(backend=backend),
         scaling_config=ScalingConfig(
-            num_workers=0 if local else workers.workers,
+            num_workers=workers.workers,
             use_gpu=gpus > 0,
-            resources_per_worker=None if local else each,
+            resources_per_worker=each,
         ),
         run_config=RunConfig(
             name=_RAY_FOLDER,
@@ -184,7 +183,7 @@ def _mean_over_workers(value: Tensor) -> float:
 
 
 @contextmanager
-def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int, int], None]) -> Iterator[None]:
+def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int, int], None]) -> Generator[None]:
     """Call `on_progress` with the steps that appear in the curve while the block runs, first with those that are there already."""
     resumed = newest_step(Path(job.storage))
     truncate_curve(job.curve, resumed)

@@ -177,10 +177,10 @@ def _callback(on_end: Callable[[str, int, str], None]) -> "Callback":
         def __getstate__(self) -> dict[str, object]:
             return {}  # Tune keeps a copy of its settings on the disk, which nobody reads
 
-        def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: object) -> None:  # noqa: ANN401
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
             self._on_end(trial.config["trial"], (trial.last_result or {}).get("epoch", 0), "")
 
-        def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: object) -> None:  # noqa: ANN401
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
             last = (trial.last_result or {}).get("epoch", 0)
             self._on_end(trial.config["trial"], last, _why(str(trial.get_error() or "")))
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from invad.anomaly_map import blur_matrix
 from invad.calibration import Calibration, read_calibration
@@ -89,6 +90,7 @@ def exported_program(graph: Graph) -> ExportedProgram:
     images = torch.zeros(TRACED_BATCH, graph.image_size, graph.image_size, 3, dtype=torch.uint8)
     program = torch.export.export(graph, (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
     for module in program.graph_module.modules():
-        for node in module.graph.nodes:
-            node.meta.pop("stack_trace", None)
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
     return program

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from onnxruntime import InferenceSession
 from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from invad import __version__
-from invad.export.check import Runtime
+from invad.export.check import Outputs, Runtime
 
 IMAGES, SCORES, MAPS = "images", "scores", "maps"
 _METHOD = "'detector.method'"  # of `Graph`; in the scopes of a node
@@ -43,6 +45,8 @@ def onnx_model(program: ExportedProgram) -> OnnxModel:
         dynamo=True,
         verbose=False,
     )
+    if translated is None:  # only where a file is written
+        raise TypeError("torch.onnx.export has returned no program")
     model = optimizer.optimize(translated.model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
     scopes = {node.name: node.metadata_props.get("pkg.torch.onnx.name_scopes", "") for node in model.graph}
     ClearMetadataAndDocStringPass()(model)  # stack traces among it
@@ -65,4 +69,9 @@ def onnx_bytes(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
 def onnx_runtime(data: bytes) -> Runtime:
     """Return a file that ONNX Runtime runs on the CPU."""
     session = InferenceSession(data, providers=["CPUExecutionProvider"])
-    return lambda images_bhwc: tuple(session.run([SCORES, MAPS], {IMAGES: images_bhwc}))
+
+    def run(images_bhwc: NDArray[np.uint8]) -> Outputs:
+        scores, maps = session.run([SCORES, MAPS], {IMAGES: images_bhwc})
+        return np.asarray(scores), np.asarray(maps)
+
+    return run

@@ -65,6 +65,7 @@ class _Reader(CalibrationDataReader):
     def __init__(self, batches: Iterable[NDArray[np.uint8]]) -> None:
         self._batches: Iterator[NDArray[np.uint8]] = iter(batches)
 
+    # pyrefly: ignore[bad-override]  (without `None`, which ends the reading, in the base class's type)
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         batch = next(self._batches, None)
         return None if batch is None else {IMAGES: batch}

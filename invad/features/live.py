@@ -13,10 +13,10 @@ from invad.datasets.images import read_image
 from invad.datasets.split_table import Phase, Split
 from invad.devices import autocast, compiled, place
 from invad.encoders import Encoder, build_encoder, normalize
-from invad.features.source import FeatureKey, read_ahead, split_sha256
+from invad.features.source import FeatureKey, FeatureSource, read_ahead, split_sha256
 
 
-class LiveFeatures:
+class LiveFeatures(FeatureSource):
     """The features of one phase, computed from its images batch by batch.
 
     Attributes:
@@ -31,7 +31,7 @@ class LiveFeatures:
         self._config = config
         rows = split.phase(phase)
         self._paths = [split.image_path(row) for row in rows]
-        self.images: list[str] = [row.image for row in rows]
+        self.images: Sequence[str] = [row.image for row in rows]
         self.key = feature_key(split, phase, config, encoder)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from torch import Tensor
 from invad.arrow import map_file, tensor_chunks, tensor_column
 from invad.datasets.split_table import Phase
 from invad.errors import InputError
-from invad.features.source import FeatureKey, read_ahead
+from invad.features.source import FeatureKey, FeatureSource, read_ahead
 from invad.files import atomic_path
 
 ROWS = 16
@@ -85,7 +86,7 @@ def is_whole_shard(path: Path, key: FeatureKey, images: Sequence[str]) -> bool:
         return False
 
 
-class FeatureStore:
+class FeatureStore(FeatureSource):
     """Random access to the features of one phase, memory-mapped: of the shards only the rows that are asked for are read.
 
     Attributes:
@@ -106,7 +107,7 @@ class FeatureStore:
         if len(keys) != 1:
             raise InputError(f"{folder}: the {phase} shards do not belong together; run `dvc repro -f features`")
         self.key = keys.pop()
-        self.images: list[str] = [name for table in tables for name in table.column("image").to_pylist()]
+        self.images: Sequence[str] = [name for table in tables for name in table.column("image").to_pylist()]
         self._levels = [
             [chunk for table in tables for chunk in tensor_chunks(table, f"level_{level}")]
             for level in range(len(self.key.channels))
@@ -140,5 +141,6 @@ def _open_shard(path: Path) -> pa.Table:
 
 def _key(table: pa.Table) -> FeatureKey:
     """Read what the features of a shard depend on; TypeError or ValueError when it is none of this version."""
-    value = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
-    return FeatureKey(**{**value, "channels": tuple(value.get("channels", ()))})
+    value: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
+    channels = tuple(value.pop("channels", ()))
+    return FeatureKey(**value, channels=channels)

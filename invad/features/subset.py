@@ -11,7 +11,7 @@ from torch import Tensor
 from invad.features.source import FeatureSource
 
 
-class SubsetFeatures:
+class SubsetFeatures(FeatureSource):
     """Some rows of another feature source, in the order given.
 
     Attributes:
@@ -23,7 +23,7 @@ class SubsetFeatures:
         """Use the rows `rows` of `source`, each in [0, len(source))."""
         self._source = source
         self._rows = np.asarray(rows, np.int64)
-        self.images = [source.images[row] for row in rows]
+        self.images: Sequence[str] = [source.images[row] for row in rows]
         digest = hashlib.sha256("\n".join(self.images).encode()).hexdigest()  # as `split_sha256` of these rows has it
         self.key = replace(source.key, split_sha256=digest)
 

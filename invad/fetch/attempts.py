@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -104,7 +104,7 @@ def backoff(policy: RetryPolicy, failures: int) -> float:
 @contextmanager
 def get(
     context: Context, name: str, url: str, headers: Mapping[str, str], accept: tuple[int, ...] = (200,)
-) -> Iterator[requests.Response]:
+) -> Generator[requests.Response]:
     """Send a GET and yield the response, its body not yet read; what the network does in the `with` body is judged as well.
 
     Redirects are followed to http and https only.

@@ -9,9 +9,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -51,8 +52,8 @@ class Member:
 
 @contextmanager
 def open_archive(
-    archive: Path, only: Only, unpacked_size: int | None, progress: tqdm
-) -> Iterator[tuple[Iterator[Member], int]]:
+    archive: Path, only: Only, unpacked_size: int | None, progress: "tqdm[Any]"
+) -> Generator[tuple[Iterator[Member], int]]:
     """Yield the files that `only` takes, in their order, and the bytes that they need on the disk.
 
     A zip knows that number; for a tar it is `unpacked_size`, by default an estimate. A zip is judged whole before the first member
@@ -71,7 +72,8 @@ def open_archive(
             else:
                 size = archive.stat().st_size
                 progress.reset(size)
-                stream, compressed = _decompressed(CallbackIOWrapper(progress.update, raw, "read"), start)
+                counted = CallbackIOWrapper(progress.update, raw, "read")
+                stream, compressed = _decompressed(counted, start)  # pyrefly: ignore[bad-argument-type]  (is like `raw`)
                 needed = unpacked_size or size * (EXPANSION if compressed else 1)
                 yield _tar_members(stream, archive, only), needed
     except _DAMAGE as error:
@@ -129,7 +131,9 @@ class Judge:
         (self.folders if folder else self.files).add(str(path))
 
 
-def _zip_members(file: zipfile.ZipFile, archive: Path, only: Only, progress: tqdm) -> tuple[Iterator[Member], int]:
+def _zip_members(
+    file: zipfile.ZipFile, archive: Path, only: Only, progress: "tqdm[Any]"
+) -> tuple[Iterator[Member], int]:
     judge = Judge(archive)
     chosen = []
     for info in file.infolist():
@@ -152,7 +156,7 @@ def _zip_members(file: zipfile.ZipFile, archive: Path, only: Only, progress: tqd
     return members(), total
 
 
-def _decompressed(raw: IO[bytes], start: bytes) -> tuple[IO[bytes], bool]:
+def _decompressed(raw: IO[bytes], start: bytes) -> tuple[IO[bytes] | gzip.GzipFile, bool]:
     """Return the stream of the tar in a file that starts with `start`, and whether it is compressed."""
     # not tarfile's own decompression: when it reads a stream it ignores checksums and a missing end
     if start.startswith(b"\x1f\x8b"):
@@ -164,18 +168,29 @@ def _decompressed(raw: IO[bytes], start: bytes) -> tuple[IO[bytes], bool]:
     return raw, False
 
 
-def _tar_members(stream: IO[bytes], archive: Path, only: Only) -> Iterator[Member]:
+def _tar_members(stream: IO[bytes] | gzip.GzipFile, archive: Path, only: Only) -> Iterator[Member]:
     judge = Judge(archive)
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as tar:
+    with _TarFile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # it would keep them all
             path = judge.path(info.name, folder=info.isdir())
             if not info.isdir() and (not info.isreg() or info.issparse()):
                 raise judge.refuse(info.name, "it is a link, a device or sparse")
             if not info.isdir() and (only is None or only(str(path))):
-                yield Member(path, info.size, lambda info=info: tar.extractfile(info))
+                yield Member(path, info.size, partial(_opened, tar, info))
         while stream.read(1 << 20):  # checks the compressed stream to its end
             pass
+
+
+class _TarFile(tarfile.TarFile):
+    members: list[tarfile.TarInfo]  # typeshed leaves it out
+
+
+def _opened(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(info)
+    if file is None:
+        raise tarfile.ReadError(f"{info.name}: not a regular file")
+    return file
 
 
 class StrictTarInfo(tarfile.TarInfo):
@@ -186,7 +201,7 @@ class StrictTarInfo(tarfile.TarInfo):
         """See the base class."""
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # the block of zeros at the end
-            raise
         except tarfile.HeaderError as error:
+            if buf == bytes(tarfile.BLOCKSIZE):  # the block of zeros at the end
+                raise
             raise tarfile.ReadError(str(error)) from error

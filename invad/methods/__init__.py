@@ -1,20 +1,18 @@
 """The anomaly-detection methods that can be trained: features of the frozen encoder in, loss and anomaly map out.
 
-A method is one module with a class that follows `Method`, its settings in `invad.config.TRAIN_CONFIGS`, and one line in `METHODS`.
+A method is one module with a subclass of `Method`, its settings in `invad.config.TRAIN_CONFIGS`, and one line in `METHODS`.
 """
 
-from torch import nn
-
-from invad.config import TrainConfig
+from invad.config import ModelName, TrainConfig
 from invad.methods.invad import InvAD
 from invad.methods.method import EncoderOutput, Method
 from invad.methods.rd import RD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
 
-METHODS = {"invad": InvAD, "rd": RD}
+METHODS: dict[ModelName, type[Method]] = {"invad": InvAD, "rd": RD}
 
 
-def build_method(output: EncoderOutput, config: TrainConfig) -> nn.Module:
+def build_method(output: EncoderOutput, config: TrainConfig) -> Method:
     """Build the method that `config.model` names for the features of an encoder, initialised from torch's seed."""
     return METHODS[config.model](output, config)

@@ -7,19 +7,19 @@ from torch.optim import Adam, Optimizer
 
 from invad.anomaly_map import anomaly_map
 from invad.config import STRIDES, InvADConfig
-from invad.methods.method import EncoderOutput
+from invad.methods.method import EncoderOutput, Method
 from invad.models import FeatureInversion, reconstruction_loss
 
 DECAY_AT, DECAY = 0.8, 0.1  # the learning rate is multiplied by DECAY after the fraction DECAY_AT of the epochs
 
 
-class InvAD(nn.Module):
+class InvAD(Method):
     """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3)."""
 
     max_gradient_norm = 5.0
 
     def __init__(self, output: EncoderOutput, config: InvADConfig) -> None:
-        super().__init__()
+        super().__init__(output, config)
         self.config = config
         self.network = FeatureInversion(
             output.channels,
@@ -44,13 +44,10 @@ class InvAD(nn.Module):
         return reconstruction_loss(features, reconstructions, self.config.loss_weight, self.config.loss)
 
     def anomaly_map(
-        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float, **choice: str
+        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
     ) -> Tensor:
-        """Return float32 maps (B, size, size): one minus the cosine over the concatenated levels, or what `choice` says, blurred.
-
-        `choice`: `levels` and `distance` of `invad.anomaly_map.anomaly_map`.
-        """
-        return anomaly_map(features, reconstructions, size, sigma, **choice)
+        """Return float32 maps (B, size, size): one minus the cosine over the concatenated levels, blurred."""
+        return anomaly_map(features, reconstructions, size, sigma)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return Adam with betas (0.0, 0.99) and no weight decay."""

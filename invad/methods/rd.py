@@ -10,7 +10,7 @@ from torch.optim import Adam, Optimizer
 from invad.anomaly_map import gaussian_blur
 from invad.config import RDConfig, check_image_size
 from invad.errors import InputError
-from invad.methods.method import EncoderOutput
+from invad.methods.method import EncoderOutput, Method
 from invad.models.feature_inversion import float32_pairs, reconstruction_loss
 from invad.models.reverse_distillation import BlockKind, ReverseDistillation
 
@@ -23,7 +23,7 @@ RESNET_BLOCKS: dict[str, BlockKind] = {
 }
 
 
-class RD(nn.Module):
+class RD(Method):
     """The paper's method: `ReverseDistillation`, its loss of one cosine per level and its map, the sum of the levels' cosine distances.
 
     The learning rate is constant and the gradient is not clipped, as in the RD paper, which names neither a schedule nor clipping;
@@ -35,7 +35,7 @@ class RD(nn.Module):
     max_gradient_norm = float("inf")
 
     def __init__(self, output: EncoderOutput, config: RDConfig) -> None:
-        super().__init__()
+        super().__init__(output, config)
         try:
             check_image_size(output.image_size, config.SIZE_MULTIPLE)
         except ValueError as error:

@@ -42,7 +42,7 @@ class Accumulator:
         """
         maps, masks = inputs.maps_and_masks(anomaly_maps, masks)
         table = ImageTable(len(maps), classes, labels, image_scores, has_mask, no_masks=masks is None)
-        prepared = [part for block in array_blocks(maps, masks, table)() for part in prepare(block, self._images)]
+        prepared = [part for block in array_blocks(maps, masks, table)(None) for part in prepare(block, self._images)]
         values: dict[str, set[int]] = {}
         for part in prepared:
             known = self._classes[part.name].mask_values if part.name in self._classes else set()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def operating_point(
     has_mask: Sequence[bool] | np.ndarray,
     thresholds: Mapping[str, Thresholds],
     without: str = NO_THRESHOLD,
-) -> dict:
+) -> dict[str, Any]:
     """What the thresholds of each class give on its test images; maps and masks are read once, batch by batch.
 
     Args:
@@ -193,7 +194,7 @@ def _mean(values: Mapping[str, Mapping[str, Value]], notes: list[str]) -> dict[s
     means: dict[str, Value] = {}
     left_out: dict[tuple[str, ...], list[str]] = {}
     for key in MEAN_KEYS:
-        present = [by_key[key] for by_key in values.values() if not isinstance(by_key[key], str)]
+        present = [value for by_key in values.values() if not isinstance(value := by_key[key], str)]
         means[key] = math.fsum(present) / len(present) if present else "no class has it"
         absent = tuple(name for name, by_key in values.items() if isinstance(by_key[key], str))
         if present and absent:

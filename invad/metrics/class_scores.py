@@ -80,6 +80,7 @@ class ClassScores:
         self._parts += other._parts
         self._keep_few()
         if other._histogram is not None:
+            self._histogram = self._histogram or ScoreHistogram()
             self._histogram.merge(other._histogram)
 
     def _keep_few(self) -> None:
@@ -107,6 +108,8 @@ class ClassScores:
         """The same from scores that are not rounded: `read` yields those of all images again, once for every range of scores
         that fits in memory. The histogram is given up."""
         histogram, self._histogram = self._histogram, None
+        if histogram is None:
+            raise ValueError("no score has been rounded")
         totals, ranges = histogram.totals(), list(histogram.ranges(EXACT_PIXELS))
         del histogram
         return measure(self._exact_ranges(read, ranges), totals, curves=curves)

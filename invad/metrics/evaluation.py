@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def _prepared(blocks: Iterator[Block], counted: Container[str] = ()) -> Iterator
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MAX_WORKERS
     )
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
+        waiting: deque[Future[list[ClassBlock]]] = deque()
         try:
             for block in blocks:
                 waiting.append(pool.submit(prepared, block))

@@ -12,10 +12,11 @@ changes AU-PRO by less than 1e-6 for maps of up to 512 x 512 pixels.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from invad.metrics.keys import DROPPED_BITS, PAGE_BITS, PagedKeys, key_scores, score_keys, whole_scores
 from invad.metrics.part import Part
@@ -73,7 +74,7 @@ class ScoreHistogram:
     def _make_room(self, count: int) -> None:
         """Take wider integers before a count could overflow."""
         if self._counts[0].dtype == np.uint32 and self.normal + self.anomalous + count > _MAX_COUNT:
-            self._counts = tuple(counts.astype(np.int64) for counts in self._counts)
+            self._counts = _triple(counts.astype(np.int64) for counts in self._counts)
 
     def _bins(self, keys: PagedKeys) -> np.ndarray:
         """The bin of each key: int64 (n,)."""
@@ -125,7 +126,7 @@ class ScoreHistogram:
         """Normal and anomalous items of a page's bins, and the weight of its groups of bins, ascending; views."""
         row = self._rows[number]
         widths = (counts.size * (1 << self._page_bits) // self._max_bins for counts in self._counts)
-        return tuple(c[row * w : (row + 1) * w] for c, w in zip(self._counts, widths, strict=True))
+        return _triple(c[row * w : (row + 1) * w] for c, w in zip(self._counts, widths, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the rows that are not used."""
@@ -229,7 +230,12 @@ class ScoreHistogram:
         yield -np.inf, high, count
 
 
-def _empty(bins: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _triple(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    normal, anomalous, weight = arrays
+    return normal, anomalous, weight
+
+
+def _empty(bins: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """No normal items, no anomalous items, no weight."""
     return np.zeros(bins, dtype), np.zeros(bins, dtype), np.zeros(bins >> _WEIGHT_GROUP, np.int64)
 

@@ -1,6 +1,7 @@
 """Checks of what `evaluate` is given. Each failure is one line that names the argument, the image and the class."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -12,12 +13,17 @@ Stack = np.ndarray | Iterable[np.ndarray]
 """(N, H, W) at once (an array or a memory map), or batches of (n, H, W) in the same order."""
 
 
-def is_array(value: Stack, name: str) -> bool:
+def is_array(value: Stack, name: str) -> TypeGuard[np.ndarray]:
     """Whether `value` is all images at once; False for batches, and `InputError` for anything else."""
     if isinstance(value, (str, bytes)) or not (hasattr(value, "__array__") or isinstance(value, Iterable)):
         raise InputError(
             f"{name}: expected an array (N, H, W) or batches of arrays (n, H, W), got {type(value).__name__}"
         )
+    return is_at_once(value)
+
+
+def is_at_once(value: Stack) -> TypeGuard[np.ndarray]:
+    """Whether `value` is one array, or what numpy makes one of."""
     return hasattr(value, "__array__")
 
 

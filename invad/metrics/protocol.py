@@ -64,7 +64,7 @@ def averages(values: Mapping[str, Value]) -> dict[str, Value]:
 def _average(values: Mapping[str, Value], parts: Sequence[str]) -> Value:
     missing = [key for key in parts if isinstance(values[key], Missing)]
     if not missing:
-        return math.fsum(values[key] for key in parts) / len(parts)
+        return math.fsum(value for key in parts if not isinstance(value := values[key], Missing)) / len(parts)
     if all(values[key] == NO_MASK for key in missing):
         return NO_MASK  # says more than which parts are lacking
     return Missing(f"needs {', '.join(missing)}")

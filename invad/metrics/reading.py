@@ -1,7 +1,8 @@
 """The images that `evaluate` is given, block by block and as often as they can be read; a block is made ready on any thread."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from invad.metrics.regions import region_areas
 BLOCK_PIXELS = 1 << 21
 """A block has so many pixels, or one image."""
 
-PerImage = Sequence | np.ndarray | None
+PerImage = Sequence[Any] | np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ImageTable:
     ) -> None:
         if no_masks and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
-        given = [value for value in (classes, labels, image_scores, has_mask) if hasattr(value, "__len__")]
+        given = [value for value in (classes, labels, image_scores, has_mask) if isinstance(value, Sized)]
         self.count = len(given[0]) if count is None and given else count
         n = self.count or 0
         self.names = None if classes is None and count is None else inputs.class_names(classes, n)
@@ -139,8 +140,8 @@ def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
     They are copied unless they exist side by side: several blocks are in work at a time, and a reader may fill the same array again.
     """
     check = inputs.map_array if name == "anomaly_maps" else inputs.mask_array
-    size, lasting = None, isinstance(stack, (list, tuple)) or hasattr(stack, "__array__")
-    batches: Iterable = [stack] if hasattr(stack, "__array__") else stack
+    size, lasting = None, isinstance(stack, (list, tuple)) or inputs.is_at_once(stack)
+    batches: Iterable[np.ndarray] = [stack] if inputs.is_at_once(stack) else stack
     for i, value in enumerate(batches):
         batch = check(value, f"{name}, batch {i}")
         if not batch.size:

@@ -5,7 +5,7 @@ coarse; inside, the generating parts (upsampler, style translator, decoder) coun
 in which they run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
         x = self.stem(self.constant).expand(batch, -1, -1, -1)  # the same for every sample, so computed once
         outputs = []
         for blocks, style in zip(self.levels, styles, strict=True):
-            for block in blocks:
+            for block in blocks.children():
                 x = block(x, style)
             outputs.append(x)
         return outputs
@@ -210,7 +210,7 @@ def _is_positive_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _check_switches(switches: dict[str, object]) -> None:
+def _check_switches(switches: Mapping[str, object]) -> None:
     for name, value in switches.items():
         if value not in ABLATIONS[name]:
             raise InputError(f"{name}: expected one of {', '.join(map(repr, ABLATIONS[name]))}, got {value!r}")

@@ -8,7 +8,9 @@ are made in place, and the modulation keeps less for the backward pass than auto
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,28 @@ from invad.errors import InputError
 NORM_EPS = 1e-5
 NEGATIVE_SLOPE = 0.2
 MAX_GROUPS = 32  # of group normalisation, the usual number (Wu and He, 2018)
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def of_kind(kind: type[Kind], modules: Iterable[nn.Module]) -> Iterator[Kind]:
+    """Yield modules that are all of one kind, of which torch's containers know nothing; `TypeError` for another one."""
+    for module in modules:
+        if not isinstance(module, kind):
+            raise TypeError(f"expected a {kind.__name__}, got {type(module).__name__}")
+        yield module
+
+
+class SavedContext(FunctionCtx):
+    """What a backward pass gets of its forward pass; torch's type of the context leaves it out."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+
+class FilterContext(SavedContext):
+    """The same of `SymmetricFilter`."""
+
+    padding: int
 
 
 class EqualisedConv2d(nn.Module):
@@ -50,7 +74,7 @@ class SymmetricFilter(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    def forward(ctx: FilterContext, x: Tensor, kernel: Tensor, padding: int) -> Tensor:
         """(B, C, H, W) and (k, k) -> (B, C, H + 2 * padding - k + 1, W + 2 * padding - k + 1)."""
         ctx.save_for_backward(kernel)
         ctx.padding = padding
@@ -58,7 +82,7 @@ class SymmetricFilter(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FilterContext, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore[bad-override]  (torch's decorator hides the name `ctx`)
         """The gradient of the output -> that of x."""
         (kernel,) = ctx.saved_tensors
         return _filtered(gradient, kernel, len(kernel) - 1 - ctx.padding), None, None
@@ -136,7 +160,7 @@ class ActivatedSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: SavedContext, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyrefly: ignore[bad-override]  (torch's decorator hides the name `ctx`)
         """The gradient of the output -> those of x and y."""
         (is_positive,) = ctx.saved_tensors
         of_y = gradient / math.sqrt(2)
@@ -276,7 +300,7 @@ class LayerNormModulation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: SavedContext, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyrefly: ignore[bad-override]  (torch's decorator hides the name `ctx`)
         """The gradient of the output -> those of x, gamma and beta."""
         x, gamma, mean, rstd = ctx.saved_tensors
         batch, channels, height, width = x.shape
@@ -316,6 +340,8 @@ class SpaceAwareConv2d(nn.Module):
     def _modulated(self, x: Tensor, style: Tensor | None) -> Tensor:
         if self.modulation is None:
             return self.normalisation(x)
+        if style is None:
+            raise TypeError("style: is needed, since it modulates x")
         if self.is_the_papers:
             return LayerNormModulation.apply(x, *self.modulation.terms(style))
         return self.modulation(self.normalisation(x), style)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from invad.errors import InputError
 from invad.models.feature_inversion import FeatureInversion
-from invad.models.layers import ActivatedConv, ResidualBlock, SpaceAwareConv2d, UpsamplingConv2d
+from invad.models.layers import ActivatedConv, ConvNorm, ResidualBlock, SpaceAwareConv2d, UpsamplingConv2d, of_kind
+from invad.models.style import Aggregation, RescalingUpsampler
 
 ENCODER_PREFIX = "net_encoder."
 EXAMPLES = 4  # names listed in an error before "and N more"
@@ -79,23 +80,30 @@ def _authors_shape(name: str, tensor: Tensor) -> tuple[int, ...]:
 
 def _reference_modules(model: FeatureInversion) -> Iterator[tuple[str, nn.Module]]:
     """Modules that hold tensors of their own, with the authors' prefix."""
-    aggregation, decoder = model.aggregation, model.decoder
-    for level, downsampler in enumerate(aggregation.downsamplers):
+    aggregation, upsampler, translator, decoder = (
+        model.aggregation,
+        model.upsampler,
+        model.style_translator,
+        model.decoder,
+    )
+    if not isinstance(aggregation, Aggregation) or not isinstance(upsampler, RescalingUpsampler) or translator is None:
+        raise TypeError("model: an ablation of the paper's network")
+    for level, downsampler in enumerate(of_kind(ConvNorm, aggregation.downsamplers)):
         yield f"net_fuser.downsamples.{level}.conv", downsampler.conv
         yield f"net_fuser.downsamples.{level}.norm", downsampler.norm
     yield "net_fuser.conv_cat.conv", aggregation.squeeze.projection.conv
     yield "net_fuser.conv_cat.norm", aggregation.squeeze.projection.norm
     for name, module in aggregation.squeeze.bottleneck.named_children():
         yield f"net_fuser.conv_bottle.0.{name}", module
-    for level, stage in enumerate(model.upsampler.stages):
-        for index, layer in enumerate(stage):
+    for level, stage in enumerate(upsampler.stages):
+        for index, layer in enumerate(of_kind(ActivatedConv, stage.children())):
             yield from _activated_conv(f"net_fuser.convs.{level}.{index}", layer)
     yield from _activated_conv("net_decoder.conv1.0", decoder.stem)
-    for level, stage in enumerate(model.style_translator.levels):
-        for index, layer in enumerate(stage):
+    for level, stage in enumerate(translator.levels):
+        for index, layer in enumerate(of_kind(ActivatedConv, stage.children())):
             yield from _activated_conv(f"net_decoder.convs_latent.{level}.{index}", layer)
     for level, blocks in enumerate(decoder.levels):
-        for index, block in enumerate(blocks):
+        for index, block in enumerate(of_kind(ResidualBlock, blocks.children())):
             yield from _residual_block(f"net_decoder.convs.{level}.{index}", block)
 
 
@@ -117,8 +125,8 @@ def _ssm(prefix: str, ssm: SpaceAwareConv2d) -> Iterator[tuple[str, nn.Module]]:
     for blur in _blurs(ssm.convolution):
         yield f"{prefix}.conv.blur", blur
     if ssm.modulation is not None:
-        yield f"{prefix}.conv.gamma", ssm.modulation.gamma
-        yield f"{prefix}.conv.beta", ssm.modulation.beta
+        for name, module in ssm.modulation.named_children():
+            yield f"{prefix}.conv.{name}", module
     yield f"{prefix}.activate", ssm.activation
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from invad.config import FeaturesConfig, ScoreConfig
 from invad.devices import autocast, place
 from invad.encoders import Encoder, normalize
+from invad.methods import Method
 from invad.model_folder import load_encoder, load_model
 from invad.scoring import feature_maps
 
@@ -19,7 +20,7 @@ class Detector(nn.Module):
         features, score: How the encoder runs and how maps are made.
     """
 
-    def __init__(self, encoder: Encoder, method: nn.Module, features: FeaturesConfig, score: ScoreConfig) -> None:
+    def __init__(self, encoder: Encoder, method: Method, features: FeaturesConfig, score: ScoreConfig) -> None:
         super().__init__()
         self.features, self.score = features, score
         self.encoder, self.method = encoder, method.requires_grad_(False)

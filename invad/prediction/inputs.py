@@ -1,6 +1,6 @@
 """Everything that can be given as an image, as the pixels that the encoder takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class PreparedImage:
     height: int
 
 
-def single_images(images: ImageInput | Sequence[ImageInput]) -> Iterator[ImageInput]:
+def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageInput]:
     """Yield the images of a sequence, of an array (N, H, W, 3) or of a tensor (N, 3, H, W); or the only one."""
     is_array = isinstance(images, np.ndarray | Tensor)
     if isinstance(images, str | Path | Image.Image) or (is_array and images.ndim != 4):

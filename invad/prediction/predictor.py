@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -74,7 +75,13 @@ class Prediction(Sequence[ImagePrediction]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> ImagePrediction:
+    @overload
+    def __getitem__(self, index: int) -> ImagePrediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ImagePrediction, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ImagePrediction | tuple[ImagePrediction, ...]:
         return self.images[index]
 
     @property

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def records_file(out: Path, format_: RecordFormat) -> Path:
 
 
 @contextmanager
-def record_writer(out: Path | None, format_: RecordFormat) -> Iterator[Write]:
+def record_writer(out: Path | None, format_: RecordFormat) -> Generator[Write]:
     """Yield the function that writes a record, to files in the folder `out` that are there at the end, whole or not at all.
 
     `out`: None is stdout, which gets each record at once.
@@ -100,7 +100,7 @@ def record_writer(out: Path | None, format_: RecordFormat) -> Iterator[Write]:
 
 
 @contextmanager
-def _text(path: Path) -> Iterator[TextIO]:
+def _text(path: Path) -> Generator[TextIO]:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         yield stream
 
@@ -135,7 +135,7 @@ _WRITERS = {"jsonl": _jsonl, "csv": _csv}
 
 
 @contextmanager
-def _coco(results: TextIO, images: TextIO) -> Iterator[Write]:
+def _coco(results: TextIO, images: TextIO) -> Generator[Write]:
     """Write the list of regions, and the images and the category that it refers to; images that failed stand by themselves."""
     failed: list[dict[str, str]] = []
     results_separator, images_separator, image_id = "\n", "\n", 0

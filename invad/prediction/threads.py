@@ -1,7 +1,7 @@
 """Work that threads do ahead of who needs it, in order and never too far ahead."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+def threads(count: int) -> Generator[ThreadPoolExecutor]:
     """Yield a pool of threads, which at the end, also an early one, finish what they have begun and nothing else."""
     pool = ThreadPoolExecutor(count)
     try:

@@ -7,9 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from invad.config import Params, dataset_kind, load_params
+from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.params_file import Keys, edit_settings, read_settings, write_settings
@@ -104,13 +103,13 @@ def _profile(name: str) -> _Settings:
 def _read(path: Path) -> _Settings:
     values = _values(load_params(path))
     text = read_settings(path)
-    return _Settings(text, yaml.safe_load(text), values)
+    return _Settings(text, load_yaml(text), values)
 
 
 def _values(params: Params) -> dict[str, Any]:
     download = {name: asdict(config) for name, config in params.download.items() if dataset_kind(name) != "table"}
     benchmarks = {name: asdict(config) for name, config in params.benchmarks.items() if config.dataset in download}
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         section: {name: config[section] for name, config in benchmarks.items()} for section in _BENCHMARK_SECTIONS
     }
     sections["features"] |= asdict(params.extraction)

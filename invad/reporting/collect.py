@@ -12,8 +12,7 @@ from invad.config import PUBLISHED_DATASETS, STRIDES, BenchmarkConfig
 from invad.cost import read_cost
 from invad.datasets.images import read_image
 from invad.datasets.source import read_source
-from invad.datasets.split_table import ANOMALOUS, Split
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
 from invad.files import read_json
 from invad.reporting.labels import OWN

@@ -80,7 +80,9 @@ def _ablations(folder: Path | None) -> tuple[dict[str, Table], list[str]]:
 
 
 def _copy_ablations(folder: Path | None, modules: Mapping[str, Table], places: Mapping[str, Path]) -> None:
-    for module in modules if folder is not None else ():
+    if folder is None:
+        return
+    for module in modules:
         for suffix, place in ABLATION_SUFFIXES.items():
             content = (folder / f"{module}.{suffix}").read_bytes()
             (places[place] / f"ablation_{module}.{suffix}").write_bytes(content)

@@ -1,6 +1,6 @@
 """The routes of the service."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -36,7 +36,7 @@ def create_app(service: Service, hosts: frozenset[str] | None) -> Guard:
     """Return the ASGI application of a service. `hosts`: the names that it may be called by; None for any."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with service.running():
             yield
 
@@ -83,7 +83,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 def _add_errors(app: FastAPI) -> None:
     """Make every error `{"error": reason}`."""
 
-    def answer(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    def answer(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": reason}, status, headers)
 
     @app.exception_handler(Exception)
@@ -96,7 +96,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_route(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, str(error.detail), error.headers)
+        return answer(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def wrong_parameter(_: Request, error: RequestValidationError) -> JSONResponse:

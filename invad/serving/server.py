@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -30,9 +29,10 @@ _END_SECONDS = 5  # for answers on their way, after the last one has been comput
 class _Protocol(H11Protocol):
     """uvicorn's, which has no time limit for clients that do not go on with what they began."""
 
-    def __init__(self, *arguments: Any, seconds: float, **named: Any) -> None:  # noqa: ANN401
+    seconds: float
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **named)
-        self._seconds = seconds
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -71,7 +71,7 @@ class _Protocol(H11Protocol):
 
     def _set_timer(self, name: str, function: Callable[..., object], *arguments: object) -> None:
         self._stop_timer(name)
-        self._timers[name] = self.loop.call_later(self._seconds, function, *arguments)
+        self._timers[name] = self.loop.call_later(self.seconds, function, *arguments)
 
     def _stop_timer(self, name: str) -> None:
         if name in self._timers:
@@ -134,9 +134,13 @@ def address(listener: socket.socket) -> str:
 
 def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
     """Return the server of a service, ready to `run(sockets=[...])`. `hosts`: as for `create_app`."""
+
+    class Protocol(_Protocol):
+        seconds = service.limits.timeout
+
     config = uvicorn.Config(
         create_app(service, hosts),
-        http=partial(_Protocol, seconds=service.limits.timeout),
+        http=Protocol,
         ws="none",
         loop="asyncio",
         lifespan="on",

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -61,7 +61,7 @@ class Service:
         self.metrics.gauges(lambda: self.taken, lambda: self._batcher.waiting)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         """Compute what is taken, as long as the context lasts."""
         task = asyncio.create_task(self._batcher.run())
         try:
@@ -115,7 +115,7 @@ class Service:
         return result
 
     @contextmanager
-    def _taking(self) -> Iterator[None]:
+    def _taking(self) -> Generator[None]:
         """Count a request as taken, if there is room."""
         if self.draining:
             raise RefusalError(503, "the service is shutting down", {"Retry-After": "5"})
@@ -158,7 +158,7 @@ def _by_class(predictor: Predictor, fixed: Thresholds) -> dict[str, Thresholds]:
 
 
 @asynccontextmanager
-async def _until(deadline: float, late: RefusalError) -> AsyncIterator[None]:
+async def _until(deadline: float, late: RefusalError) -> AsyncGenerator[None]:
     """Raise `late` where the context lasts longer than to `deadline`, on the clock of the event loop."""
     try:
         async with asyncio.timeout_at(deadline):

@@ -10,7 +10,7 @@ from invad.config import PUBLISHED_DATASETS, Params
 from invad.datasets.source import read_source
 from invad.errors import InputError
 from invad.studies.driver import StudyOptions, run_study
-from invad.studies.modules import Variant, module_named
+from invad.studies.modules import module_named
 from invad.studies.results import TrialResult
 from invad.studies.settings import apply
 from invad.studies.study import Study, Trial
@@ -117,14 +117,13 @@ def _report(
         description=module_named(study.name).description,
         benchmark=study.base.name,
         data=source,
-        variants=[_row(VariantRow, variant) for variant in study.variants],
+        variants=[
+            VariantRow(variant.name, variant.note, variant.is_paper, dict(variant.changes))
+            for variant in study.variants
+        ],
         results=list(results),
         notes=list(notes),
     )
-
-
-def _row(kind: type, variant: Variant) -> object:
-    return kind(name=variant.name, note=variant.note, is_paper=variant.is_paper, changes=dict(variant.changes))
 
 
 def _notes(study: Study, options: AblationOptions) -> list[str]:

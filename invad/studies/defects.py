@@ -57,7 +57,8 @@ def _patch(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tu
 def _texture(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A shuffled piece of another image through a mask of smooth noise."""
     mask = _blob(image.shape[:2], rng)
-    texture = _resized(_crop(other, *(max(4, side // 3) for side in other.shape[:2]), rng), image.shape[:2])
+    height, width = (max(4, side // 3) for side in other.shape[:2])
+    texture = _resized(_crop(other, height, width, rng), image.shape[:2])
     texture = texture[..., rng.permutation(3)] + rng.uniform(-50, 50, 3)
     return _blended(image, texture, mask, rng.uniform(0.3, 1.0)), mask
 

@@ -1,7 +1,7 @@
 """Runs a study to its end: what is missing of it, one feature store for each encoder and size, and one trial after the other."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from invad.config import Params
 from invad.datasets.source import read_source
-from invad.datasets.split_table import Split
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import Split, open_split
 from invad.files import remove
 from invad.studies.folder import only_one, prepare
 from invad.studies.results import FILE_NAME, TrialResult, read_result
@@ -121,7 +120,7 @@ def _validation(study: Study, split: Split, folder: Path) -> ValidationSplit | N
 @contextmanager
 def _logged(
     study: Study, split: Split, workspace: Workspace, folder: Path, command: Command, pending: Mapping[str, Trial]
-) -> Iterator["StudyLog | None"]:
+) -> Generator["StudyLog | None"]:
     """Yield MLflow's run of the study, None where nothing is left to run; it fails when the block does."""
     if not pending:
         yield None

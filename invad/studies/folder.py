@@ -1,7 +1,7 @@
 """The folder of a study: what is there of it, who works in it, and how to begin anew."""
 
 import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from invad.studies.trial import is_done, trial_folder
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Generator[None]:
     """Hold the study's folder against other processes; one that dies lets go of it.
 
     Raises:

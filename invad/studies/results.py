@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from invad.errors import InputError
 from invad.files import read_json, write_json
+from invad.reporting.ablation.summary import TrialResult as ReportedResult
 
 FILE_NAME = "result.json"
 
@@ -15,25 +16,14 @@ Status = Literal["finished", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """What one trial gave.
+class TrialResult(ReportedResult):
+    """What one trial gave, as the report takes it.
 
     `status`: `stopped` is one that early stopping ended, without metrics; `error` is the one-line reason of a failure.
     `parameters`: of the trained network, without the encoder. `multiply_adds`: of encoder and network for one image, without the blur.
     `seconds`: of the training; `epochs`: how many it ran. `device`: the name of what it ran on.
     `metrics`: the mean over the classes by the paper's protocol, fractions by the keys of `reporting.labels.METRICS`.
     """
-
-    variant: str
-    seed: int
-    status: Status
-    error: str = ""
-    parameters: int | None = None
-    multiply_adds: int | None = None
-    seconds: float | None = None
-    epochs: int | None = None
-    device: str = ""
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the result's file."""

@@ -1,6 +1,5 @@
 """Other values of a benchmark's settings, by dotted key: `train.epochs`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -9,6 +8,7 @@ import yaml
 
 from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, ScoreConfig
 from invad.config.loading import parse_benchmark
+from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
 
 SECTIONS = ("features", "train", "score")
@@ -29,10 +29,9 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
         if key in changes:
             raise InputError(f"{OPTION} {key}: is given twice")
         try:
-            parsed = yaml.safe_load(value)
+            changes[key] = load_yaml(value)
         except yaml.YAMLError:
             raise InputError(f"{OPTION} {key}: {value!r} is no value as in params.yaml") from None
-        changes[key] = _number(parsed) if isinstance(parsed, str) else parsed
     return changes
 
 
@@ -83,12 +82,3 @@ def flat(benchmark: BenchmarkConfig) -> dict[str, Any]:
     return {
         f"{section}.{key}": value for section in SECTIONS for key, value in asdict(getattr(benchmark, section)).items()
     }
-
-
-def _number(text: str) -> float | str:
-    """Return a number that YAML takes for text, such as 1e-3."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text

@@ -1,6 +1,5 @@
 """A study: one benchmark, a few settings of it, each trained with several seeds; and the names of its trials."""
 
-import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -10,15 +9,11 @@ from typing import Any
 
 import torch
 
-import invad
+from invad.closure import code_digest
 from invad.config import BenchmarkConfig, FeaturesConfig
 from invad.datasets.split_table import Split
 from invad.studies.modules import Variant
 from invad.studies.settings import apply
-from invad.training.job import code_sha256
-
-# What numbers depend on beside what `code_sha256` covers.
-_CODE = ("anomaly_map.py", "scoring.py", "metrics", "studies/defects.py", "studies/trial.py", "studies/validation.py")
 
 
 @dataclass(frozen=True)
@@ -103,29 +98,20 @@ class Identity:
 
     def features(self, features: FeaturesConfig, split: Split) -> str:
         """Return the name of a store of the features of `split`, which any study may use."""
-        unique = digest(_features(features), rows_sha256(split), self.data, code_sha256(), torch.__version__)
+        unique = digest(
+            _features(features), rows_sha256(split), self.data, code_digest("invad.features.extract"), torch.__version__
+        )
         return f"{self.study.base.name}-{unique[:16]}"
 
     def _hash(self, *values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
         study = self.study
         judged = [study.validation_share, study.validation_seed, study.validation_side, study.test]
-        return digest(self.data, judged, code_digest(), torch.__version__, *values)
+        return digest(self.data, judged, code_digest("invad.studies.trial"), torch.__version__, *values)
 
 
 def digest(*values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
     """Return the SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def code_digest() -> str:
-    """Return the SHA-256 of the package's code that numbers depend on."""
-    root = Path(invad.__file__).parent
-    paths = [
-        path for name in _CODE for path in ([root / name] if name.endswith(".py") else (root / name).rglob("*.py"))
-    ]
-    texts = [[path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")] for path in sorted(paths)]
-    return digest(code_sha256(), texts)
 
 
 def rows_sha256(split: Split) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from invad import metrics
 from invad.config import BenchmarkConfig
@@ -18,6 +17,7 @@ from invad.devices import best_device, place
 from invad.errors import InputError
 from invad.features import open_features
 from invad.files import read_json, remove, write_json, write_text
+from invad.methods import Method
 from invad.model_folder import ModelConfig, load_model, save_model
 from invad.scoring import resized_masks, source_maps
 from invad.studies.results import TrialResult, read_result, write_result
@@ -164,7 +164,7 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[nn.Module, float]:
+def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[Method, float]:
     """Return the trained method on `device`, and the seconds that its training took, all interruptions left out."""
     benchmark, folder, times = task.benchmark, task.storage / MODEL, task.storage / TIME_FILE
     if folder.is_dir():
@@ -189,7 +189,7 @@ def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[nn.
     def elapsed() -> float:
         return round(before + time.monotonic() - started - judging, 3)
 
-    def after_epoch(epoch: int, method: nn.Module) -> None:
+    def after_epoch(epoch: int, method: Method) -> None:
         nonlocal judging
         if epoch in task.milestones:
             since = time.monotonic()
@@ -209,21 +209,21 @@ def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[nn.
     return method, seconds
 
 
-def _test_metrics(method: nn.Module, task: TrialTask, trial: Trial) -> dict[str, float | None]:
+def _test_metrics(method: Method, task: TrialTask, trial: Trial) -> dict[str, float | None]:
     return _metrics(method, task.split, Path(task.features), trial.benchmark)
 
 
-def _validation_metrics(method: nn.Module, task: TrialTask, trial: Trial) -> dict[str, float | None]:
+def _validation_metrics(method: Method, task: TrialTask, trial: Trial) -> dict[str, float | None]:
     """Return the metrics on the validation images, and the one number that trials are compared by."""
     if task.validation is None:
         raise ValueError("a task without test images needs a validation split")
     values = _metrics(method, task.validation.split.split, Path(task.validation.features), trial.benchmark)
-    parts = [values[key] for key in SCORED_BY]
-    score = None if None in parts else sum(parts) / len(parts)
+    parts = [value for value in (values[key] for key in SCORED_BY) if value is not None]
+    score = sum(parts) / len(parts) if len(parts) == len(SCORED_BY) else None
     return {VALIDATION_SCORE: score, **values}
 
 
-def _metrics(method: nn.Module, split: Split, features: Path, benchmark: BenchmarkConfig) -> dict[str, float | None]:
+def _metrics(method: Method, split: Split, features: Path, benchmark: BenchmarkConfig) -> dict[str, float | None]:
     """Return the mean over the classes by the paper's protocol; maps and masks are streamed, never held together."""
     rows, size, config = split.phase("test"), benchmark.features.image_size, benchmark.score
     source = open_features(features, "test", split, benchmark.features)

@@ -91,5 +91,6 @@ def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path,
 def _read(split: Split, row: SplitRow, max_side: int) -> np.ndarray:
     image = Image.fromarray(read_image(split.image_path(row)))
     scale = min(1.0, max_side / max(image.size))
-    size = tuple(max(_LEAST, round(side * scale)) for side in image.size)
+    width, height = (max(_LEAST, round(side * scale)) for side in image.size)
+    size = (width, height)
     return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BILINEAR))

@@ -49,13 +49,14 @@ def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
         for item in client.list_artifacts(run.info.run_id):
             if item.path in wanted:
                 _download(item.path, run, client, folder)
+    datasets = run.inputs.dataset_inputs if run.inputs is not None else []
     return FetchedRun(
         id=run.info.run_id,
         name=run.info.run_name,
         status=run.info.status,
         tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),
-        source=next((item.dataset.source_type for item in run.inputs.dataset_inputs), None),
+        source=next((item.dataset.source_type for item in datasets), None),
         folder=folder,
     )
 

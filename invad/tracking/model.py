@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import requires, version
@@ -61,31 +61,31 @@ def save_pyfunc(folder: Path, score: ScoreConfig, out: Path, *, code: bool = Fal
 
 def _signature(size: int, calibration: Calibration | None) -> "ModelSignature":
     from mlflow.models.signature import ModelSignature
-    from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     decides = calibration is not None and calibration.all.image_threshold is not None
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         TensorSpec(np.dtype(np.float32), (-1,), "scores"),
         TensorSpec(np.dtype(np.float32), (-1, size, size), "maps"),
     ]
     if decides:
         outputs.insert(1, TensorSpec(np.dtype(np.bool_), (-1,), "anomalous"))
-    return ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")]),
-        Schema(outputs),
-        ParamSchema([ParamSpec("class_name", "string", "")]) if decides else None,
-    )
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")])
+    if not decides:
+        return ModelSignature(inputs, Schema(outputs))
+    return ModelSignature(inputs, Schema(outputs), ParamSchema([ParamSpec("class_name", "string", "")]))
 
 
 def _requirements(others: tuple[str, ...]) -> list[str]:
     """Return what this package needs without its extras, and `others`, each as it is installed."""
-    own = [re.match(r"[\w.-]+", text)[0] for text in requires("invad") or () if "extra ==" not in text]
+    names = [re.match(r"[\w.-]+", text) for text in requires("invad") or () if "extra ==" not in text]
+    own = [name[0] for name in names if name is not None]
     # Without what stands behind a +, which no index has.
     return [f"{name}=={version(name).partition('+')[0]}" for name in sorted({*own, *others}, key=str.lower)]
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def _quiet(name: str) -> Generator[None]:
     """Show only errors of a logger meanwhile."""
     chatty = logging.getLogger(name)
     level = chatty.level

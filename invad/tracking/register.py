@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +198,7 @@ def _sha256(path: Path | None) -> str:
 
 
 @contextmanager
-def _registry(uri: str) -> Iterator[None]:
+def _registry(uri: str) -> Generator[None]:
     """Turn what the model registry refuses into an `InputError` that says so."""
     try:
         yield

@@ -151,7 +151,8 @@ def _send_model(entry: Entry, run_id: str, client: MlflowClient, folder: Path) -
     model = upload_model(
         folder / entry["file"], run, client, name=entry["name"], params=entry["params"], tag=(_ENTRY, entry["id"])
     )
-    if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+    outputs = run.outputs.model_outputs if run.outputs is not None else []
+    if model.model_id not in {output.model_id for output in outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
 
 

@@ -28,7 +28,9 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         detector = load_detector(folder, ScoreConfig(**context.model_config["score"]), best_device())
         self._predictor = Predictor(detector, read_config(folder), calibration, NOT_CALIBRATED)
 
-    def predict(self, context, model_input, params=None) -> dict[str, np.ndarray]:  # noqa: ANN001  (MLflow's)
+    # Without the types of arguments, of which MLflow would make a schema of its own.
+    # pyrefly: ignore[bad-override, implicit-any-parameter]
+    def predict(self, context, model_input, params=None) -> dict[str, np.ndarray]:  # noqa: ANN001
         """Return what a model says of `images`, RGB, uint8 (n, size, size, 3).
 
         `scores`: float32 (n,), larger where more anomalous. `maps`: float32 (n, size, size), raw. `anomalous`: bool (n,), whether the

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -93,7 +93,7 @@ def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspac
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def answering(uri: str) -> Generator[None]:
     """Turn every failure to reach MLflow into an `InputError` that names it."""
     try:
         yield
@@ -118,7 +118,7 @@ def is_gone(error: Exception) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Hold the lock file `path` against all other processes and threads; a process that dies lets go of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -40,6 +40,8 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         """Move the running statistics as `nn.BatchNorm2d` does, with the unbiased variance."""
         if not self.track_running_stats:
             return
+        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+            raise TypeError("a layer that tracks its statistics has buffers for them")
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.float(), share)
@@ -72,7 +74,8 @@ class _Sum(torch.autograd.Function):
         return _reduced(value)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+        (gradient,) = gradients
         return _reduced(gradient)
 
 

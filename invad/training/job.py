@@ -3,7 +3,6 @@
 Plain torch: a process of its own, or one of several workers that Ray has started.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -14,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import invad
+from invad.closure import code_digest
 from invad.config import FeaturesConfig, TrainConfig, WorkersConfig
 from invad.datasets.split_table import Split
 from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
 from invad.features.subset import SubsetFeatures
-from invad.methods import build_method
+from invad.methods import Method, build_method
 from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints, newest_step
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
@@ -29,8 +28,6 @@ from invad.training.loop import NotFiniteError, Share, Trainer, steps_per_epoch
 
 CURVE_FILE = "curve.csv"
 ALONE = Share()
-# What the weights depend on beside settings and data: a checkpoint of other code is not resumed.
-_CODE = ("devices.py", "encoders.py", "features", "methods", "models", "training")
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,8 @@ def run_job(
     wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
     mean_over_workers: Callable[[Tensor], float] = float,
     at_checkpoint: Callable[[int], None] = lambda step: None,
-    after_epoch: Callable[[int, nn.Module], None] | None = None,
-) -> tuple[nn.Module, list[Step]]:
+    after_epoch: Callable[[int, Method], None] | None = None,
+) -> tuple[Method, list[Step]]:
     """Train, from the newest checkpoint in the job's storage where there is one; return the method on `device` and the whole curve.
 
     Args:
@@ -166,19 +163,6 @@ def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: Worke
 
 def result_hash(key: FeatureKey, config: TrainConfig, *more: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
     """Return 16 hex digits of all that trained weights depend on: features, recipe, code, torch, and `more` (plain or dataclass)."""
-    value = [key, config, *more, code_sha256(), torch.__version__]
+    value = [key, config, *more, code_digest("invad.distributed.train"), torch.__version__]
     plain = [asdict(item) if is_dataclass(item) and not isinstance(item, type) else item for item in value]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@functools.cache
-def code_sha256() -> str:
-    """Return the SHA-256 of the package's code that computes weights."""
-    root = Path(invad.__file__).parent
-    paths = [
-        path for name in _CODE for path in ([root / name] if name.endswith(".py") else (root / name).rglob("*.py"))
-    ]
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()

@@ -17,6 +17,7 @@ from invad.config import TrainConfig
 from invad.devices import autocast, compiled, formatted
 from invad.errors import InputError
 from invad.features import FeatureSource
+from invad.methods import Method
 from invad.training.curve import Step
 
 
@@ -55,7 +56,7 @@ class Trainer:
 
     def __init__(
         self,
-        method: nn.Module,
+        method: Method,
         features: FeatureSource,
         config: TrainConfig,
         *,
@@ -66,7 +67,7 @@ class Trainer:
         """Train `method`, which is on its device already, on `features`.
 
         Args:
-            method: As in `invad.methods.Method`.
+            method: What learns.
             features: Of the training images.
             config: The recipe.
             share: Which worker this is.

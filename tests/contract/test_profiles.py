@@ -14,7 +14,6 @@ from invad.counting import count_multiply_adds
 from invad.errors import InputError
 from invad.methods import EncoderOutput, build_method
 from invad.params_file import add_benchmark, update_download
-from invad.planning.encoders import ENCODERS
 from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
 
 REPOSITORY = Path(__file__).parents[2]
@@ -132,9 +131,9 @@ def test_the_models_of_the_paper_profiles_have_the_published_sizes(name, trainab
 )
 def test_the_models_of_the_paper_profiles_have_the_published_multiply_adds(name, encoder, total):
     benchmark = profile_params(name).benchmark("mvtec")
-    output = EncoderOutput(benchmark.features.encoder, ENCODERS[benchmark.features.encoder].channels, 256)
     with torch.device("meta"):
-        network = timm.create_model(output.encoder, features_only=True, out_indices=(1, 2, 3)).eval()
+        network = timm.create_model(benchmark.features.encoder, features_only=True, out_indices=(1, 2, 3)).eval()
+        output = EncoderOutput(benchmark.features.encoder, network.feature_info.channels(), 256)
         method = build_method(output, benchmark.train).eval()
         image, features = torch.empty(1, 3, 256, 256), [torch.empty(1, *shape) for shape in output.shapes]
     assert count_multiply_adds(network, image) == pytest.approx(encoder, rel=0.005)

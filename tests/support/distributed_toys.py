@@ -7,7 +7,7 @@ from toys import FEATURES, KEY, random_levels, write_features
 
 from invad.config import InvADConfig, ResourcesConfig, TrainConfig, TrainingConfig
 from invad.datasets.split_table import Split
-from invad.distributed.train import train_with_ray
+from invad.distributed.train import train_model
 from invad.features import FeatureStore
 from invad.methods import build_method
 from invad.training.loop import epoch_batches
@@ -18,7 +18,7 @@ TWO = TrainingConfig(2, ResourcesConfig(cpu=0.5, gpu=0), checkpoint_steps=2)
 
 
 def run(split: Split, tmp_path: Path, config: TrainConfig = CONFIG, workers: TrainingConfig = ALONE, on_progress=None):
-    return train_with_ray(
+    return train_model(
         tmp_path / "features",
         split,
         FEATURES,

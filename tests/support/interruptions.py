@@ -14,7 +14,7 @@ from toys import FEATURES, split_of, write_toy_store
 
 from invad.config import InvADConfig, ResourcesConfig, TrainingConfig
 from invad.distributed import train as distributed_train
-from invad.distributed.train import train_with_ray
+from invad.distributed.train import train_model
 from invad.features import FeatureStore
 from invad.training.curve import Step
 from invad.training.loop import Share, Trainer
@@ -38,7 +38,7 @@ def train(
     """Train on the features of `make_folder`."""
     key = FeatureStore(folder / "features", "train").key
     split = split_of(folder, train=10, test=0)
-    return train_with_ray(
+    return train_model(
         folder / "features",
         split,
         FEATURES,
@@ -122,9 +122,10 @@ def begun(folder: Path) -> list[int]:
 def main() -> None:
     """Train alone in the folder that the command line names, as a stage does, and write the weights."""
     folder = Path(sys.argv[1])
-    distributed_train._train_worker = interrupted_worker
+    Trainer.steps = _interrupted(folder)
     method, _ = train(folder, ALONE)
     torch.save(method.state_dict(), folder / "weights.pt")
+    print("ray" in sys.modules)
 
 
 if __name__ == "__main__":

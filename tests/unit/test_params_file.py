@@ -28,7 +28,7 @@ download: # where from
 
 splits:
     one: &strict
-        strict:   yes
+        strict:   True
 calibration:
     one: {share: 0.0, false_positive_rate: 1.0e-2, seed: 0}
 features:
@@ -198,7 +198,7 @@ def test_a_file_of_another_style_keeps_every_byte(tmp_path, newline, end, mark):
         "    #     source: official\n": (
             "    leather:\n      source: path\n      path: /data/leather\n      table: data/import/leather.csv\n"
         ),
-        "        strict:   yes\n": "    leather:\n      seed: 0\n      test_share: 0.2\n",
+        "        strict:   True\n": "    leather:\n      seed: 0\n      test_share: 0.2\n",
         "    one: {share: 0.0, false_positive_rate: 1.0e-2, seed: 0}\n": (
             "    leather:\n      share: 0.1\n      false_positive_rate: 0.01\n      seed: 0\n"
         ),

@@ -118,7 +118,7 @@ def test_an_anomalous_image_without_a_mask_is_scored_and_its_mask_is_not_known(t
         name="shop", features=SimpleNamespace(image_size=8), score=ScoreConfig(sigma=1.0, batch_size=2)
     )
     split = Split(tuple(rows), tmp_path, tmp_path)
-    scoring.score_test_images(benchmark, split, tmp_path / "features", tmp_path / "model", tmp_path / "scores")
+    scoring.score_images(benchmark, split, tmp_path / "features", tmp_path / "model", tmp_path / "scores")
     scores = open_scores(tmp_path / "scores")
     assert scores.has_mask.tolist() == [True, True, False]
     assert [int(scores.map_and_mask(index)[1].sum()) for index in range(3)] == [0, 16, 0]
@@ -142,7 +142,7 @@ def save_untrained(benchmark: BenchmarkConfig, key: FeatureKey, folder: Path) ->
 
 
 def score(benchmark: BenchmarkConfig, split: Split, tmp_path: Path, features: str = "features") -> Scores:
-    scoring.score_test_images(benchmark, split, tmp_path / features, tmp_path / "model", tmp_path / "scores")
+    scoring.score_images(benchmark, split, tmp_path / features, tmp_path / "model", tmp_path / "scores")
     return open_scores(tmp_path / "scores")
 
 

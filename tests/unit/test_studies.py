@@ -15,7 +15,7 @@ from toys import image_split
 from invad.config import load_params
 from invad.counting import multiply_adds
 from invad.datasets.images import read_image, read_mask
-from invad.datasets.splits import open_split
+from invad.datasets.split_table import open_split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here
@@ -421,12 +421,12 @@ def test_a_task_trains_once_and_scores_every_trial(tiny, tmp_path, monkeypatch):
 def test_a_trial_gives_what_the_pipelines_own_scoring_gives(tiny, tmp_path):
     from invad import metrics
     from invad.score_store import open_scores
-    from invad.scoring import score_test_images
+    from invad.scoring import score_images
 
     task = task_of(tiny, tmp_path, keep=True)
     run_task(task, lambda *_: None)
     trial = task.trials[1][1]
-    score_test_images(trial.benchmark, task.split, Path(task.features), task.storage / "model", tmp_path / "scores")
+    score_images(trial.benchmark, task.split, Path(task.features), task.storage / "model", tmp_path / "scores")
     scores = open_scores(tmp_path / "scores")
     expected = metrics.evaluate(
         scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, has_mask=scores.has_mask

@@ -63,7 +63,10 @@ class MaskFacts:
     recoloured: bool
 
 
-def inspect_file(item: tuple[Role, Path]) -> ImageFacts | MaskFacts | Unreadable:
+Facts = ImageFacts | MaskFacts | Unreadable
+
+
+def inspect_file(item: tuple[Role, Path]) -> Facts:
     """Do `inspect_image` or `inspect_mask`: one function for a pool that does both."""
     role, path = item
     return inspect_image(path) if role == "image" else inspect_mask(path)

@@ -2,15 +2,15 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 
-from invad.datasets.check.files import ImageFacts, MaskFacts, Unreadable, inspect_file
+from invad.datasets.check.files import Facts, ImageFacts, MaskFacts, Role, Unreadable, inspect_file
 from invad.datasets.check.report import CheckReport, ClassCounts, Finding
 from invad.datasets.counts import count_images
 from invad.datasets.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 from invad.parallel import parallel_map
 
-Images = Mapping[str, ImageFacts | Unreadable]  # by the path in the split table
-Masks = Mapping[str, MaskFacts | Unreadable]
+FactsOf = Mapping[str, Facts]  # by the path in the split table
 
 _MODES = {
     "1": "black and white",
@@ -32,8 +32,9 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
     """
     rows = split.rows
     image_paths = {row.image: split.image_path(row) for row in rows}
-    mask_paths = {row.mask: split.mask_path(row) for row in rows if row.mask is not None}
-    files = [*(("image", path) for path in image_paths.values()), *(("mask", path) for path in mask_paths.values())]
+    mask_paths = {row.mask: path for row in rows if row.mask and (path := split.mask_path(row))}
+    files: list[tuple[Role, Path]] = [("image", path) for path in image_paths.values()]
+    files += [("mask", path) for path in mask_paths.values()]
     facts = list(parallel_map(inspect_file, files, label, unit="file", workers=workers))
     images = dict(zip(image_paths, facts[: len(image_paths)], strict=True))
     masks = dict(zip(mask_paths, facts[len(image_paths) :], strict=True))
@@ -58,7 +59,7 @@ def _count_classes(rows: Collection[SplitRow]) -> tuple[ClassCounts, ...]:
     return tuple(ClassCounts(name, *counts, masks[name]) for name, counts in count_images(rows).items())
 
 
-def _unreadable(role: str, facts: Images | Masks) -> Iterator[Finding]:
+def _unreadable(role: str, facts: FactsOf) -> Iterator[Finding]:
     for name, fact in facts.items():
         if isinstance(fact, Unreadable):
             yield Finding("error", f"{role}-{'missing' if fact.missing else 'unreadable'}", (name,), fact.reason)
@@ -81,7 +82,7 @@ def _class_findings(classes: tuple[ClassCounts, ...]) -> Iterator[Finding]:
             )
 
 
-def _row_findings(rows: Iterable[SplitRow], images: Images) -> Iterator[Finding]:
+def _row_findings(rows: Iterable[SplitRow], images: FactsOf) -> Iterator[Finding]:
     for row in rows:
         fact = images[row.image]
         if row.phase != "test" and row.label == ANOMALOUS:
@@ -113,7 +114,7 @@ def _role_findings(split: Split) -> Iterator[Finding]:
             yield Finding("warning", "mask-shared", (mask, *users), f"one mask for {len(users)} images")
 
 
-def _duplicates(rows: Iterable[SplitRow], images: Images) -> Iterator[Finding]:
+def _duplicates(rows: Iterable[SplitRow], images: FactsOf) -> Iterator[Finding]:
     """Files of the same content; a file that stands in several rows is no duplicate of itself."""
     same = defaultdict(list)
     for row in rows:
@@ -138,7 +139,7 @@ def _duplicates(rows: Iterable[SplitRow], images: Images) -> Iterator[Finding]:
             )
 
 
-def _mask_findings(rows: Iterable[SplitRow], images: Images, masks: Masks, *, drawn: bool) -> Iterator[Finding]:
+def _mask_findings(rows: Iterable[SplitRow], images: FactsOf, masks: FactsOf, *, drawn: bool) -> Iterator[Finding]:
     """Masks that do not fit their images or labels."""
     for row in rows:
         if row.mask is None or not isinstance(mask := masks[row.mask], MaskFacts):
@@ -155,7 +156,7 @@ def _mask_findings(rows: Iterable[SplitRow], images: Images, masks: Masks, *, dr
             yield Finding("warning" if drawn else "error", "mask-empty", files, message)
 
 
-def _image_notes(images: Images) -> Iterator[Finding]:
+def _image_notes(images: FactsOf) -> Iterator[Finding]:
     """What happens to images that are not plain RGB."""
     readable = {name: fact for name, fact in images.items() if isinstance(fact, ImageFacts)}
     cut = [name for name, fact in readable.items() if fact.cut]
@@ -167,7 +168,7 @@ def _image_notes(images: Images) -> Iterator[Finding]:
         yield from _note("image-mode", of_mode, f"converted to RGB from {text}")
 
 
-def _mask_notes(rows: Iterable[SplitRow], masks: Masks) -> Iterator[Finding]:
+def _mask_notes(rows: Iterable[SplitRow], masks: FactsOf) -> Iterator[Finding]:
     """What is peculiar to how masks are given."""
     without = [row.image for row in rows if row.phase == "test" and row.label == ANOMALOUS and row.mask is None]
     yield from _note("mask-not-given", without, "anomalous without a mask: pixel metrics leave them out")

@@ -164,7 +164,7 @@ def draw_image(seed: int, phase: str, index: int, image_size: int) -> tuple[Imag
     width, height = edges if rng.uniform() < 0.65 else edges[::-1]
     canvas = Canvas(rng, width, height, light_angle=rng.uniform(-2.6, -0.55))
     weights = np.asarray([scene.weight for scene in SCENES])
-    scene = SCENES[int(rng.choice(len(SCENES), p=weights / weights.sum()))]
+    scene = SCENES[rng.choice(len(SCENES), p=weights / weights.sum())]
     horizon = scene.background(canvas)
     instances: list[Instance] = []
     if index % EMPTY_EVERY != EMPTY_OFFSET:

@@ -17,9 +17,10 @@ from PIL import Image, ImageDraw, ImageFilter
 SUPERSAMPLING = 2
 NOMINAL_SIZE = 320  # longer edge of the canvas, in supersampled pixels, at which one noise sample covers one pixel
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
+Outline = Sequence[Point] | NDArray[np.floating]  # (n, 2)
 Rng = np.random.Generator
 
 
@@ -145,7 +146,7 @@ class Canvas:
 
     def draw(
         self,
-        outline: Sequence[Point],
+        outline: Outline,
         colour: Colour,
         finish: Finish = MATTE,
         *,
@@ -157,7 +158,7 @@ class Canvas:
 
     def draw_all(
         self,
-        outlines: Sequence[Sequence[Point]],
+        outlines: Sequence[Outline],
         colour: Colour,
         finish: Finish = MATTE,
         *,
@@ -216,14 +217,14 @@ class Canvas:
         facing = facing[inner]
         shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * near[inner])
         if finish.noise:
-            surface = noise(self.rng, finish.noise, *shade.shape, finish.noise_zoom * self.zoom)
+            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], finish.noise_zoom * self.zoom)
             shade = shade + finish.noise_strength * surface
         lit = base * shade
         if finish.gloss:
             lit += np.float32(finish.gloss) * np.clip(facing * 1.6 - 0.35, 0, 1) ** 2
         return lit
 
-    def shadow(self, outline: Sequence[Point], blur: float, strength: float) -> None:
+    def shadow(self, outline: Outline, blur: float, strength: float) -> None:
         """Darken softly under a polygon given in canvas pixels; `blur` is the Gaussian radius in pixels."""
         points = np.asarray(outline, np.float64)
         side = max(2.0, float(min(np.ptp(points, axis=0))))
@@ -288,7 +289,7 @@ class Pen:
         """The canvas's generator of random numbers."""
         return self.canvas.rng
 
-    def place(self, points: Sequence[Point] | NDArray[np.float64]) -> NDArray[np.float64]:
+    def place(self, points: Outline) -> NDArray[np.float64]:
         """Box coordinates (n, 2) to canvas pixels (n, 2)."""
         return ((np.asarray(points, np.float64) - 0.5) * self.sign * self.size) @ self.turn + self.centre
 

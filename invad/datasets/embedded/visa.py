@@ -188,7 +188,10 @@ def _cashew(canvas: Canvas, defect_type: str, defect_rng: Rng) -> None:
     canvas.clip = canvas.coverage.astype(np.float32) / 255
     crease = wandering(rng, (0.16, 0.42), -0.45, 0.55, 0.10)
     pen.line(crease, 0.03, scaled(nut, 0.82), Finish(relief=-0.6, opacity=0.5, blur=0.3))
-    specks = [wobbly(rng, *rng.uniform(0.05, 0.95, 2), rng.uniform(0.006, 0.014), 0.3, 8) for _ in range(14)]
+    specks = []
+    for _ in range(14):
+        x, y = rng.uniform(0.05, 0.95, 2)
+        specks.append(wobbly(rng, x, y, rng.uniform(0.006, 0.014), 0.3, 8))
     pen.polys(specks, scaled(nut, 0.72), matter(FLAT, 0.5))
     canvas.start_coverage()
     canvas.rng = rng = defect_rng

@@ -166,4 +166,4 @@ def _splits_of(name: str, params: Params) -> TableSplitConfig | None:
     """Return the splits section of a benchmark that is already built from data set `name`: the one of its name, or the first."""
     built = [benchmark for benchmark in params.benchmarks.values() if benchmark.dataset == name]
     built.sort(key=lambda benchmark: benchmark.name != name)
-    return built[0].splits if built else None
+    return next((benchmark.splits for benchmark in built if isinstance(benchmark.splits, TableSplitConfig)), None)

@@ -86,11 +86,16 @@ def _legend(summaries: Sequence[VariantSummary], theme: Theme) -> list[Line2D]:
     values = [summary.values[key] for summary in finished for key in HEADLINE]
     several = any(value.std is not None for value in values)
     spread = ", bar: standard deviation over seeds" if several else ", one seed each"
-    dot = {"linestyle": "none", "markersize": 7}
     handles = []
     if any(summary.variant.is_paper for summary in finished):
-        handles.append(Line2D([], [], marker="D", color=theme.anomalous, label="the paper's setting", **dot))
+        handles.append(
+            Line2D(
+                [], [], marker="D", color=theme.anomalous, label="the paper's setting", linestyle="none", markersize=7
+            )
+        )
         handles.append(Line2D([], [], color=theme.anomalous, linestyle="--", linewidth=1.2, label="its mean"))
     if finished:
-        handles.append(Line2D([], [], marker="o", color=theme.normal, label=f"mean{spread}", **dot))
+        handles.append(
+            Line2D([], [], marker="o", color=theme.normal, label=f"mean{spread}", linestyle="none", markersize=7)
+        )
     return handles

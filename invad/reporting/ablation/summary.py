@@ -5,8 +5,8 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from invad.errors import InputError
 from invad.reporting.labels import METRICS, Metric
@@ -18,7 +18,8 @@ Item = TypeVar("Item", bound=Hashable)
 ERROR_LENGTH = 200  # characters of an error that a footnote shows
 
 
-class TrialResult(Protocol):
+@dataclass(frozen=True)
+class TrialResult:
     """One run: a variant with one seed.
 
     status: "finished", "failed" (`error` says why) or "stopped" (early, after `epochs`). multiply_adds: of one image. seconds: of training.
@@ -28,13 +29,13 @@ class TrialResult(Protocol):
     variant: str
     seed: int
     status: str
-    error: str | None
-    parameters: int | None
-    multiply_adds: int | None
-    seconds: float | None
-    epochs: int | None
-    device: str
-    metrics: Mapping[str, float | None]
+    error: str = ""
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    seconds: float | None = None
+    epochs: int | None = None
+    device: str = ""
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,12 @@ def _value(metric: Metric, done: Sequence[TrialResult], paper: Sequence[TrialRes
         return Value()  # the row's own notes say why
     name = full_label(metric)
     numbers = _numbers(run.metrics.get(metric.key) for run in done)
-    if not numbers:
+    mean = _mean(numbers)
+    if mean is None:
         note = (f"{name} is not available: the evaluation gave no value.",)
         return Value(notes=note, difference_notes=note)
-    mean, std = _mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None
-    notes = ()
+    std = statistics.stdev(numbers) if len(numbers) > 1 else None
+    notes: tuple[str, ...] = ()
     if len(numbers) < len(done):
         notes = (f"Mean of {len(numbers)} of {len(done)} seeds; the evaluation gave no value for the others.",)
     reference = _mean(_numbers(run.metrics.get(metric.key) for run in paper))

@@ -78,7 +78,7 @@ def label(summary: VariantSummary) -> str:
 
 def legend(summaries: Sequence[VariantSummary]) -> list[tuple[str, ...]]:
     """What the variants are, of those that say so: name, then the note, the changed settings or both."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for row in summaries:
         changes = ", ".join(f"{key} = {value}" for key, value in row.variant.changes.items())
         words = tuple(one_line(text) for text in (row.variant.note, changes) if text)

@@ -30,14 +30,21 @@ class Canvas:
         self._draw = ImageDraw.Draw(self.image)
 
     def text(
-        self, x: float, y: float, words: str, size: int, bold: bool = False, colour: tuple = INK, anchor: str = "la"
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: int,
+        bold: bool = False,
+        colour: tuple[int, ...] = INK,
+        anchor: str = "la",
     ) -> None:
         """One line of text; (x, y) is its upper left corner, or what Pillow's `anchor` says."""
         place = (x * self.scale, y * self.scale)
         self._draw.text(place, words, fill=colour, font=font(size * self.scale, bold), anchor=anchor)
 
     def lines(
-        self, x: float, y: float, words: str, width: float, size: int, bold: bool = False, colour: tuple = INK
+        self, x: float, y: float, words: str, width: float, size: int, bold: bool = False, colour: tuple[int, ...] = INK
     ) -> float:
         """Text broken to `width`; the y below it."""
         for line in wrap(words, font(size, bold), width):
@@ -45,7 +52,7 @@ class Canvas:
             y += size + 5
         return y
 
-    def rule(self, left: float, right: float, y: float, colour: tuple = RULE) -> None:
+    def rule(self, left: float, right: float, y: float, colour: tuple[int, ...] = RULE) -> None:
         """A thin horizontal line."""
         ends = [round(value * self.scale) for value in (left, y, right, y)]
         self._draw.line(ends, fill=colour, width=self.scale)

@@ -109,10 +109,10 @@ def _draw_classes(axis: Axes, result: Result, members: dict[str, Curve]) -> None
     for index, name in enumerate(names):
         if name not in members:
             continue
-        own = len(names) <= LABELLED_CLASSES
-        look = line_style(index) if own else {"color": LIGHT.normal, "alpha": 0.45}
-        label = name if own else "each class"
-        axis.plot(*_points(members[name]), linewidth=1.1 if own else 0.8, label=label, **look)
+        if len(names) <= LABELLED_CLASSES:
+            axis.plot(*_points(members[name]), linewidth=1.1, label=name, **line_style(index))
+        else:
+            axis.plot(*_points(members[name]), linewidth=0.8, label="each class", color=LIGHT.normal, alpha=0.45)
 
 
 def _points(curve: Curve) -> tuple[list[float], list[float]]:

@@ -79,8 +79,12 @@ def heatmap_sheet(
     """
     if result.tests is None or not len(positions):
         raise ValueError("a heat-map sheet needs at least one test image")
-    sheet = _Sheet(result, other if other is not None and other.tests is not None else None, rule)
-    groups = [list(group) for _, group in groupby(positions, key=lambda index: result.tests.classes[index])]
+    tests = result.tests
+    methods = [_Method.of(result.label, tests)]
+    if other is not None and other.tests is not None:
+        methods.append(_Method.of(other.label, other.tests))
+    sheet = _Sheet(result.marked_title, tests, methods, rule)
+    groups = [list(group) for _, group in groupby(positions, key=lambda index: tests.classes[index])]
     save_png(sheet.draw(groups, 1), path_png)
     if path_pdf is not None:
         pages = pages_of([sheet.group_height(group) for group in groups], sheet.head, sheet.width)
@@ -95,16 +99,15 @@ class _Method:
     tests: TestImages
     positions: dict[str, int]
 
+    @classmethod
+    def of(cls, label: str, tests: TestImages) -> "_Method":
+        return cls(label, tests, {name: index for index, name in enumerate(tests.names)})
+
 
 class _Sheet:
-    def __init__(self, result: Result, other: Result | None, rule: str) -> None:
-        self.tests = result.tests
-        self.methods = [
-            _Method(each.label, each.tests, {name: index for index, name in enumerate(each.tests.names)})
-            for each in (result, other)
-            if each is not None
-        ]
-        self.title = f"{result.marked_title}: anomaly maps of {' and '.join(method.label for method in self.methods)}"
+    def __init__(self, title: str, tests: TestImages, methods: Sequence[_Method], rule: str) -> None:
+        self.tests, self.methods = tests, methods
+        self.title = f"{title}: anomaly maps of {' and '.join(method.label for method in self.methods)}"
         self.panel_width = max(panel_size(picture, PANEL)[0] for picture in self.tests.pictures.values())
         self.left = MARGIN + TEXT_WIDTH
         self.width = self._column(1 + 2 * len(self.methods)) + self.panel_width + MARGIN

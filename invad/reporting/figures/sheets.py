@@ -84,9 +84,10 @@ def _tiles(result: Result) -> dict[str, tuple[list[_Tile], ...]]:
     for item in result.training:
         empty = np.zeros(item.image.shape[:2], dtype=bool)
         tiles[item.class_name][0].append(_Tile(Picture(item.image, empty)))
-    for index in sorted(tests.pictures) if tests is not None else ():
-        label = int(tests.labels[index])
-        tiles[tests.classes[index]][1 + label].append(_Tile(tests.pictures[index], _caption(tests, index)))
+    if tests is not None:
+        for index in sorted(tests.pictures):
+            label = int(tests.labels[index])
+            tiles[tests.classes[index]][1 + label].append(_Tile(tests.pictures[index], _caption(tests, index)))
     return tiles
 
 

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -48,7 +49,14 @@ def style(theme: Theme) -> dict[str, object]:
     }  # fmt: skip
 
 
-def line_style(index: int) -> dict[str, object]:
+class LineStyle(TypedDict):
+    """What tells a line from the others, as matplotlib's keywords."""
+
+    color: str
+    linestyle: Any
+
+
+def line_style(index: int) -> LineStyle:
     """Colour and line style of the `index`-th line of a plot; they repeat after seven."""
     return {"color": LIGHT.lines[index % len(LIGHT.lines)], "linestyle": STYLES[index % len(STYLES)]}
 

@@ -58,8 +58,7 @@ def threshold_figure(result: Result) -> Figure | None:
             # nothing lies above the highest threshold: there is no precision
             end = -1 if column == "precision" else None
             axis.plot(curve["threshold"][:end], curve[column][:end], linewidth=2, label=label, **look)
-            mean = metrics.get(metric) if metric else None
-            if mean is not None:
+            if metric is not None and (mean := metrics.get(metric)) is not None:
                 axis.plot(BAND, (mean, mean), color=look["color"], linewidth=1.1)
                 values.append(_Value(f"{_name(metric)} {100 * mean:.1f}", mean, look["color"]))
         values += _maxima(axis, result, line_style(0)["color"])

@@ -1,7 +1,7 @@
 """The self-contained HTML page: what it shows (typed) and how it becomes one string without any outside resource."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from typing import Any
@@ -95,8 +95,9 @@ class PageContext:
 
 def render_page(context: PageContext) -> str:
     """The page as HTML; the same context gives the same text."""
+    loader = PackageLoader("invad.reporting.page", "templates")
     environment = Environment(
-        loader=PackageLoader("invad.reporting.page", "templates"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -104,17 +105,18 @@ def render_page(context: PageContext) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["words"] = _words
-    environment.globals.update(
-        column_groups=column_groups,
-        group_starts=_group_starts,
-        block_starts=block_starts,
-        blocks=_blocks,
-        cell_text=cell_text,
-        data_value=_data_value,
-        uri=data_uri,
-        source_label=source_label,
-        raw=_raw(environment),
-    )
+    names: dict[str, Any] = {
+        "column_groups": column_groups,
+        "group_starts": _group_starts,
+        "block_starts": block_starts,
+        "blocks": _blocks,
+        "cell_text": cell_text,
+        "data_value": _data_value,
+        "uri": data_uri,
+        "source_label": source_label,
+        "raw": lambda name: Markup(loader.get_source(environment, name)[0]),  # a file of the templates as it is
+    }
+    environment.globals.update(names)
     return environment.get_template("index.html.j2").render(
         page=context,
         setting_names=list(dict.fromkeys(name for section in context.sections for name in section.settings)),
@@ -171,13 +173,8 @@ def _data_value(cell: Cell) -> str:
 
 def _words(key: str) -> str:
     """A key of `run_info` as words: `python_version` is `Python version`."""
-    text = str(key).replace("_", " ")
+    text = key.replace("_", " ")
     return text[:1].upper() + text[1:]
-
-
-def _raw(environment: Environment) -> Callable[[str], Markup]:
-    """A function that gives a file of the templates as it is."""
-    return lambda name: Markup(environment.loader.get_source(environment, name)[0])
 
 
 def _colours(theme: Theme) -> list[str]:

@@ -56,7 +56,7 @@ def _table(name: str, results: Sequence[Result]) -> Table:
     )
 
 
-def _place(entry: PublishedResult) -> tuple:
+def _place(entry: PublishedResult) -> tuple[int, int, int]:
     """The order of published rows: by source and epochs of the re-run, then by method."""
     repeated = entry.epochs if entry.source == "rerun" else 0
     return list(SOURCES).index(entry.source), repeated or 0, list(METHODS).index(entry.method)

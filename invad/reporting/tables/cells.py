@@ -20,7 +20,7 @@ def ordered(results: Iterable[Result]) -> list[Result]:
     benchmarks = benchmark_order({result.published_name or result.benchmark for result in results})
     methods = list(METHODS)
 
-    def place(result: Result) -> tuple:
+    def place(result: Result) -> tuple[int, str, str, int, str, str]:
         method = methods.index(result.method) if result.method in methods else len(methods)
         name = result.published_name or result.benchmark
         return benchmarks.index(name), result.source, result.benchmark, method, result.label, result.key
@@ -103,7 +103,7 @@ def ranked(rows: Sequence[Row], columns: Sequence[Metric]) -> tuple[Row, ...]:
             best = sorted(set(printed.values()), reverse=column.best == "highest")[:2]
             for index, number in printed.items():
                 if number in best:
-                    marked[index][column.key] = replace(marked[index][column.key], rank=best.index(number) + 1)
+                    marked[index][column.key] = replace(marked[index][column.key], rank=1 if number == best[0] else 2)
     return tuple(replace(row, cells=cells) for row, cells in zip(rows, marked, strict=True))
 
 

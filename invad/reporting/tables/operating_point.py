@@ -65,11 +65,12 @@ def _rows(result: Result, with_method: bool) -> list[Row]:
             block=result.key,
         )
 
-    points = [result.metrics_by_seed[seed].get("operating_point") for seed in result.seeds]
-    reasons = [_reason(point) for point in points]
+    found = [result.metrics_by_seed[seed].get("operating_point") for seed in result.seeds]
+    reasons = [_reason(point) for point in found]
     if any(reasons):
         cell = Cell(None, tuple(dict.fromkeys(reason for reason in reasons if reason)))
         return [row("mean", {column.key: cell for column in COLUMNS}, is_mean=True)]
+    points = [point for point in found if point is not None]
     asked = {"false_positive_rate": Cell(points[0]["false_positive_rate"])}
     images = points[0]["held_out_images"]
     by_seed = [{name: _class_cells(name, point) for name in point["per_class"]} for point in points]

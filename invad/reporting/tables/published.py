@@ -101,12 +101,15 @@ def published_per_class() -> tuple[PublishedResult, ...]:
 @cache
 def published_costs() -> tuple[PublishedCost, ...]:
     """Published sizes and speeds."""
-    whole = ("image_size", "parameters", "trainable", "multiply_adds", "batch")
     return tuple(
         PublishedCost(
-            **{key: int(text) if text else None for key, text in row.items() if key in whole},
             method=row["method"],
             source=row["source"],
+            image_size=int(row["image_size"]),
+            parameters=int(row["parameters"]),
+            trainable=int(row["trainable"]) if row["trainable"] else None,
+            multiply_adds=int(row["multiply_adds"]),
+            batch=int(row["batch"]) if row["batch"] else None,
             step_s=float(row["step_s"]) if row["step_s"] else None,
             hardware=row["hardware"],
         )

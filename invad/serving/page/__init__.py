@@ -17,7 +17,7 @@ class Page:
 
 def read_page() -> Page:
     """Read the page. Its policy names its script and its style by their digests, so that no other script or style would run."""
-    content = files(__package__).joinpath("index.html").read_bytes()
+    content = files(__name__).joinpath("index.html").read_bytes()
     policy = {
         "default-src": "'none'",
         "script-src": _digest(content, b"script"),

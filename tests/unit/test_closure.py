@@ -1,0 +1,205 @@
+"""What code a result depends on: all that it imports, and nothing that is a comment."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from pydantic.dataclasses import is_pydantic_dataclass
+
+from invad import closure, config
+from invad.closure import NEUTRAL, STAGES, code_digest, digest_lines
+from invad.config import studies
+
+ROOTS = (*STAGES, "invad.distributed.train", "invad.features.extract", "invad.studies.trial")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """A copy of the package, whose closures are looked at from now on."""
+    root = tmp_path / "invad"
+    shutil.copytree(REPOSITORY / "invad", root, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(closure, "_root", lambda: root)
+    forget()
+    yield root
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    for function in vars(closure).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
+def names(root: str) -> set[str]:
+    return {path.relative_to(closure._root()).as_posix() for path in closure.closure(root)}
+
+
+def test_the_stages_are_those_of_dvc_yaml():
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == {"check", *STAGES}
+    for name in STAGES:
+        deps = stages[name].get("do", stages[name])["deps"]
+        assert [path for path in deps if path.startswith(("data/code", "invad", "stages"))] == [f"data/code/{name}.txt"]
+    assert stages["check"]["deps"] == ["invad", "params.yaml"]
+
+
+def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
+    assert {"methods/invad.py", "models/layers.py", "training/loop.py", "features/live.py", "devices.py"} <= names(
+        "train"
+    )
+    assert {"scoring.py", "model_folder.py", "methods/rd.py", "anomaly_map.py", "arrow.py"} <= names("score")
+    assert {"metrics/exact.py", "calibration.py", "score_store.py"} <= names("evaluate")
+    assert {"datasets/coco_ad.py", "datasets/own/table.py"} <= names("splits")
+    assert {"fetch/archives.py", "datasets/embedded/coco.py"} <= names("download")
+    assert {"reporting/page/templates/page.css", "reporting/tables/published_csv/results.csv"} <= names("report")
+    assert not {"scoring.py", "metrics/exact.py", "datasets/coco_ad.py"} & names("train")
+    assert not {"scoring.py", "encoders.py"} & names("evaluate")
+    assert not {name for stage in ("train", "score", "evaluate") for name in names(stage) if name.startswith("report")}
+    with pytest.raises(LookupError, match="no stage 'trian'"):
+        closure.closure("trian")
+
+
+def test_whatever_is_imported_is_covered_or_neutral():
+    found = {module for module in closure._modules() if closure._is_neutral(module)}
+    for module in NEUTRAL:
+        assert module in found, f"{module} is neutral, but there is no such module"
+    packages = {module.rpartition(".")[0] for module in closure._modules() if module.count(".") > 1}
+    for module in NEUTRAL:  # a package is neutral with all that is in it
+        assert module not in packages or closure._is_neutral(f"{module}.anything")
+    assert not closure._is_neutral("invad.training.loop")
+
+
+# What takes seconds to import, and that a stage has no need of.
+SPARED = {
+    "download": {"torch", "timm", "ray", "mlflow"},
+    "splits": {"torch", "timm", "ray", "mlflow"},
+    "features": {"ray", "mlflow"},
+    "train": {"ray"},
+    "score": {"timm", "ray", "mlflow"},
+    "evaluate": {"torch", "timm", "ray", "matplotlib"},
+    "report": {"torch", "timm", "ray"},
+    "ablate": set(),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_python_imports_nothing_for_a_stage_that_its_closure_lacks(stage):
+    """The closure is read from the text of the code; here Python itself runs every import of it."""
+    code = "\n".join(
+        ast.unparse(node)
+        for definition in closure._definitions(stage)
+        for node in closure._run(definition)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+    code += "\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    modules = {name for name in imported if name.partition(".")[0] == "invad" and not closure._is_neutral(name)}
+    files = {closure._modules()[name].relative_to(closure._root()).as_posix() for name in modules}
+    assert len(files) > 3
+    assert files <= names(stage)
+    assert not imported & SPARED[stage]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('    """Return the GPU where there is one, else the CPU."""\n', '    """Return a device."""\n'),
+        ("    # Nothing here reads uninitialised memory; filling", "    # filling"),
+        ("\n\ndef best_device", "\n\n# Best?\n\n\ndef best_device"),
+        ('"""Which device', '"""# Which device'),
+    ],
+)
+def test_comments_and_docstrings_change_nothing(old, new):
+    text = (REPOSITORY / "invad/devices.py").read_text()
+    assert old in text
+    assert closure._normal(text.replace(old, new, 1)) == closure._normal(text)
+    assert closure._normal(text.replace('"cuda"', '"cpu"', 1)) != closure._normal(text)
+
+
+def test_a_number_sign_in_a_text_is_no_comment():
+    assert (
+        closure._normal("a = '#1'  # one\nb = f'{a}#2'\nc = '''\n# three\n'''\n")
+        == "a = '#1'\nb = f'{a}#2'\nc = '''\n# three\n'''"
+    )
+    assert (
+        closure._normal('def f():\n    """Docs."""\n    return 1\n\n\ndef g(): "Docs."\n')
+        == 'def f():\n    return 1\ndef g(): "Docs."'
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "roots"),
+    [
+        ("models/style.py", {"train", "score", "ablate", "report"}),
+        ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
+        ("calibration.py", {"evaluate"}),
+        ("reporting/page/templates/page.css", {"report", "ablate"}),
+        ("tracking/names.py", set()),
+        ("config/sections.py", set()),  # its defaults are params
+    ],
+)
+def test_a_file_belongs_to_the_stages_that_run_it(file, roots):
+    assert (REPOSITORY / "invad" / file).is_file()
+    assert {stage for stage in STAGES if file in names(stage)} == roots
+    assert (file in names("invad.distributed.train")) == ("train" in roots)  # checkpoints
+    assert (file in names("invad.studies.trial")) == bool("train" in roots or file.startswith("metrics"))
+
+
+def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
+    """Of code, of a stage's own function and of what it uses in its module; and comments reach none."""
+    before = {root: code_digest(root) for root in ROOTS}
+    for file, old, new in (
+        ("models/style.py", "return", "return None or"),
+        ("pipeline.py", "json.dumps(curves", "json.dumps({} or curves"),
+        ("devices.py", '"""Return the GPU', '"""The GPU'),
+        ("calibration.py", "\n\n\n", "\n\n\n# A comment.\n"),
+    ):
+        text = (package / file).read_text()
+        assert old in text
+        (package / file).write_text(text.replace(old, new, 1))
+    forget()
+    changed = {root for root in ROOTS if code_digest(root) != before[root]}
+    # No file of `evaluate` has changed but the function that writes its curves.
+    assert changed == {
+        "train",
+        "score",
+        "evaluate",
+        "ablate",
+        "report",
+        "invad.distributed.train",
+        "invad.studies.trial",
+    }
+    assert all(str(package.parent) not in digest_lines(root) for root in ROOTS)
+
+
+def test_the_defaults_that_a_stage_has_are_params_of_it():
+    """A section's class is named by every stage that is run again by an edit of the section."""
+    classes = {
+        "download": {"DownloadConfig"},
+        "splits": {kind.__name__ for kind in config.SPLIT_CONFIGS.values()},
+        "calibration": {"CalibrationConfig"},
+        "features": {"FeaturesConfig", "ComputeConfig", "STRIDES"},
+        "train": {"TrainConfig", "ComputeConfig", *(kind.__name__ for kind in config.TRAIN_CONFIGS.values())},
+        "score": {"ScoreConfig", "ComputeConfig"},
+        "ablations": {"AblationConfig"},
+    }
+    for name, stage in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].items():
+        params = stage.get("do", stage).get("params", [])
+        sections = {key.partition(".")[0] for key in params if isinstance(key, str)} - {"benchmarks"}
+        named = {item for entry in params if isinstance(entry, dict) for items in entry.values() for item in items}
+        expected = {item for section in sections for item in classes[section]}
+        if "calibration" in sections and name != "splits":
+            expected -= {"CalibrationConfig"}  # it has no defaults
+        assert expected <= named, name
+        for item in named:
+            owner = studies if item == "AblationConfig" else config
+            value = getattr(owner, item)
+            assert item == "STRIDES" or is_pydantic_dataclass(value)

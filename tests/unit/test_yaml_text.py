@@ -1,0 +1,80 @@
+"""Settings are read as DVC reads them, and a hostile file is refused in a line."""
+
+import pytest
+import yaml
+from conftest import refusal
+from ruamel.yaml import YAML
+
+from invad.config import load_params
+from invad.config.yaml_text import Dumper, load_yaml
+from invad.params_file import edit_settings
+from invad.studies.settings import parse_set
+
+PLAIN = (
+    "5e-05", "4e-3", "1.5e3", "5E-5", "-1.", ".5", "+3", "007", "0x1F", "1_000", "yes", "no", "on", "True", "false", "null", "~", "",
+    "2026-02-30", "2026-01-01", "12:30:00", "1e3x", ".inf", "-.INF", "0b11", "-0o17", "1_0.5_0", "1_0e3", "e5", "-x", "1.2.3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_plain_values_are_those_that_dvc_reads(text):
+    ours = load_yaml(f"key: {text}")["key"]
+    if text.startswith("2026-"):
+        assert ours == text  # no date has a place in settings; DVC fails at the second of them
+        return
+    theirs = YAML(typ="safe", pure=True).load(f"key: {text}")["key"]
+    assert (ours, type(ours)) == (theirs, type(theirs))
+
+
+@pytest.mark.parametrize("name", ["5e-05", "1e3", "0x1F", "true", "null", "12"])
+def test_a_name_that_reads_as_a_number_is_written_in_quotes(name, tmp_path):
+    assert load_yaml(yaml.dump({"key": name}, Dumper=Dumper)) == {"key": name}
+    assert load_yaml(edit_settings("a:\n  b: c\n", {("a", "b"): name}, tmp_path)) == {"a": {"b": name}}
+
+
+@pytest.mark.parametrize(("text", "value"), [("5e-05", 5e-05), ("0.00005", 5e-05), ("4e-3", 4e-3), ("3", 3)])
+def test_the_option_set_and_the_file_take_the_same_numbers(params_dict, write_params, text, value):
+    assert parse_set([f"train.learning_rate={text}"]) == {"train.learning_rate": value}
+    path = write_params(params_dict)
+    path.write_text(path.read_text().replace("learning_rate: 0.004", f"learning_rate: {text}"))
+    assert load_params(path).benchmark("mvtec").train.learning_rate == value
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 100000 values at line 6, column 5"),
+        ("a: &a [*a]", "an anchor within itself at line 1, column 4"),
+        ("a: &a {b: *a}", "an anchor within itself at line 1, column 4"),
+        ("[" * 5000, "more than 20 levels"),
+        ("[" * 30 + "]" * 30, "more than 20 levels at line 1, column 22"),
+        ("a: " + "9" * 5000, "a number of 5000 digits at line 1, column 4"),
+        (
+            "a: !!python/name:os.system x",
+            "the tag tag:yaml.org,2002:python/name:os.system has no place in settings at line 1, column 4",
+        ),
+        ("a: !!int x", "'x' is no int at line 1, column 4"),
+        (
+            "a: !!timestamp 2026-02-30",
+            "the tag tag:yaml.org,2002:timestamp has no place in settings at line 1, column 4",
+        ),
+        ("train: 1\ntrain: 2", "the key train is given twice at line 2, column 1"),
+        ("a: '" + "x" * 1_000_000 + "'", "more than 1000000 characters"),
+    ],
+)
+def test_a_hostile_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert refusal(load_params, path) == f"not valid YAML: {message}"
+
+
+def test_aliases_and_merged_keys_are_taken():
+    text = "base: &base {epochs: 3, seed: 1}\nmvtec:\n  <<: *base\n  epochs: 5\nvisa: *base\n"
+    assert load_yaml(text) == {
+        "base": {"epochs": 3, "seed": 1}, "mvtec": {"epochs": 5, "seed": 1}, "visa": {"epochs": 3, "seed": 1}
+    }  # fmt: skip
