@@ -18,7 +18,7 @@ from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TiffImageFile
 
 from invad.datasets.images import MAX_PIXELS, decoded_mask
-from invad.datasets.own.folders import entries
+from invad.datasets.listing import entries
 from invad.errors import InputError
 from invad.fetch.disk import readable
 

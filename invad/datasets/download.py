@@ -11,6 +11,7 @@ from pathlib import Path
 
 from invad.config import DownloadConfig, dataset_kind
 from invad.datasets.embedded import generate
+from invad.datasets.listing import hidden
 from invad.datasets.own.table import read_import_table
 from invad.datasets.source import Source, read_source, write_source
 from invad.datasets.store import images_address, put_in_place
@@ -104,7 +105,12 @@ def _user_root(dataset: str, config: DownloadConfig) -> Path:
 
 
 def _files_below(root: Path) -> list[Path]:
-    return [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
+    """Return all files below `root`, without what systems leave there: to look at a folder with a file manager does not change it."""
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not hidden(name)]
+        files += [Path(folder, name) for name in names if not hidden(name)]
+    return files
 
 
 def _digest(root: Path, files: Iterable[Path], *, contents: bool = False) -> str:

@@ -1,88 +1,86 @@
 """MVTec AD: `<class>/{train/good, test/<defect>, ground_truth/<defect>}`; a mask belongs to the image of the same name."""
 
 import logging
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from invad.config import FolderSplitConfig
-from invad.datasets.images import IMAGE_SUFFIXES, check_mask_size, image_size
-from invad.datasets.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
+from invad.datasets.images import check_mask_size, image_size
+from invad.datasets.listing import subfolders
+from invad.datasets.own.folders import MVTEC, ClassFiles, read_class
+from invad.datasets.own.rows import ImportRow
+from invad.datasets.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 20  # names of unmatched files that a message lists
+_NAMED = 20  # names of files that a message lists
 
 
 def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
     """Return the rows of all classes below `root`, masks paired with images by name (`000.png`, `000_mask.png`).
 
+    Files are found and paired as by `read_class`, which reads one's own folders of this layout too.
+
     Raises:
-        InputError: There is no class, a class has no normal training or no test image, a mask has another size than its image, or
-            (`strict`) an anomalous image has no mask or a mask no image; the files are named.
+        InputError: There is no class, a class has no normal training or no test image, a mask has another size than its image, an
+            image two masks or a mask two images, or (`strict`) an anomalous image has no mask, a mask no image, or two images differ in
+            the suffix alone; the files are named.
     """
-    classes = sorted(folder.parent.name for folder in root.glob("*/train"))
+    classes = [folder for folder in subfolders(root) if (folder / "train").is_dir()]
     if not classes:
         raise InputError(f"{root}: no MVTec AD root, it has no <class>/train folder")
     rows: list[SplitRow] = []
-    unmatched: list[str] = []
-    for class_name in classes:
-        class_rows = [
-            *_rows(root, class_name, "train", "good", {}, unmatched),
-            *(
-                row
-                for folder in sorted(path for path in (root / class_name / "test").glob("*") if path.is_dir())
-                for row in _rows(
-                    root, class_name, "test", folder.name, _masks(root, class_name, folder.name), unmatched
-                )
-            ),
-        ]
+    files = []
+    for folder in classes:
+        files.append(read_class(root, folder.name, folder, MVTEC))
+        usable = sorted((row for row in files[-1].rows if _is_usable(row)), key=_order)
         for phase in ("train", "test"):
-            if not any(row.phase == phase for row in class_rows):
-                raise InputError(f"{root / class_name / phase}: the class {class_name} has no usable {phase} image")
-        rows += class_rows
-    if unmatched:
-        _report_unmatched(root, unmatched, strict=config.strict)
+            if not any(row.phase == phase for row in usable):
+                raise InputError(f"{folder / phase}: the class {folder.name} has no usable {phase} image")
+        rows += [_split_row(root, row) for row in usable]
+    _report(root, files, strict=config.strict)
     return rows
 
 
-def _masks(root: Path, class_name: str, defect: str) -> dict[str, Path]:
-    """Return the masks of a defect type by the name of the image that each belongs to."""
-    return {path.stem.removesuffix("_mask"): path for path in _images(root / class_name / "ground_truth" / defect)}
+def _is_usable(row: ImportRow) -> bool:
+    return row.label != ANOMALOUS or row.mask is not None
 
 
-def _rows(
-    root: Path, class_name: str, phase: Phase, defect: str, masks: dict[str, Path], unmatched: list[str]
-) -> list[SplitRow]:
-    """Return the rows of one folder of images; files without a partner are left out and added to `unmatched`."""
-    images = {path.stem: path for path in _images(root / class_name / phase / defect)}
-    normal = defect == "good"
-    unmatched += [masks[stem].relative_to(root).as_posix() for stem in sorted(masks.keys() - images.keys())]
-    rows = []
-    for stem, path in sorted(images.items()):
-        image = path.relative_to(root).as_posix()
-        if not normal and stem not in masks:
-            unmatched.append(image)
-            continue
-        width, height = image_size(path)
-        mask = None
-        if not normal:
-            mask = masks[stem].relative_to(root).as_posix()
-            check_mask_size(masks[stem], path, (width, height))
-        label = NORMAL if normal else ANOMALOUS
-        rows.append(SplitRow(image, class_name, phase, label, defect, mask, width, height, "mvtec"))
-    return rows
+def _order(row: ImportRow) -> tuple[bool, str, str, str]:
+    image = PurePosixPath(row.image)
+    return row.phase == "test", row.defect_type, image.stem, image.name
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+def _split_row(root: Path, row: ImportRow) -> SplitRow:
+    image, phase = root / row.image, row.phase or "test"  # the layout's folders give every image a phase
+    width, height = image_size(image)
+    if row.mask is not None:
+        check_mask_size(root / row.mask, image, (width, height))
+    return SplitRow(row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, "mvtec")
 
 
-def _report_unmatched(root: Path, unmatched: list[str], *, strict: bool) -> None:
-    masks = sum("/ground_truth/" in name for name in unmatched)
-    named = ", ".join(unmatched[:_NAMED]) + (f" and {len(unmatched) - _NAMED} more" if len(unmatched) > _NAMED else "")
-    message = (
-        f"{root}: {len(unmatched) - masks} anomalous images without a mask and {masks} masks without an image: {named}"
-    )
+def _report(root: Path, files: list[ClassFiles], *, strict: bool) -> None:
+    """Raise or log, one after another, what the published data set has not: files without a partner, and images twice."""
+    masks = [mask for one in files for mask in one.unmatched]
+    images = [row.image for one in files for row in one.rows if not _is_usable(row)]
+    same = [image for one in files for image in one.twins]
+    if masks or images:
+        message = (
+            f"{root}: {len(images)} anomalous images without a mask and {len(masks)} masks without an image: "
+            f"{_names(masks + images)}"
+        )
+        _deviation(message, "to leave them out", "left out", strict=strict)
+    if same:
+        message = f"{root}: {len(same)} images differ from another one in the suffix alone: {_names(same)}"
+        _deviation(message, "to take all of them", "all are taken", strict=strict)
+
+
+def _deviation(message: str, purpose: str, otherwise: str, *, strict: bool) -> None:
     if strict:
-        raise InputError(f"{message}; mend the data, or set `strict: false` in its `splits` section to leave them out")
-    logger.warning("%s; left out", message)
+        raise InputError(f"{message}; mend the data, or set `strict: false` in its `splits` section {purpose}")
+    logger.warning("%s; %s", message, otherwise)
+
+
+def _names(names: list[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from invad.datasets.images import IMAGE_SUFFIXES
-from invad.datasets.own.folders import hidden
+from invad.datasets.listing import hidden
 from invad.errors import InputError
 
 OVERLAY_FOLDER = "overlays"

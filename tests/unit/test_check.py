@@ -63,6 +63,14 @@ def test_good_data_have_counts_and_no_findings(split):
     assert report.summary().endswith("\nno errors, no warnings")
 
 
+def test_images_that_differ_in_the_suffix_alone_are_named(split, tmp_path):
+    picture().save(tmp_path / "train/a.bmp")
+    twin = replace(split.rows[0], image="train/a.bmp")
+    assert found(replace(split, rows=(*split.rows, twin))) == [
+        ("warning", "image-twin", ("train/a.bmp", "train/a.png"))
+    ]
+
+
 def test_damaged_and_missing_files_are_all_kept_with_their_names(split, tmp_path):
     (tmp_path / "train/a.png").write_text("no image")
     (tmp_path / "train/b.png").unlink()

@@ -27,6 +27,9 @@ def test_the_users_own_copy_is_used_where_it_is(mvtec_root, tmp_path):
     raw = tmp_path / "data/raw/mvtec"
     assert [path.name for path in raw.iterdir()] == ["source.json"]
     assert read_source(raw) == source
+    (mvtec_root / "valve/train/good/.DS_Store").write_text("looked at")
+    same = prepare_dataset("mvtec", DownloadConfig("path", path=str(mvtec_root)), Workspace(tmp_path))
+    assert same.sha256 == source.sha256
     (mvtec_root / "valve/train/good/002.png").touch()
     changed = prepare_dataset("mvtec", DownloadConfig("path", path=str(mvtec_root)), Workspace(tmp_path))
     assert changed.sha256 != source.sha256

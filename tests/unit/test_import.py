@@ -137,6 +137,15 @@ def test_an_image_without_mask_is_kept_and_a_mask_without_image_is_listed(mvtec_
     ]
 
 
+def test_images_of_one_stem_are_all_taken_and_named(mvtec_root):
+    save_image(mvtec_root / "valve/train/good/000.jpg")
+    found = discover("mine", mvtec_root, None)
+    assert {"valve/train/good/000.jpg", "valve/train/good/000.png"} <= {row.image for row in found.rows}
+    assert found.notes == [
+        "images that differ in the suffix alone, all taken (2): valve/train/good/000.jpg, valve/train/good/000.png"
+    ]
+
+
 def test_masks_of_normal_images_are_left_out_and_named(mvtec_root):
     save_mask(mvtec_root / "valve/ground_truth/good/000_mask.png", value=0)
     found = discover("mine", mvtec_root, None)

@@ -61,6 +61,48 @@ def test_a_mask_larger_than_its_image_is_named(mvtec_root):
         build_mvtec(mvtec_root, LENIENT)
 
 
+def test_files_of_other_systems_are_passed_over(mvtec_root):
+    expected = build_mvtec(mvtec_root, STRICT)
+    for name in (
+        "valve/train/good/._000.png",
+        "valve/test/broken/._000.png",
+        "valve/ground_truth/broken/._000_mask.png",
+        "valve/test/.ipynb_checkpoints/000-checkpoint.png",
+        "valve/test/@eaDir/000.png",
+        "__MACOSX/valve/train/good/._000.png",
+        ".Trash/train/good/000.png",
+    ):
+        path = mvtec_root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no image")
+    assert build_mvtec(mvtec_root, STRICT) == expected
+
+
+def test_images_of_one_stem_are_an_error_or_all_taken_but_never_dropped(mvtec_root, caplog):
+    save_image(mvtec_root / "valve/train/good/000.jpg")
+    message = "2 images differ from another one in the suffix alone: valve/train/good/000.jpg, valve/train/good/000.png"
+    with pytest.raises(InputError, match=message):
+        build_mvtec(mvtec_root, STRICT)
+    with caplog.at_level(logging.WARNING):
+        rows = build_mvtec(mvtec_root, LENIENT)
+    assert [row.image for row in rows if row.phase == "train"] == [
+        "valve/train/good/000.jpg",
+        "valve/train/good/000.png",
+        "valve/train/good/001.png",
+    ]
+    assert message in caplog.text
+
+
+def test_a_mask_of_two_images_and_an_image_of_two_masks_are_errors_also_without_strict(mvtec_root):
+    save_image(mvtec_root / "valve/test/broken/000.jpg")
+    with pytest.raises(InputError, match=r"000_mask\.png: two images have its name, .*000\.jpg and .*000\.png"):
+        build_mvtec(mvtec_root, LENIENT)
+    (mvtec_root / "valve/test/broken/000.jpg").unlink()
+    save_mask(mvtec_root / "valve/ground_truth/broken/000.png")
+    with pytest.raises(InputError, match=r"broken/000\.png: two masks have its name"):
+        build_mvtec(mvtec_root, LENIENT)
+
+
 def test_published_counts_add_up():
     assert [sum(column) for column in zip(*MVTEC_COUNTS.values(), strict=True)] == [3629, 467, 1258]
     assert [sum(column) for column in zip(*VISA_COUNTS.values(), strict=True)] == [8659, 962, 1200]

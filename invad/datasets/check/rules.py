@@ -7,6 +7,7 @@ from pathlib import Path
 from invad.datasets.check.files import Facts, ImageFacts, MaskFacts, Role, Unreadable, inspect_file
 from invad.datasets.check.report import CheckReport, ClassCounts, Finding
 from invad.datasets.counts import count_images
+from invad.datasets.own.folders import twins
 from invad.datasets.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 from invad.parallel import parallel_map
 
@@ -46,6 +47,7 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
         *_row_findings(rows, images),
         *_role_findings(split),
         *_duplicates(rows, images),
+        *_note("image-twin", twins(images), "differ from another one in the suffix alone: the same picture twice?"),
         *_mask_findings(rows, images, masks, drawn=split.mask_root != split.image_root),
         *_image_notes(images),
         *_mask_notes(rows, masks),

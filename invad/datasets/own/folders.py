@@ -1,12 +1,12 @@
-"""One class in folders: the two layouts, and the pairing of images with masks by name."""
+"""One class in folders: the two layouts, and the pairing of images with masks by name. Also MVTec AD itself is read by it."""
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from invad.datasets.images import IMAGE_SUFFIXES
+from invad.datasets.listing import image_files, subfolders
 from invad.datasets.own.rows import ANY_DEFECT, GOOD, ImportRow, check_rows
 from invad.datasets.split_table import ANOMALOUS, NORMAL, Phase
 from invad.errors import InputError
@@ -39,11 +39,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class ClassFiles:
-    """What was found of one class. `unmatched`: masks without an image; `of_normal`: masks of normal images, of no use."""
+    """The files of one class.
+
+    `unmatched`: masks without an image. `of_normal`: masks of normal images, of no use. `twins`: images of one folder that differ in
+    the suffix alone, such as `000.png` and `000.jpg`.
+    """
 
     rows: list[ImportRow]
     unmatched: list[str]
     of_normal: list[str]
+    twins: list[str]
 
 
 def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> ClassFiles:
@@ -71,7 +76,16 @@ def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> Cla
     check_rows(rows)
     used = {*paired.values(), *of_normal}
     unmatched = [_relative(mask, root) for parent in masks for mask in image_files(parent) if mask not in used]
-    return ClassFiles(rows, unmatched, [_relative(mask, root) for mask in sorted(of_normal)])
+    return ClassFiles(
+        rows, unmatched, [_relative(mask, root) for mask in sorted(of_normal)], twins(row.image for row in rows)
+    )
+
+
+def twins(images: Iterable[str]) -> list[str]:
+    """Return, sorted, the images that have another one's folder and name but for the suffix: one picture saved twice, mostly."""
+    images = set(images)
+    counts = Counter(PurePosixPath(image).with_suffix("") for image in images)
+    return sorted(image for image in images if counts[PurePosixPath(image).with_suffix("")] > 1)
 
 
 def _pair(images: dict[Path, Kind], folders: list[Path]) -> tuple[dict[Path, Path], set[Path]]:
@@ -120,57 +134,15 @@ def _good_bad_kinds(folder: Path) -> list[Kind]:
     ]
 
 
-LAYOUTS = (
-    Layout(
-        "MVTec-like tree",
-        ("train/good", "test/<defect>", "ground_truth/<defect>"),
-        normal="train/good",
-        masks="ground_truth",
-        kinds=_mvtec_kinds,
-    ),
-    Layout("good/bad folders", ("good", "bad", "masks"), normal="good", masks="masks", kinds=_good_bad_kinds),
+MVTEC = Layout(
+    "MVTec-like tree",
+    ("train/good", "test/<defect>", "ground_truth/<defect>"),
+    normal="train/good",
+    masks="ground_truth",
+    kinds=_mvtec_kinds,
 )
-
-
-def entries(folder: Path) -> list[Path]:
-    """Return what lies in `folder`, sorted, without hidden files; nothing when there is no such folder.
-
-    Raises:
-        InputError: The folder cannot be read, or a name is not UTF-8 (no table could hold it).
-    """
-    if not folder.is_dir():
-        return []
-    try:
-        found = sorted(path for path in folder.iterdir() if not hidden(path.name))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
-    for path in found:
-        if not _is_utf8(path.name):
-            raise InputError(f"{folder}: the file name {path.name!a} is not UTF-8; rename it")
-    return found
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in `folder`, sorted."""
-    return [path for path in entries(folder) if path.is_dir()]
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the images in `folder`, sorted."""
-    return [path for path in entries(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()]
-
-
-def hidden(name: str) -> bool:
-    """Return whether a file or folder is one that a system put there: `.DS_Store`, `._000.png`, `__MACOSX`."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+GOOD_BAD = Layout("good/bad folders", ("good", "bad", "masks"), normal="good", masks="masks", kinds=_good_bad_kinds)
+LAYOUTS = (MVTEC, GOOD_BAD)
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invad.datasets.images import IMAGE_SUFFIXES
-from invad.datasets.own.folders import LAYOUTS, Layout, entries, hidden, read_class, subfolders
+from invad.datasets.listing import entries, hidden, subfolders
+from invad.datasets.own.folders import LAYOUTS, Layout, read_class
 from invad.datasets.own.rows import ImportRow
 from invad.datasets.own.user_table import TABLE_SUFFIXES, read_user_table
 from invad.errors import InputError
@@ -87,6 +88,9 @@ def _from_folders(root: Path, layout: Layout, folders: dict[str, Path], tables: 
     notes = [f"{path} is not read; --table {path} would take the images that it lists" for path in tables]
     if of_normal:
         notes.append(f"masks of normal images, left out ({len(of_normal)}): {_names(of_normal)}")
+    same = [name for one in files for name in one.twins]
+    if same:
+        notes.append(f"images that differ in the suffix alone, all taken ({len(same)}): {_names(same)}")
     used = {*(path for row in rows for path in (row.image, row.mask) if path), *unmatched, *of_normal}
     single = list(folders.values()) == [root]
     parts = ", ".join(layout.parts if single else (f"<class>/{part}" for part in layout.parts))
