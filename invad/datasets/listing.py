@@ -1,10 +1,13 @@
 """What lies in a folder: the images, without what systems and programs leave beside them."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from invad.datasets.images import IMAGE_SUFFIXES
 from invad.errors import InputError
 
+_SUFFIXES = 10  # that a message names
 _OF_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 
 
@@ -33,7 +36,21 @@ def subfolders(folder: Path) -> list[Path]:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the images in `folder`, sorted."""
-    return [path for path in entries(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()]
+    return [path for path in entries(folder) if is_image(path) and not path.is_dir()]
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's suffix is that of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def suffix_counts(paths: Iterable[Path]) -> str:
+    """Return how many files there are of each suffix, the most frequent first: `3 .heic, 1 .txt, 1 without a suffix`."""
+    counts = Counter(path.suffix.lower() for path in paths)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count} {ascii(suffix)[1:-1] or 'without a suffix'}" for suffix, count in ordered[:_SUFFIXES]]
+    rest = sum(count for _, count in ordered[_SUFFIXES:])
+    return ", ".join([*shown, *([f"{rest} of other suffixes"] if rest else [])])
 
 
 def hidden(name: str) -> bool:

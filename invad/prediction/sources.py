@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from invad.datasets.images import IMAGE_SUFFIXES
-from invad.datasets.listing import hidden
+from invad.datasets.listing import hidden, is_image, suffix_counts
 from invad.errors import InputError
 
 OVERLAY_FOLDER = "overlays"
@@ -56,7 +56,8 @@ class ImageSources:
         self._first: dict[Path, int] = {}  # file -> the first source that is this file
         for index, source in enumerate(self._sources):
             if next(source.images(), None) is None:
-                raise InputError(f"{inputs[index]}: has {_NO_IMAGES}")
+                others = suffix_counts(source.others())
+                raise InputError(f"{inputs[index]}: has {_NO_IMAGES}{f', but {others}' if others else ''}")
             if isinstance(source, _File):
                 self._first.setdefault(source.found.place, index)
         self._trees = [(index, source) for index, source in enumerate(self._sources) if isinstance(source, _Tree)]
@@ -74,6 +75,10 @@ class ImageSources:
         """Return the number of images, which takes a search; None for more than `most`."""
         counted = sum(1 for _ in islice(self, most + 1))
         return counted if counted <= most else None
+
+    def passed_over(self) -> str:
+        """Return how many files of other formats lie where images are looked for, by suffix; it takes a search of its own."""
+        return suffix_counts({place for source in self._sources for place in source.others()})
 
     def overlay_name(self, image: FoundImage) -> str:
         """Return where an image's overlay goes, with `/`: a path that no other image has.
@@ -97,6 +102,9 @@ class _File:
     def images(self) -> Iterator[FoundImage]:
         yield self.found
 
+    def others(self) -> Iterator[Path]:
+        yield from ()
+
 
 @dataclass(frozen=True)
 class _Tree:
@@ -115,7 +123,14 @@ class _Tree:
     written: tuple[Path, ...]
 
     def images(self) -> Iterator[FoundImage]:
-        yield from self._below(self.path, self.folder, self._reached({0}))
+        """Yield the images, and folders that cannot be searched as images with a problem."""
+        files = self._below(self.path, self.folder, self._reached({0}))
+        yield from (file for file in files if file.problem or is_image(file.place))
+
+    def others(self) -> Iterator[Path]:
+        """Yield the files of other formats; a link to a folder, which is not followed, is none."""
+        files = self._below(self.path, self.folder, self._reached({0}))
+        yield from (file.place for file in files if not (file.problem or is_image(file.place) or file.place.is_dir()))
 
     def has(self, place: Path) -> bool:
         """Return whether `images` yields the file `place`, which exists."""
@@ -126,7 +141,7 @@ class _Tree:
             reached, here = self._after(reached, name), here / name
             if hidden(name) or here in self.written:
                 return False
-        return len(self.pattern) in reached and _is_image(place)
+        return len(self.pattern) in reached and is_image(place)
 
     def _below(self, path: Path, folder: Path, reached: set[int]) -> Iterator[FoundImage]:
         try:
@@ -141,7 +156,7 @@ class _Tree:
                 continue
             if is_folder:
                 yield from self._below(path / name, place, following)
-            elif len(self.pattern) in following and _is_image(place):
+            elif len(self.pattern) in following:
                 yield FoundImage(path / name, place)
 
     def _after(self, reached: set[int], name: str) -> set[int]:
@@ -182,7 +197,3 @@ def _pattern(path: Path, given: str, written: tuple[Path, ...]) -> _Tree:
     if not os.path.isdir(root):  # noqa: PTH112
         raise InputError(f"{given}: there is no folder {root}")
     return _Tree(root, root.resolve(), path.parts[fixed:], written)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES

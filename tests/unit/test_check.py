@@ -71,6 +71,25 @@ def test_images_that_differ_in_the_suffix_alone_are_named(split, tmp_path):
     ]
 
 
+def test_masks_that_cover_most_of_their_images_are_named_for_each_class(split, tmp_path):
+    other = tuple(replace(row, image=f"o/{row.image}", mask=row.mask and f"o/{row.mask}") for row in split.rows)
+    for row in other:
+        (tmp_path / row.image).parent.mkdir(parents=True, exist_ok=True)
+        picture().save(tmp_path / row.image)
+        if row.mask:
+            inverted = np.where(np.asarray(Image.open(tmp_path / row.mask.removeprefix("o/"))) > 0, 0, 255)
+            (tmp_path / row.mask).parent.mkdir(exist_ok=True)
+            Image.fromarray(inverted.astype(np.uint8)).save(tmp_path / row.mask)
+    rows = (*split.rows, *(replace(row, class_name="nut") for row in other))
+    (finding,) = check(replace(split, rows=rows)).findings
+    assert (finding.severity, finding.kind, finding.files) == (
+        "warning",
+        "mask-covers",
+        ("o/masks/bad1.png", "o/masks/bad2.png"),
+    )
+    assert "the masks of the class nut cover 75% of their images in the mean" in finding.message
+
+
 def test_damaged_and_missing_files_are_all_kept_with_their_names(split, tmp_path):
     (tmp_path / "train/a.png").write_text("no image")
     (tmp_path / "train/b.png").unlink()

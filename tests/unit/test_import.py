@@ -166,6 +166,19 @@ def test_an_anomalous_folder_to_train_on_is_an_error(mvtec_root):
         discover("mine", mvtec_root, None)
 
 
+def test_files_of_formats_that_are_not_read_are_counted_by_suffix(mvtec_root, pictures):
+    for number in range(3):
+        (mvtec_root / f"valve/train/good/{number}.heic").write_bytes(b"x")
+    (mvtec_root / "valve/license.txt").write_text("free")
+    (mvtec_root / "Thumbs.db").write_bytes(b"x")
+    message = "files of formats that are not read, left out (4): 3 .heic, 1 .txt"
+    assert discover("mine", mvtec_root, None).notes == [message]
+    (pictures / "bad/2.gif").write_bytes(b"x")
+    table = table_of(pictures, "image\ngood/0.png\n")
+    notes = discover("mine", pictures, table).notes
+    assert "files of formats that are not read, left out (1): 1 .gif" in notes
+
+
 def test_images_outside_the_layout_are_named(mvtec_root):
     images_in(mvtec_root, "valve/train/loose.png", "notes/photo.png")
     found = discover("mine", mvtec_root, None)
@@ -235,7 +248,7 @@ def test_two_masks_for_one_image_are_ambiguous(pictures):
 
 
 def test_hidden_files_are_ignored_and_suffixes_are_of_any_case(pictures):
-    for name in ("good/.DS_Store", "good/._0.png", "good/Thumbs.db", "good/readme.txt", "__MACOSX/good/._0.png"):
+    for name in ("good/.DS_Store", "good/._0.png", "good/Thumbs.db", "__MACOSX/good/._0.png"):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (pictures / name).write_bytes(b"no image")
     save_image(pictures / "upper.png").rename(pictures / "good/3.PNG")

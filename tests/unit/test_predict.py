@@ -182,6 +182,24 @@ def test_inputs_are_images_in_order_and_each_once(tree, inputs, expected):
     assert ImageSources(inputs).count(100) == len(expected)
 
 
+def test_files_of_other_formats_are_counted_by_suffix_and_each_once(tree):
+    for name in ("1.heic", "2.HEIC", "sub/3.heic", "sub/4"):
+        (tree / name).write_bytes(b"x")
+    assert ImageSources([str(tree), str(tree / "sub"), str(tree / "a.png")]).passed_over() == (
+        "3 .heic, 1 without a suffix, 1 .txt"
+    )
+    assert ImageSources([f"{tree}/*.png"]).passed_over() == ""
+    with pytest.raises(InputError, match=r"\*\.heic: has no images \(.*\), but 2 \.heic"):
+        ImageSources([f"{tree}/**/*.heic"])
+
+
+def test_the_command_says_what_it_has_passed_over(images, run):
+    for number in range(3):
+        (images / f"a/{number}.avif").write_bytes(b"x")
+    code, _, err = run("images/a", "--no-overlays")
+    assert (code, err) == (0, "invad-pipe: passed over, formats that are not read: 3 .avif\n")
+
+
 def test_what_is_written_is_not_read_again(tree):
     everything = found("tree")
     for name in ("out/overlays/a.png.png", "out/other.png"):

@@ -52,15 +52,20 @@ class MaskFacts:
 
     Attributes:
         size: (width, height) in pixels.
-        empty: it has no anomalous pixel.
+        covered: the share of its pixels that are anomalous.
         lossy: it is a JPEG, or has the values that one leaves behind: almost black ones (1 to 10) beside bright ones.
         recoloured: a palette shows other pixels as black than those that count as normal (index 0).
     """
 
     size: tuple[int, int]
-    empty: bool
+    covered: float
     lossy: bool
     recoloured: bool
+
+    @property
+    def empty(self) -> bool:
+        """It has no anomalous pixel."""
+        return self.covered == 0
 
 
 Facts = ImageFacts | MaskFacts | Unreadable
@@ -89,7 +94,7 @@ def inspect_mask(path: Path) -> MaskFacts | Unreadable:
     try:
         with decoded_mask(path) as mask:
             anomalous = anomalous_pixels(mask)
-            return MaskFacts(mask.size, not anomalous.any(), _is_lossy(mask), _is_recoloured(mask, anomalous))
+            return MaskFacts(mask.size, float(anomalous.mean()), _is_lossy(mask), _is_recoloured(mask, anomalous))
     except InputError as error:
         return _unreadable(path, error)
 

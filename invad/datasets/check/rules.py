@@ -13,6 +13,8 @@ from invad.parallel import parallel_map
 
 FactsOf = Mapping[str, Facts]  # by the path in the split table
 
+MOST_COVERED = 0.5  # of an image, in the mean over the masks of a class
+
 _MODES = {
     "1": "black and white",
     "L": "grey",
@@ -51,6 +53,7 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
         *_mask_findings(rows, images, masks, drawn=split.mask_root != split.image_root),
         *_image_notes(images),
         *_mask_notes(rows, masks),
+        *_coverage(rows, masks),
     ]
     findings.sort(key=lambda finding: (finding.severity, finding.kind, finding.files, finding.message))
     return CheckReport(classes, tuple(findings))
@@ -184,6 +187,19 @@ def _mask_notes(rows: Iterable[SplitRow], masks: FactsOf) -> Iterator[Finding]:
     recoloured = [name for name, fact in readable.items() if fact.recoloured]
     message = "with a palette: index 0 counts as normal and all others as anomalous, but black in the palette is something else"
     yield from _note("mask-palette", recoloured, message)
+
+
+def _coverage(rows: Iterable[SplitRow], masks: FactsOf) -> Iterator[Finding]:
+    """Classes whose masks mark most of their images: inverted, or drawn around the object instead of the defect."""
+    of_class = defaultdict(dict)
+    for row in rows:
+        if row.label == ANOMALOUS and row.mask is not None and isinstance(mask := masks[row.mask], MaskFacts):
+            of_class[row.class_name][row.mask] = mask.covered
+    for name, covered in of_class.items():
+        mean = sum(covered.values()) / len(covered)
+        if mean > MOST_COVERED:
+            message = f"the masks of the class {name} cover {mean:.0%} of their images in the mean: 0 must stand for normal pixels"
+            yield Finding("warning", "mask-covers", tuple(sorted(covered)), message)
 
 
 def _note(kind: str, files: list[str], message: str) -> Iterator[Finding]:

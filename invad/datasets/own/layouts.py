@@ -5,8 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from invad.datasets.images import IMAGE_SUFFIXES
-from invad.datasets.listing import entries, hidden, subfolders
+from invad.datasets.listing import entries, hidden, is_image, subfolders, suffix_counts
 from invad.datasets.own.folders import LAYOUTS, Layout, read_class
 from invad.datasets.own.rows import ImportRow
 from invad.datasets.own.user_table import TABLE_SUFFIXES, read_user_table
@@ -98,14 +97,18 @@ def _from_folders(root: Path, layout: Layout, folders: dict[str, Path], tables: 
 
 
 def _others(root: Path, used: Collection[str]) -> list[str]:
-    """Return a note of the images below `root` that are not among the `used` ones, if there are any."""
-    others = []
+    """Return notes of the images below `root` that are not among the `used` ones, and of files of other formats, if there are any."""
+    others, unread = [], []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not hidden(name)]
-        paths = (Path(folder, name) for name in names if not hidden(name))
-        others += [path.relative_to(root).as_posix() for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+        paths = [Path(folder, name) for name in names if not hidden(name)]
+        others += [path.relative_to(root).as_posix() for path in paths if is_image(path)]
+        unread += [path for path in paths if not is_image(path) and path.suffix.lower() not in TABLE_SUFFIXES]
     others = sorted(set(others) - set(used))
-    return [f"other images in the folder, left out ({len(others)}): {_names(others)}"] if others else []
+    notes = [f"other images in the folder, left out ({len(others)}): {_names(others)}"] if others else []
+    if unread:
+        notes.append(f"files of formats that are not read, left out ({len(unread)}): {suffix_counts(unread)}")
+    return notes
 
 
 def _names(names: list[str]) -> str:
