@@ -1,8 +1,11 @@
 """What interrupted runs and studies have left in the workspace: what it is, whether it is of use, and removing it."""
 
 import fcntl
+import json
+import os
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,17 +17,20 @@ from invad.features import open_features
 from invad.files import remove
 from invad.training.checkpoints import newest_step
 from invad.training.job import storage_name
-from invad.training.owner import owner
+from invad.training.owner import has_run_since, owner
 from invad.workspace import Workspace
 
 _RECENT_SECONDS = 300.0  # an extraction writes no process id down, but something every few minutes
+
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")  # the names that `atomic_path` gives: of what, and by which process
+_RWLOCK = "rwlock"
 
 State = Literal["old", "useful", "running"]
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that is no output of a stage.
+    """A folder or file that is no output of a stage.
 
     `age`: seconds since something in it changed. `what`: it is, in words. `state`: `useful` when a start may go on from it, `running`
     when a process works in it now.
@@ -60,6 +66,8 @@ def find_leftovers(params: Params, workspace: Workspace) -> list[Leftover]:
         *_describe(_folders(private / "studies"), study),
         *_describe(_folders(private / "features"), lambda _path: ("features of studies", True)),
         *_describe(workspace.features("x").parent.glob(".*.partial"), extraction, by_age=True),
+        *_describe(_temporaries(workspace), lambda path: (f"{_named(path)} that was being written", False)),
+        *_describe(_broken_locks(workspace), lambda _path: ("DVC's list of what is in use, cut off by a kill", False)),
     ]
     return sorted(found, key=lambda leftover: leftover.path)
 
@@ -94,26 +102,63 @@ def _folders(parent: Path) -> list[Path]:
     return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
 
 
+def _temporaries(workspace: Workspace) -> Iterator[Path]:
+    """Yield what `atomic_path` left of processes that were killed; not that in the other leftovers, with which it goes."""
+    private = workspace.private
+    apart = {private / "ray", private / "studies", private / "features"}
+    root = workspace.root
+    yield from (path for path in root.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name))
+    for start in (root / "data", root / "models", root / "reports", private):
+        for folder, folders, files in os.walk(start):
+            here = Path(folder)
+            yield from (here / name for name in (*folders, *files) if _TEMPORARY.fullmatch(name))
+            folders[:] = [
+                name for name in folders if not name.endswith((".partial", ".tmp")) and here / name not in apart
+            ]
+
+
+def _named(path: Path) -> str:
+    match = _TEMPORARY.fullmatch(path.name)
+    return match[1] if match else path.name
+
+
+def _broken_locks(workspace: Workspace) -> list[Path]:
+    """Return DVC's `rwlock` where it is no JSON: it is written in place, and with one that was cut off every `dvc` refuses to start."""
+    path = workspace.root / ".dvc" / "tmp" / _RWLOCK
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        return [path]
+    return []
+
+
 def _describe(
     paths: Iterable[Path], describe: Callable[[Path], tuple[str, bool]], *, by_age: bool = False
 ) -> list[Leftover]:
     leftovers = []
     for path in paths:
-        files = [file.lstat() for file in path.rglob("*") if not file.is_dir()]
-        age = max(0.0, time.time() - max([path.lstat().st_mtime, *(file.st_mtime for file in files)]))
+        try:
+            itself, files = path.lstat(), [file.lstat() for file in path.rglob("*") if not file.is_dir()]
+        except FileNotFoundError:  # finished, or removed, meanwhile
+            continue
+        age = max(0.0, time.time() - max(file.st_mtime for file in (itself, *files)))
         what, is_useful = describe(path)
         is_running = _is_running(path) or (by_age and age < _RECENT_SECONDS)
         state: State = "running" if is_running else "useful" if is_useful else "old"
-        leftovers.append(Leftover(path, sum(file.st_size for file in files), age, what, state))
+        leftovers.append(Leftover(path, sum(file.st_size for file in files or [itself]), age, what, state))
     return leftovers
 
 
 def _is_running(path: Path) -> bool:
-    """Return whether a process works in the folder: a training leaves its id there, a study holds a lock."""
+    """Return whether a process works there: a training leaves its id in its folder, a study holds a lock, a temporary has an id as name."""
+    if match := _TEMPORARY.fullmatch(path.name):
+        return path.exists() and has_run_since(int(match[2]), path.stat().st_mtime)
     process = owner(path)
     if process is not None and process.is_alive():
         return True
-    lock = path / "lock"
+    lock = path.with_name(f"{_RWLOCK}.lock") if path.name == _RWLOCK else path / "lock"
     if not lock.is_file():
         return False
     with lock.open("a") as file:

@@ -1,4 +1,4 @@
-"""`invad-pipe clean`: what interrupted runs and studies have left."""
+"""`invad-pipe clean`: what interrupted runs, studies and stages have left."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,11 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove what is old.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="With --yes: also what a start could go on from.")] = False,
 ) -> None:
-    """Show, and with --yes remove, checkpoints and Ray's files of earlier runs, studies with their features, unfinished extractions."""
+    """Show, and with --yes remove, checkpoints and Ray's files of earlier runs, studies with their features, unfinished extractions.
+
+    Also what killed stages were writing (.NAME.PID.tmp), and a list of DVC's that a kill
+    has cut off (.dvc/tmp/rwlock), with which no dvc starts.
+    """
     from invad.config import load_params
     from invad.leftovers import find_leftovers, remove_leftovers
     from invad.workspace import Workspace

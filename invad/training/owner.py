@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def owner(folder: Path) -> Owner | None:
         return Owner(host, int(pid), int(start))
     except (OSError, ValueError):
         return None
+
+
+def has_run_since(pid: int, moment: float) -> bool:
+    """Return whether the process `pid` of this machine runs, and did at `moment` (seconds since 1970): else another has its id since."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    start = _start(pid)
+    if not start:
+        return True
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+    return time.time() - age <= moment + 1  # the kernel's ticks and the file system's times are coarse
 
 
 def _start(pid: int) -> int:

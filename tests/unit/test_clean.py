@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from invad.cli.clean import clean
 from invad.config import load_params
 from invad.features.source import FeatureKey, split_sha256
+from invad.files import atomic_path
 from invad.leftovers import find_leftovers, remove_leftovers
 from invad.training.checkpoints import Checkpoints
 from invad.training.job import storage_name
@@ -94,6 +95,50 @@ def test_all_that_is_left_is_shown_and_judged(root):
     (visa,) = (each for each in find_leftovers(load_params(), Workspace(root)) if "visa" in each.path.name)
     assert visa.size == 1000
     assert visa.age > 86400
+
+
+def test_what_killed_stages_were_writing_is_old_and_what_a_process_writes_is_in_use(root):
+    code = "import os, signal; from pathlib import Path; from invad.files import atomic_path\nblocks = []\n"
+    code += "for path in ('data/splits/mvtec', 'reports/metrics/mvtec.json', 'params.yaml'):\n"
+    code += "  blocks.append(atomic_path(Path(path))); at = blocks[-1].__enter__()\n"
+    code += "  at.mkdir() if path == 'data/splits/mvtec' else at.write_text('half')\n"
+    code += "Path(at).with_name('pid').write_text(str(os.getpid())); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", code], check=False, cwd=root)
+    killed = (root / "pid").read_text()
+    with atomic_path(root / "models/mvtec") as temporary:
+        temporary.mkdir()
+        before = {path: state for path, state in states(root).items() if path.endswith(".tmp")}
+        assert before == {
+            str(root / f"data/splits/.mvtec.{killed}.tmp"): "old",
+            str(root / f"reports/metrics/.mvtec.json.{killed}.tmp"): "old",
+            str(root / f".params.yaml.{killed}.tmp"): "old",
+            str(temporary): "running",
+        }
+        remove_leftovers(find_leftovers(load_params(), Workspace(root)), everything=True)
+        assert [path for path in states(root) if path.endswith(".tmp")] == [str(temporary)]
+
+
+def test_an_id_that_another_process_has_got_since_keeps_nothing(root):
+    path = root / f"data/splits/.mvtec.{os.getpid()}.tmp"
+    path.mkdir(parents=True)
+    assert states(root)[str(path)] == "running"
+    os.utime(path, (1e9, 1e9))  # this process did not run then
+    assert states(root)[str(path)] == "old"
+
+
+@pytest.mark.parametrize("text", ["", '{"read": {"data/sp'])
+def test_a_list_of_dvcs_that_a_kill_has_cut_off_is_removed_unless_it_is_being_written(root, text):
+    rwlock = root / ".dvc/tmp/rwlock"
+    rwlock.parent.mkdir(parents=True)
+    rwlock.write_text('{"read": {}, "write": {}}')
+    assert str(rwlock) not in states(root)
+    rwlock.write_text(text)
+    with (root / ".dvc/tmp/rwlock.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert states(root)[str(rwlock)] == "running"
+    assert states(root)[str(rwlock)] == "old"
+    CliRunner().invoke(app, ["--yes"])
+    assert not rwlock.exists()
 
 
 def test_other_settings_make_a_checkpoint_old(root, params_dict, write_params):
