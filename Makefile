@@ -1,5 +1,10 @@
 # `make run` and `make test` set everything up by themselves on a machine with Python 3.11 to 3.14.
-.PHONY: run check test lint bench ui docs setup lock clean
+.PHONY: run versioned check test lint bench ui docs setup lock clean
+
+# What cannot work is said before anything is installed.
+ifneq ($(words $(CURDIR))$(findstring :,$(CURDIR)),1)
+$(error $(CURDIR): make and PATH take no folder with a space or a colon in its path; move the checkout to another one)
+endif
 
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
@@ -15,10 +20,15 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.14 python3.12 python3
 	$$python -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$python && break; done)
 
 # The main job: every stage of dvc.yaml that is not up to date, on embedded data by default.
-run: setup
+run: versioned setup
 	dvc repro
 	invad-pipe runs sync
 	@echo "Open reports/index.html; 'make ui' compares the runs in MLflow."
+
+# DVC needs git beneath it, unless its settings say `no_scm`.
+versioned:
+	@test -e .git || git rev-parse --git-dir >/dev/null 2>&1 || grep -qis 'no_scm *= *true' .dvc/config.local .dvc/config || { echo \
+		"$(CURDIR): not a git repository, and DVC needs one: git clone the project, or say 'git init' here first" >&2; exit 2; }
 
 # Two files of tests at a time; those that take longest begin.
 PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

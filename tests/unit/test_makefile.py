@@ -1,0 +1,52 @@
+"""What `make` says where it cannot work, before it installs anything."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+ENVIRONMENT = {**os.environ, "LC_ALL": "C", "GIT_CEILING_DIRECTORIES": "/", "PYTHON": "false"}
+
+
+def make(folder: Path, *goals: str) -> tuple[int, list[str]]:
+    """Return exit code and what `make` says in a folder with the project's Makefile; its interpreter would fail."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, folder)
+    done = subprocess.run(
+        ["make", *goals, "PYTHON=false"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.parametrize("name", ["with space", "with:colon"])
+@pytest.mark.parametrize("goal", ["run", "setup"])
+def test_a_folder_that_make_cannot_work_in_is_one_line(tmp_path, name, goal):
+    code, (line,) = make(tmp_path / name, goal)
+    assert code == 2
+    assert f"{tmp_path / name}: make and PATH take no folder with a space or a colon in its path" in line
+
+
+def test_a_folder_without_git_is_said_before_the_installation(tmp_path):
+    code, lines = make(tmp_path / "unpacked", "run")
+    assert code == 2
+    assert lines[0].startswith(f"{tmp_path / 'unpacked'}: not a git repository, and DVC needs one")
+    assert len(lines) == 2  # the other one is make's own
+    assert not (tmp_path / "unpacked/.venv").exists()
+
+
+@pytest.mark.parametrize("kind", ["git", "worktree", "no_scm"])
+def test_a_repository_or_dvcs_own_setting_is_enough(tmp_path, kind):
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    if kind == "git":
+        subprocess.run(["git", "init", "--quiet", folder], check=True)
+    elif kind == "worktree":
+        (folder / ".git").write_text("gitdir: elsewhere")
+    else:
+        (folder / ".dvc").mkdir()
+        (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    assert make(folder, "versioned") == (0, [])
