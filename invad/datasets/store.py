@@ -17,6 +17,9 @@ from invad.fetch.http import Remote, RetryPolicy, download_all, file_sha256, ver
 from invad.files import remove
 
 RETRIES = RetryPolicy()
+# An archive without a published checksum may hold anything: what it unpacks to is bounded by what is expected, which for a single class
+# is an estimate by its number of images.
+MOST_TIMES, SMALLEST_BOUND = 4, 1 << 20
 IMAGE_ADDRESS = "images"  # the key of `files` for another address of COCO's single images
 
 
@@ -40,6 +43,7 @@ def put_in_place(dataset: str, config: DownloadConfig, store: Path) -> tuple[Pat
             name=archive.remote.name,
             only=archive.wanted,
             unpacked_size=archive.unpacked_size,
+            most=MOST_TIMES * archive.unpacked_size + SMALLEST_BOUND,
             label=f"download@{dataset} {archive.remote.name}",
         )
     if dataset == "coco":

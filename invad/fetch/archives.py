@@ -25,6 +25,7 @@ def unpack(
     label: str,
     only: Callable[[str], bool] | None = None,
     unpacked_size: int | None = None,
+    most: int | None = None,
     name: str | None = None,
 ) -> None:
     """Unpack a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2, told apart by their contents, into the folder `target`.
@@ -38,12 +39,13 @@ def unpack(
         label: the name of the progress bar.
         only: takes or leaves a file by its name in the archive (`annotations/a.json`); by default all are taken.
         unpacked_size: the bytes needed on the disk, for a tar; by default those of the archive, twice as many when it is compressed.
+        most: the most bytes that it may unpack to, in memory or on the disk; by default there is no bound but the disk.
         name: the name by which `unpacked_sha256` knows the archive; by default its file name.
 
     Raises:
         InputError: The archive is damaged, is none of these kinds, has a member that is refused (a path that leads outside, a link, a
-            device, a name that comes twice, an encrypted one), holds no file that is taken, or does not fit on the disk. `target` is as it
-            was.
+            device, a name that comes twice, an encrypted one), holds no file that is taken, unpacks to more than `most`, or does not fit
+            on the disk. `target` is as it was.
     """
     if not archive.is_file():
         raise InputError(f"{archive}: no such file; expected a zip or tar archive")
@@ -53,7 +55,7 @@ def unpack(
     remove(staging)  # of a process that was killed
     staging.mkdir()
     try:
-        files = _unpack_into(staging, archive, label, only, unpacked_size)
+        files = _unpack_into(staging, archive, label, only, unpacked_size, most)
         marker = {"archive": name, "sha256": file_sha256(archive), "entries": dict(sorted(files.items()))}
         _marker(name, target).unlink(missing_ok=True)  # from here until the end `target` is neither the old nor the new
         for entry in marker["entries"]:
@@ -79,13 +81,18 @@ def _marker(name: str, target: Path) -> Path:
 
 
 def _unpack_into(
-    folder: Path, archive: Path, label: str, only: Callable[[str], bool] | None, unpacked_size: int | None
+    folder: Path,
+    archive: Path,
+    label: str,
+    only: Callable[[str], bool] | None,
+    unpacked_size: int | None,
+    most: int | None,
 ) -> Counter[str]:
     """Write the files that `only` takes below `folder`; return how many there are in each top-level entry."""
     files: Counter[str] = Counter()
     with (
         tqdm(desc=label, unit="B", unit_scale=True) as progress,
-        open_archive(archive, only, unpacked_size, progress) as (members, needed),
+        open_archive(archive, only, unpacked_size, progress, most) as (members, needed),
     ):
         free = free_bytes(folder, needed, f"{archive} to be unpacked")
         for member in members:

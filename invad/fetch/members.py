@@ -15,16 +15,23 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from tqdm import tqdm
 from tqdm.utils import CallbackIOWrapper
 
 from invad.errors import InputError
+from invad.fetch.disk import readable
 
 MOST_MEMBERS = 2_000_000
 LONGEST_NAME = 255  # bytes of one part of a path, on every usual file system
+MOST_MEMORY = (
+    1 << 30
+)  # bytes that unpacking .xz may take: its dictionary, 64 MiB at the highest usual level, may be declared of 4 GiB
+LONGEST_HEADER = 1 << 20  # bytes of an extended header of a tar, which is read as a whole
+BLOCK = 1 << 16
 EXPANSION = 2  # a compressed tar does not tell its unpacked size; photographs hardly shrink, so this leaves room
+ZSTANDARD = 93  # of a zip's member; zipfile knows it from Python 3.14 on
 ENCRYPTED = 0x1  # in the flags of a zip's member
 
 # What the standard library raises for a damaged archive, besides an OSError.
@@ -52,7 +59,7 @@ class Member:
 
 @contextmanager
 def open_archive(
-    archive: Path, only: Only, unpacked_size: int | None, progress: "tqdm[Any]"
+    archive: Path, only: Only, unpacked_size: int | None, progress: "tqdm[Any]", most: int | None = None
 ) -> Generator[tuple[Iterator[Member], int]]:
     """Yield the files that `only` takes, in their order, and the bytes that they need on the disk.
 
@@ -60,7 +67,8 @@ def open_archive(
     comes, a tar while it is read. Each member is read before the next one is asked for.
 
     Raises:
-        InputError: The archive is damaged, or has a member that is refused; also while the members are read.
+        InputError: The archive is damaged, has a member that is refused, or unpacks to more than `most` bytes; also while the members
+            are read.
     """
     try:
         with ExitStack() as stack:
@@ -68,12 +76,17 @@ def open_archive(
             start = raw.read(6)
             raw.seek(0)
             if start.startswith(b"PK"):
-                yield _zip_members(stack.enter_context(zipfile.ZipFile(raw)), archive, only, progress)
+                members, total = _zip_members(stack.enter_context(zipfile.ZipFile(raw)), archive, only, progress)
+                if most is not None and total > most:
+                    raise _too_large(archive, most)
+                yield members, total
             else:
                 size = archive.stat().st_size
                 progress.reset(size)
                 counted = CallbackIOWrapper(progress.update, raw, "read")
-                stream, compressed = _decompressed(counted, start)  # pyrefly: ignore[bad-argument-type]  (is like `raw`)
+                stream, compressed = _decompressed(counted, start, archive)  # pyrefly: ignore[bad-argument-type]  (is like `raw`)
+                if most is not None:
+                    stream = _Bounded(stream, most, archive)
                 needed = unpacked_size or size * (EXPANSION if compressed else 1)
                 yield _tar_members(stream, archive, only), needed
     except _DAMAGE as error:
@@ -88,6 +101,12 @@ def open_archive(
 def _damaged(archive: Path, error: Exception) -> InputError:
     return InputError(
         f"{archive}: not a zip or tar archive, or a damaged one ({error}); move it away and fetch it again"
+    )
+
+
+def _too_large(archive: Path, most: int) -> InputError:
+    return InputError(
+        f"{archive}: unpacks to more than {readable(most)}, far more than the published one; fetch it again"
     )
 
 
@@ -143,6 +162,8 @@ def _zip_members(
             raise judge.refuse(info.filename, "it is a link or a device")
         if info.flag_bits & ENCRYPTED:
             raise judge.refuse(info.filename, "it is encrypted")
+        if info.compress_type in (zipfile.ZIP_LZMA, ZSTANDARD):
+            raise judge.refuse(info.filename, "its compression may need any amount of memory")
         if not folder and (only is None or only(str(path))):
             chosen.append((path, info))
     total = sum(info.file_size for _, info in chosen)
@@ -156,21 +177,90 @@ def _zip_members(
     return members(), total
 
 
-def _decompressed(raw: IO[bytes], start: bytes) -> tuple[IO[bytes] | gzip.GzipFile, bool]:
+class Stream(Protocol):
+    """What is read once, from its start to its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at least one and at most `size` bytes; none at the end."""
+        ...
+
+
+def _decompressed(raw: IO[bytes], start: bytes, archive: Path) -> tuple[Stream, bool]:
     """Return the stream of the tar in a file that starts with `start`, and whether it is compressed."""
     # not tarfile's own decompression: when it reads a stream it ignores checksums and a missing end
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=raw), True
     if start.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile(raw), True
+        return _Xz(raw, archive), True
     if start.startswith(b"BZh"):
         return bz2.BZ2File(raw), True
     return raw, False
 
 
-def _tar_members(stream: IO[bytes] | gzip.GzipFile, archive: Path, only: Only) -> Iterator[Member]:
+class _Xz:
+    """What an .xz holds, as lzma.LZMAFile reads it; but its memory is bounded, and what follows the last stream is an error."""
+
+    def __init__(self, raw: Stream, archive: Path) -> None:
+        self._raw = raw
+        self._archive = archive
+        self._decoder = self._new_decoder()
+
+    def read(self, size: int) -> bytes:
+        while True:
+            block = b""
+            if self._decoder.eof:
+                block = self._next_stream()
+                if not block:
+                    return b""
+                self._decoder = self._new_decoder()
+            elif self._decoder.needs_input and not (block := self._raw.read(BLOCK)):
+                raise EOFError("it ends too early")
+            if data := self._decompress(block, size):
+                return data
+
+    def _new_decoder(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY)
+
+    def _decompress(self, block: bytes, size: int) -> bytes:
+        try:
+            return self._decoder.decompress(block, size)
+        except lzma.LZMAError as error:
+            if "memory usage limit" not in str(error).lower():
+                raise
+            raise InputError(
+                f"{self._archive}: needs more than {readable(MOST_MEMORY)} of memory to be unpacked; fetch it again"
+            ) from None
+
+    def _next_stream(self) -> bytes:
+        """Return the start of what follows; nothing at the end. Between streams there may be zeros."""
+        block = self._decoder.unused_data.lstrip(b"\0")
+        while not block:
+            read = self._raw.read(BLOCK)
+            if not read:
+                break
+            block = read.lstrip(b"\0")
+        return block
+
+
+class _Bounded:
+    """A stream that holds at most so many bytes; `InputError` behind them."""
+
+    def __init__(self, stream: Stream, most: int, archive: Path) -> None:
+        self._stream = stream
+        self._most = self._left = most
+        self._archive = archive
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._archive, self._most)
+        return data
+
+
+def _tar_members(stream: Stream, archive: Path, only: Only) -> Iterator[Member]:
     judge = Judge(archive)
-    with _TarFile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as tar:
+    with _TarFile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as tar:  # pyrefly: ignore[no-matching-overload]  (reads only)
         while (info := tar.next()) is not None:
             tar.members.clear()  # it would keep them all
             path = judge.path(info.name, folder=info.isdir())
@@ -193,6 +283,15 @@ def _opened(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     return file
 
 
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
 class StrictTarInfo(tarfile.TarInfo):
     """Headers of a tar of which a damaged or missing one is an error; tarfile takes it for the end of the archive."""
 
@@ -200,8 +299,11 @@ class StrictTarInfo(tarfile.TarInfo):
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> "StrictTarInfo":  # noqa: ANN401  (as in the base class)
         """See the base class."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if buf == bytes(tarfile.BLOCKSIZE):  # the block of zeros at the end
                 raise
             raise tarfile.ReadError(str(error)) from error
+        if info.type in _EXTENDED and info.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info

@@ -429,7 +429,7 @@ def test_labels_of_any_parquet_type(tmp_path, labels, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"image": [{"bytes": b"x"}]}, r"t\.parquet: row 1: image must be text, not dict"),
+        ({"image": [{"bytes": b"x"}]}, r"t\.parquet: image must be text, not struct<bytes: binary>"),
         ({"image": ["a.png"], "label": [float("inf")]}, r"t\.parquet: row 1: label must be text, not float"),
         ({"picture": ["a.png"]}, r"t\.parquet: the column image is missing; it has picture"),
         ({"image": pa.array([], pa.string())}, r"t\.parquet: has no rows"),
@@ -439,6 +439,35 @@ def test_labels_of_any_parquet_type(tmp_path, labels, expected):
 def test_a_wrong_parquet_table_is_one_line(tmp_path, values, message):
     pq.write_table(pa.table(values), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=message):
+        discover("mine", tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (pa.repeat("a.png", 1_000_001), r"t\.parquet: has 1,000,001 rows; at most 1,000,000 are accepted"),
+        (pa.array(["a" * 5000] * 100_000), r"t\.parquet: image: a cell of 5,000 bytes; at most 4,096 are accepted"),
+        (pa.array([b"a" * 5000] * 10), r"t\.parquet: image: a cell of 5,000 bytes"),
+        (pa.array(["a" * 5000] * 10, pa.large_string()), r"t\.parquet: image: a cell of 5,000 bytes"),
+        (pa.array([["a.png"]]), r"t\.parquet: image must be text, not list"),
+    ],
+    ids=["rows", "cells", "bytes", "large", "lists"],
+)
+def test_a_small_file_that_would_take_all_memory_is_refused(tmp_path, values, message):
+    pq.write_table(pa.table({"image": values}), tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 100_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(InputError, match=message):
+        discover("mine", tmp_path, None)
+    assert pa.total_allocated_bytes() - before < 10_000_000
+
+
+def test_a_parquet_table_that_declares_too_many_bytes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("invad.datasets.own.user_table.MOST_BYTES", 10_000)
+    pq.write_table(pa.table({"image": ["a.png"], "notes": ["x" * 20_000]}), tmp_path / "t.parquet")
+    assert len(discover("mine", tmp_path, None).rows) == 1  # columns that are not read do not count
+    pq.write_table(pa.table({"image": [f"{number}.png" for number in range(2000)]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: unpacks to \d.*kB; at most 10\.0kB are accepted"):
         discover("mine", tmp_path, None)
 
 

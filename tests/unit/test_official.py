@@ -61,6 +61,18 @@ def publish(monkeypatch, name: str, archive: official.Archive, content: bytes) -
     monkeypatch.setattr(official, name, replace(archive, remote=remote, unpacked_size=len(content)))
 
 
+def test_an_archive_without_a_checksum_is_bounded_by_what_is_expected_of_it(tmp_path, monkeypatch):
+    (archive,) = official.official_archives("mvtec", DownloadConfig("official", classes=("screw",)))
+    assert archive.remote.checksum is None
+    assert 0.2e9 < archive.unpacked_size < 1e9
+    monkeypatch.setattr(store, "official_archives", lambda *_: (replace(archive, unpacked_size=1000),))
+    bomb = tmp_path / "screw.tar.xz"
+    bomb.write_bytes(tar_bytes({"screw/train/good/000.png": bytes(2_000_000)}, "w:xz"))
+    config = DownloadConfig("official", accept_license=True, classes=("screw",), files={"screw.tar.xz": str(bomb)})
+    with pytest.raises(InputError, match=r"screw\.tar\.xz: unpacks to more than 1\.05MB, far more than the published"):
+        store.put_in_place("mvtec", config, tmp_path / "store")
+
+
 def visa_files() -> dict[str, bytes]:
     lines = [
         "object,split,label,image,mask",

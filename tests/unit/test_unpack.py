@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import lzma
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from types import SimpleNamespace
 
 import pytest
@@ -286,6 +288,61 @@ def test_a_compressed_tar_that_grows_beyond_the_disk_is_stopped_before_it_fills_
     with pytest.raises(InputError, match=r"a\.tar\.xz: its files do not fit on the disk of .*files"):
         unpack(archive, target, label="x")
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("taken", [True, False])
+def test_an_archive_that_unpacks_to_more_than_expected_is_stopped(tmp_path, target, name, taken):
+    archive = make(tmp_path, name, {f"{index}": bytes(100_000) for index in range(20)})
+    if taken or not name.endswith(".zip"):  # a zip's members that are not taken are not unpacked
+        message = rf"{name}: unpacks to more than 500kB, far more than the published one"
+        with pytest.raises(InputError, match=message):
+            unpack(archive, target, label="x", most=500_000, only=lambda member: taken or member == "0")
+        assert list(target.iterdir()) == []
+    unpack(archive, target, label="x", most=2_100_000)
+    assert len(contents(target)) == 20
+
+
+def test_an_xz_with_a_huge_dictionary_is_refused(tmp_path, target):
+    archive = make(tmp_path, "a.tar")
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 26}]
+    for size, data in ((26, None), (31, b"\x26")):  # the dictionary's size is a byte of the header
+        packed = bytearray(lzma.compress(archive.read_bytes(), lzma.FORMAT_XZ, filters=filters))
+        if data is not None:
+            at = packed.index(b"\x21\x01", 12) + 2
+            packed[at : at + 1] = data
+            header = 4 * (packed[12] + 1)
+            packed[12 + header - 4 : 12 + header] = zlib.crc32(packed[12 : 12 + header - 4]).to_bytes(4, "little")
+        (tmp_path / f"{size}.tar.xz").write_bytes(packed)
+    unpack(tmp_path / "26.tar.xz", target, label="x")
+    with pytest.raises(InputError, match=r"31\.tar\.xz: needs more than 1\.07GB of memory to be unpacked"):
+        unpack(tmp_path / "31.tar.xz", target, label="x")
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(8)])
+def test_an_xz_of_several_streams_is_one_archive(tmp_path, target, padding):
+    data = make(tmp_path, "a.tar").read_bytes()
+    archive = tmp_path / "b.tar.xz"
+    archive.write_bytes(lzma.compress(data[:700]) + padding + lzma.compress(data[700:]) + padding)
+    unpack(archive, target, label="x")
+    assert contents(target) == FILES
+
+
+def test_a_huge_extended_header_of_a_tar_is_refused(tmp_path, target):
+    info = tar_member("a", size=2)
+    info.pax_headers = {"comment": "x" * (2 << 20)}
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as file:
+        file.addfile(info, io.BytesIO(b"ab"))
+    with pytest.raises(InputError, match="a header of 20971"):
+        unpack(archive, target, label="x")
+
+
+def test_a_zip_whose_compression_takes_any_memory_is_refused(tmp_path, target):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a", b"abc")
+    with pytest.raises(InputError, match="'a' is refused: its compression may need any amount of memory"):
+        unpack(tmp_path / "a.zip", target, label="x")
 
 
 @pytest.mark.parametrize("name", KINDS)
