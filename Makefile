@@ -73,6 +73,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q invad stages
 	@printf '%s\n' $(COMPILED) | tr '\n' '\0' | xargs -0 -n 1 -P 2 $(BIN)/python -c
 	@touch $@
 

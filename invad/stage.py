@@ -1,4 +1,4 @@
-"""The frame around every stage script: settings checked, progress told, mistakes reported in one line with exit code 2."""
+"""The frame around every stage script: settings checked, progress told, mistakes and full disks reported in one line with exit code 2."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from invad.config import Params, load_params
+from invad.disk_errors import disk_problem
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -29,6 +30,11 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
         stage(name, params, Workspace())
     except InputError as error:
         print(f"{label}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        print(f"{label}: error: {problem}", file=sys.stderr)
         sys.exit(2)
     print(
         f"{label}: done in {time.monotonic() - started:.1f} s, {peak_memory() / 1e6:.0f} MB of memory", file=sys.stderr

@@ -21,6 +21,7 @@ from invad.cli.report import report
 from invad.cli.runs import runs
 from invad.cli.serve import serve
 from invad.cli.studies import ablate, tune
+from invad.disk_errors import disk_problem
 from invad.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
@@ -122,13 +123,18 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)
 
 
 def main() -> None:
-    """Run the command line; a mistake in the input, or an extra that is not installed, is one line and exit code 2."""
+    """Run the command line; a mistake in the input, an extra that is not installed, or a full disk is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="invad-pipe: %(message)s", stream=sys.stderr)
     try:
         app()
     except (InputError, ModuleNotFoundError) as error:
         message = missing_extra(error) if isinstance(error, ModuleNotFoundError) else str(error)
         if message is None:
+            raise
+        print(f"invad-pipe: error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if (message := disk_problem(error)) is None:
             raise
         print(f"invad-pipe: error: {message}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from invad.disk_errors import disk_problem
 from invad.distributed.cluster import Cluster, free_text, input_error
 from invad.errors import InputError
 from invad.training.checkpoints import newest_step
@@ -35,6 +36,8 @@ class Failures:
         """
         if (mistake := input_error(error)) is not None:
             raise mistake from error
+        if (problem := disk_problem(error)) is not None:  # another start would end the same way
+            raise InputError(problem) from error
         self._check_room(error)
         curve = read_curve(self._job.curve)
         step, cause = (curve[-1].step if curve else 0), _cause(error)

@@ -25,8 +25,9 @@ class Checkpoints:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after `step`, counted from 1: tensors and plain values; then remove what is too old."""
-        with atomic_path(self.folder / f"checkpoint-{step:08d}.pt") as temporary:
-            torch.save(state, temporary)
+        # To an open file: given a path, torch does not say that the disk is full.
+        with atomic_path(self.folder / f"checkpoint-{step:08d}.pt") as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
         for path in self.paths()[self.keep :]:
             remove(path)
 
