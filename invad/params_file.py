@@ -6,7 +6,7 @@ even a parser that keeps comments gives the whole file its own spacing.
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from invad.files import atomic_path
 Keys = tuple[str, ...]  # the way to a value: ("download", "mvtec", "path")
 CALIBRATION = {"share": 0.1, "false_positive_rate": 0.01, "seed": 0}  # of a new benchmark
 _COPIED_SECTIONS = ("features", "train", "score")
+_BENCHMARK_SECTIONS = ("benchmarks", "splits", "calibration", *_COPIED_SECTIONS)
 _TRAIN_KEYS = ("workers", "resources_per_worker", "checkpoint_steps")  # stand beside the benchmarks in `train`
 _ABSENT = object()
 
@@ -72,6 +73,33 @@ def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> No
     load_params(path).dataset(dataset)
     text = read_settings(path)
     write_settings(path, edit_settings(text, {("download", dataset): dict(download)}, path))
+
+
+def remove_dataset(path: Path, dataset: str, benchmarks: Iterable[str]) -> None:
+    """Remove a data set and its `benchmarks` from all sections of the settings in `path`; their comments go with them.
+
+    Raises:
+        InputError: `path` is not valid or would not be afterwards (the last benchmark, one that a study needs), or its text does not
+            allow it.
+    """
+    load_params(path)
+    text = read_settings(path)
+    keys = [("download", dataset), *((section, name) for section in _BENCHMARK_SECTIONS for name in benchmarks)]
+    expected = load_yaml(text)
+    for section, name in keys:
+        if len(expected[section]) == 1:
+            raise InputError(f"{path}: {section}.{name}: is the only one; another has to be there first")
+        del expected[section][name]
+    try:
+        for key in keys:
+            text = _remove(text, key)
+        understood = load_yaml(text) == expected
+    except yaml.YAMLError:
+        understood = False
+    if not understood:
+        names = ", ".join(".".join(key) for key in keys)
+        raise InputError(f"{path}: its anchors or braces make an edit unsafe; remove by hand: {names}")
+    write_settings(path, text)
 
 
 def read_settings(path: Path) -> str:

@@ -9,6 +9,7 @@ from invad.cli.options import ParamsOption
 
 if TYPE_CHECKING:
     from invad.config import BenchmarkConfig, Params
+    from invad.datasets.own.folders import FolderNames
     from invad.workspace import Workspace
 
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
@@ -20,7 +21,7 @@ def import_(
     images: Annotated[
         Path,
         typer.Option(
-            help="The folder of the images: an MVTec-like tree, good/ bad/ masks/ folders, or the place that a table's paths start from."
+            help="An MVTec-like tree, good/ bad/ masks/ folders, normal images alone, or the place that a table's paths start from."
         ),
     ],
     table: Annotated[
@@ -29,6 +30,19 @@ def import_(
             help="A CSV or Parquet table with the columns image, class, phase, label, mask; only image is required."
         ),
     ] = None,
+    normal: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder of normal images, in --images or in each class there; by default good. May be repeated."
+        ),
+    ] = None,
+    abnormal: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder of anomalous images; by default bad. May be repeated: each is a type of defects then."
+        ),
+    ] = None,
+    masks: Annotated[str | None, typer.Option(help="The folder of their masks; by default masks.")] = None,
     like: Annotated[
         str | None, typer.Option(help="The benchmark whose features, train and score settings are taken.")
     ] = None,
@@ -54,8 +68,30 @@ def import_(
         params_path=params,
         force=force,
         config=TableSplitConfig(seed=seed, test_share=test_share),
+        names=_names(normal, abnormal, masks),
     )
     print(text)
+
+
+@data.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="Of an imported data set.")], params: ParamsOption = Path("params.yaml")
+) -> None:
+    """Take back what `data import` did: the data set's table, and it and its benchmarks in params.yaml; images and results stay."""
+    from invad.datasets.own.importing import remove_data
+    from invad.workspace import Workspace
+
+    print(remove_data(name, workspace=Workspace(), params_path=params))
+
+
+def _names(normal: list[str] | None, abnormal: list[str] | None, masks: str | None) -> "FolderNames | None":
+    """Return the folders' names where one of the options is given."""
+    from invad.datasets.own.folders import FolderNames
+
+    if normal is None and abnormal is None and masks is None:
+        return None
+    default = FolderNames()
+    return FolderNames(tuple(normal or default.normal), tuple(abnormal or default.abnormal), masks or default.masks)
 
 
 @data.command("check")

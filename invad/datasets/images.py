@@ -19,9 +19,15 @@ from invad.errors import InputError
 MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded (a decompression bomb is a small file with a large header)."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the suffix says; Pillow would also hand PostScript to Ghostscript
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "TIFF",
+    "WEBP",
+)  # whatever the suffix says; Pillow would also hand PostScript to Ghostscript
 _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
@@ -35,7 +41,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) in pixels of an image or a mask, from the header alone.
 
     Raises:
-        InputError: The file is missing, not an image (PNG, JPEG, BMP or TIFF), or an animation or several pages; or it has more
+        InputError: The file is missing, not an image (PNG, JPEG, BMP, TIFF or WebP), or an animation or several pages; or it has more
             than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
     """
     with _open(path) as image:
@@ -248,7 +254,7 @@ def _problems_named(path: Path | str, problem: str) -> Generator[None]:
     except Image.DecompressionBombError:  # so many that Pillow refuses to open it
         raise TooManyPixelsError(f"{path}: has far more than {MAX_PIXELS} pixels; at most these are accepted") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image (PNG, JPEG, BMP or TIFF), or a damaged one") from None
+        raise InputError(f"{path}: not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one") from None
     except Exception as error:  # Pillow promises no set of exceptions for hostile files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: {problem} ({' '.join(reason.split())})") from None

@@ -61,7 +61,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         heatmap: Annotated[bool, Query(description="Add the picture of the map.")] = False,
         class_name: Annotated[str | None, Query(alias="class", description="Whose thresholds to use.")] = None,
     ) -> Response:
-        """Predict the image that the body is: PNG, JPEG, BMP or TIFF, whatever the content type says."""
+        """Predict the image that the body is: PNG, JPEG, BMP, TIFF or WebP, whatever the content type says."""
         return Response(await service.predict(request, class_name, heatmap), media_type="application/json")
 
     @app.get("/health", response_model=HealthAnswer, responses={503: {"model": HealthAnswer}})

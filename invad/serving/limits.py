@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-CONTENT_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
+CONTENT_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
 """Of a body. None of them can be sent by a page of another site without asking first, which the service does not answer."""
 
 

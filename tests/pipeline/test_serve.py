@@ -841,7 +841,7 @@ def test_the_page_asks_again_when_the_class_changes(page, files):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("words.png", "words.png: not an image (PNG, JPEG, BMP or TIFF), or a damaged one."),
+        ("words.png", "words.png: not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one."),
         ("large.png", "large.png has 401 kB; at most 400 kB are accepted."),
         ("empty.png", "empty.png is empty, or a folder."),
     ],

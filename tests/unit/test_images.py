@@ -13,6 +13,7 @@ from conftest import refusal, save_image, save_mask
 from PIL import Image
 
 from invad.datasets.images import (
+    IMAGE_SUFFIXES,
     MAX_PIXELS,
     TooManyPixelsError,
     _Silence,
@@ -83,7 +84,7 @@ def test_a_truncated_image_is_named(tmp_path):
 
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "text.png").write_text("hello")
-    assert refused(tmp_path / "text.png").startswith("not an image (PNG, JPEG, BMP or TIFF)")
+    assert refused(tmp_path / "text.png").startswith("not an image (PNG, JPEG, BMP, TIFF or WebP)")
     assert refused(tmp_path / "none.png") == "no such image"
     (tmp_path / "empty.png").touch()
     assert refused(tmp_path / "empty.png") == "not an image, the file is empty"
@@ -116,11 +117,11 @@ def test_a_failure_to_open_is_named_without_its_path_twice(tmp_path, monkeypatch
 
 def test_other_formats_are_refused_whatever_the_suffix_says(tmp_path):
     photograph().save(tmp_path / "animation.png", "GIF")
-    assert refused(tmp_path / "animation.png").startswith("not an image (PNG, JPEG, BMP or TIFF)")
+    assert refused(tmp_path / "animation.png").startswith("not an image (PNG, JPEG, BMP, TIFF or WebP)")
     (tmp_path / "program.jpg").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
     )  # Ghostscript would run it
-    assert refused(tmp_path / "program.jpg").startswith("not an image (PNG, JPEG, BMP or TIFF)")
+    assert refused(tmp_path / "program.jpg").startswith("not an image (PNG, JPEG, BMP, TIFF or WebP)")
 
 
 def test_a_suffix_of_another_accepted_format_is_no_obstacle(tmp_path):
@@ -128,7 +129,24 @@ def test_a_suffix_of_another_accepted_format_is_no_obstacle(tmp_path):
     assert np.array_equal(read_image(tmp_path / "photo.png"), np.asarray(photograph()))
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_webp_is_read_as_image_and_as_mask(tmp_path):
+    assert {".webp", ".jfif"} <= IMAGE_SUFFIXES
+    photograph().save(tmp_path / "a.webp", lossless=True)
+    assert np.array_equal(read_image(tmp_path / "a.webp"), np.asarray(photograph()))
+    transparent = photograph().convert("RGBA")
+    transparent.putalpha(0)
+    transparent.save(tmp_path / "b.webp", lossless=True, exact=True)
+    assert np.array_equal(read_image(tmp_path / "b.webp"), np.asarray(photograph()))  # alpha is dropped
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5, 3:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.webp", lossless=True)
+    assert np.array_equal(read_mask(tmp_path / "mask.webp"), mask > 0)
+    whole = (tmp_path / "a.webp").read_bytes()
+    (tmp_path / "a.webp").write_bytes(whole[: len(whole) // 2])
+    assert "a.webp" not in refused(tmp_path / "a.webp")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
 def test_several_frames_or_pages_are_refused(tmp_path, suffix):
     path = tmp_path / f"frames.{suffix}"
     photograph().save(path, save_all=True, append_images=[photograph().rotate(180)])

@@ -13,7 +13,8 @@ import pytest
 from conftest import REPOSITORY, save_image, save_mask
 
 from invad.config import CalibrationConfig, TableSplitConfig, load_params
-from invad.datasets.own.importing import import_data, understanding
+from invad.datasets.own.folders import FolderNames
+from invad.datasets.own.importing import import_data, remove_data, understanding
 from invad.datasets.own.layouts import Discovery, discover
 from invad.datasets.own.rows import ImportRow
 from invad.datasets.own.splitting import assign_phases
@@ -230,6 +231,113 @@ def test_masks_in_one_folder_that_fit_two_defect_types_are_ambiguous(tmp_path):
         discover("mine", tmp_path, None)
 
 
+# Folders of other names, and none
+
+
+@pytest.fixture
+def named(tmp_path) -> Path:
+    """One class: two folders of normal images, two of defects, masks elsewhere."""
+    root = tmp_path / "named"
+    images_in(root, "ok/0.png", "fine/1.png", "fine/2.png", "defects/scratch/0.png", "defects/dent/0.png", "x.png")
+    return masks_in(root, "labels/defects/scratch/0.png", "labels/dent/0_mask.png")
+
+
+def test_folders_of_other_names(named):
+    names = FolderNames(("ok", "fine"), ("defects",), "labels")
+    masks_in(named, "labels/scratch/0.png")
+    (named / "labels/defects/scratch/0.png").unlink()
+    found = discover("mine", named, None, names)
+    assert brief(found) == [
+        ("defects/dent/0.png", "mine", "", 1, "dent", "labels/dent/0_mask.png"),
+        ("defects/scratch/0.png", "mine", "", 1, "scratch", "labels/scratch/0.png"),
+        ("fine/1.png", "mine", "", 0, "good", None),
+        ("fine/2.png", "mine", "", 0, "good", None),
+        ("ok/0.png", "mine", "", 0, "good", None),
+    ]
+    assert found.layout == "normal and abnormal folders (ok, fine, defects, labels)"
+    assert found.notes == ["other images in the folder, left out (1): x.png"]
+
+
+def test_several_abnormal_folders_are_types_of_defects_and_may_lie_deep(named):
+    names = FolderNames(("ok",), ("defects/scratch", "defects/dent"), "labels")
+    found = discover("mine", named, None, names)
+    assert [row[2:] for row in brief(found) if row[3]] == [
+        ("", 1, "dent", None),
+        ("", 1, "scratch", "labels/defects/scratch/0.png"),
+    ]
+
+
+def test_folders_of_other_names_may_be_those_of_classes(named):
+    found = discover("mine", named.parent, None, FolderNames(("ok",), ("defects",)))
+    assert {row.class_name for row in found.rows} == {"named"}
+    assert found.layout == "normal and abnormal folders (<class>/ok, <class>/defects, <class>/masks)"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (FolderNames(("../ok",)), r"--normal \.\./ok: must be the name of a folder"),
+        (FolderNames(("ok",), ("/defects",)), r"--abnormal /defects: must be the name of a folder"),
+        (
+            FolderNames(("ok",), ("ok/bad",)),
+            r"--abnormal ok/bad: is the folder of --normal ok, or one lies in the other",
+        ),
+        (FolderNames(("ok",), masks="ok"), r"--masks ok: is the folder of --normal ok"),
+        (FolderNames(("O.K.", "nice")), r"named: has no folder O\.K\. or nice, nor has one of its folders"),
+    ],
+)
+def test_names_that_fit_nothing_are_one_line(named, names, message):
+    with pytest.raises(InputError, match=message):
+        discover("mine", named, None, names)
+    with pytest.raises(InputError, match=r"--table .*: says itself what is normal"):
+        discover("mine", named, named / "list.csv", FolderNames(("ok",)))
+
+
+def test_a_flat_folder_of_images_is_one_class_of_normal_images(tmp_path, workspace):
+    root = images_in(tmp_path / "flat", "2.png", "0.jpg", "1.webp", "more/3.png")
+    found = discover("mine", root, None)
+    assert brief(found) == [(name, "mine", "", 0, "good", None) for name in ("0.jpg", "1.webp", "2.png")]
+    assert found.notes == [
+        "no folders are known in it: all images are taken as normal ones of the class mine",
+        "other images in the folder, left out (1): more/3.png",
+    ]
+    assert "2 normal images to train on, 1 normal and 0 anomalous to test on" in run(root, workspace)
+
+
+# Taking back
+
+
+def test_what_was_imported_can_be_taken_back_byte_for_byte(pictures, workspace):
+    before = files_below(workspace.root.absolute())
+    run(pictures, workspace)
+    (workspace.split("shop")).mkdir(parents=True)
+    text = remove_data("shop", workspace=workspace, params_path=Path("params.yaml"))
+    assert text.splitlines() == [
+        "params.yaml: data set shop removed, and what is built on it: shop",
+        "data/import/shop.csv: removed",
+        f"{pictures}: the images stay as they are",
+        "",
+        "results that are there still, of no use now:",
+        "  data/splits/shop",
+    ]
+    assert files_below(workspace.root.absolute()) == before
+    assert len(files_below(pictures)) == 6
+
+
+def test_only_imported_data_sets_can_be_taken_back(pictures, workspace):
+    run(pictures, workspace)
+    before = files_below(workspace.root.absolute())
+    for name, message in (("mvtec", "mvtec: was not imported; imported are shop"), ("shpo", "unknown data set 'shpo'")):
+        with pytest.raises(InputError, match=message):
+            remove_data(name, workspace=workspace, params_path=Path("params.yaml"))
+    text = Path("params.yaml").read_text().replace("ablations: {}", "ablations:\n  ssm: {benchmark: shop}")
+    Path("params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"^params\.yaml: ablations\.ssm.*shop"):
+        remove_data("shop", workspace=workspace, params_path=Path("params.yaml"))
+    assert Path("params.yaml").read_text() == text
+    assert files_below(workspace.root.absolute()).keys() == before.keys()
+
+
 # Both trees
 
 
@@ -294,11 +402,12 @@ def test_the_rows_do_not_depend_on_the_order_in_which_a_folder_lists_its_files(p
 # What is not guessed
 
 
-def test_loose_images_are_not_guessed(tmp_path):
+@pytest.mark.parametrize("folder", ["bad", "masks", "test"])
+def test_loose_images_beside_a_folder_of_a_layout_are_not_guessed(tmp_path, folder):
     with pytest.raises(
         InputError, match=r"no layout that is known; .*\(a\) train/good.*\(b\) good, bad, masks.*\(c\) one"
     ):
-        discover("mine", images_in(tmp_path, "0.png", "1.png"), None)
+        discover("mine", images_in(tmp_path, "0.png", "1.png", f"{folder}/0.png"), None)
 
 
 def test_bad_images_alone_are_no_layout(tmp_path):

@@ -414,7 +414,7 @@ def test_the_images_of_a_data_set_beside_its_masks_are_no_masks(mvtec_root):
 def test_a_folder_without_masks_is_refused(tmp_path):
     (tmp_path / "0.npy").touch()
     message = refused(tmp_path, lambda path: match_masks(MapFolder(Path("maps"), ["0.npy"], (2, 3)), path))
-    assert message == "has no masks (.bmp, .jpeg, .jpg, .png, .tif, .tiff)"
+    assert message == "has no masks (.bmp, .jfif, .jpeg, .jpg, .png, .tif, .tiff, .webp)"
 
 
 def test_squares_are_resized_as_read_mask_does(tmp_path):

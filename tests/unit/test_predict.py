@@ -463,7 +463,7 @@ def test_broken_images_are_named_and_the_others_predicted(images, run):
         "empty.png": "not an image, the file is empty",
         "gone.png": "no such image",
         "pipe.png": "not an image, not even a file",
-        "text.jpg": "not an image (PNG, JPEG, BMP or TIFF), or a damaged one",
+        "text.jpg": "not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one",
         "truncated.png": "damaged image (",
         "\\udcff.png": "the name is not UTF-8; rename it",
     }
@@ -501,8 +501,11 @@ def test_twenty_failures_are_named_and_the_others_counted(folder, run):
         (["nowhere"], "nowhere: no such file or folder"),
         ([""], "'': no such file or folder"),
         (["images", "nowhere/*.png"], "nowhere/*.png: there is no folder nowhere"),
-        (["images/*.gif"], "images/*.gif: has no images (.bmp, .jpeg, .jpg, .png, .tif, .tiff; "),
-        (["images/a", "void"], "void: has no images (.bmp, .jpeg, .jpg, .png, .tif, .tiff; links to folders are not"),
+        (["images/*.gif"], "images/*.gif: has no images (.bmp, .jfif, .jpeg, .jpg, .png, .tif, .tiff, .webp; "),
+        (
+            ["images/a", "void"],
+            "void: has no images (.bmp, .jfif, .jpeg, .jpg, .png, .tif, .tiff, .webp; links to folders are not",
+        ),
         (["images", "--out", "images/a/0.png"], "--out images/a/0.png: is a file; expected a folder, or - for stdout"),
         (["images", "--out", "images/a/0.png/b"], "--out images/a/0.png/b: cannot be written (Not a directory)"),
         (["images", "--out", "-", "--format", "coco"], "--out -: results of COCO are two files; "),

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -57,10 +57,12 @@ def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> Cla
     Raises:
         InputError: There are no images; an image has two masks, or a mask two images; or an anomalous image is to be trained on.
     """
-    images = {image: kind for kind in layout.kinds(folder) for image in image_files(kind.folder)}
+    kinds = layout.kinds(folder)
+    images = {image: kind for kind in kinds for image in image_files(kind.folder)}
     if not images:
-        raise InputError(f"{folder}: the class {class_name} has no images in {' or '.join(layout.parts[:2])}")
-    masks = [folder / layout.masks, *subfolders(folder / layout.masks)]
+        raise InputError(f"{folder}: the class {class_name} has no images in {' or '.join(layout.parts[:-1])}")
+    of_kinds = (masks for kind in kinds for masks in kind.masks)
+    masks = list(dict.fromkeys([folder / layout.masks, *subfolders(folder / layout.masks), *of_kinds]))
     paired, of_normal = _pair(images, masks)
     rows = [
         ImportRow(
@@ -125,13 +127,51 @@ def _mvtec_label(kind: Path) -> int:
     return NORMAL if kind.name == GOOD else ANOMALOUS
 
 
-def _good_bad_kinds(folder: Path) -> list[Kind]:
-    bad, masks = folder / "bad", folder / "masks"
-    return [
-        Kind(folder / "good", "", NORMAL, GOOD, (masks / "good",)),
-        Kind(bad, "", ANOMALOUS, ANY_DEFECT, (masks, masks / "bad")),
-        *(Kind(kind, "", ANOMALOUS, kind.name, (masks, masks / kind.name)) for kind in subfolders(bad)),
-    ]
+@dataclass(frozen=True)
+class FolderNames:
+    """What the folders of a class are called: of normal images, of anomalous ones, and of their masks; each may be a path."""
+
+    normal: tuple[str, ...] = ("good",)
+    abnormal: tuple[str, ...] = ("bad",)
+    masks: str = "masks"
+
+    def layout(self) -> Layout:
+        """Return the layout of folders with these names. Of several abnormal ones each is a type of defects.
+
+        Raises:
+            InputError: A name leaves the class's folder, or two are the same or lie in each other.
+        """
+        self._check()
+        parts = (*self.normal, *self.abnormal, self.masks)
+        return Layout("normal and abnormal folders", parts, normal=self.normal[0], masks=self.masks, kinds=self._kinds)
+
+    def _kinds(self, folder: Path) -> list[Kind]:
+        masks = folder / self.masks
+        kinds = [Kind(folder / name, "", NORMAL, GOOD, (masks / name,)) for name in self.normal]
+        for name in self.abnormal:
+            bad = folder / name
+            defect_type = ANY_DEFECT if len(self.abnormal) == 1 else bad.name
+            kinds.append(Kind(bad, "", ANOMALOUS, defect_type, (masks, masks / name)))
+            kinds += [Kind(kind, "", ANOMALOUS, kind.name, (masks, masks / kind.name)) for kind in subfolders(bad)]
+        return kinds
+
+    def _check(self) -> None:
+        options = [
+            *(("--normal", name) for name in self.normal),
+            *(("--abnormal", name) for name in self.abnormal),
+            ("--masks", self.masks),
+        ]
+        for option, name in options:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                raise InputError(
+                    f"{option} {name}: must be the name of a folder in that of the images, or in each class's"
+                )
+        for index, (option, name) in enumerate(options):
+            for other, another in options[:index]:
+                one, two = PurePosixPath(name), PurePosixPath(another)
+                if one.is_relative_to(two) or two.is_relative_to(one):
+                    raise InputError(f"{option} {name}: is the folder of {other} {another}, or one lies in the other")
 
 
 MVTEC = Layout(
@@ -141,7 +181,14 @@ MVTEC = Layout(
     masks="ground_truth",
     kinds=_mvtec_kinds,
 )
-GOOD_BAD = Layout("good/bad folders", ("good", "bad", "masks"), normal="good", masks="masks", kinds=_good_bad_kinds)
+GOOD_BAD = replace(FolderNames().layout(), title="good/bad folders")
+FLAT = Layout(
+    "folder of normal images",
+    ("*",),
+    normal="",
+    masks=".masks",
+    kinds=lambda folder: [Kind(folder, "", NORMAL, GOOD, ())],
+)
 LAYOUTS = (MVTEC, GOOD_BAD)
 
 

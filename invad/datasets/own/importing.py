@@ -2,10 +2,12 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from invad.config import PUBLISHED_DATASETS, Params, TableSplitConfig, load_params
 from invad.datasets.calibration_rows import hold_out
+from invad.datasets.own.folders import FolderNames
 from invad.datasets.own.layouts import NAMED, Discovery, discover
 from invad.datasets.own.rows import ImportRow
 from invad.datasets.own.splitting import split_rows
@@ -13,7 +15,7 @@ from invad.datasets.own.table import write_import_table
 from invad.datasets.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 from invad.files import atomic_path
-from invad.params_file import add_benchmark, update_download
+from invad.params_file import add_benchmark, remove_dataset, update_download
 from invad.workspace import Workspace
 
 _COLUMNS = (
@@ -37,11 +39,13 @@ def import_data(
     params_path: Path,
     force: bool,
     config: TableSplitConfig,
+    names: FolderNames | None = None,
 ) -> str:
     """Write the table of the images in the folder `images`, add data set and benchmark `name`, and return the text to print.
 
     The benchmark's settings are those of benchmark `like`. With `force`, the table of a data set that is there is replaced, and its
-    benchmark's settings stay. Nothing is written where anything is wrong.
+    benchmark's settings stay. `names` are those of folders that are not called good, bad and masks. Nothing is written where anything
+    is wrong.
 
     Raises:
         InputError: The name cannot be one or is taken; or as for `discover`, `split_rows`, `load_params` and `add_benchmark`.
@@ -50,7 +54,7 @@ def import_data(
     target = workspace.imported_table(name)
     _check_name(name, params, target, force=force)
     config = _splits_of(name, params) or config
-    discovery = discover(name, images.expanduser(), table.expanduser() if table else None)
+    discovery = discover(name, images.expanduser(), table.expanduser() if table else None, names)
     split = split_rows(discovery.root, discovery.rows, config, name, str(table or images))
     download = {
         "source": "path",
@@ -79,6 +83,38 @@ def import_data(
             *(f"  {command}" for command in _next_commands(name, workspace, refreshed=name in params.download)),
         ]
     )
+
+
+def remove_data(name: str, *, workspace: Workspace, params_path: Path) -> str:
+    """Take back what `import_data` did: the table, the data set and all its benchmarks; return the text to print.
+
+    The images stay, and so do results, of which DVC's cache and MLflow have more than a folder.
+
+    Raises:
+        InputError: There is no such data set, or it was not imported; or as for `remove_dataset`. Nothing is removed then.
+    """
+    params = load_params(params_path)
+    table = workspace.imported_table(name)
+    download = params.dataset(name)
+    if name in PUBLISHED_DATASETS or download.table is None:
+        own = sorted(each for each, config in params.download.items() if config.table is not None)
+        raise InputError(f"{name}: was not imported; imported are {', '.join(own) or 'none'}")
+    benchmarks = [benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset == name]
+    remove_dataset(params_path, name, benchmarks)
+    lines = [f"{params_path}: data set {name} removed, and what is built on it: {', '.join(benchmarks)}"]
+    if download.table == Workspace().imported_table(name).as_posix() and table.exists():
+        table.unlink()
+        lines.append(f"{table}: removed")
+    left = [path for path in _results(workspace, name, benchmarks) if path.exists()]
+    lines.append(f"{download.path}: the images stay as they are")
+    if left:
+        lines += ["", "results that are there still, of no use now:", *(f"  {path}" for path in left)]
+    return "\n".join(lines)
+
+
+def _results(workspace: Workspace, dataset: str, benchmarks: Iterable[str]) -> list[Path]:
+    of_each = (workspace.split, workspace.features, workspace.model, workspace.scores, workspace.metrics)
+    return [workspace.raw(dataset), *(folder(name) for name in benchmarks for folder in of_each)]
 
 
 def _next_commands(name: str, workspace: Workspace, *, refreshed: bool) -> list[str]:

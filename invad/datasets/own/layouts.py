@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
-from invad.datasets.listing import entries, hidden, is_image, subfolders, suffix_counts
-from invad.datasets.own.folders import LAYOUTS, Layout, read_class
+from invad.datasets.listing import entries, hidden, image_files, is_image, subfolders, suffix_counts
+from invad.datasets.own.folders import FLAT, LAYOUTS, FolderNames, Layout, read_class
 from invad.datasets.own.rows import ImportRow
 from invad.datasets.own.user_table import TABLE_SUFFIXES, read_user_table
 from invad.errors import InputError
@@ -15,7 +15,7 @@ NAMED = 20  # files that a note lists by name
 _NO_CLASSES = frozenset({"train", "test", "ground_truth", "good", "bad", "masks"})  # the layouts' own folders
 _KNOWN = (
     f"known are (a) {', '.join(LAYOUTS[0].parts)} or (b) {', '.join(LAYOUTS[1].parts)}, each in the folder itself or in one "
-    "folder for each class, and (c) one .csv or .parquet table with a column image"
+    "folder for each class, (c) one .csv or .parquet table with a column image, and (d) a folder of normal images"
 )
 
 
@@ -34,15 +34,17 @@ class Discovery:
     notes: list[str]
 
 
-def discover(name: str, images: Path, table: Path | None) -> Discovery:
+def discover(name: str, images: Path, table: Path | None, names: FolderNames | None = None) -> Discovery:
     """Return what lies in the folder `images`, or what `table` says of it. `images` may also be a table that lies beside its images.
 
-    `name` is that of the class where the data do not name one.
+    `name` is that of the class where the data do not name one. With `names`, folders that are called so are the layout.
 
     Raises:
-        InputError: There is no such folder or table; no layout or more than one matches; or as for `read_class` and
-            `read_user_table`.
+        InputError: There is no such folder or table; no layout or more than one matches; `names` and a table are given; or as for
+            `read_class`, `read_user_table` and `FolderNames.layout`.
     """
+    if names is not None:
+        return _from_named(name, images, table, names)
     if table is None and images.suffix.lower() in TABLE_SUFFIXES and images.is_file():
         images, table = images.parent, images
     if not images.is_dir():
@@ -66,9 +68,28 @@ def discover(name: str, images: Path, table: Path | None) -> Discovery:
         raise InputError(
             f"{images}: has several tables ({_names([path.name for path in tables])}); give one with --table"
         )
+    beside = {path.name for path in subfolders(images)} & _NO_CLASSES
+    if not tables and not beside and image_files(images):
+        flat = _from_folders(images, FLAT, {name: images}, [])
+        note = f"no folders are known in it: all images are taken as normal ones of the class {name}"
+        return replace(flat, notes=[note, *flat.notes])
     if not tables:
         raise InputError(f"{images}: has no layout that is known; {_KNOWN}")
     return _from_table(name, images, tables[0])
+
+
+def _from_named(name: str, images: Path, table: Path | None, names: FolderNames) -> Discovery:
+    layout = names.layout()
+    if table is not None:
+        raise InputError(f"--table {table}: says itself what is normal; leave out --normal, --abnormal and --masks")
+    if not images.is_dir():
+        raise InputError(f"{images}: is not a folder of images")
+    own = {PurePosixPath(part).parts[0] for part in layout.parts}
+    classes = {path.name: path for path in subfolders(images) if path.name not in own}
+    for folders in ({name: images}, classes):
+        if any((folder / part).is_dir() for folder in folders.values() for part in names.normal):
+            return _from_folders(images, layout, folders, [])
+    raise InputError(f"{images}: has no folder {' or '.join(names.normal)}, nor has one of its folders")
 
 
 def _from_table(name: str, images: Path, table: Path) -> Discovery:
