@@ -13,7 +13,7 @@ from safetensors.torch import save as serialized
 from torch import nn
 
 from invad import __version__
-from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, TrainConfig
+from invad.config import AS_STORED, TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, ReadingConfig, TrainConfig
 from invad.datasets.split_table import Split
 from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
@@ -29,7 +29,8 @@ FORMAT = 1
 class ModelConfig:
     """Everything that is needed to build the model again and to feed it.
 
-    `channels`: of the encoder's levels, fine to coarse. `features`, `train`: the sections it was trained with.
+    `channels`: of the encoder's levels, fine to coarse. `features`, `train`: the sections it was trained with. `reading`: how its
+    images were read, and those to predict are.
     """
 
     benchmark: str
@@ -38,6 +39,7 @@ class ModelConfig:
     encoder_sha256: str
     features: FeaturesConfig
     train: TrainConfig
+    reading: ReadingConfig = AS_STORED
 
     @classmethod
     def of(cls, benchmark: BenchmarkConfig, split: Split, key: FeatureKey) -> "ModelConfig":
@@ -49,6 +51,7 @@ class ModelConfig:
             encoder_sha256=key.weights_sha256,
             features=benchmark.features,
             train=benchmark.train,
+            reading=split.reading,
         )
 
     @property
@@ -70,7 +73,15 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
         for name, network in networks.items():
             tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
             (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
-        write_json(temporary / CONFIG_FILE, {"format": FORMAT, "version": __version__, **asdict(config)})
+        write_json(temporary / CONFIG_FILE, {"format": FORMAT, "version": __version__, **_as_json(config)})
+
+
+def _as_json(config: ModelConfig) -> dict[str, Any]:
+    """Return the settings as JSON; without how images are read where that is as they are stored, as every older folder has it."""
+    value = asdict(config)
+    if config.reading == AS_STORED:
+        del value["reading"]
+    return value
 
 
 def load_model(folder: Path) -> tuple[Method, ModelConfig]:
@@ -131,6 +142,7 @@ def _read_config(folder: Path) -> tuple[ModelConfig, str]:
             "channels": tuple(value["channels"]),
             "features": FeaturesConfig(**value["features"]),
             "train": TRAIN_CONFIGS[train["model"]](**train),
+            "reading": ReadingConfig(**value.get("reading", {})),
         }
         config = ModelConfig(**parts)
     except (KeyError, TypeError, ValueError) as error:

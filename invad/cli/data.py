@@ -48,6 +48,17 @@ def import_(
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the test images where the data do not say.", min=0)] = 0,
     test_share: Annotated[float, typer.Option(help="Share of the normal images kept for the test then.")] = 0.2,
+    exif_rotation: Annotated[
+        bool, typer.Option("--exif-rotation", help="Turn images as EXIF says; masks are those of the turned ones.")
+    ] = False,
+    grey16_white: Annotated[
+        int | None,
+        typer.Option(
+            help="Take images of 16-bit grey, and scale them to 8 bits: 0 stays black, this value becomes white, such as 4095.",
+            min=255,
+            max=65535,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Import a data set of this name again.")] = False,
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
@@ -67,7 +78,9 @@ def import_(
         like=like,
         params_path=params,
         force=force,
-        config=TableSplitConfig(seed=seed, test_share=test_share),
+        config=TableSplitConfig(
+            seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white
+        ),
         names=_names(normal, abnormal, masks),
     )
     print(text)

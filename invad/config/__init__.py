@@ -2,6 +2,7 @@
 
 from invad.config.loading import SECTIONS, load_params
 from invad.config.sections import (
+    AS_STORED,
     COCO_CATEGORIES,
     PACKAGED_ENCODER,
     PUBLISHED_DATASETS,
@@ -18,6 +19,7 @@ from invad.config.sections import (
     InvADConfig,
     Params,
     RDConfig,
+    ReadingConfig,
     ResourcesConfig,
     ScoreConfig,
     SplitConfig,
@@ -27,6 +29,7 @@ from invad.config.sections import (
     WorkersConfig,
     check_image_size,
     dataset_kind,
+    reading_of,
 )
 from invad.config.studies import AblationConfig, RangeConfig, TuneConfig
 from invad.config.types import (
@@ -49,6 +52,7 @@ from invad.config.types import (
 )
 
 __all__ = [
+    "AS_STORED",
     "AblationConfig",
     "AggregationKind",
     "BenchmarkConfig",
@@ -77,6 +81,7 @@ __all__ = [
     "PositiveFloat",
     "Precision",
     "RDConfig",
+    "ReadingConfig",
     "RangeConfig",
     "ResourcesConfig",
     "SECTIONS",
@@ -95,4 +100,5 @@ __all__ = [
     "check_image_size",
     "dataset_kind",
     "load_params",
+    "reading_of",
 ]

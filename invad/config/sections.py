@@ -82,8 +82,23 @@ class CocoAdSplitConfig:
             raise ValueError(f"fold: must be less than {folds} with held_out {self.held_out}")
 
 
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ReadingConfig:
+    """How the pixels of image files become those of images. Masks are read as they are stored.
+
+    `exif_rotation`: images are turned as EXIF says, and masks have to fit the turned ones. `grey16_white`: images of 16-bit grey are
+    taken, and scaled: 0 stays black, this value and all above it become white, 65535 for the whole range, 4095 for 12 bits.
+    """
+
+    exif_rotation: bool = False
+    grey16_white: Annotated[int, Field(ge=255, le=65535)] | None = None
+
+
+AS_STORED = ReadingConfig()
+
+
 @dataclass(frozen=True, config=STRICT)
-class FolderSplitConfig:
+class FolderSplitConfig(ReadingConfig):
     """MVTec AD and VisA: `strict` makes a deviation from the published data set an error.
 
     Such are an image or mask without its partner, which is otherwise left out with a warning, and a class of the published set with
@@ -94,7 +109,7 @@ class FolderSplitConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class TableSplitConfig:
+class TableSplitConfig(ReadingConfig):
     """Data of one's own: of the normal images without a phase, `test_share` are kept for the test, chosen by `seed` in each class."""
 
     seed: Seed = 0
@@ -102,6 +117,15 @@ class TableSplitConfig:
 
 
 SplitConfig = CocoAdSplitConfig | FolderSplitConfig | TableSplitConfig
+
+
+def reading_of(config: SplitConfig) -> ReadingConfig:
+    """Return how the images of a benchmark with these splits are read."""
+    if not isinstance(config, ReadingConfig):
+        return AS_STORED
+    return ReadingConfig(exif_rotation=config.exif_rotation, grey16_white=config.grey16_white)
+
+
 SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
     "coco": CocoAdSplitConfig,
     "mvtec": FolderSplitConfig,

@@ -14,6 +14,7 @@ from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from invad.config import AS_STORED, ReadingConfig
 from invad.errors import InputError
 
 MAX_PIXELS = 80_000_000
@@ -30,22 +31,40 @@ _FORMATS = (
 )  # whatever the suffix says; Pillow would also hand PostScript to Ghostscript
 _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
+_GREY16_MODES = _DEEP_GREY_MODES - {"F"}
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF's number
+_LYING = range(5, 9)  # numbers that exchange width and height
 
 
 class TooManyPixelsError(InputError):
     """An image is too large to be decoded."""
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) in pixels of an image or a mask, from the header alone.
+def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int]:
+    """Return (width, height) in pixels of an image or a mask, from the header alone, after a rotation where `reading` asks for it.
 
     Raises:
         InputError: The file is missing, not an image (PNG, JPEG, BMP, TIFF or WebP), or an animation or several pages; or it has more
             than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
     """
     with _open(path) as image:
-        return image.size
+        # Of a TIFF the size is that after the rotation, which its decoder applies.
+        return image.size if image.format == "TIFF" else turned_size(image, reading)
+
+
+def turned_size(image: Image.Image, reading: ReadingConfig) -> tuple[int, int]:
+    """Return (width, height) that `rgb` will give an image."""
+    lies = reading.exif_rotation and _orientation(image) in _LYING
+    return image.size[::-1] if lies else image.size
 
 
 def check_mask_size(mask: Path, image: Path, size: tuple[int, int]) -> None:
@@ -59,24 +78,30 @@ def check_mask_size(mask: Path, image: Path, size: tuple[int, int]) -> None:
         raise InputError(f"{mask}: has {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}")
 
 
-def read_image(path: Path, size: int | None = None) -> np.ndarray:
+def read_image(path: Path, size: int | None = None, reading: ReadingConfig = AS_STORED) -> np.ndarray:
     """Decode an image as uint8 RGB (H, W, 3), resized bilinearly to (size, size) where `size` is given (aspect ratio not kept).
 
-    The pixels are those stored in the file: an EXIF rotation is not applied, because annotations and masks refer to them (only that
-    of a TIFF, which its decoder applies to images and masks alike). An alpha channel is dropped. Of a photograph with a second picture
-    behind it (MPO) the first counts. JPEG has no checksum: changed bytes in its middle may decode without an error.
+    The pixels are those stored in the file, unless `reading` says otherwise: an EXIF rotation is not applied, because annotations and
+    masks refer to them (only that of a TIFF, which its decoder applies to images and masks alike), and 16-bit grey is refused. An alpha
+    channel is dropped. Of a photograph with a second picture behind it (MPO) the first counts. JPEG has no checksum: changed bytes in
+    its middle may decode without an error.
 
     Raises:
         InputError: As for `image_size`; or the file is damaged, or has a pixel format other than 8 bits a channel of grey, palette,
             RGB, CMYK or YCbCr.
     """
-    with decoded_image(path) as image:
-        image = rgb(image)
+    with decoded_image(path, reading) as image:
+        image = rgb(image, reading)
     return np.asarray(image if size is None else resized(image, size))
 
 
-def rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded image as RGB; what is transparent keeps the colour that is stored."""
+def rgb(image: Image.Image, reading: ReadingConfig = AS_STORED) -> Image.Image:
+    """Return a decoded image as RGB, turned and scaled to 8 bits as `reading` says; what is transparent keeps its stored colour."""
+    if reading.exif_rotation and (turn := _TURNS.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
+    if reading.grey16_white is not None and image.mode in _GREY16_MODES:
+        values = np.asarray(image).clip(0, reading.grey16_white).astype(np.uint32)
+        image = Image.fromarray(((values * 255 + reading.grey16_white // 2) // reading.grey16_white).astype(np.uint8))
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette with transparency is converted to RGB by way of RGBA only
     return image.convert("RGB")
@@ -121,14 +146,16 @@ def anomalous_pixels(mask: Image.Image) -> np.ndarray:
 
 
 @contextmanager
-def decoded_image(path: Path) -> Generator[Image.Image]:
+def decoded_image(path: Path, reading: ReadingConfig = AS_STORED) -> Generator[Image.Image]:
     """Yield what `read_image` accepts, decoded, in the mode of the file; errors as there."""
     with _open(path) as image:
-        _decode(image, path, path, _IMAGE_MODES)
+        _decode(image, path, path, _modes(reading))
         yield image
 
 
-def image_of_bytes(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def image_of_bytes(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, reading: ReadingConfig = AS_STORED
+) -> Image.Image:
     """Return the RGB image that `data` is, a whole file, decoded; errors as for `read_image`, with `name` in the place of the path.
 
     Raises:
@@ -138,17 +165,17 @@ def image_of_bytes(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Imag
         image = Image.open(BytesIO(data), formats=_FORMATS)
     with image:
         _check_header(image, name, max_pixels)
-        _decode(image, BytesIO(data), name, _IMAGE_MODES)
-        return rgb(image)
+        _decode(image, BytesIO(data), name, _modes(reading))
+        return rgb(image, reading)
 
 
-def checked_image(image: Image.Image) -> Image.Image:
+def checked_image(image: Image.Image, reading: ReadingConfig = AS_STORED) -> Image.Image:
     """Return an image that a caller has opened as RGB; errors as for `read_image`, except that its size is the caller's matter."""
     name = getattr(image, "filename", "") or "PIL image"
     with _problems_named(name, "damaged image"):
         image.load()
-    _check_mode(image, name, _IMAGE_MODES)
-    return rgb(image)
+    _check_mode(image, name, _modes(reading))
+    return rgb(image, reading)
 
 
 @contextmanager
@@ -161,11 +188,21 @@ def decoded_mask(path: Path) -> Generator[Image.Image]:
 
 def is_rotated(image: Image.Image) -> bool:
     """Return whether EXIF asks for a rotation or reflection that has not been applied to a decoded image."""
+    return _orientation(image) in _TURNS
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return EXIF's number of how an image is to be turned; 1, not at all, where it has none or not one of these."""
     try:
         with _SILENCE:
-            return image.getexif().get(Base.Orientation, 1) in range(2, 9)
+            orientation = image.getexif().get(Base.Orientation, 1)
+            return orientation if orientation in range(2, 9) else 1
     except Exception:  # Pillow promises no set of exceptions for damaged EXIF data, which ask for nothing
-        return False
+        return 1
+
+
+def _modes(reading: ReadingConfig) -> frozenset[str]:
+    return _IMAGE_MODES if reading.grey16_white is None else _IMAGE_MODES | _GREY16_MODES
 
 
 def _open(path: Path) -> Image.Image:
@@ -213,7 +250,12 @@ def _decode(image: Image.Image, source: Path | BytesIO, name: Path | str, modes:
 
 def _check_mode(image: Image.Image, name: Path | str, modes: frozenset[str]) -> None:
     if image.mode not in modes:
-        raise InputError(f"{name}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB")
+        or_scaled = (
+            ", or say in its `splits` section what is white: grey16_white" if image.mode in _GREY16_MODES else ""
+        )
+        raise InputError(
+            f"{name}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB{or_scaled}"
+        )
 
 
 class _Silence:

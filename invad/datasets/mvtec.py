@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path, PurePosixPath
 
-from invad.config import FolderSplitConfig
+from invad.config import FolderSplitConfig, ReadingConfig, reading_of
 from invad.datasets.images import check_mask_size, image_size
 from invad.datasets.listing import subfolders
 from invad.datasets.own.folders import MVTEC, ClassFiles, read_class
@@ -37,7 +37,7 @@ def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
         for phase in ("train", "test"):
             if not any(row.phase == phase for row in usable):
                 raise InputError(f"{folder / phase}: the class {folder.name} has no usable {phase} image")
-        rows += [_split_row(root, row) for row in usable]
+        rows += [_split_row(root, row, reading_of(config)) for row in usable]
     _report(root, files, strict=config.strict)
     return rows
 
@@ -51,9 +51,9 @@ def _order(row: ImportRow) -> tuple[bool, str, str, str]:
     return row.phase == "test", row.defect_type, image.stem, image.name
 
 
-def _split_row(root: Path, row: ImportRow) -> SplitRow:
+def _split_row(root: Path, row: ImportRow, reading: ReadingConfig) -> SplitRow:
     image, phase = root / row.image, row.phase or "test"  # the layout's folders give every image a phase
-    width, height = image_size(image)
+    width, height = image_size(image, reading)
     if row.mask is not None:
         check_mask_size(root / row.mask, image, (width, height))
     return SplitRow(row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, "mvtec")

@@ -3,6 +3,7 @@
 Paths in the table are relative, so the same data give the same bytes on every machine; `Split` knows the folders they start from.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from invad.config import BenchmarkConfig, dataset_kind
+from invad.config import AS_STORED, BenchmarkConfig, ReadingConfig, dataset_kind
 from invad.datasets.source import read_source
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -58,11 +59,12 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class Split:
-    """A benchmark's rows in the table's order, and the folders that its paths start from."""
+    """A benchmark's rows in the table's order, the folders that its paths start from, and how its images are read."""
 
     rows: tuple[SplitRow, ...]
     image_root: Path
     mask_root: Path
+    reading: ReadingConfig = AS_STORED
 
     def phase(self, phase: Phase) -> list[SplitRow]:
         """Return the rows of one phase, in the table's order."""
@@ -112,7 +114,16 @@ def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
 def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     """Open a benchmark's split table; `InputError` when it or the raw data are missing."""
     folder = workspace.split(benchmark.name)
-    rows, _ = read_split_table(folder / FILE_NAME)
+    rows, metadata = read_split_table(folder / FILE_NAME)
     image_root = read_source(workspace.raw(benchmark.dataset)).root
     draws_masks = dataset_kind(benchmark.dataset) == "coco"
-    return Split(tuple(rows), image_root, folder if draws_masks else image_root)
+    return Split(tuple(rows), image_root, folder if draws_masks else image_root, _reading(metadata))
+
+
+def reading_metadata(reading: ReadingConfig) -> dict[str, str]:
+    """Return what a table's metadata say of how its images are read: nothing where that is as they are stored."""
+    return {} if reading == AS_STORED else {"reading": json.dumps(asdict(reading))}
+
+
+def _reading(metadata: Mapping[str, str]) -> ReadingConfig:
+    return ReadingConfig(**json.loads(metadata.get("reading", "{}")))

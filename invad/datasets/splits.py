@@ -3,14 +3,14 @@
 from collections import Counter
 from pathlib import Path
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, TableSplitConfig, dataset_kind
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, TableSplitConfig, dataset_kind, reading_of
 from invad.datasets.calibration_rows import hold_out
 from invad.datasets.coco_ad import build_coco_ad
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
 from invad.datasets.mvtec import build_mvtec
 from invad.datasets.own.table import build_table
 from invad.datasets.source import Source, read_source
-from invad.datasets.split_table import FILE_NAME, Split, SplitRow, open_split, write_split_table
+from invad.datasets.split_table import FILE_NAME, Split, SplitRow, open_split, reading_metadata, write_split_table
 from invad.datasets.visa import build_visa
 from invad.errors import InputError
 from invad.fetch.http import download_small
@@ -29,6 +29,7 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     source = read_source(workspace.raw(benchmark.dataset))
     folder = workspace.split(benchmark.name)
     metadata = {"benchmark": benchmark.name, "dataset": benchmark.dataset, "data_sha256": source.sha256}
+    metadata |= reading_metadata(reading_of(benchmark.splits))
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         rows = hold_out(_build_rows(benchmark, source, temporary), benchmark.calibration)
@@ -53,7 +54,7 @@ def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[S
     if dataset_kind(benchmark.dataset) == "mvtec":
         rows, published = build_mvtec(root, config), MVTEC_COUNTS
     else:
-        rows, published = build_visa(root), VISA_COUNTS
+        rows, published = build_visa(root, reading_of(config)), VISA_COUNTS
     if source.source != "embedded":  # the generated stand-ins have classes of the same names
         check_counts(rows, published, root, strict=config.strict)
     return rows

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path, PurePosixPath
 
+from invad.config import AS_STORED, ReadingConfig
 from invad.datasets.images import check_mask_size, image_size
 from invad.datasets.split_table import ANOMALOUS, NORMAL, SplitRow
 from invad.errors import InputError
@@ -11,7 +12,7 @@ COLUMNS = ("object", "split", "label", "image", "mask")
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALOUS}
 
 
-def build_visa(root: Path) -> list[SplitRow]:
+def build_visa(root: Path, reading: ReadingConfig = AS_STORED) -> list[SplitRow]:
     """Return the rows of the official one-class split, sorted by class, phase and image.
 
     Raises:
@@ -19,7 +20,7 @@ def build_visa(root: Path) -> list[SplitRow]:
             a file that is not there; a mask has another size than its image; a class has no normal training or no test image.
     """
     path = root / "split_csv" / "1cls.csv"
-    rows = [_row(root, line, f"{path}: line {number}") for number, line in enumerate(_read_csv(path), start=2)]
+    rows = [_row(root, line, reading, f"{path}: line {number}") for number, line in enumerate(_read_csv(path), start=2)]
     for class_name in sorted({row.class_name for row in rows}):
         for phase in ("train", "test"):
             if not any(row.class_name == class_name and row.phase == phase for row in rows):
@@ -41,7 +42,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: not a CSV file ({error})") from None
 
 
-def _row(root: Path, line: dict[str, str], where: str) -> SplitRow:
+def _row(root: Path, line: dict[str, str], reading: ReadingConfig, where: str) -> SplitRow:
     phase, label = line["split"], _LABELS.get(line["label"])
     if phase not in ("train", "test"):
         raise InputError(f"{where}: split must be train or test, not {phase!r}")
@@ -54,7 +55,7 @@ def _row(root: Path, line: dict[str, str], where: str) -> SplitRow:
             raise InputError(f"{where}: {column} {line[column]!r} leaves the data set's folder")
     if label == ANOMALOUS and (mask is None or not (root / mask).is_file()):
         raise InputError(f"{root / line['image']}: the mask of this anomalous image is missing ({where})")
-    width, height = image_size(root / line["image"])
+    width, height = image_size(root / line["image"], reading)
     if mask is not None:
         check_mask_size(root / mask, root / line["image"], (width, height))
     defect_type = "anomaly" if label == ANOMALOUS else "good"

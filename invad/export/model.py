@@ -81,7 +81,7 @@ def _onnx(
         return data, _compared(loaded, model, onnx_runtime(data))
     from invad.export.quantize import calibration_images, quantized
 
-    normal = calibration_images(images, loaded.graph.image_size)
+    normal = calibration_images(images, loaded.graph.image_size, loaded.config.reading)
     data = onnx_bytes(quantized(onnx_model(exported_program(loaded.graph)), normal), described)
     batches = np.array_split(normal, -(-len(normal) // BATCH))
     threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold

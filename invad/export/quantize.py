@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from invad.config import AS_STORED, ReadingConfig
 from invad.export.onnx_file import IMAGES, OnnxModel
 from invad.prediction.inputs import prepare
 from invad.prediction.sources import ImageSources
@@ -22,7 +23,7 @@ MOST_IMAGES = 128  # that ranges are taken from; more take long and change littl
 OPERATORS = frozenset({"Add", "Conv", "LeakyRelu", "Mul", "Relu"})
 
 
-def calibration_images(inputs: Sequence[str], size: int) -> NDArray[np.uint8]:
+def calibration_images(inputs: Sequence[str], size: int, reading: ReadingConfig = AS_STORED) -> NDArray[np.uint8]:
     """Return at most `MOST_IMAGES` images of files, folders and patterns, evenly spread, resized, uint8 (n, size, size, 3).
 
     Raises:
@@ -30,7 +31,7 @@ def calibration_images(inputs: Sequence[str], size: int) -> NDArray[np.uint8]:
     """
     paths = [image.path for image in ImageSources(inputs)]
     chosen = np.unique(np.linspace(0, len(paths) - 1, MOST_IMAGES).round().astype(int))
-    return np.stack([prepare(paths[index], size).pixels for index in chosen])
+    return np.stack([prepare(paths[index], size, reading).pixels for index in chosen])
 
 
 def quantized(model: OnnxModel, images_bhwc: NDArray[np.uint8]) -> onnx.ModelProto:

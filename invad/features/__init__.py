@@ -41,7 +41,7 @@ def open_features(folder: Path, phase: Phase, split: Split, config: FeaturesConf
             "image_size": config.image_size,
             "precision": config.precision,
             "dtype": config.dtype,
-            "split_sha256": split_sha256(split.phase(phase)),
+            "split_sha256": split_sha256(split.phase(phase), split.reading),
         }
     for name, value in expected.items():
         if recorded.get(name) != value:

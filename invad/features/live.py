@@ -31,6 +31,7 @@ class LiveFeatures(FeatureSource):
         self._config = config
         rows = split.phase(phase)
         self._paths = [split.image_path(row) for row in rows]
+        self._reading = split.reading
         self.images: Sequence[str] = [row.image for row in rows]
         self.key = feature_key(split, phase, config, encoder)
 
@@ -44,7 +45,7 @@ class LiveFeatures(FeatureSource):
 
             def read(rows: Sequence[int] | np.ndarray) -> np.ndarray:
                 size = self._config.image_size
-                return np.stack(list(decoders.map(lambda row: read_image(self._paths[row], size), rows)))
+                return np.stack(list(decoders.map(lambda row: read_image(self._paths[row], size, self._reading), rows)))
 
             for images in read_ahead(read, batches, device):
                 with torch.no_grad(), autocast(device, self._config.precision):
@@ -62,5 +63,5 @@ def feature_key(split: Split, phase: Phase, config: FeaturesConfig, encoder: Enc
         precision=config.precision,
         dtype=config.dtype if config.mode == "store" else "float32",
         phase=phase,
-        split_sha256=split_sha256(split.phase(phase)),
+        split_sha256=split_sha256(split.phase(phase), split.reading),
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invad.config import Precision
+from invad.config import AS_STORED, Precision, ReadingConfig
 from invad.datasets.split_table import Phase, SplitRow
 from invad.encoders import EncoderOutput
 
@@ -61,9 +61,15 @@ class FeatureSource(Protocol):
         """
 
 
-def split_sha256(rows: Sequence[SplitRow]) -> str:
-    """Return the SHA-256 that identifies the images of `rows` and their order."""
-    return hashlib.sha256("\n".join(row.image for row in rows).encode()).hexdigest()
+def split_sha256(rows: Sequence[SplitRow], reading: ReadingConfig = AS_STORED) -> str:
+    """Return the SHA-256 that identifies the images of `rows`, their order, and how they are read."""
+    return images_sha256([row.image for row in rows], reading)
+
+
+def images_sha256(images: Sequence[str], reading: ReadingConfig) -> str:
+    """Return the same of images by their names."""
+    how = [] if reading == AS_STORED else [repr(reading)]
+    return hashlib.sha256("\n".join([*images, *how]).encode()).hexdigest()
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:

@@ -1,6 +1,5 @@
 """Features of some of a phase's images."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -8,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invad.features.source import FeatureSource
+from invad.config import AS_STORED, ReadingConfig
+from invad.features.source import FeatureSource, images_sha256
 
 
 class SubsetFeatures(FeatureSource):
@@ -19,13 +19,12 @@ class SubsetFeatures(FeatureSource):
         images: The image of each row, as the split table names it.
     """
 
-    def __init__(self, source: FeatureSource, rows: Sequence[int]) -> None:
-        """Use the rows `rows` of `source`, each in [0, len(source))."""
+    def __init__(self, source: FeatureSource, rows: Sequence[int], reading: ReadingConfig = AS_STORED) -> None:
+        """Use the rows `rows` of `source`, each in [0, len(source)), whose images are read so."""
         self._source = source
         self._rows = np.asarray(rows, np.int64)
         self.images: Sequence[str] = [source.images[row] for row in rows]
-        digest = hashlib.sha256("\n".join(self.images).encode()).hexdigest()  # as `split_sha256` of these rows has it
-        self.key = replace(source.key, split_sha256=digest)
+        self.key = replace(source.key, split_sha256=images_sha256(self.images, reading))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from invad.config import AS_STORED, ReadingConfig
 from invad.datasets.images import checked_image, decoded_image, resized, rgb
 from invad.errors import InputError
 
@@ -40,23 +41,23 @@ def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageIn
         yield from images
 
 
-def prepare(image: ImageInput, size: int) -> PreparedImage:
+def prepare(image: ImageInput, size: int, reading: ReadingConfig = AS_STORED) -> PreparedImage:
     """Return an image resized to (size, size) as `read_image` does it, whatever it was given as.
 
     Raises:
         InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
     """
-    picture = rgb_image(image)
+    picture = rgb_image(image, reading)
     return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height)
 
 
-def rgb_image(image: ImageInput) -> Image.Image:
+def rgb_image(image: ImageInput, reading: ReadingConfig = AS_STORED) -> Image.Image:
     """Return an image as a PIL image of mode RGB at its own size; `InputError` as for `prepare`."""
     if isinstance(image, str | Path):
-        with decoded_image(Path(image)) as decoded:
-            return rgb(decoded)
+        with decoded_image(Path(image), reading) as decoded:
+            return rgb(decoded, reading)
     if isinstance(image, Image.Image):
-        return checked_image(image)
+        return checked_image(image, reading)
     if isinstance(image, np.ndarray):
         return _of_array(image)
     if isinstance(image, Tensor):

@@ -134,7 +134,7 @@ class _Job:
             return _Read(found, error=found.problem)
         try:
             str(found.path).encode()
-            picture = rgb_image(found.path)
+            picture = rgb_image(found.path, self._predictor.config.reading)
         except UnicodeEncodeError:
             return _Read(found, error="the name is not UTF-8; rename it")
         except InputError as error:

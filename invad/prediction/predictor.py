@@ -137,7 +137,7 @@ class Predictor:
         Raises:
             InputError: An image cannot be read, or is of another shape, type or range.
         """
-        prepared = (prepare(image, self.image_size) for image in single_images(images))
+        prepared = (prepare(image, self.image_size, self.config.reading) for image in single_images(images))
         return Prediction(tuple(self.stream(prepared)))
 
     def stream(self, images: Iterable[PreparedImage], batch_size: int | None = None) -> Iterator[ImagePrediction]:

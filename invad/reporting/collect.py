@@ -90,7 +90,7 @@ def _training_pictures(split: Split, size: int) -> list[TrainingPicture]:
     for name in classes:
         members = [row for row in rows if row.class_name == name]
         for rank in evenly_spaced(len(members), count):
-            pictures.append(TrainingPicture(name, read_image(split.image_path(members[rank]), size)))
+            pictures.append(TrainingPicture(name, read_image(split.image_path(members[rank]), size, split.reading)))
     return pictures
 
 
@@ -105,7 +105,8 @@ def _test_images(
     }
     pictures = {
         index: Picture(
-            read_image(split.image_path(rows[index]), benchmark.features.image_size), scores.map_and_mask(index)[1]
+            read_image(split.image_path(rows[index]), benchmark.features.image_size, split.reading),
+            scores.map_and_mask(index)[1],
         )
         for index in sorted(chosen)
     }

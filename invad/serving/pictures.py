@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 from PIL import Image
 
+from invad.config import AS_STORED, ReadingConfig
 from invad.datasets.images import TooManyPixelsError, image_of_bytes, resized
 from invad.errors import InputError
 from invad.prediction.inputs import PreparedImage
@@ -26,7 +27,7 @@ class Decoded:
     seconds: float
 
 
-def decode(data: bytes, size: int, max_pixels: int, heatmap: bool) -> Decoded:
+def decode(data: bytes, size: int, max_pixels: int, heatmap: bool, reading: ReadingConfig = AS_STORED) -> Decoded:
     """Decode a body for a network that takes images of (size, size).
 
     Raises:
@@ -34,7 +35,7 @@ def decode(data: bytes, size: int, max_pixels: int, heatmap: bool) -> Decoded:
     """
     start = perf_counter()
     try:
-        picture = image_of_bytes(data, "image", max_pixels)
+        picture = image_of_bytes(data, "image", max_pixels, reading)
     except TooManyPixelsError as error:
         raise RefusalError(413, str(error)) from None
     except InputError as error:

@@ -105,7 +105,7 @@ class Service:
             )
             async with _until(deadline, late):
                 size, max_pixels = self._predictor.image_size, self.limits.max_pixels
-                decoded = await self._in_pool(decode, data, size, max_pixels, heatmap)
+                decoded = await self._in_pool(decode, data, size, max_pixels, heatmap, self._predictor.config.reading)
                 del data
                 computed = await self._batcher.predict(decoded.image)
                 prediction = replace(computed.prediction, thresholds=thresholds)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from invad.closure import code_digest
-from invad.config import BenchmarkConfig, FeaturesConfig
+from invad.config import AS_STORED, BenchmarkConfig, FeaturesConfig
 from invad.datasets.split_table import Split
 from invad.studies.modules import Variant
 from invad.studies.settings import apply
@@ -115,8 +115,9 @@ def digest(*values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
 
 
 def rows_sha256(split: Split) -> str:
-    """Return the SHA-256 of what a split's rows say."""
-    return digest([[row.image, row.class_name, row.phase, row.label, row.mask] for row in split.rows])
+    """Return the SHA-256 of what a split's rows say, and of how its images are read."""
+    how = [] if split.reading == AS_STORED else [asdict(split.reading)]
+    return digest([[row.image, row.class_name, row.phase, row.label, row.mask] for row in split.rows], *how)
 
 
 def same_training(trials: Sequence[Trial], identity: Identity) -> dict[str, list[Trial]]:

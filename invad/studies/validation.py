@@ -89,7 +89,7 @@ def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path,
 
 
 def _read(split: Split, row: SplitRow, max_side: int) -> np.ndarray:
-    image = Image.fromarray(read_image(split.image_path(row)))
+    image = Image.fromarray(read_image(split.image_path(row), reading=split.reading))
     scale = min(1.0, max_side / max(image.size))
     width, height = (max(_LEAST, round(side * scale)) for side in image.size)
     size = (width, height)

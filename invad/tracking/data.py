@@ -22,7 +22,7 @@ def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dic
         rows = split.phase(phase)
         if not rows:
             continue
-        digest = split_sha256(rows)
+        digest = split_sha256(rows, split.reading)
         images = Counter(row.class_name for row in rows)
         profile = {
             "images": len(rows),

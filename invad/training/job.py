@@ -61,7 +61,7 @@ class TrainJob:
     def open_features(self) -> FeatureSource:
         """Open the features of the training images."""
         features = open_features(Path(self.folder), "train", self.split, self.features)
-        return features if self.rows is None else SubsetFeatures(features, self.rows)
+        return features if self.rows is None else SubsetFeatures(features, self.rows, self.split.reading)
 
 
 def run_job(

@@ -184,7 +184,7 @@ def test_the_defaults_that_a_stage_has_are_params_of_it():
     """A section's class is named by every stage that is run again by an edit of the section."""
     classes = {
         "download": {"DownloadConfig"},
-        "splits": {kind.__name__ for kind in config.SPLIT_CONFIGS.values()},
+        "splits": {"ReadingConfig", *(kind.__name__ for kind in config.SPLIT_CONFIGS.values())},
         "calibration": {"CalibrationConfig"},
         "features": {"FeaturesConfig", "ComputeConfig", "STRIDES"},
         "train": {"TrainConfig", "ComputeConfig", *(kind.__name__ for kind in config.TRAIN_CONFIGS.values())},

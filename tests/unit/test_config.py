@@ -73,7 +73,7 @@ def test_the_repositorys_own_params_are_valid():
         ("download.coco.files", ["a.zip"], "download.coco.files: must be "),
         ("download.coco.accept_license", 1, "download.coco.accept_license: must be a valid boolean, not 1"),
         ("splits.coco_ad_3.fold", 4, "splits.coco_ad_3.fold: must be less than 4 with held_out 20"),
-        ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are strict"),
+        ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are exif_rotation, grey16_white, strict"),
         ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
         ("train.checkpoint_steps", 0, "train.checkpoint_steps: must be greater than or equal to 1, not 0"),
         ("train.mvtec.loss", "l3", "train.mvtec.loss: must be 'l2', 'l1' or 'cosine', not 'l3'"),

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refusal, save_image, save_mask
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
+from invad.config import ReadingConfig
 from invad.datasets.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -25,6 +27,8 @@ from invad.datasets.images import (
     read_mask,
 )
 from invad.errors import InputError
+
+ORIENTATION = Base.Orientation
 
 
 def photograph(width: int = 64, height: int = 48) -> Image.Image:
@@ -144,6 +148,38 @@ def test_webp_is_read_as_image_and_as_mask(tmp_path):
     whole = (tmp_path / "a.webp").read_bytes()
     (tmp_path / "a.webp").write_bytes(whole[: len(whole) // 2])
     assert "a.webp" not in refused(tmp_path / "a.webp")
+
+
+def test_sixteen_bit_grey_is_scaled_where_it_is_said_what_is_white(tmp_path):
+    values = np.array([[0, 1, 8], [2048, 4095, 60_000]], np.uint16)
+    expected = {4095: [[0, 0, 0], [128, 255, 255]], 65535: [[0, 0, 0], [8, 16, 233]]}
+    for name, stored in (("a.png", values), ("a.tif", values), ("b.tif", values.astype(">u2"))):
+        Image.fromarray(stored).save(tmp_path / name)
+        assert "or say in its `splits` section what is white: grey16_white" in refused(tmp_path / name)
+        for white, grey in expected.items():
+            reading = ReadingConfig(grey16_white=white)
+            pixels = read_image(tmp_path / name, reading=reading)
+            assert np.array_equal(pixels, np.repeat(np.array(grey, np.uint8)[..., None], 3, axis=2))
+            data = (tmp_path / name).read_bytes()
+            assert np.array_equal(np.asarray(image_of_bytes(data, name, reading=reading)), pixels)
+    save_image(tmp_path / "plain.png")  # images of 8 bits are what they were
+    assert np.array_equal(read_image(tmp_path / "plain.png", reading=reading), read_image(tmp_path / "plain.png"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_exif_says_where_that_is_asked_for(tmp_path, suffix, orientation):
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    photograph().save(path, exif=exif)
+    turned, plain = ReadingConfig(exif_rotation=True), read_image(path)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(read_image(path, reading=turned), expected)
+    assert image_size(path, turned) == expected.shape[1::-1]
+    if suffix != "tif":  # Pillow always turns these
+        assert image_size(path) == plain.shape[1::-1] == photograph().size
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp"])

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from invad.datasets.images import anomalous_pixels, decoded_image, decoded_mask, is_rotated
+from invad.config import AS_STORED, ReadingConfig
+from invad.datasets.images import anomalous_pixels, decoded_image, decoded_mask, is_rotated, turned_size
 from invad.errors import InputError
 
 Role = Literal["image", "mask"]
@@ -71,17 +72,18 @@ class MaskFacts:
 Facts = ImageFacts | MaskFacts | Unreadable
 
 
-def inspect_file(item: tuple[Role, Path]) -> Facts:
+def inspect_file(item: tuple[Role, Path], reading: ReadingConfig = AS_STORED) -> Facts:
     """Do `inspect_image` or `inspect_mask`: one function for a pool that does both."""
     role, path = item
-    return inspect_image(path) if role == "image" else inspect_mask(path)
+    return inspect_image(path, reading) if role == "image" else inspect_mask(path)
 
 
-def inspect_image(path: Path) -> ImageFacts | Unreadable:
+def inspect_image(path: Path, reading: ReadingConfig = AS_STORED) -> ImageFacts | Unreadable:
     """Decode an image and digest its bytes; whatever is wrong with the file is returned, not raised."""
     try:
-        with decoded_image(path) as image:
-            size, mode, rotated, jpeg = image.size, image.mode, is_rotated(image), image.format in _JPEG
+        with decoded_image(path, reading) as image:
+            size, mode, jpeg = turned_size(image, reading), image.mode, image.format in _JPEG
+            rotated = is_rotated(image) and not reading.exif_rotation
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             cut = jpeg and _lacks_end(content)
             return ImageFacts(hashlib.sha256(content).digest(), size, mode, rotated, cut)

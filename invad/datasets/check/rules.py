@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from invad.datasets.check.files import Facts, ImageFacts, MaskFacts, Role, Unreadable, inspect_file
@@ -19,6 +20,7 @@ _MODES = {
     "1": "black and white",
     "L": "grey",
     "LA": "grey, its alpha channel dropped",
+    "I;16": "16-bit grey, scaled as `grey16_white` says",
     "P": "palette",
     "PA": "palette, its alpha channel dropped",
     "RGBA": "RGB with an alpha channel, which is dropped",
@@ -38,7 +40,7 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
     mask_paths = {row.mask: path for row in rows if row.mask and (path := split.mask_path(row))}
     files: list[tuple[Role, Path]] = [("image", path) for path in image_paths.values()]
     files += [("mask", path) for path in mask_paths.values()]
-    facts = list(parallel_map(inspect_file, files, label, unit="file", workers=workers))
+    facts = list(parallel_map(partial(inspect_file, reading=split.reading), files, label, unit="file", workers=workers))
     images = dict(zip(image_paths, facts[: len(image_paths)], strict=True))
     masks = dict(zip(mask_paths, facts[len(image_paths) :], strict=True))
     classes = _count_classes(rows)

@@ -3,9 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from invad.config import PUBLISHED_DATASETS, Params, TableSplitConfig, load_params
+from invad.config import AS_STORED, PUBLISHED_DATASETS, Params, TableSplitConfig, load_params, reading_of
 from invad.datasets.calibration_rows import hold_out
 from invad.datasets.own.folders import FolderNames
 from invad.datasets.own.layouts import NAMED, Discovery, discover
@@ -67,7 +69,7 @@ def import_data(
             update_download(params_path, name, download)
             settings = f"data set {name} refreshed, the settings of its benchmark stay as they are"
         else:
-            splits = {"seed": config.seed, "test_share": config.test_share}
+            splits = {"seed": config.seed, "test_share": config.test_share, **_reading_settings(config)}
             copied = add_benchmark(params_path, name, download=download, splits=splits, like=like)
             settings = f"benchmark {name} added, its features, train and score copied from {copied}"
     return "\n".join(
@@ -77,12 +79,29 @@ def import_data(
             f"{name}: {_describe(split)}",
             f"{target}: written, {len(split)} images; keep it in git, and edit it where it is wrong",
             f"{params_path}: {settings}",
+            *_reading_notes(config),
             *_training_notes(name, load_params(params_path), split),
             "",
             "next:",
             *(f"  {command}" for command in _next_commands(name, workspace, refreshed=name in params.download)),
         ]
     )
+
+
+def _reading_settings(config: TableSplitConfig) -> dict[str, Any]:
+    """Return what of the settings says that images are not read as they are stored."""
+    reading, default = asdict(reading_of(config)), asdict(AS_STORED)
+    return {key: value for key, value in reading.items() if value != default[key]}
+
+
+def _reading_notes(config: TableSplitConfig) -> list[str]:
+    notes = []
+    if config.exif_rotation:
+        notes.append("images are turned as EXIF says")
+    if config.grey16_white is not None:
+        white = config.grey16_white
+        notes.append(f"16-bit grey is scaled: 0 to {white} become 0 to 255, and what lies above is white")
+    return notes
 
 
 def remove_data(name: str, *, workspace: Workspace, params_path: Path) -> str:

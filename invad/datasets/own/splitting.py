@@ -6,7 +6,7 @@ from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
 
-from invad.config import TableSplitConfig
+from invad.config import ReadingConfig, TableSplitConfig, reading_of
 from invad.datasets.images import check_mask_size, image_size
 from invad.datasets.own.rows import ImportRow, problem
 from invad.datasets.split_table import ANOMALOUS, Phase, SplitRow
@@ -34,7 +34,7 @@ def split_rows(
         for phase, needed in (("train", "normal image to train on"), ("test", "image to test on")):
             if phase not in present[class_name]:
                 raise InputError(f"{source}: the class {class_name} has no {needed}")
-    split = [_split_row(root, row, phases[row.image], dataset) for row in rows]
+    split = [_split_row(root, row, phases[row.image], dataset, reading_of(config)) for row in rows]
     return sorted(split, key=lambda row: (row.class_name, row.phase == "test", row.image))
 
 
@@ -56,10 +56,10 @@ def assign_phases(rows: list[ImportRow], config: TableSplitConfig) -> dict[str, 
     return phases
 
 
-def _split_row(root: Path, row: ImportRow, phase: Phase, dataset: str) -> SplitRow:
+def _split_row(root: Path, row: ImportRow, phase: Phase, dataset: str, reading: ReadingConfig) -> SplitRow:
     image = root / row.image
     try:
-        width, height = image_size(image)
+        width, height = image_size(image, reading)
         if row.mask is not None:
             check_mask_size(root / row.mask, image, (width, height))
     except InputError as error:
