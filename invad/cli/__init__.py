@@ -12,6 +12,7 @@ from invad import __version__
 from invad.cli.clean import clean
 from invad.cli.data import data
 from invad.cli.evaluate import evaluate
+from invad.cli.examples import epilog
 from invad.cli.export import export
 from invad.cli.extras import missing_extra
 from invad.cli.options import ParamsOption
@@ -24,12 +25,12 @@ from invad.cli.studies import ablate, tune
 from invad.disk_errors import disk_problem
 from invad.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 app.add_typer(data, name="data")
 app.add_typer(profile, name="profile")
 app.add_typer(runs, name="runs")
 for command in (predict, export, evaluate, report, ablate, tune, clean, serve):
-    app.command()(command)
+    app.command(epilog=epilog(command.__name__))(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from invad.cli.examples import epilog
 from invad.cli.options import ParamsOption
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
 
 
-@data.command("import")
+@data.command("import", epilog=epilog("data import"))
 def import_(
     name: Annotated[str, typer.Argument(help="Of the new data set and its benchmark.")],
     images: Annotated[
@@ -86,7 +87,7 @@ def import_(
     print(text)
 
 
-@data.command("remove")
+@data.command("remove", epilog=epilog("data remove"))
 def remove(
     name: Annotated[str, typer.Argument(help="Of an imported data set.")], params: ParamsOption = Path("params.yaml")
 ) -> None:
@@ -107,7 +108,7 @@ def _names(normal: list[str] | None, abnormal: list[str] | None, masks: str | No
     return FolderNames(tuple(normal or default.normal), tuple(abnormal or default.abnormal), masks or default.masks)
 
 
-@data.command("check")
+@data.command("check", epilog=epilog("data check"))
 def check(
     benchmark: Annotated[str, typer.Argument(help="A benchmark of params.yaml.")],
     json: Annotated[Path | None, typer.Option(help="Write the findings to this file as JSON too.")] = None,

@@ -9,13 +9,15 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from invad.cli import app
+from invad.cli.examples import EXAMPLES
 from invad.files import write_text
 
 _PROGRAM = "invad-pipe"
 _START = f"""\
 # Commands
 
-`make docs` writes this page from the code; `{_PROGRAM} COMMAND --help` says the same. Exit codes: 0, all is well; 1, the command has done
+`make docs` writes this page from the code; `{_PROGRAM} COMMAND --help` says the same. `python -m invad` is `{_PROGRAM}`, and
+`{_PROGRAM} --install-completion` completes commands and options in your shell. Exit codes: 0, all is well; 1, the command has done
 its work and found errors or failures in it; 2, a mistake in what it was given, in one line.
 
 `ablate`, `report`, `runs`, `tune` and `ui` need the extra `pipeline` (`pip install 'invad[pipeline]'`), `export` the extra `export` and
@@ -63,6 +65,8 @@ def _section(command: TyperCommand, context: typer.Context) -> str:
         record = parameter.get_help_record(context)
         if record is not None and record[0] != "--help":
             lines.append(f"- `{record[0]}`: {_text(' '.join(record[1].split()))}")
+    if examples := EXAMPLES.get(context.command_path.removeprefix(f"{_PROGRAM} ")):
+        lines += ["", "```bash", *examples, "```"]
     return "\n".join(lines)
 
 

@@ -1,6 +1,8 @@
 """The command line and the stage scripts: quick, and one line with exit code 2 for a mistake."""
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,10 @@ import pytest
 import yaml
 from commands import pipe, stage
 from conftest import REPOSITORY, save_image, save_mask
+from docs_pages import problem
 
 import invad
+from invad.cli.examples import EXAMPLES
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -30,6 +34,34 @@ def test_help_and_version_need_nothing_heavy(folder):
     assert not modules & {"torch", "timm", "ray", "mlflow", "matplotlib"}
     assert pipe("--version", cwd=folder).stdout.strip() == invad.__version__
     assert "check" in pipe("--help", cwd=folder).stdout
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_help_has_examples_of_commands_that_exist(folder, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = " ".join(pipe(*command.split(), "--help", cwd=folder).stdout.split())
+    for example in EXAMPLES[command]:
+        assert example in shown
+        assert problem(shlex.split(example)) is None
+        assert example.startswith(f"invad-pipe {command}")
+
+
+def test_the_module_is_the_command_and_completes_its_options(folder):
+    assert run("-m", "invad", "--version", cwd=folder).stdout.strip() == invad.__version__
+    done = run("-m", "invad", "data", "remove", "shpo", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("invad-pipe: error: unknown data set 'shpo'")
+    environment = {
+        **os.environ,
+        "_INVAD_PIPE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "invad-pipe data im",
+        "COMP_CWORD": "2",
+    }
+    code = "import sys; sys.argv[0] = 'invad-pipe'; from invad.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["import"]
 
 
 def test_check_shows_what_is_asked_for(folder):
