@@ -249,7 +249,7 @@ def test_a_jpeg_that_decodes_without_its_end_is_a_warning(split, tmp_path):
 
 
 def test_masks_with_traces_of_jpeg_are_a_warning(split, tmp_path):
-    Image.new("L", (8, 8), 255).save(tmp_path / "masks/bad1.jpg")
+    Image.fromarray(np.tri(8, k=-2, dtype=np.uint8) * 255).save(tmp_path / "masks/bad1.jpg")
     values = np.zeros((8, 8), np.uint8)
     values[0, :3] = 255, 250, 4
     Image.fromarray(values).save(tmp_path / "masks/bad2.png")
