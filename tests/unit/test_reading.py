@@ -35,6 +35,8 @@ from invad.errors import InputError
 from invad.features.live import LiveFeatures
 from invad.features.source import split_sha256
 from invad.model_folder import read_config, save_model
+from invad.prediction.inputs import prepare
+from invad.serving.pictures import decode
 from invad.studies.study import rows_sha256
 from invad.workspace import Workspace
 
@@ -112,6 +114,8 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
     scaled = Image.fromarray(((values.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8))
     for image in (tmp_path / "deep.png", Image.open(tmp_path / "deep.png")):
         assert deep.predict(image).scores.tolist() == predictor.predict(scaled).scores.tolist()
+    served = decode((tmp_path / "deep.png").read_bytes(), 64, 10_000, False, deep.config.reading)
+    assert np.array_equal(served.image.pixels, prepare(scaled, 64).pixels)
 
 
 def test_an_import_writes_how_images_are_read_and_says_it(tmp_path, monkeypatch):
