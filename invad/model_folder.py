@@ -15,7 +15,7 @@ from torch import nn
 from invad import __version__
 from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, TrainConfig
 from invad.datasets.split_table import Split
-from invad.encoders import Encoder, build_encoder
+from invad.encoders import Encoder, build_encoder, check_finite
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
@@ -61,10 +61,15 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
     """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
 
     With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
+
+    Raises:
+        InputError: Weights are NaN or infinite.
     """
     networks: dict[str, nn.Module] = (
         {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
     )
+    for name, network in networks.items():
+        check_finite(network.state_dict(), str(folder / name))
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         for name, network in networks.items():
@@ -77,7 +82,7 @@ def load_model(folder: Path) -> tuple[Method, ModelConfig]:
     """Load a model in eval mode, on the CPU.
 
     Raises:
-        InputError: The folder is missing, damaged, or of another format.
+        InputError: The folder is missing, damaged, or of another format, or its weights are NaN or infinite.
     """
     config, made_by = _read_config(folder)
     try:
@@ -85,6 +90,7 @@ def load_model(folder: Path) -> tuple[Method, ModelConfig]:
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise _damaged(folder, error, made_by) from None
+    check_finite(model.state_dict(), str(folder / WEIGHTS_FILE))
     return model.eval(), config
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid", strict=True)  # of every section
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of every section
 
 DatasetKind = Literal["coco", "mvtec", "visa", "table"]
 EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]

@@ -1,6 +1,5 @@
 """Prediction of any number of image files: decoded ahead of the network and drawn behind it by threads, in the order of the inputs."""
 
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -170,8 +169,10 @@ class _Job:
         if prediction is None:
             return replace(record, error=read.error)
         record = replace(record, width=prediction.width, height=prediction.height)
-        if not math.isfinite(prediction.score):
-            return replace(record, error=f"the model gives it the score {prediction.score}")
+        try:
+            prediction.check()
+        except InputError as error:
+            return replace(record, error=str(error))
         labels, regions = prediction.labelled_regions()
         overlay, error = self._write_overlay(read, prediction)
         return replace(

@@ -45,7 +45,11 @@ def draw_overlay(picture: Image.Image, prediction: ImagePrediction) -> Image.Ima
     Args:
         picture: The image, or the `overlay_picture` of it.
         prediction: Of the same image.
+
+    Raises:
+        InputError: As `prediction.check`.
     """
+    prediction.check()
     grey = overlay_picture(picture)
     values = map_at_size(prediction.anomaly_map, *grey.size)
     threshold = prediction.thresholds.pixel

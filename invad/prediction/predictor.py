@@ -1,5 +1,6 @@
 """The Python interface: `invad.load(folder).predict(images)`."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -41,17 +42,26 @@ class ImagePrediction:
     height: int
     thresholds: Thresholds
 
+    def check(self) -> None:
+        """Raise `InputError` where the map has a value that is NaN or infinite, of which nothing can be said."""
+        if not (math.isfinite(self.score) and np.isfinite(self.anomaly_map).all()):
+            raise InputError(
+                "the model gives it NaN or infinity as a score; the precision float32 helps where a lower one overflows"
+            )
+
     @property
     def anomalous(self) -> bool | None:
-        """Whether the score lies strictly above the image threshold; None without one."""
+        """Whether the score lies strictly above the image threshold; None without one. Raises `InputError` as `check`."""
+        self.check()
         return None if self.thresholds.image is None else self.score > self.thresholds.image
 
     def labelled_regions(self) -> tuple[NDArray[np.int32], list[Region]]:
         """Return the regions of the map above the pixel threshold, the highest score first, and labels int32 (height, width).
 
         Map and regions are at the size of the image. A label is `k + 1` in the region `k` and 0 elsewhere. Without a pixel threshold
-        there are no regions.
+        there are no regions. Raises `InputError` as `check`.
         """
+        self.check()
         threshold = self.thresholds.pixel
         if threshold is None or self.score <= threshold:
             return np.zeros((self.height, self.width), np.int32), []
@@ -135,13 +145,22 @@ class Predictor:
                 floating in [0, 1]; they may differ in size. Or an array (N, H, W, 3), or a tensor (N, 3, H, W).
 
         Raises:
-            InputError: An image cannot be read, or is of another shape, type or range.
+            InputError: An image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
         """
         prepared = (prepare(image, self.image_size) for image in single_images(images))
-        return Prediction(tuple(self.stream(prepared)))
+        prediction = Prediction(tuple(self.stream(prepared)))
+        for number, image in enumerate(prediction):
+            try:
+                image.check()
+            except InputError as error:
+                raise InputError(f"image {number}: {error}") from None
+        return prediction
 
     def stream(self, images: Iterable[PreparedImage], batch_size: int | None = None) -> Iterator[ImagePrediction]:
-        """Yield the predictions of any number of prepared images, batch by batch; nothing of earlier batches is kept."""
+        """Yield the predictions of any number of prepared images, batch by batch; nothing of earlier batches is kept.
+
+        What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`.
+        """
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size or self.batch_size)):
             maps = self.maps(np.stack([image.pixels for image in batch]))

@@ -1,6 +1,7 @@
 """What happens to a request: taken or not, read, decoded, computed, answered."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from invad import __version__
+from invad.errors import InputError
 from invad.metrics.calibration import Thresholds
 from invad.prediction.inputs import PreparedImage
 from invad.prediction.predictor import NOT_CALIBRATED, ImagePrediction, Predictor
@@ -23,6 +25,7 @@ from invad.serving.pictures import answer, decode
 
 _PICTURE_THREADS = max(2, min(4, os.cpu_count() or 1))  # each may hold the pixels of a whole image
 _Result = TypeVar("_Result")
+_LOG = logging.getLogger(__name__)
 
 
 class Service:
@@ -110,7 +113,11 @@ class Service:
                 computed = await self._batcher.predict(decoded.image)
                 prediction = replace(computed.prediction, thresholds=thresholds)
                 computed, name = replace(computed, prediction=prediction), class_name or self._class_name
-                result = await self._in_pool(answer, computed, decoded, self._model, name, start)
+                try:
+                    result = await self._in_pool(answer, computed, decoded, self._model, name, start)
+                except InputError as error:  # no score: the model's fault, not the image's
+                    _LOG.error("POST /predict: %s", error)
+                    raise RefusalError(500, f"image: {error}") from None
         self.metrics.image(prediction.anomalous)
         return result
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from prediction_toys import toy_model_folder
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from toys import image_split
 
@@ -31,9 +33,10 @@ from invad.datasets.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.metrics.calibration import Thresholds
-from invad.model_folder import load_model
+from invad.model_folder import load_model, save_model
 from invad.prediction import job as job_module
 from invad.prediction import sources as sources_module
+from invad.prediction.inputs import prepare
 from invad.prediction.job import Output, predict_files
 from invad.prediction.overlay import draw_overlay, overlay_picture, overlay_size
 from invad.prediction.predictor import ImagePrediction, Predictor
@@ -554,11 +557,58 @@ def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(image
     assert files_below(Path("other")) == []
 
 
-def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch):
-    monkeypatch.setattr(Predictor, "maps", lambda _, batch: np.full(batch.shape[:3], np.nan, np.float32))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch, predictor, value):
+    def maps(_, batch):
+        values = np.ones(batch.shape[:3], np.float32)
+        values[:, 3, 3] = value
+        return values
+
+    monkeypatch.setattr(Predictor, "maps", maps)
     code, _, err = run("images/a/0.png")
     assert code == 1
-    assert err == "invad-pipe: failed: images/a/0.png: the model gives it the score nan\n"
+    assert err.startswith("invad-pipe: failed: images/a/0.png: the model gives it NaN or infinity as a score")
+    (record,) = read_jsonl()
+    assert (record["score"], record["anomalous"], record["regions"]) == (None, None, None)
+    with pytest.raises(InputError, match="image 0: the model gives it NaN or infinity"):
+        predictor.predict(noise(0))
+    (streamed,) = predictor.stream([prepare(noise(0), SIZE)])
+    for decide in (
+        lambda: streamed.anomalous,
+        streamed.regions,
+        streamed.mask,
+        lambda: draw_overlay(noise(0), streamed),
+    ):
+        with pytest.raises(InputError, match="the model gives it NaN or infinity"):
+            decide()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_thresholds_that_are_no_numbers_are_refused(model, value):
+    with pytest.raises(InputError, match=r"thresholds: the one of (image|pixel)s is (nan|-?inf)"):
+        invad.load(model, device="cpu", thresholds=Thresholds(None, value))
+    with pytest.raises(InputError, match="thresholds: the one of images is "):
+        Thresholds(value, 1.0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("model.safetensors", math.nan), ("encoder.safetensors", math.inf)])
+def test_weights_that_are_no_numbers_are_refused(model, tmp_path, name, value):
+    broken = shutil.copytree(model, tmp_path / "broken")
+    tensors = load_file(broken / name)
+    key = next(key for key, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[key].flatten()[0] = value
+    save_file(tensors, broken / name)
+    with pytest.raises(InputError, match=f"{name}.*: the weights .* are NaN or infinite") as error:
+        invad.load(broken, device="cpu")
+    assert key in str(error.value)
+
+
+def test_a_model_of_weights_that_are_no_numbers_is_not_written(model, tmp_path):
+    method, config = load_model(model)
+    next(method.parameters()).data.flatten()[0] = math.nan
+    with pytest.raises(InputError, match=r"new/model\.safetensors: the weights .* are NaN or infinite"):
+        save_model(method, config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 # ---------------------------------------------------------------- the model folder
