@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from invad.archives import read_tensors
 from invad.config import PACKAGED_ENCODER, STRIDES
 from invad.errors import InputError
 
@@ -193,8 +194,8 @@ def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
 
 def _torch_load(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+        state = read_tensors(path)
+    except Exception as error:  # whatever torch and zipfile raise
         raise InputError(f"{path}: not a file of plain weights ({' '.join(str(error).split())[:120]})") from None
     if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
         raise InputError(f"{path}: not a state dict, a mapping of names to tensors")

@@ -1,6 +1,6 @@
 """`params.yaml` as frozen dataclasses, checked as a whole."""
 
-from invad.config.loading import SECTIONS, load_params
+from invad.config.loading import SECTIONS, load_params, parse
 from invad.config.sections import (
     COCO_CATEGORIES,
     PACKAGED_ENCODER,
@@ -30,7 +30,9 @@ from invad.config.sections import (
 )
 from invad.config.studies import AblationConfig, RangeConfig, TuneConfig
 from invad.config.types import (
+    STRICT,
     AggregationKind,
+    Channels,
     DatasetKind,
     EncoderName,
     Loss,
@@ -53,6 +55,7 @@ __all__ = [
     "AggregationKind",
     "BenchmarkConfig",
     "COCO_CATEGORIES",
+    "Channels",
     "CalibrationConfig",
     "CocoAdSplitConfig",
     "ComputeConfig",
@@ -80,6 +83,7 @@ __all__ = [
     "RangeConfig",
     "ResourcesConfig",
     "SECTIONS",
+    "STRICT",
     "SPLIT_CONFIGS",
     "STRIDES",
     "ScoreConfig",
@@ -95,4 +99,5 @@ __all__ = [
     "check_image_size",
     "dataset_kind",
     "load_params",
+    "parse",
 ]

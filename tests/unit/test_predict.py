@@ -1,6 +1,7 @@
 """`invad-pipe predict` and the Python interface: which images, what is said of them, what is written, what is refused."""
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -591,9 +592,29 @@ def test_thresholds_that_are_no_numbers_are_refused(model, value):
         Thresholds(value, 1.0)
 
 
+def change_json(path: Path, **changes: object) -> None:
+    """Set keys of a JSON file, by dotted name; `None` takes one out."""
+    value = json.loads(path.read_text())
+    for name, new in changes.items():
+        *above, key = name.split(".")
+        inner = value
+        for part in above:
+            inner = inner[part]
+        inner[key] = new
+        if new is None:
+            del inner[key]
+    path.write_text(json.dumps(value))
+
+
+def of_before(folder: Path) -> Path:
+    """The folder as a version wrote it that knew no digest of the weights."""
+    change_json(folder / "config.json", model_sha256=None)
+    return folder
+
+
 @pytest.mark.parametrize(("name", "value"), [("model.safetensors", math.nan), ("encoder.safetensors", math.inf)])
 def test_weights_that_are_no_numbers_are_refused(model, tmp_path, name, value):
-    broken = shutil.copytree(model, tmp_path / "broken")
+    broken = of_before(shutil.copytree(model, tmp_path / "broken"))
     tensors = load_file(broken / name)
     key = next(key for key, tensor in tensors.items() if tensor.is_floating_point())
     tensors[key].flatten()[0] = value
@@ -612,6 +633,104 @@ def test_a_model_of_weights_that_are_no_numbers_is_not_written(model, tmp_path):
 
 
 # ---------------------------------------------------------------- the model folder
+
+
+@pytest.fixture
+def copied(model, tmp_path) -> Path:
+    """A model folder to damage."""
+    return shutil.copytree(model, tmp_path / "copied")
+
+
+def test_the_digest_of_the_weights_is_that_of_their_file(copied):
+    weights = copied / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    assert json.loads((copied / "config.json").read_text())["model_sha256"] == hashlib.sha256(data).hexdigest()
+    start = len(data) - 785_000
+    zeros = bytes(data[:start]) + bytes(len(data) - start)
+    data[-1] ^= 1
+    for damaged in (bytes(data), zeros, bytes(data) + b"x"):
+        weights.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"copied: damaged model \(model\.safetensors is not the file .* SHA-256"):
+            invad.load(copied, device="cpu")
+
+
+def test_a_folder_of_before_the_digest_is_loaded_with_one_warning(copied, predictor, caplog):
+    loaded = invad.load(of_before(copied), device="cpu")
+    (record,) = caplog.records
+    assert "config.json has no model_sha256, as an older version wrote it" in record.getMessage()
+    assert loaded.predict(noise(0)).scores.tolist() == predictor.predict(noise(0)).scores.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"channels": [20_000, 32, 96]}, "config.json: channels: must be less than or equal to 4096, not 20000"),
+        ({"channels": [2_000, 32, 96]}, r"model\.safetensors: .* has the shape"),
+        ({"channels": [24, 32]}, "config.json: channels: "),
+        ({"features.image_size": 10**6}, "features.image_size: must be less than or equal to 1024, not 1000000"),
+        ({"features.image_size": 1024}, r"model\.safetensors: .* has the shape"),
+        ({"features.image_size": "64"}, "features.image_size: must be a valid integer, not '64'"),
+        ({"features.image_size": 10**3000}, "features.image_size: must be "),
+        ({"features": [1]}, "config.json: features: must be a mapping"),
+        ({"train.blocks": 10**9}, "train.blocks: must be less than or equal to 64, not 1000000000"),
+        ({"train.blocks": 3}, r"model\.safetensors: missing: "),
+        ({"train.style_channels": True}, "train.style_channels: must be a valid integer, not True"),
+        ({"train.model": ["invad"]}, "train.model: must be one of invad, rd"),
+        ({"train": None}, "train.model: must be one of invad, rd"),
+        ({"train.strides": 3}, "config.json: train.strides: unknown key; known are "),
+        ({"classes": "bottle"}, "config.json: classes: must be "),
+        ({"encoder_sha256": None}, "config.json: encoder_sha256: is missing"),
+        ({"model_sha256": "0"}, "config.json: model_sha256: must "),
+        ({"later": 1}, "config.json: later: unknown key; known are benchmark, "),
+    ],
+)
+def test_settings_of_a_model_are_checked_before_anything_is_allocated(copied, changes, reason, monkeypatch):
+    change_json(copied / "config.json", **changes)
+    monkeypatch.setattr("invad.model_folder.load_file", None)
+    with pytest.raises(InputError, match=rf"copied: damaged model \(.*{reason}.*; this is invad") as error:
+        load_model(copied)
+    assert len(str(error.value)) < 600 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"score.sigma": 1e6}, "score.sigma: must be less than or equal to 1024, not 1000000.0"),
+        ({"score.batch_size": 10**9}, "score.batch_size: must be less than or equal to 4096"),
+        ({"score.map_levels": "all"}, "score.map_levels: must be "),
+        ({"all.image_threshold": "1"}, "all.image_threshold: must be a valid number, not '1'"),
+        ({"per_class.bottle.pixel_threshold": True}, "per_class.bottle.pixel_threshold: must be a valid number"),
+        ({"per_class.bottle.images": -1}, "per_class.bottle.images: must be greater than or equal to 0"),
+        ({"per_class": []}, "per_class: must be "),
+        ({"false_positive_rate": 2}, "false_positive_rate: must be less than 1"),
+        ({"score": None}, "score: is missing"),
+    ],
+)
+def test_thresholds_of_a_model_are_checked_like_settings(copied, changes, reason):
+    change_json(copied / "calibration.json", **changes)
+    with pytest.raises(
+        InputError, match=rf"calibration\.json: damaged calibration, or .* \(.*{reason}.*dvc repro -f evaluate"
+    ):
+        invad.load(copied, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["config.json", "calibration.json", "model.safetensors"])
+def test_a_pipe_in_a_model_folder_is_no_file(copied, name):
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    with pytest.raises(InputError, match=rf"{name}.*(: not a file|is missing, or no file)"):
+        invad.load(copied, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["config.json", "calibration.json"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 5_000, "9" * 5_000, " " * 10_000_001, "\xff", '{"score": NaN}']
+)
+def test_a_hostile_file_of_a_model_is_one_line(copied, name, text):
+    (copied / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=name) as error:
+        invad.load(copied, device="cpu")
+    assert len(str(error.value)) < 600 and "\n" not in str(error.value)
 
 
 @pytest.mark.slow
