@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from invad import __version__
 from invad.serving.answers import ErrorAnswer, HealthAnswer, PredictionAnswer
 from invad.serving.guard import Guard
-from invad.serving.limits import CONTENT_TYPES, RefusalError
+from invad.serving.limits import CONTENT_TYPES, RefusalError, check_parameters
 from invad.serving.page import read_page
 from invad.serving.service import Service
 
@@ -62,6 +62,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         class_name: Annotated[str | None, Query(alias="class", description="Whose thresholds to use.")] = None,
     ) -> Response:
         """Predict the image that the body is: PNG, JPEG, BMP or TIFF, whatever the content type says."""
+        check_parameters(request.query_params.multi_items())
         return Response(await service.predict(request, class_name, heatmap), media_type="application/json")
 
     @app.get("/health", response_model=HealthAnswer, responses={503: {"model": HealthAnswer}})

@@ -1,5 +1,6 @@
 """What the service takes, and how it says no."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -7,6 +8,9 @@ from starlette.requests import ClientDisconnect
 
 CONTENT_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
 """Of a body. None of them can be sent by a page of another site without asking first, which the service does not answer."""
+
+PARAMETERS = ("heatmap", "class")
+_ALIASES = frozenset({"image/jpg", "image/pjpeg", "image/x-png", "image/x-bmp", "image/x-ms-bmp", "image/tif"})
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,21 @@ class RefusalError(Exception):
         self.status, self.reason, self.headers = status, reason, headers or {}
 
 
+def check_parameters(given: Iterable[tuple[str, str]]) -> None:
+    """Check the names of the parameters of /predict, as (name, value) in the order of the address.
+
+    Raises:
+        RefusalError: 400 for one that there is not, which would otherwise leave an answer that was not asked for, or one given twice.
+    """
+    seen = set()
+    for name, _ in given:
+        if name not in PARAMETERS:
+            raise RefusalError(400, f"{name[:100]!r}: unknown parameter; there are {' and '.join(PARAMETERS)}")
+        if name in seen:
+            raise RefusalError(400, f"{name}: is given twice")
+        seen.add(name)
+
+
 def check_head(request: Request, limits: Limits) -> None:
     """Check what the headers say of the body.
 
@@ -45,7 +64,7 @@ def check_head(request: Request, limits: Limits) -> None:
         RefusalError: 415 for another content type, 413 for a body that is too long.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in CONTENT_TYPES:
+    if content_type not in CONTENT_TYPES and content_type not in _ALIASES:
         given = f"not {content_type[:100]}" if content_type else "and none is given"
         raise RefusalError(415, f"Content-Type: expected one of {', '.join(CONTENT_TYPES)}, {given}")
     if int(request.headers.get("content-length", 0)) > limits.max_bytes:  # the HTTP parser lets nothing but digits pass

@@ -497,19 +497,29 @@ def test_no_bytes_bring_it_down(client):
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", ""]
 )
 def test_foreign_host_names_are_refused(client, host):
-    answer = client.raw(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = client.raw(f"GET /openapi.json HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 400 ") and '"error"' in answer
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:8000", "[::1]"])
 def test_names_of_this_machine_are_answered(client, host):
-    answer = client.raw(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = client.raw(f"GET /openapi.json HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 200 ")
+
+
+def test_head_is_a_get_without_its_body(client):
+    got, head = (
+        client.raw(f"{method} /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        for method in ("GET", "HEAD")
+    )
+    (lines, body), (head_lines, head_body) = (answer.split("\r\n\r\n", 1) for answer in (got, head))
+    assert head_lines == lines and f"content-length: {len(body)}" in lines.lower()
+    assert body.startswith("{") and head_body == ""
 
 
 def test_any_name_is_answered_where_none_is_given(predictor):
     with serving(predictor, hosts=None) as client:
-        assert client.get("/health", headers={"Host": "evil.example"}).status_code == 200
+        assert client.get("/openapi.json", headers={"Host": "evil.example"}).status_code == 200
 
 
 # ---- time and room

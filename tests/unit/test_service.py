@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import invad
 from invad.serving.app import create_app
-from invad.serving.limits import Limits
+from invad.serving.limits import PARAMETERS, Limits
 from invad.serving.server import LOCAL_NAMES
 from invad.serving.service import Service
 
@@ -70,3 +70,44 @@ def test_what_has_no_score_is_no_decision(folder, value, query):
         assert status == 500 and reason.startswith("image: the model gives it NaN or infinity as a score")
         decided = {key[1]: number for key, number in counts(client).items() if key[0] == "invad_images_total"}
     assert decided == {"anomalous": 0, "normal": 0, "undecided": 0}
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("class_name=wood", "'class_name': unknown parameter; there are heatmap and class"),
+        ("threshold=0.2", "'threshold': unknown parameter; there are heatmap and class"),
+        ("heatmap=true&Class=cable", "'Class': unknown parameter; there are heatmap and class"),
+        ("a%0Ab=", "'a\\nb': unknown parameter; there are heatmap and class"),
+        ("class=cable&class=bottle", "class: is given twice"),
+        ("heatmap=false&heatmap=true", "heatmap: is given twice"),
+        ("class=", "class: the model has the classes bottle, cable, not ''"),
+    ],
+)
+def test_a_parameter_that_is_not_there_is_refused_with_those_that_are(client, query, reason):
+    assert refusal(client.post(f"/predict?{query}", content=encoded(), headers=PNG)) == (400, reason)
+
+
+def test_the_parameters_are_those_of_the_description(client):
+    described = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]
+    assert [parameter["name"] for parameter in described] == list(PARAMETERS)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/metrics", 200), ("/", 400), ("/openapi.json", 400)])
+def test_probes_may_call_the_service_by_any_name(client, path, status):
+    assert client.get(path, headers={"Host": "10.0.0.7:8000"}).status_code == status
+    assert client.post("/predict", content=encoded(), headers={**PNG, "Host": "10.0.0.7"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/openapi.json", "/predict", "/nowhere"])
+def test_head_is_answered_like_get(client, path):
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers.keys() == got.headers.keys()
+    if path != "/metrics":  # which changes with every request
+        assert head.headers == got.headers and int(head.headers["Content-Length"]) == len(got.content) > 0
+
+
+@pytest.mark.parametrize("name", ["image/jpg", "IMAGE/PJPEG", "image/x-png", "image/x-ms-bmp", "image/tif"])
+def test_other_names_of_the_formats_are_taken(client, name):
+    assert client.post("/predict", content=encoded(), headers={"Content-Type": name}).status_code == 200
