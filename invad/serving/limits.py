@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-CONTENT_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
-"""Of a body. None of them can be sent by a page of another site without asking first, which the service does not answer."""
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
+"""Of a body that is an image. None can be sent by a page of another site without asking first, which the service does not answer."""
+
+FORM = "multipart/form-data"  # `curl -F`
+CONTENT_TYPES = (*IMAGE_TYPES, FORM)
+# What `curl --data-binary` says of a body where nobody says anything, and what most libraries leave out then. Pages of other sites can
+# send these and forms without asking, but browsers add `Origin`.
+_UNSAID = ("application/x-www-form-urlencoded", "")
 
 PARAMETERS = ("heatmap", "class")
 _ALIASES = frozenset({"image/jpg", "image/pjpeg", "image/x-png", "image/x-bmp", "image/x-ms-bmp", "image/tif"})
@@ -61,12 +67,14 @@ def check_head(request: Request, limits: Limits) -> None:
     """Check what the headers say of the body.
 
     Raises:
-        RefusalError: 415 for another content type, 413 for a body that is too long.
+        RefusalError: 415 for another content type, or one that a page of another site could send, 413 for a body that is too long.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in CONTENT_TYPES and content_type not in _ALIASES:
+    is_image = content_type in IMAGE_TYPES or content_type in _ALIASES
+    if not is_image and (content_type not in (FORM, *_UNSAID) or "origin" in request.headers):
+        accepted = IMAGE_TYPES if "origin" in request.headers else CONTENT_TYPES
         given = f"not {content_type[:100]}" if content_type else "and none is given"
-        raise RefusalError(415, f"Content-Type: expected one of {', '.join(CONTENT_TYPES)}, {given}")
+        raise RefusalError(415, f"Content-Type: expected one of {', '.join(accepted)}, {given}")
     if int(request.headers.get("content-length", 0)) > limits.max_bytes:  # the HTTP parser lets nothing but digits pass
         raise _too_long(limits)
 

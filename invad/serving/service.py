@@ -108,7 +108,8 @@ class Service:
             )
             async with _until(deadline, late):
                 size, max_pixels = self._predictor.image_size, self.limits.max_pixels
-                decoded = await self._in_pool(decode, data, size, max_pixels, heatmap)
+                content_type = request.headers.get("content-type", "")
+                decoded = await self._in_pool(decode, data, content_type, size, max_pixels, heatmap)
                 del data
                 computed = await self._batcher.predict(decoded.image)
                 prediction = replace(computed.prediction, thresholds=thresholds)

@@ -111,3 +111,74 @@ def test_head_is_answered_like_get(client, path):
 @pytest.mark.parametrize("name", ["image/jpg", "IMAGE/PJPEG", "image/x-png", "image/x-ms-bmp", "image/tif"])
 def test_other_names_of_the_formats_are_taken(client, name):
     assert client.post("/predict", content=encoded(), headers={"Content-Type": name}).status_code == 200
+
+
+def form(*parts, boundary="b", end="--\r\n"):
+    """A form, and its content type. parts: (head, data)."""
+    body = b"".join(b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary.encode(), head, data) for head, data in parts)
+    return body + f"--{boundary}{end}".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+HEAD = b'Content-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png'
+
+
+def score(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()["score"]
+
+
+def test_an_image_may_be_the_only_field_of_a_form_or_come_without_a_content_type(client):
+    expected = score(client.post("/predict", content=encoded(), headers=PNG))
+    assert score(client.post("/predict", files={"anything": encoded()})) == expected
+    bare = HEAD.partition(b"\r\n")[0]
+    for boundary, given in (("b", bare), ("-" * 24 + "0a'()+_,./:=?", HEAD), ("x" * 70, HEAD)):
+        body, headers = form((given, encoded()), boundary=boundary)
+        assert score(client.post("/predict", content=body, headers=headers)) == expected
+        quoted = {"Content-Type": f'Multipart/Form-Data; charset=utf-8; Boundary="{boundary}"'}
+        assert score(client.post("/predict", content=b"preamble\r\n" + body + b"after it", headers=quoted)) == expected
+    for content_type in ("application/x-www-form-urlencoded", ""):
+        headers = {"Content-Type": content_type}
+        assert score(client.post("/predict", content=encoded(), headers=headers)) == expected
+    assert score(client.post("/predict", content=encoded())) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "reason"),
+    [
+        (*form((HEAD, encoded()), (HEAD, encoded())), "the form has several fields; expected an image alone"),
+        (
+            *form((HEAD, encoded()), (b"Content-Disposition: form-data; name=heatmap", b"true")),
+            "the form has several fields",
+        ),
+        (*form(*[(HEAD, b"")] * 100_000), "the form has several fields"),
+        (*form(), "the form is damaged, or empty"),
+        (*form((HEAD, encoded()), end=""), "the form has several fields"),
+        (*form((HEAD, b"")), "the file in the form is empty"),
+        (b"--b\r\n\r\n--b--", form()[1], "the form is damaged"),
+        (b"--c\r\n\r\nx\r\n--c--", form()[1], "the form is damaged, or empty"),
+        (encoded(), form()[1], "the form is damaged, or empty"),
+        (encoded(), {"Content-Type": "multipart/form-data"}, "Content-Type: multipart/form-data has no boundary"),
+        (
+            encoded(),
+            {"Content-Type": "multipart/form-data; boundary="},
+            "Content-Type: multipart/form-data has no boundary",
+        ),
+    ],
+)
+def test_a_form_that_is_not_one_image_is_refused(client, body, headers, reason):
+    status, said = refusal(client.post("/predict", content=body, headers=headers))
+    assert status == 400 and said.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data; boundary=b", "application/x-www-form-urlencoded", "", "text/plain"]
+)
+def test_what_a_page_of_another_site_could_send_is_refused(client, content_type):
+    headers = {"Content-Type": content_type, "Origin": "http://evil.example"}
+    status, reason = refusal(client.post("/predict", content=form((HEAD, encoded()))[0], headers=headers))
+    assert (
+        status == 415
+        and reason.startswith("Content-Type: expected one of image/png, ")
+        and "expected one of multi" not in reason
+    )
+    assert client.post("/predict", content=encoded(), headers={**PNG, "Origin": "http://localhost"}).status_code == 200
