@@ -30,6 +30,7 @@ class Limits:
         timeout: Seconds for a request from its head to its answer; and for every wait for a client.
         batch_size: Images that go through the network at a time.
         batch_wait: Seconds that the first image of a batch waits for company.
+        connections: That stand at a time; fewer where the process may not open that many files.
     """
 
     max_bytes: int = 20_000_000
@@ -38,6 +39,7 @@ class Limits:
     timeout: float = 30.0
     batch_size: int = 16
     batch_wait: float = 0.005
+    connections: int = 512
 
 
 class RefusalError(Exception):

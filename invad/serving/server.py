@@ -5,10 +5,12 @@ import ipaddress
 import json
 import logging
 import os
+import resource
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -23,13 +25,19 @@ from invad.serving.batching import THREADS
 from invad.serving.service import Service
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_BACKLOG = 32  # connections that are accepted at once, before any of them can be refused
+_SPARE_FILES = 16  # for what else is opened: libraries, threads, the selector
 _END_SECONDS = 5  # for answers on their way, after the last one has been computed
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, which has no time limit for clients that do not go on with what they began."""
+    """uvicorn's, which has no time limit for clients that do not go on with what they began, and no end of connections.
+
+    Where there are more than `most`, the one that has been idle for longest goes; where none is idle, the new one is refused.
+    """
 
     seconds: float
+    most: int
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **named)
@@ -37,7 +45,17 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self._idle_since = self.loop.time()
         self._set_timer("request", self._drop_without_request, self.cycle)
+        standing = [other for other in self.connections if not other.transport.is_closing()]
+        if len(standing) > self.most:
+            idle = [
+                other for other in standing if other is not self and isinstance(other, _Protocol) and other.is_idle()
+            ]
+            if idle:
+                min(idle, key=lambda other: other._idle_since).transport.abort()
+            else:
+                self._refuse(503, "Service Unavailable", "too many connections; try again later", {"Retry-After": "5"})
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -46,6 +64,7 @@ class _Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         self._set_timer("request", self._drop_without_request, self.cycle)
 
     def pause_writing(self) -> None:
@@ -58,9 +77,17 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP like all other mistakes."""
-        body = json.dumps({"error": msg}).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-        head = h11.Response(status_code=400, headers=list(headers.items()), reason="Bad Request")
+        self._refuse(400, "Bad Request", msg, {})
+
+    def is_idle(self) -> bool:
+        """Return whether no request has come whole that is not answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, status: int, words: str, reason: str, extra: dict[str, str]) -> None:
+        """Answer without a request, and close the connection."""
+        body = json.dumps({"error": reason}).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"} | extra
+        head = h11.Response(status_code=status, headers=list(headers.items()), reason=words)
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event))
         self.transport.close()
@@ -137,6 +164,7 @@ def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
 
     class Protocol(_Protocol):
         seconds = service.limits.timeout
+        most = _most_connections(service.limits.connections)
 
     config = uvicorn.Config(
         create_app(service, hosts),
@@ -147,11 +175,19 @@ def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
         log_config=None,
         log_level=logging.ERROR,  # a warning for every malformed request would fill the log
         access_log=False,
+        backlog=_BACKLOG,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_END_SECONDS,
     )
     return Server(config, service)
+
+
+def _most_connections(wanted: int) -> int:
+    """Return how many connections may stand at a time: as many as wanted, or as the files that the process may open leave room for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = sum(1 for _ in Path("/dev/fd").iterdir())
+    return max(1, wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - opened - _BACKLOG - _SPARE_FILES))
 
 
 def run(service: Service, listener: socket.socket, hosts: frozenset[str] | None) -> None:

@@ -735,6 +735,7 @@ def test_the_documentation_has_the_limits_that_hold():
     assert f"`--max-bytes`, {limits.max_bytes // 10**6} MB" in DOCS
     assert f"`--max-pixels`, {limits.max_pixels // 10**6} million" in DOCS
     assert f"`--queue`, {limits.queue}" in DOCS and f"`--timeout`, {limits.timeout:g} s" in DOCS
+    assert f"`--connections` ({limits.connections})" in DOCS
     assert f"`--batch-size` ({limits.batch_size})" in DOCS and f"`--batch-wait` ({1000 * limits.batch_wait:g})" in DOCS
     options = {parameter.name: parameter.default for parameter in signature(serve).parameters.values()}
     assert Limits(**{field.name: options[field.name] for field in fields(Limits)} | {"batch_wait": 0.005}) == limits

@@ -1,20 +1,27 @@
 """The HTTP service within this process, without a network: what is refused, counted and computed, and where."""
 
+import asyncio
 import io
+import json
+import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from PIL import Image
 from prediction_toys import toy_model_folder
 from prometheus_client.parser import text_string_to_metric_families
+from uvicorn.server import ServerState
 
 import invad
+from invad.serving import pictures, server
 from invad.serving.app import create_app
 from invad.serving.limits import PARAMETERS, Limits
-from invad.serving.server import LOCAL_NAMES
-from invad.serving.service import Service
+from invad.serving.server import LOCAL_NAMES, make_server
+from invad.serving.service import _DECODERS, Service
 
 PNG = {"Content-Type": "image/png"}
 
@@ -182,3 +189,119 @@ def test_what_a_page_of_another_site_could_send_is_refused(client, content_type)
         and "expected one of multi" not in reason
     )
     assert client.post("/predict", content=encoded(), headers={**PNG, "Origin": "http://localhost"}).status_code == 200
+
+
+def test_answers_do_not_wait_behind_decodes_and_what_nobody_waits_for_is_not_decoded(folder, monkeypatch):
+    predictor, decoded, gate = invad.load(folder, device="cpu"), [], threading.Event()
+    read, body = pictures.image_of_bytes, encoded()
+
+    def held(data, *rest):
+        decoded.append(data)
+        if data != body:
+            assert gate.wait(20)
+        return read(body, *rest)
+
+    monkeypatch.setattr(pictures, "image_of_bytes", held)
+
+    async def ask(service):
+        async with service.running():
+            computing = asyncio.Event()
+            network = service._batcher.predict
+
+            async def computed(image):
+                result = await network(image)
+                computing.set()
+                await blocked.wait()  # until all decoders are busy
+                return result
+
+            service._batcher.predict, blocked = computed, asyncio.Event()
+            answered = asyncio.create_task(service.predict(request_of(body), None, False))
+            await computing.wait()
+            slow = [asyncio.create_task(service.predict(request_of(b"slow"), None, False)) for _ in range(_DECODERS)]
+            while decoded.count(b"slow") < _DECODERS:
+                await asyncio.sleep(0)
+            late = asyncio.create_task(service.predict(request_of(b"late"), None, False))
+            blocked.set()
+            first = await answered
+            late.cancel()  # as the time limit does
+            await asyncio.wait([late])
+            gate.set()
+            return first, await asyncio.gather(*slow), await service.predict(request_of(body), None, False)
+
+    first, others, last = asyncio.run(ask(Service(predictor, "toys", Limits())))
+    assert {json.loads(answer)["score"] for answer in (first, *others)} == {json.loads(last)["score"]}
+    assert decoded == [body, *[b"slow"] * _DECODERS, body]
+
+
+def request_of(body):
+    """A request as the service sees it."""
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}, receive)
+
+
+def test_a_picture_that_takes_too_long_is_refused_and_what_a_decoder_complains_of(client):
+    data = encoded("JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    answer = client.post("/predict", content=data[:-2] + last * 1500 + data[-2:], headers=PNG)
+    assert refusal(answer) == (422, "image: a JPEG of more than 40 scans; save it anew")
+    score(client.post("/predict", content=data, headers=PNG))
+
+
+class Transport:
+    """What a connection writes and whether it stands."""
+
+    def __init__(self):
+        self.written, self.closed = b"", False
+
+    def write(self, data):
+        self.written += data
+
+    def close(self):
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self):
+        return self.closed
+
+    def get_extra_info(self, name, default=None):
+        return default
+
+
+def test_connections_are_limited_and_the_one_that_is_idle_for_longest_goes(folder):
+    service = Service(invad.load(folder, device="cpu"), "toys", Limits(connections=3))
+    config = make_server(service, LOCAL_NAMES).config
+    config.load()
+
+    async def connect():
+        state = ServerState()
+
+        def connection(busy=False):
+            protocol = config.http_protocol_class(config=config, server_state=state, app_state={})
+            protocol.connection_made(Transport())
+            protocol.cycle = SimpleNamespace(response_complete=False) if busy else None
+            return protocol
+
+        idle = [connection() for _ in range(3)]
+        assert not any(each.transport.closed for each in idle)
+        busy = [connection(busy=True) for _ in range(3)]
+        assert [each.transport.closed for each in idle] == [True] * 3 and idle[0].transport.written == b""
+        refused = connection()
+        assert refused.transport.closed and not any(each.transport.closed for each in busy)
+        for each in (*idle, *busy, refused):
+            each.connection_lost(None) if each.cycle is None else each._stop_timer("request")
+        return refused.transport.written
+
+    head, _, body = asyncio.run(connect()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ") and json.loads(body) == {"error": "too many connections; try again later"}
+
+
+def test_connections_leave_room_for_the_files_of_the_process(monkeypatch):
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (128, 4096))
+    assert 1 <= server._most_connections(512) <= 128 - 48
+    assert server._most_connections(2) == 2
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (server.resource.RLIM_INFINITY,) * 2)
+    assert server._most_connections(512) == 512
