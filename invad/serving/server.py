@@ -1,9 +1,11 @@
 """The process around the service: address, connections, signals."""
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
+import math
 import os
 import resource
 import socket
@@ -25,8 +27,10 @@ from invad.serving.batching import THREADS
 from invad.serving.service import Service
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_BACKLOG = 32  # connections that are accepted at once, before any of them can be refused
+_BACKLOG = 128  # connections that are accepted at once, before any of them can be refused
 _SPARE_FILES = 16  # for what else is opened: libraries, threads, the selector
+_QUIET_SECONDS = 60  # between two lines about the same trouble
+_LOG = logging.getLogger(__name__)
 _END_SECONDS = 5  # for answers on their way, after the last one has been computed
 
 
@@ -110,7 +114,20 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._service, self._end = service, 0.0
+        self._service, self._end, self._told = service, 0.0, -math.inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; that no more files may be opened is one line then, where asyncio would write thousands."""
+        asyncio.get_running_loop().set_exception_handler(self._tell)
+        await super().startup(sockets)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+            loop.default_exception_handler(context)
+        elif monotonic() > self._told + _QUIET_SECONDS:
+            self._told = monotonic()
+            _LOG.error("a connection has to wait: %s; raise the limit (`ulimit -n`)", (error.strerror or "").lower())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end with the first signal; end at once with the second."""
@@ -175,7 +192,7 @@ def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
         log_config=None,
         log_level=logging.ERROR,  # a warning for every malformed request would fill the log
         access_log=False,
-        backlog=_BACKLOG,
+        backlog=_backlog(),
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_END_SECONDS,
@@ -185,9 +202,20 @@ def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
 
 def _most_connections(wanted: int) -> int:
     """Return how many connections may stand at a time: as many as wanted, or as the files that the process may open leave room for."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _most_files()
     opened = sum(1 for _ in Path("/dev/fd").iterdir())
-    return max(1, wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - opened - _BACKLOG - _SPARE_FILES))
+    # Some have been accepted that nobody has looked at yet, and some dropped that are not closed yet.
+    return max(1, wanted if files is None else min(wanted, files - opened - 3 * _backlog() - _SPARE_FILES))
+
+
+def _backlog() -> int:
+    files = _most_files()
+    return _BACKLOG if files is None else max(1, min(_BACKLOG, files // 8))
+
+
+def _most_files() -> int | None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def run(service: Service, listener: socket.socket, hosts: frozenset[str] | None) -> None:

@@ -1,6 +1,7 @@
 """The HTTP service within this process, without a network: what is refused, counted and computed, and where."""
 
 import asyncio
+import errno
 import io
 import json
 import threading
@@ -301,7 +302,16 @@ def test_connections_are_limited_and_the_one_that_is_idle_for_longest_goes(folde
 
 def test_connections_leave_room_for_the_files_of_the_process(monkeypatch):
     monkeypatch.setattr(server.resource, "getrlimit", lambda _: (128, 4096))
-    assert 1 <= server._most_connections(512) <= 128 - 48
+    assert server._backlog() == 16 and 1 <= server._most_connections(512) <= 128 - 64
     assert server._most_connections(2) == 2
     monkeypatch.setattr(server.resource, "getrlimit", lambda _: (server.resource.RLIM_INFINITY,) * 2)
     assert server._most_connections(512) == 512
+
+
+def test_that_no_file_can_be_opened_is_one_line(folder, caplog):
+    running = make_server(Service(invad.load(folder, device="cpu"), "toys", Limits()), LOCAL_NAMES)
+    for _ in range(100):
+        running._tell(None, {"exception": OSError(errno.EMFILE, "Too many open files"), "message": "socket.accept()"})
+    (record,) = caplog.records
+    assert record.getMessage() == "a connection has to wait: too many open files; raise the limit (`ulimit -n`)"
+    assert record.exc_info is None
