@@ -153,6 +153,7 @@ def test_a_file_belongs_to_the_stages_that_run_it(file, roots):
     assert (file in names("invad.studies.trial")) == bool("train" in roots or file.startswith("metrics"))
 
 
+@pytest.mark.slow
 def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
     """Of code, of a stage's own function and of what it uses in its module; and comments reach none."""
     before = {root: code_digest(root) for root in ROOTS}
