@@ -44,7 +44,9 @@ class Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
         """Return the next node; what is nested too deep is refused before it is read to its end."""
         if self._level > MOST_LEVELS:
-            raise yaml.MarkedYAMLError(problem=f"more than {MOST_LEVELS} levels", problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MOST_LEVELS} levels", problem_mark=self.peek_event().start_mark
+            )
         self._level += 1
         try:
             return super().compose_node(parent, index)
