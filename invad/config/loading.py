@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from invad.config.sections import (
+    INVAD_LITE,
     PUBLISHED_DATASETS,
     SPLIT_CONFIGS,
     TRAIN_CONFIGS,
@@ -108,7 +109,8 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     splits = parsed("splits", SPLIT_CONFIGS[dataset_kind(dataset)])
     calibration = parsed("calibration", CalibrationConfig)
     features = parsed("features", FeaturesConfig)
-    train = parsed("train", train_kind)
+    own = _of_method(sections["train"], train_kind, f"{where}: train.{name}")
+    train = parse(train_kind, own, f"{where}: train.{name}")
     score = parsed("score", ScoreConfig)
     try:
         check_image_size(features.image_size, train.SIZE_MULTIPLE)
@@ -117,6 +119,25 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     if model != "invad" and (score.map_levels, score.map_distance) != ("method", "method"):
         raise InputError(f"{where}: score.{name}: map_levels and map_distance are for `model: invad` only")
     return BenchmarkConfig(name, dataset, splits, features, train, score, calibration)
+
+
+def _of_method(train: object, kind: type[TrainConfig], where: str) -> object:
+    """Return a section `train` without what an edit of `model` alone has left there: another method's usual values.
+
+    Raises:
+        InputError: A key is another method's and has a value that somebody has chosen.
+    """
+    if not isinstance(train, dict):
+        return train
+    own, kept = {field.name for field in fields(kind)}, dict(train)
+    for model, other in TRAIN_CONFIGS.items():
+        for field in fields(other):
+            if field.name in own or field.name not in kept:
+                continue
+            if kept[field.name] not in (field.default, INVAD_LITE.get(field.name, field.default)):
+                raise InputError(f"{where}.{field.name}: is a key of `model: {model}` alone; remove it")
+            del kept[field.name]
+    return kept
 
 
 def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:

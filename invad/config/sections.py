@@ -215,6 +215,9 @@ class InvADConfig(TrainConfig):
     aggregation: AggregationKind = "strided"
 
 
+INVAD_LITE = {"loss_weight": 5.0, "blocks": 4}  # what it has instead of the defaults
+
+
 @dataclass(frozen=True, config=STRICT)
 class RDConfig(TrainConfig):
     """Reverse Distillation; the defaults are those of its paper."""
