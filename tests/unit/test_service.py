@@ -229,7 +229,7 @@ def test_answers_do_not_wait_behind_decodes_and_what_nobody_waits_for_is_not_dec
             gate.set()
             return first, await asyncio.gather(*slow), await service.predict(request_of(body), None, False)
 
-    first, others, last = asyncio.run(ask(Service(predictor, "toys", Limits())))
+    first, others, last = asyncio.run(ask(Service(predictor, "toys", Limits(batch_size=1))))
     assert {json.loads(answer)["score"] for answer in (first, *others)} == {json.loads(last)["score"]}
     assert decoded == [body, *[b"slow"] * _DECODERS, body]
 
