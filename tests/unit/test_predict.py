@@ -769,8 +769,8 @@ def test_colours_compare_between_images_with_a_threshold(predictor):
     def pixels(values: np.ndarray, *thresholds: float | None) -> np.ndarray:
         return np.asarray(draw_overlay(grey, prediction_of(values, 512, 512, *thresholds))).astype(int)[:512]
 
-    first, second = pixels(halves, None, 0.5), pixels(other, None, 0.5)
-    assert first[300, 400].tolist() == second[300, 400].tolist() != first[300, 100].tolist()
+    first, second = pixels(halves, None, 0.3), pixels(other, None, 0.3)
+    assert first[300, 400].tolist() == second[300, 400].tolist() != [90, 90, 90] == first[300, 100].tolist()
     first, second = pixels(halves, None, None), pixels(other, None, None)
     assert first[300, 400].tolist() != second[300, 400].tolist()  # each in its own range
     assert pixels(np.full((64, 64), 0.3), None, None).std(axis=(0, 1)).max() == 0
@@ -780,7 +780,7 @@ def test_colours_compare_between_images_with_a_threshold(predictor):
 def test_lines_enclose_what_lies_above_the_pixel_threshold():
     y, x = np.mgrid[:64, :64]
     values = np.exp(-((x - 20) ** 2 + (y - 40) ** 2) / 100) + np.exp(-((x - 63) ** 2 + y**2) / 60)
-    prediction = prediction_of(0.75 * values, 512, 512, 1.0, 0.5)  # nothing is as bright as the lines
+    prediction = prediction_of(0.75 * values, 512, 512, 0.7, 0.5)  # nothing is as bright as the lines
     drawn = np.asarray(draw_overlay(Image.new("RGB", (512, 512), (90, 90, 90)), prediction))[:512]
     line = drawn.min(axis=2) > 130
     above = map_at_size(prediction.anomaly_map, 512, 512) > 0.5
@@ -790,8 +790,27 @@ def test_lines_enclose_what_lies_above_the_pixel_threshold():
     closed, count = ndimage.label(~line)  # the outside and what is inside of two lines, one of them along the border
     assert count == 3
     assert np.array_equal(np.bincount(closed[above]) > 1000, [False, False, True, True])
-    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 1.0, 2.0)))[:512]
+    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 0.9, 2.0)))[:512]
     assert without.min(axis=2).max() < 200
+
+
+def test_a_normal_image_stays_as_it_is_but_for_what_lies_above_the_pixel_threshold():
+    values = np.full((64, 64), 0.45)
+    values[20:30, 20:30] = 0.6
+
+    def drawn(image_threshold: float) -> np.ndarray:
+        prediction = prediction_of(values, 64, 64, image_threshold, 0.5)
+        return np.asarray(draw_overlay(Image.new("RGB", (64, 64), (90, 90, 90)), prediction)).astype(int)[:512]
+
+    normal, anomalous = drawn(0.7), drawn(0.5)
+    near = np.zeros((512, 512), bool)
+    near[148:252, 148:252] = True  # enlarged eightfold, smoothly
+    for pixels in (normal, anomalous):
+        assert (pixels[~near] == 90).all()
+        red, _, blue = pixels[200, 200]
+        assert red > 100 > blue
+    assert normal.min(axis=2).max() == 90  # no line, which would be white
+    assert anomalous.min(axis=2).max() > 200
 
 
 def test_the_picture_says_decision_and_score():
