@@ -1,7 +1,8 @@
 """The Python interface: `invad.load(folder).predict(images)`."""
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -9,17 +10,19 @@ from typing import overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from invad.calibration import Calibration, read_calibration
+from invad.calibration import Calibration, read_calibration, write_calibration
 from invad.config import ScoreConfig
 from invad.devices import named_device
 from invad.errors import InputError
+from invad.files import atomic_path
 from invad.metrics.calibration import Thresholds
-from invad.model_folder import ModelConfig, read_config
+from invad.model_folder import ModelConfig, read_config, save_model
 from invad.prediction.detector import Detector, load_detector
-from invad.prediction.inputs import ImageInput, PreparedImage, prepare, single_images
+from invad.prediction.inputs import ImageInput, PreparedImage, prepare, rgb_image, single_images
 from invad.prediction.regions import Region, find_regions, map_at_size
-from invad.workspace import CALIBRATION_FILE
+from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
 
 NOT_CALIBRATED = Thresholds(None, None)
 
@@ -33,6 +36,7 @@ class ImagePrediction:
         anomaly_map: float32 (size, size), raw values, as large as the model's input.
         width, height: Of the image in pixels.
         thresholds: What score and map are compared with; each may be None.
+        source: The image as it was given, to be drawn on: a reference, not a copy; None where it is not kept.
     """
 
     score: float
@@ -40,6 +44,11 @@ class ImagePrediction:
     width: int
     height: int
     thresholds: Thresholds
+    source: ImageInput | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        of = f" of {self.source}" if isinstance(self.source, str | Path) else ""
+        return f"<prediction{of}: {_judged(self.score, self.thresholds.image)}; {self.width}x{self.height} pixels>"
 
     @property
     def anomalous(self) -> bool | None:
@@ -65,12 +74,45 @@ class ImagePrediction:
         """Return bool (height, width): True where the map lies above the pixel threshold."""
         return self.labelled_regions()[0] > 0
 
+    def overlay(self, image: ImageInput | None = None) -> Image.Image:
+        """Return the image in grey with what is anomalous in colours, RGB, the score below it; a notebook shows it.
 
-@dataclass(frozen=True)
+        `image`: by default the one that was predicted, a file of which is read again.
+
+        Raises:
+            InputError: The image is not kept (as of `Predictor.stream` with images made elsewhere), or its file is gone.
+        """
+        from invad.prediction.overlay import draw_overlay
+
+        drawn_on = self.source if image is None else image
+        if drawn_on is None:
+            raise InputError("overlay: the image is not kept here; give it: overlay(image)")
+        return draw_overlay(rgb_image(drawn_on), self)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the overlay for a notebook; None, so that it shows the text, where there is no image to draw on."""
+        try:
+            picture = self.overlay()
+        except InputError:
+            return None
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, repr=False)
 class Prediction(Sequence[ImagePrediction]):
     """What a model says of images, one `ImagePrediction` each, in their order."""
 
     images: tuple[ImagePrediction, ...]
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} {'image' if len(self) == 1 else 'images'}"
+        if not self.images:
+            return f"<predictions of {count}>"
+        decided = [anomalous for anomalous in self.anomalous if anomalous is not None]
+        counted = f"{sum(decided)} anomalous, " if decided else ""
+        return f"<predictions of {count}: {counted}scores {self.scores.min():.4g} to {self.scores.max():.4g}>"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -117,6 +159,13 @@ class Predictor:
         self.detector, self.config, self.calibration, self.thresholds = detector, config, calibration, thresholds
         self.device = next(detector.method.parameters()).device
 
+    def __repr__(self) -> str:
+        config, classes = self.config, self.config.classes
+        names = ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
+        of = f"{config.train.model} on {config.features.encoder} at {self.image_size} pixels, {self.device}"
+        image, pixel = (_number(value) for value in (self.thresholds.image, self.thresholds.pixel))
+        return f"<predictor: {of}; classes {names or 'unknown'}; thresholds: image {image}, pixel {pixel}>"
+
     @property
     def image_size(self) -> int:
         """The side in pixels of the square that images are resized to, and of the maps."""
@@ -147,12 +196,31 @@ class Predictor:
             maps = self.maps(np.stack([image.pixels for image in batch]))
             for image, anomaly_map in zip(batch, maps, strict=True):
                 score = float(anomaly_map.max())
-                yield ImagePrediction(score, anomaly_map, image.width, image.height, self.thresholds)
+                yield ImagePrediction(score, anomaly_map, image.width, image.height, self.thresholds, image.source)
 
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return raw maps, float32 (B, size, size), of RGB images that have the model's size, uint8 (B, size, size, 3), in one batch."""
         return self.detector(torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)).cpu().numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder that `invad.load` reads, whole or not at all: as the stages `train` and `evaluate` do, byte for byte.
+
+        It has the thresholds of all classes. A model folder that is there is replaced.
+
+        Raises:
+            InputError: There is something else, or it cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / CONFIG_FILE).is_file():
+            raise InputError(f"{folder}: is there and no model folder; choose another name")
+        try:
+            with atomic_path(folder) as temporary:
+                save_model(self.detector.method, self.config, temporary, self.detector.encoder)
+                if self.calibration is not None:
+                    write_calibration(self.calibration, temporary / CALIBRATION_FILE)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def load_predictor(
@@ -196,3 +264,14 @@ def _calibrated(
     if calibration is None:
         return NOT_CALIBRATED
     return (calibration.all if class_name is None else calibration.per_class[class_name]).thresholds
+
+
+def _judged(score: float, threshold: float | None) -> str:
+    if threshold is None:
+        return f"score {score:.4g}, no threshold"
+    decision = "anomalous" if score > threshold else "normal"
+    return f"{decision}, score {score:.4g}, threshold {threshold:.4g}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"

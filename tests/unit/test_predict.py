@@ -649,6 +649,32 @@ def test_the_same_pixels_give_the_same_prediction_in_every_form(predictor, tmp_p
         assert np.array_equal(predictor.predict(image).maps, as_rgb.maps), image.mode
 
 
+def test_a_grey_array_is_the_image_of_equal_channels(predictor):
+    grey = np.array(noise(1, 90, 70).convert("L"))
+    expected = predictor.predict(np.stack([grey] * 3, axis=2))
+    for image in (grey, torch.from_numpy(grey)[None], torch.from_numpy(grey)[None] / 255):
+        assert np.array_equal(predictor.predict(image).maps, expected.maps)
+    assert predictor.predict(grey)[0].width == 90
+
+
+def test_a_prediction_draws_itself_on_its_image(predictor, tmp_path):
+    path = save_noise(tmp_path / "a.png", 1, 90, 70)
+    expected = draw_overlay(noise(1, 90, 70), predictor.predict(path)[0])
+    for image in (path, str(path), noise(1, 90, 70), np.asarray(noise(1, 90, 70))):
+        prediction = predictor.predict(image)[0]
+        assert np.array_equal(np.asarray(prediction.overlay()), np.asarray(expected))
+        with Image.open(io.BytesIO(prediction._repr_png_())) as shown:
+            assert np.array_equal(np.asarray(shown), np.asarray(expected))
+    prediction = predictor.predict(path)[0]
+    path.unlink()
+    assert prediction._repr_png_() is None  # the notebook shows the text
+    with pytest.raises(InputError, match=r"a\.png: no such image"):
+        prediction.overlay()
+    assert np.array_equal(np.asarray(prediction.overlay(noise(1, 90, 70))), np.asarray(expected))
+    with pytest.raises(InputError, match=r"^overlay: the image is not kept here; give it: overlay\(image\)$"):
+        prediction_of(np.eye(8), 90, 70, 0.5, 0.5).overlay()
+
+
 def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
     pictures = [noise(seed, 40 + seed, 50) for seed in range(6)]
     together = predictor.predict(pictures)
@@ -668,12 +694,15 @@ def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((8, 8), np.uint8), r"expected an array uint8 \(H, W, 3\), RGB, got uint8 \(8, 8\)"),
+        (
+            np.zeros((8, 8), np.float32),
+            r"expected an array uint8, RGB \(H, W, 3\) or grey \(H, W\), got float32 \(8, 8\)",
+        ),
         (np.zeros((8, 8, 4), np.uint8), r"got uint8 \(8, 8, 4\)"),
         (np.zeros((3, 8, 8), np.uint8), r"got uint8 \(3, 8, 8\)"),
         (np.zeros((8, 8, 3), np.float32), r"got float32 \(8, 8, 3\)"),
         (np.zeros((0, 8, 3), np.uint8), r"got uint8 \(0, 8, 3\)"),
-        (torch.zeros(8, 8, 3), r"expected a tensor \(3, H, W\), .* got torch.float32 \(8, 8, 3\)"),
+        (torch.zeros(8, 8, 3), r"expected a tensor, RGB \(3, H, W\) or grey .* got torch.float32 \(8, 8, 3\)"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "got torch.int64"),
         (torch.full((3, 8, 8), 1.01), r"a floating tensor has values in \[0, 1\]"),
         (torch.full((3, 8, 8), -0.01), r"a floating tensor has values in \[0, 1\]"),
