@@ -34,7 +34,7 @@ def make_checkout(root: Path) -> None:
         run_program(shlex.split(command), root)
     with contextlib.chdir(root):
         params, workspace = load_params(), Workspace()
-        stages = ("download", "splits", "features", "train", "calibrate", "score", "evaluate")
+        stages = ("check", "download", "splits", "features", "train", "score", "evaluate")
         for stage in stages:
             getattr(pipeline, stage)("mvtec", params, workspace)
     run_program(["dvc", "commit", "-q", "-f", "--with-deps", "evaluate@mvtec"], root)
