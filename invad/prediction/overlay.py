@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from invad.prediction.predictor import ImagePrediction
+from invad.prediction.predictions import ImagePrediction
 from invad.prediction.regions import map_at_size
 
 COLOUR_MAP = "inferno"  # perceptually uniform, readable in greyscale and with colour-blind eyes
