@@ -76,7 +76,8 @@ def train(
             tenth and 1 %. Of a `Split` the latter only counts.
         name: Of the model, as a benchmark has one.
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
-        threads: Of torch; by default as many as it uses already. The stage `train` has one for each CPU that Ray reserves.
+        threads: Of torch while it trains; by default as many as it uses already. The stage `train` has one for each CPU of its
+            `resources_per_worker`, that is one.
         progress: Whether bars are shown.
         **settings: Of the method: the fields of its class in `invad.config.TRAIN_CONFIGS`.
 

@@ -64,10 +64,10 @@ def train_predictor(
     }
     config = parse_benchmark(name, "images", plain, "invad.train")
     on = named_device(device)
-    with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(threads, on):
+    with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(on):
         root = Path(folder)
         split = images if isinstance(images, Split) else _split(images, config, root / "images")
-        return _train(config, split, root, on, progress)
+        return _train(config, split, root, on, threads or torch.get_num_threads(), progress)
 
 
 def _split(images: Images | Mapping[str, Images], config: BenchmarkConfig, folder: Path) -> Split:
@@ -108,7 +108,9 @@ def _files(images: Images, folder: Path) -> list[Path]:
     return files
 
 
-def _train(config: BenchmarkConfig, split: Split, root: Path, device: torch.device, progress: bool) -> Predictor:
+def _train(
+    config: BenchmarkConfig, split: Split, root: Path, device: torch.device, threads: int, progress: bool
+) -> Predictor:
     used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
     steps = steps_per_epoch(len(used.phase("train")), config.train) * config.train.epochs
     encoder = build_encoder(config.features.encoder, config.features.weights)
@@ -132,7 +134,7 @@ def _train(config: BenchmarkConfig, split: Split, root: Path, device: torch.devi
         str(root / "storage"),
         config.train,
         checkpoint_steps=steps,
-        threads=torch.get_num_threads(),
+        threads=threads,
     )
     with tqdm(desc="train", unit="step", total=steps, disable=not progress) as bar:
 
@@ -140,7 +142,9 @@ def _train(config: BenchmarkConfig, split: Split, root: Path, device: torch.devi
             bar.set_postfix_str(f"loss={step.loss:.4g}, epoch={step.epoch + 1}", refresh=False)
             bar.update()
 
+        others = torch.get_num_threads()
         method, _ = run_job(job, device, after_step=after_step)
+        torch.set_num_threads(others)  # features and maps are made with all, as in the stages
     method = place(method.eval(), device, config.score)
     held_out, maps = used.phase("calibration"), ()
     if held_out:
@@ -154,13 +158,12 @@ def _train(config: BenchmarkConfig, split: Split, root: Path, device: torch.devi
 
 
 @contextmanager
-def _undisturbed(threads: int | None, device: torch.device) -> Generator[None]:
+def _undisturbed(device: torch.device) -> Generator[None]:
     """Leave threads, random numbers and determinism of torch in the end as they were; they are the caller's."""
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
-            torch.set_num_threads(threads or before)
             yield
         finally:
             torch.set_num_threads(before)

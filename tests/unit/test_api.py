@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from toys import SIZE, image_split
 
 import invad
 from invad.calibration import calibrate_maps, write_calibration
+from invad.cli.extras import EXTRAS
 from invad.config import (
     BenchmarkConfig,
     CalibrationConfig,
@@ -57,6 +59,15 @@ def predictor(split) -> Predictor:
     return invad.train(split, features=FEATURES, name="toys", device="cpu", progress=False, **SETTINGS)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Of all but the training, which has one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -74,6 +85,7 @@ def trained_by_the_stages(split: Split, benchmark: BenchmarkConfig, root: Path) 
         storage=root / "storage",
         on_progress=lambda *_: None,
     )
+    torch.set_num_threads(2)  # the next stage is another process
     encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
     model = root / "model"
     save_model(method, ModelConfig.of(benchmark, split, key), model, encoder)
@@ -85,7 +97,7 @@ def trained_by_the_stages(split: Split, benchmark: BenchmarkConfig, root: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["store", "live"])
-def test_the_model_is_that_of_the_stages_byte_for_byte(split, tmp_path, mode):
+def test_the_model_is_that_of_the_stages_byte_for_byte(split, tmp_path, mode, two_threads):
     features = replace(FEATURES, mode=mode)
     calibration = CalibrationConfig(share=0.5, false_positive_rate=0.3, seed=0)  # of a split, the rate only
     score = ScoreConfig(sigma=2.0)
@@ -217,3 +229,10 @@ def test_the_package_has_its_modules_when_they_are_asked_for():
     assert {*invad.methods.METHODS} == {"invad", "rd"}
     with pytest.raises(AttributeError, match="has no attribute 'methodes'"):
         _ = invad.methodes
+
+
+@pytest.mark.slow
+def test_training_needs_no_extra():
+    code = f"import sys; sys.modules.update(dict.fromkeys({[*EXTRAS]})); import invad.api; print(invad.api.FEATURES.encoder)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "mobilenetv2_100\n", done.stderr
