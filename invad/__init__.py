@@ -77,7 +77,7 @@ def train(
         name: Of the model, as a benchmark has one.
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
         threads: Of torch while it trains; by default as many as it uses already. The stage `train` has one for each CPU of its
-            `resources_per_worker`, that is one.
+            `resources_per_worker`.
         progress: Whether bars are shown.
         **settings: Of the method: the fields of its class in `invad.config.TRAIN_CONFIGS`.
 
