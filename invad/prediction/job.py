@@ -17,7 +17,8 @@ from invad.errors import InputError
 from invad.files import atomic_path
 from invad.prediction.inputs import PreparedImage, rgb_image
 from invad.prediction.overlay import draw_overlay, overlay_picture
-from invad.prediction.predictor import ImagePrediction, Predictor
+from invad.prediction.predictions import ImagePrediction
+from invad.prediction.predictor import Predictor
 from invad.prediction.records import Record, RecordFormat, Seconds, record_writer
 from invad.prediction.rle import encode_regions
 from invad.prediction.sources import OVERLAY_FOLDER, FoundImage, ImageSources

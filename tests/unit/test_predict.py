@@ -818,6 +818,32 @@ def test_the_same_pixels_give_the_same_prediction_in_every_form(predictor, tmp_p
         assert np.array_equal(predictor.predict(image).maps, as_rgb.maps), image.mode
 
 
+def test_a_grey_array_is_the_image_of_equal_channels(predictor):
+    grey = np.array(noise(1, 90, 70).convert("L"))
+    expected = predictor.predict(np.stack([grey] * 3, axis=2))
+    for image in (grey, torch.from_numpy(grey)[None], torch.from_numpy(grey)[None] / 255):
+        assert np.array_equal(predictor.predict(image).maps, expected.maps)
+    assert predictor.predict(grey)[0].width == 90
+
+
+def test_a_prediction_draws_itself_on_its_image(predictor, tmp_path):
+    path = save_noise(tmp_path / "a.png", 1, 90, 70)
+    expected = draw_overlay(noise(1, 90, 70), predictor.predict(path)[0])
+    for image in (path, str(path), noise(1, 90, 70), np.asarray(noise(1, 90, 70))):
+        prediction = predictor.predict(image)[0]
+        assert np.array_equal(np.asarray(prediction.overlay()), np.asarray(expected))
+        with Image.open(io.BytesIO(prediction._repr_png_())) as shown:
+            assert np.array_equal(np.asarray(shown), np.asarray(expected))
+    prediction = predictor.predict(path)[0]
+    path.unlink()
+    assert prediction._repr_png_() is None  # the notebook shows the text
+    with pytest.raises(InputError, match=r"a\.png: no such image"):
+        prediction.overlay()
+    assert np.array_equal(np.asarray(prediction.overlay(noise(1, 90, 70))), np.asarray(expected))
+    with pytest.raises(InputError, match=r"^overlay: the image is not kept here; give it: overlay\(image\)$"):
+        prediction_of(np.eye(8), 90, 70, 0.5, 0.5).overlay()
+
+
 def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
     pictures = [noise(seed, 40 + seed, 50) for seed in range(6)]
     together = predictor.predict(pictures)
@@ -837,12 +863,15 @@ def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((8, 8), np.uint8), r"expected an array uint8 \(H, W, 3\), RGB, got uint8 \(8, 8\)"),
+        (
+            np.zeros((8, 8), np.float32),
+            r"expected an array uint8, RGB \(H, W, 3\) or grey \(H, W\), got float32 \(8, 8\)",
+        ),
         (np.zeros((8, 8, 4), np.uint8), r"got uint8 \(8, 8, 4\)"),
         (np.zeros((3, 8, 8), np.uint8), r"got uint8 \(3, 8, 8\)"),
         (np.zeros((8, 8, 3), np.float32), r"got float32 \(8, 8, 3\)"),
         (np.zeros((0, 8, 3), np.uint8), r"got uint8 \(0, 8, 3\)"),
-        (torch.zeros(8, 8, 3), r"expected a tensor \(3, H, W\), .* got torch.float32 \(8, 8, 3\)"),
+        (torch.zeros(8, 8, 3), r"expected a tensor, RGB \(3, H, W\) or grey .* got torch.float32 \(8, 8, 3\)"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "got torch.int64"),
         (torch.full((3, 8, 8), 1.01), r"a floating tensor has values in \[0, 1\]"),
         (torch.full((3, 8, 8), -0.01), r"a floating tensor has values in \[0, 1\]"),
@@ -938,8 +967,8 @@ def test_colours_compare_between_images_with_a_threshold(predictor):
     def pixels(values: np.ndarray, *thresholds: float | None) -> np.ndarray:
         return np.asarray(draw_overlay(grey, prediction_of(values, 512, 512, *thresholds))).astype(int)[:512]
 
-    first, second = pixels(halves, None, 0.5), pixels(other, None, 0.5)
-    assert first[300, 400].tolist() == second[300, 400].tolist() != first[300, 100].tolist()
+    first, second = pixels(halves, None, 0.3), pixels(other, None, 0.3)
+    assert first[300, 400].tolist() == second[300, 400].tolist() != [90, 90, 90] == first[300, 100].tolist()
     first, second = pixels(halves, None, None), pixels(other, None, None)
     assert first[300, 400].tolist() != second[300, 400].tolist()  # each in its own range
     assert pixels(np.full((64, 64), 0.3), None, None).std(axis=(0, 1)).max() == 0
@@ -949,7 +978,7 @@ def test_colours_compare_between_images_with_a_threshold(predictor):
 def test_lines_enclose_what_lies_above_the_pixel_threshold():
     y, x = np.mgrid[:64, :64]
     values = np.exp(-((x - 20) ** 2 + (y - 40) ** 2) / 100) + np.exp(-((x - 63) ** 2 + y**2) / 60)
-    prediction = prediction_of(0.75 * values, 512, 512, 1.0, 0.5)  # nothing is as bright as the lines
+    prediction = prediction_of(0.75 * values, 512, 512, 0.7, 0.5)  # nothing is as bright as the lines
     drawn = np.asarray(draw_overlay(Image.new("RGB", (512, 512), (90, 90, 90)), prediction))[:512]
     line = drawn.min(axis=2) > 130
     above = map_at_size(prediction.anomaly_map, 512, 512) > 0.5
@@ -959,8 +988,27 @@ def test_lines_enclose_what_lies_above_the_pixel_threshold():
     closed, count = ndimage.label(~line)  # the outside and what is inside of two lines, one of them along the border
     assert count == 3
     assert np.array_equal(np.bincount(closed[above]) > 1000, [False, False, True, True])
-    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 1.0, 2.0)))[:512]
+    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 0.9, 2.0)))[:512]
     assert without.min(axis=2).max() < 200
+
+
+def test_a_normal_image_stays_as_it_is_but_for_what_lies_above_the_pixel_threshold():
+    values = np.full((64, 64), 0.45)
+    values[20:30, 20:30] = 0.6
+
+    def drawn(image_threshold: float) -> np.ndarray:
+        prediction = prediction_of(values, 64, 64, image_threshold, 0.5)
+        return np.asarray(draw_overlay(Image.new("RGB", (64, 64), (90, 90, 90)), prediction)).astype(int)[:512]
+
+    normal, anomalous = drawn(0.7), drawn(0.5)
+    near = np.zeros((512, 512), bool)
+    near[148:252, 148:252] = True  # enlarged eightfold, smoothly
+    for pixels in (normal, anomalous):
+        assert (pixels[~near] == 90).all()
+        red, _, blue = pixels[200, 200]
+        assert red > 100 > blue
+    assert normal.min(axis=2).max() == 90  # no line, which would be white
+    assert anomalous.min(axis=2).max() > 200
 
 
 def test_the_picture_says_decision_and_score():
