@@ -53,6 +53,7 @@ bench: setup
 	python benchmarks/throughput.py
 	python benchmarks/metrics.py
 	python benchmarks/export.py
+	python benchmarks/imports.py
 
 ui: setup
 	invad-pipe ui

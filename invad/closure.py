@@ -59,6 +59,12 @@ def code_digest(root: str) -> str:
     return hashlib.sha256(digest_lines(root).encode()).hexdigest()
 
 
+def stage_imports(stage: str) -> str:
+    """Return Python code of all imports that a stage's function makes, at the top of its module and in itself."""
+    imports = [node for definition in _definitions(stage) for node in _run(definition)]
+    return "\n".join(ast.unparse(node) for node in imports if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def digest_lines(root: str) -> str:
     """Return the code that a result depends on as text, a line with digest and name for each file, and first that of a stage's function."""
     digests = {path.relative_to(_root().parent).as_posix(): _digest(path) for path in closure(root)}

@@ -1,6 +1,6 @@
 """`params.yaml` as frozen dataclasses, checked as a whole."""
 
-from invad.config.loading import SECTIONS, load_params
+from invad.config.loading import SECTIONS, load_params, parse
 from invad.config.sections import (
     AS_STORED,
     COCO_CATEGORIES,
@@ -33,7 +33,9 @@ from invad.config.sections import (
 )
 from invad.config.studies import AblationConfig, RangeConfig, TuneConfig
 from invad.config.types import (
+    STRICT,
     AggregationKind,
+    Channels,
     DatasetKind,
     EncoderName,
     Loss,
@@ -57,6 +59,7 @@ __all__ = [
     "AggregationKind",
     "BenchmarkConfig",
     "COCO_CATEGORIES",
+    "Channels",
     "CalibrationConfig",
     "CocoAdSplitConfig",
     "ComputeConfig",
@@ -85,6 +88,7 @@ __all__ = [
     "RangeConfig",
     "ResourcesConfig",
     "SECTIONS",
+    "STRICT",
     "SPLIT_CONFIGS",
     "STRIDES",
     "ScoreConfig",
@@ -100,5 +104,6 @@ __all__ = [
     "check_image_size",
     "dataset_kind",
     "load_params",
+    "parse",
     "reading_of",
 ]

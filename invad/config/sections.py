@@ -12,6 +12,9 @@ from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import (
     STRICT,
     AggregationKind,
+    BatchSize,
+    Blocks,
+    Channels,
     DatasetKind,
     EncoderName,
     Loss,
@@ -26,6 +29,7 @@ from invad.config.types import (
     PositiveFloat,
     Precision,
     Seed,
+    Sigma,
     Upsampler,
 )
 from invad.errors import InputError
@@ -186,7 +190,7 @@ class FeaturesConfig(ComputeConfig):
     weights: str = "packaged"
     image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024)] = 256
     dtype: Literal["float16", "float32"] = "float16"
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     mode: Literal["store", "live"] = "store"
 
     def __post_init__(self) -> None:
@@ -209,7 +213,7 @@ class TrainConfig(ComputeConfig):
 
     model: ModelName = "invad"
     epochs: Positive = 100
-    batch_size: Positive = 32
+    batch_size: BatchSize = 32
     learning_rate: PositiveFloat = 0.004
     seed: Seed = 42
 
@@ -224,15 +228,18 @@ class InvADConfig(TrainConfig):
 
     loss: Loss = "l2"
     loss_weight: PositiveFloat = 1.0
-    style_channels: Positive = 64
-    latent_channels: Positive = 16
-    blocks: Positive = 2
+    style_channels: Channels = 64
+    latent_channels: Channels = 16
+    blocks: Blocks = 2
     modulation: Modulation = "space-aware"
     modulation_terms: ModulationTerms = "both"
     normalisation: Normalisation = "layer"
     upsampler: Upsampler = "rescaling"
     style_translator: bool = True
     aggregation: AggregationKind = "strided"
+
+
+INVAD_LITE = {"loss_weight": 5.0, "blocks": 4}  # what it has instead of the defaults
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -242,7 +249,7 @@ class RDConfig(TrainConfig):
     SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
 
     model: ModelName = "rd"
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     learning_rate: PositiveFloat = 0.005
 
 
@@ -281,8 +288,8 @@ class ScoreConfig(ComputeConfig):
     `map_distance`: one minus the cosine, or the length of the features' difference (l2). `method` leaves both to the method.
     """
 
-    sigma: Annotated[float, Field(ge=0)] = 4.0
-    batch_size: Positive = 16
+    sigma: Sigma = 4.0
+    batch_size: BatchSize = 16
     map_levels: Literal["method"] | MapLevels = "method"
     map_distance: Literal["method"] | MapDistance = "method"
 

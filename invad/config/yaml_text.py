@@ -39,6 +39,19 @@ class Loader(yaml.SafeLoader):
     """Reads version 1.2; a key given twice is an error."""
 
     yaml_implicit_resolvers = _resolvers()
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
+        """Return the next node; what is nested too deep is refused before it is read to its end."""
+        if self._level > MOST_LEVELS:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MOST_LEVELS} levels", problem_mark=self.peek_event().start_mark
+            )
+        self._level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._level -= 1
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Return a whole number; one that begins with 0 is not octal here, one that begins with 0o is."""
@@ -78,13 +91,15 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever the text says)
     """
     if len(text) > MOST_BYTES:
         raise yaml.YAMLError(f"more than {MOST_BYTES} characters")
+    loader = Loader(text)
     try:
-        node = yaml.compose(text, Loader)
-        if node is not None:
-            _count(node, {}, ())
-        return yaml.load(text, Loader)  # a subclass of SafeLoader
-    except RecursionError:
-        raise yaml.YAMLError(f"more than {MOST_LEVELS} levels") from None
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {}, ())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def yaml_reason(error: Exception) -> str:
@@ -98,8 +113,6 @@ def _count(node: yaml.Node, counted: dict[int, int], above: tuple[int, ...]) -> 
     """Return how many values a node stands for, with its aliases written out; `above`: the nodes that it is in."""
     if id(node) in above:
         raise yaml.MarkedYAMLError(problem="an anchor within itself", problem_mark=node.start_mark)
-    if len(above) > MOST_LEVELS:
-        raise yaml.MarkedYAMLError(problem=f"more than {MOST_LEVELS} levels", problem_mark=node.start_mark)
     if id(node) not in counted:
         _check_plain(node)
         total, inside = 1, (*above, id(node))

@@ -40,7 +40,7 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
 
     Args:
         benchmark: Its settings so far.
-        changes: New values by dotted key, `features.*`, `train.*` or `score.*`.
+        changes: New values by dotted key, `features.*`, `train.*` or `score.*`; the benchmark's name may follow, as in params.yaml.
         where: What a message begins with.
 
     Raises:
@@ -52,6 +52,7 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
     }
     for key, value in changes.items():
         section, _, name = key.partition(".")
+        name = name.removeprefix(f"{benchmark.name}.")
         if section not in SECTIONS or not name:
             raise InputError(
                 f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}"
@@ -59,7 +60,7 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
         known = known_keys(benchmark, section)
         if name not in known:
             raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}")
-        if key == "train.model" and value != benchmark.train.model:
+        if (section, name) == ("train", "model") and value != benchmark.train.model:
             raise InputError(f"{where} {key}: {benchmark.name} is of {benchmark.train.model}; edit params.yaml instead")
         sections[section][name] = value
     try:

@@ -24,7 +24,7 @@ from invad.workspace import Workspace
 
 params, workspace = load_params(), Workspace()
 pipeline.download("mvtec", params, workspace)
-for stage in (pipeline.splits, pipeline.features, pipeline.train, pipeline.calibrate, pipeline.score, pipeline.evaluate):
+for stage in (pipeline.splits, pipeline.features, pipeline.train, pipeline.score, pipeline.evaluate):
     stage("mvtec", params, workspace)
 model = invad.load("models/mvtec")
 image = next(iter(sorted(workspace.raw("mvtec").glob("wood/test/*/*.png"))))

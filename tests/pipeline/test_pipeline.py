@@ -83,10 +83,9 @@ def copy(tmp_path_factory) -> Copy:
         params["train"][name] |= {"epochs": EPOCHS, "batch_size": 4}
         params["score"][name]["sigma"] = 1.5
     params["features"]["coco_ad_0"]["mode"] = "live"
-    params["download"]["visa"]["image_size"], params["features"]["visa"]["image_size"] = (
-        96,
-        64,
-    )  # RD is the largest network
+    # RD is the largest network.
+    params["download"]["visa"]["image_size"] = 96
+    params["features"]["visa"]["image_size"] = 64
     params["train"]["visa"] = {"model": "rd", "epochs": EPOCHS, "batch_size": 4}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     copy = Copy(root)

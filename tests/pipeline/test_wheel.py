@@ -183,7 +183,7 @@ def test_the_metadata_say_what_it_is(metadata):
     assert metadata["Version"] == invad.__version__ == citation["version"] == project["version"]
     assert (metadata["License-Expression"], metadata["License-File"]) == ("Apache-2.0", "LICENSE")
     assert set(metadata.get_all("Provides-Extra")) == {"pipeline", "export", "serve", "dev"}
-    assert metadata["Requires-Python"] == "<3.13,>=3.11"
+    assert set(metadata["Requires-Python"].split(",")) == set(project["requires-python"].split(","))
 
 
 def test_every_package_of_an_extra_is_known_as_one():
@@ -250,7 +250,7 @@ def test_own_images_are_imported_and_checked(core):
     done = core.pipes("data import shop --images pictures --force", "data check shop", "plan")
     assert [code for code, *_ in done] == [0] * 3, done
     assert "2 anomalous without a mask" in done[1][1]  # the split is made anew
-    assert "train@shop" in done[2][1]
+    assert re.search("^shop ", done[2][1], re.MULTILINE)
 
 
 def test_a_model_predicts(core):

@@ -178,3 +178,19 @@ def test_a_wrong_option_is_refused_by_name(monkeypatch, capsys):
         with pytest.raises(SystemExit, match="2"):
             script("training_step").main()
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_imports_of_a_stage_are_measured_in_both_forms(tmp_path):
+    script = BENCHMARKS / "imports.py"
+    run = subprocess.run(
+        [sys.executable, script, "--stages", "splits", "--rounds", "1", "--out", tmp_path],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    (row,) = json.loads((tmp_path / "imports.json").read_text())["rows"]
+    assert row["stage"] == "splits"
+    assert 0 < row["compiled_s"] < row["uncompiled_s"]
+    assert "| splits" in (tmp_path / "imports.md").read_text()

@@ -1,6 +1,5 @@
 """What code a result depends on: all that it imports, and nothing that is a comment."""
 
-import ast
 import shutil
 import subprocess
 import sys
@@ -92,13 +91,7 @@ SPARED = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_python_imports_nothing_for_a_stage_that_its_closure_lacks(stage):
     """The closure is read from the text of the code; here Python itself runs every import of it."""
-    code = "\n".join(
-        ast.unparse(node)
-        for definition in closure._definitions(stage)
-        for node in closure._run(definition)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    )
-    code += "\nimport sys\nprint(*sys.modules)"
+    code = closure.stage_imports(stage) + "\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     imported = set(done.stdout.split())
     modules = {name for name in imported if name.partition(".")[0] == "invad" and not closure._is_neutral(name)}
@@ -153,6 +146,7 @@ def test_a_file_belongs_to_the_stages_that_run_it(file, roots):
     assert (file in names("invad.studies.trial")) == bool("train" in roots or file.startswith("metrics"))
 
 
+@pytest.mark.slow
 def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
     """Of code, of a stage's own function and of what it uses in its module; and comments reach none."""
     before = {root: code_digest(root) for root in ROOTS}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from invad.config import load_params
+from invad.config import RDConfig, load_params
 from invad.errors import InputError
 
 
@@ -36,6 +36,7 @@ def test_the_repositorys_own_params_are_valid():
         ("train.mvtec.epochs", "3", "train.mvtec.epochs: must be a valid integer, not '3'"),
         ("train.mvtec.epochs", 0, "train.mvtec.epochs: must be greater than or equal to 1, not 0"),
         ("train.mvtec.learning_rate", float("inf"), "train.mvtec.learning_rate: must be a finite number, not inf"),
+        ("score.mvtec.sigma", float("nan"), "score.mvtec.sigma: must be a finite number, not nan"),
         ("train.mvtec.model", "patchcore", "train.mvtec.model: must be 'invad' or 'rd', not 'patchcore'"),
         ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
         ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),
@@ -111,6 +112,22 @@ def test_the_section_tune_may_be_left_out(params_dict, write_params):
     params = load_params(write_params(params_dict))
     del params_dict["tune"]
     assert load_params(write_params(params_dict)).tune == params.tune
+
+
+@pytest.mark.parametrize("left", [{}, {"loss_weight": 1.0, "blocks": 2}, {"loss_weight": 5.0, "blocks": 4}])
+def test_another_model_is_an_edit_of_one_word(params_dict, write_params, left):
+    """What the profiles have for InvAD may stay."""
+    params_dict["train"]["mvtec"] |= {"model": "rd", **left}
+    assert load_params(write_params(params_dict)).benchmark("mvtec").train == RDConfig(
+        epochs=20, batch_size=8, learning_rate=0.004
+    )
+
+
+def test_what_somebody_has_chosen_for_another_model_is_named(params_dict, write_params):
+    params_dict["train"]["mvtec"] |= {"model": "rd", "loss_weight": 3.0}
+    with pytest.raises(InputError) as caught:
+        load_params(write_params(params_dict))
+    assert str(caught.value).endswith("train.mvtec.loss_weight: is a key of `model: invad` alone; remove it")
 
 
 def test_a_map_can_be_chosen_for_invad_only(params_dict, write_params):

@@ -148,7 +148,7 @@ def test_any_number_of_cuts_is_survived_while_each_attempt_brings_a_new_byte(ser
 def test_attempts_without_a_new_byte_are_bounded(server, remote, path, answer):
     server.script["a.zip"] = [answer]
     with pytest.raises(InputError, match=r"a\.zip: http://.*, 3 attempts without a new byte.*; give another address"):
-        download(remote, path, policy=replace(QUICK, timeout=0.1), hint="give another address")
+        download(remote, path, policy=replace(QUICK, timeout=0.5), hint="give another address")
     assert server.requests("a.zip") == (4 if answer.cut else 3)  # the first one with new bytes is no failure
     assert not path.exists()
 

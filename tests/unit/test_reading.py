@@ -114,7 +114,7 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
     scaled = Image.fromarray(((values.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8))
     for image in (tmp_path / "deep.png", Image.open(tmp_path / "deep.png")):
         assert deep.predict(image).scores.tolist() == predictor.predict(scaled).scores.tolist()
-    served = decode((tmp_path / "deep.png").read_bytes(), 64, 10_000, False, deep.config.reading)
+    served = decode((tmp_path / "deep.png").read_bytes(), "image/png", 64, 10_000, False, deep.config.reading)
     assert np.array_equal(served.image.pixels, prepare(scaled, 64).pixels)
 
 

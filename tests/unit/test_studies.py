@@ -113,6 +113,13 @@ def test_values_are_read_as_in_params_yaml():
     }  # fmt: skip
 
 
+def test_a_key_may_be_written_as_params_yaml_and_dvc_write_it(benchmark):
+    by_name = apply(benchmark, parse_set([f"train.{benchmark.name}.epochs=3", f"score.{benchmark.name}.sigma=1.5"]))
+    assert by_name == apply(benchmark, {"train.epochs": 3, "score.sigma": 1.5})
+    with pytest.raises(InputError, match=r"^--set train\.other\.epochs: unknown key; known are "):
+        apply(benchmark, {"train.other.epochs": 3})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

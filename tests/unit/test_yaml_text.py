@@ -51,7 +51,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (BOMB, "more than 100000 values at line 6, column 5"),
         ("a: &a [*a]", "an anchor within itself at line 1, column 4"),
         ("a: &a {b: *a}", "an anchor within itself at line 1, column 4"),
-        ("[" * 5000, "more than 20 levels"),
+        ("[" * 5000, "more than 20 levels at line 1, column 22"),
         ("[" * 30 + "]" * 30, "more than 20 levels at line 1, column 22"),
         ("a: " + "9" * 5000, "a number of 5000 digits at line 1, column 4"),
         (
