@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import save_image
 from PIL import Image
+from PIL.ExifTags import Base
 from toys import SIZE, image_split
 
 import invad
@@ -21,10 +22,12 @@ from invad.config import (
     CalibrationConfig,
     FeaturesConfig,
     InvADConfig,
+    ReadingConfig,
     ScoreConfig,
     TableSplitConfig,
     TrainingConfig,
 )
+from invad.datasets.images import read_image
 from invad.datasets.split_table import Split
 from invad.distributed.train import train_model
 from invad.encoders import build_encoder
@@ -150,6 +153,34 @@ def test_images_of_all_kinds_are_the_same_model(tmp_path):
     assert {model.thresholds for model in trained.values()} == {trained["folder"].thresholds}
     assert trained["folder"].calibration.images == 1  # a tenth of six, and one at least
     assert trained["classes"].config.classes == ("bolts",)
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_on_images_read_as_asked_and_reads_so_ever_after(tmp_path):
+    reading = ReadingConfig(exif_rotation=True, grey16_white=4095)
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    for number in range(5):
+        values = np.random.default_rng(number).integers(0, 4096, (40, 30), np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number:06d}.png", exif=exif)
+    files = sorted(tmp_path.iterdir())
+    upright = [np.rot90(read_image(path, reading=ReadingConfig(grey16_white=4095)), -1) for path in files]
+    options = {"features": FEATURES, "device": "cpu", "progress": False, **SETTINGS | {"epochs": 1}}
+    with pytest.raises(InputError, match="has the pixel format I;16"):
+        invad.train(tmp_path, **options)
+    models = [
+        invad.train(images, reading=reading, **options)
+        for images in (tmp_path, [Image.open(path) for path in files], upright)
+    ]
+    assert {model.config.reading for model in models} == {reading}
+    expected = models[2].predict(upright[0]).maps
+    for model in models:
+        (of_file,), (of_picture,) = (model.predict(image) for image in (files[0], Image.open(files[0])))
+        assert all(np.array_equal(each.anomaly_map, expected[0]) for each in (of_file, of_picture))
+        assert (of_file.width, of_file.height) == (40, 30)
+        assert of_file.overlay().tobytes() == of_picture.overlay().tobytes()
+    models[0].save(tmp_path / "model")
+    assert np.array_equal(invad.load(tmp_path / "model", device="cpu").predict(files[0]).maps, expected)
 
 
 @pytest.mark.slow

@@ -114,8 +114,17 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
     scaled = Image.fromarray(((values.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8))
     for image in (tmp_path / "deep.png", Image.open(tmp_path / "deep.png")):
         assert deep.predict(image).scores.tolist() == predictor.predict(scaled).scores.tolist()
+    (of_file,) = deep.predict(tmp_path / "deep.png")
+    assert of_file.overlay().tobytes() == of_file.overlay(scaled).tobytes()
     served = decode((tmp_path / "deep.png").read_bytes(), "image/png", 64, 10_000, False, deep.config.reading)
     assert np.array_equal(served.image.pixels, prepare(scaled, 64).pixels)
+
+    path = tmp_path / "deep/config.json"
+    value = json.loads(path.read_text())
+    assert value["reading"] == {"exif_rotation": False, "grey16_white": 4095}
+    path.write_text(json.dumps(value | {"reading": {"grey16_white": "white"}}))
+    with pytest.raises(InputError, match=r"reading\.grey16_white: must be a valid integer"):
+        read_config(tmp_path / "deep")
 
 
 def test_an_import_writes_how_images_are_read_and_says_it(tmp_path, monkeypatch):
