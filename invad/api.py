@@ -14,14 +14,12 @@ from tqdm import tqdm
 from invad.calibration import calibrate_maps
 from invad.config import (
     AS_STORED,
-    TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
     FeaturesConfig,
     ReadingConfig,
     ScoreConfig,
     TrainConfig,
-    parse,
     reading_of,
 )
 from invad.config.loading import parse_benchmark
@@ -63,7 +61,7 @@ def train_predictor(
     settings: Mapping[str, Any],
 ) -> Predictor:
     """Train, calibrate and return a model: see `invad.train`."""
-    model, recipe = (method.model, asdict(method)) if isinstance(method, TrainConfig) else (method, {"model": method})
+    recipe = asdict(method) if isinstance(method, TrainConfig) else {"model": method}
     sections = {
         "features": features or FEATURES,
         "score": score or ScoreConfig(),
@@ -74,8 +72,6 @@ def train_predictor(
         "train": recipe | dict(settings),
         **{key: asdict(section) for key, section in sections.items()},
     }
-    if model in TRAIN_CONFIGS:  # another method's usual values may stay in a file, but nobody means them in a call
-        parse(TRAIN_CONFIGS[model], plain["train"], f"invad.train: train.{name}")
     config = parse_benchmark(name, "images", plain, "invad.train")
     on = named_device(device)
     with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(on):

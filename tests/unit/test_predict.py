@@ -30,6 +30,7 @@ from toys import image_split
 
 import invad
 from invad import cli
+from invad.config import ReadingConfig
 from invad.datasets.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
@@ -288,10 +289,10 @@ def test_few_images_are_in_memory_at_a_time(folder, predictor, monkeypatch):
     read, inside, most = job_module.rgb_image, [], []
     add = job_module._add
 
-    def reading(path: Path) -> Image.Image:
+    def reading(path: Path, how: ReadingConfig) -> Image.Image:
         inside.append(path)
         most.append(len(inside))
-        return read(path)
+        return read(path, how)
 
     def adding(*arguments) -> None:
         inside.pop()
