@@ -20,7 +20,6 @@ from torch import nn
 from invad import __version__
 from invad.config import (
     STRICT,
-    STRIDES,
     TRAIN_CONFIGS,
     BenchmarkConfig,
     Channels,
@@ -29,6 +28,7 @@ from invad.config import (
     check_image_size,
     parse,
 )
+from invad.config.constants import STRIDES
 from invad.datasets.split_table import Split
 from invad.encoders import Encoder, build_encoder, check_finite
 from invad.errors import InputError

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.sections import (
     INVAD_LITE,
-    PUBLISHED_DATASETS,
     SPLIT_CONFIGS,
     TRAIN_CONFIGS,
     BenchmarkConfig,
