@@ -6,26 +6,31 @@ latter are for images whose class is not known.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from invad.config import BenchmarkConfig, ScoreConfig
+from invad.config import STRICT, BenchmarkConfig, ScoreConfig, parse
 from invad.errors import InputError
 from invad.files import read_json, write_json
 from invad.metrics.calibration import RunningThreshold, Thresholds, scores_above
 
+MOST_BYTES = 10_000_000  # of the file; a class has about 150
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _ALL = None  # stands beside the names of the classes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class HeldOut:
     """Thresholds, and how many held-out normal images they come from; None where there are none."""
 
     image_threshold: float | None
     pixel_threshold: float | None
-    images: int
+    images: Count
 
     @property
     def thresholds(self) -> Thresholds:
@@ -33,7 +38,7 @@ class HeldOut:
         return Thresholds(self.image_threshold, self.pixel_threshold)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Calibration:
     """What `calibration.json` holds.
 
@@ -41,8 +46,8 @@ class Calibration:
     for.
     """
 
-    false_positive_rate: float
-    images: int
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
+    images: Count
     per_class: dict[str, HeldOut]
     all: HeldOut
     notes: list[str]
@@ -110,14 +115,16 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read the thresholds of a model; `InputError` when the file is missing or damaged."""
-    value = read_json(path)
+    """Read the thresholds of a model.
+
+    Raises:
+        InputError: The file is missing or damaged, or a value has the wrong type or range.
+    """
+    value = read_json(path, MOST_BYTES)
     try:
-        per_class = {name: HeldOut(**held_out) for name, held_out in value["per_class"].items()}
-        score = ScoreConfig(**value["score"])
-        return Calibration(**value | {"per_class": per_class, "all": HeldOut(**value["all"]), "score": score})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        return parse(Calibration, value, "calibration: ")
+    except InputError as error:
+        reason = str(error).removeprefix("calibration: ")[:200]
         raise InputError(
             f"{path}: damaged calibration, or one of another version ({reason}); run `dvc repro -f evaluate`"
         ) from None

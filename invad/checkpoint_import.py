@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invad.config import STRIDES, EncoderName, FeaturesConfig, InvADConfig
+from invad.archives import read_tensors
+from invad.config import EncoderName, FeaturesConfig, InvADConfig
+from invad.config.constants import STRIDES
 from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
 from invad.methods import EncoderOutput
@@ -113,10 +115,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        value = read_tensors(path)
     except PermissionError:
         raise InputError(f"{path}: may not be read") from None
-    except Exception:  # torch raises pickle, zip, index and runtime errors alike, all of them of many lines
+    except Exception:  # whatever torch and zipfile raise, most of it of many lines
         raise InputError(
             f"{path}: damaged, or not a file of tensors only (it could run code, so it is not read); "
             "save the state dict alone with torch.save"

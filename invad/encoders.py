@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from invad.config import PACKAGED_ENCODER, STRIDES
+from invad.archives import read_tensors
+from invad.config.constants import PACKAGED_ENCODER, STRIDES
 from invad.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
         strides: Strides of the wanted levels.
 
     Raises:
-        InputError: Unknown architecture or weights, missing levels, or weights of another network.
+        InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
     """
     import timm  # slow to import, and only needed by who extracts features
 
@@ -132,6 +133,13 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Raise `InputError` that begins with `where` and names the first tensor with a value that is NaN or infinite."""
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{where}: the weights {name} are NaN or infinite; use another file, or train again")
 
 
 def packaged_weights_file() -> Path:
@@ -186,8 +194,8 @@ def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
 
 def _torch_load(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip and runtime errors alike
+        state = read_tensors(path)
+    except Exception as error:  # whatever torch and zipfile raise
         raise InputError(f"{path}: not a file of plain weights ({' '.join(str(error).split())[:120]})") from None
     if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
         raise InputError(f"{path}: not a state dict, a mapping of names to tensors")
@@ -213,7 +221,9 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     for key, tensor in own.items():
         if state[key].shape != tensor.shape:
             raise InputError(f"{what}: {key} has the shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}")
-    network.load_state_dict({key: state[key] for key in own})
+    needed = {key: state[key] for key in own}
+    check_finite(needed, what)
+    network.load_state_dict(needed)
 
 
 def _drop_unused_blocks(network: nn.Module) -> None:

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from invad.errors import InputError
 
@@ -48,11 +49,28 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (anything that 
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Read a JSON file; `InputError` when it is missing or not JSON."""
+def read_json(path: Path, most_bytes: int | None = None) -> Any:  # noqa: ANN401
+    """Read a JSON file, which has neither NaN nor infinity.
+
+    Raises:
+        InputError: It is missing, no file that can be read, longer than `most_bytes`, or not JSON.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait forever
+            raise InputError(f"{path}: not a file")
+        if most_bytes is not None and status.st_size > most_bytes:
+            raise InputError(f"{path}: has {status.st_size} bytes; at most {most_bytes} are expected here")
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not valid JSON (too many brackets within each other)") from None
+    except ValueError as error:  # also for bytes that are not UTF-8, and numbers of thousands of digits
         raise InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

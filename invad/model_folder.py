@@ -3,19 +3,34 @@
 `calibration.json` joins them later.
 """
 
+import hashlib
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from safetensors import SafetensorError
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 from torch import nn
 
 from invad import __version__
-from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, TrainConfig
+from invad.config import (
+    STRICT,
+    TRAIN_CONFIGS,
+    BenchmarkConfig,
+    Channels,
+    FeaturesConfig,
+    TrainConfig,
+    check_image_size,
+    parse,
+)
+from invad.config.constants import STRIDES
 from invad.datasets.split_table import Split
-from invad.encoders import Encoder, build_encoder
+from invad.encoders import Encoder, build_encoder, check_finite
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import atomic_path, read_json, write_json
@@ -23,6 +38,9 @@ from invad.methods import EncoderOutput, Method, build_method
 from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 FORMAT = 1
+MOST_BYTES = 10_000_000  # of config.json
+_DIGEST = "model_sha256"  # of the weights file, as `sha256sum` says it
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,30 +79,43 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
     """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
 
     With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
+
+    Raises:
+        InputError: Weights are NaN or infinite.
     """
     networks: dict[str, nn.Module] = (
         {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
     )
+    for name, network in networks.items():
+        check_finite(network.state_dict(), str(folder / name))
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         for name, network in networks.items():
             tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
             (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
-        write_json(temporary / CONFIG_FILE, {"format": FORMAT, "version": __version__, **asdict(config)})
+        digest = _sha256(temporary / WEIGHTS_FILE)
+        head = {"format": FORMAT, "version": __version__, _DIGEST: digest}
+        write_json(temporary / CONFIG_FILE, head | asdict(config))
 
 
 def load_model(folder: Path) -> tuple[Method, ModelConfig]:
     """Load a model in eval mode, on the CPU.
 
     Raises:
-        InputError: The folder is missing, damaged, or of another format.
+        InputError: The folder is missing, damaged, or of another format, or its weights are NaN or infinite.
     """
-    config, made_by = _read_config(folder)
+    config, written = _read_config(folder)
+    weights = folder / WEIGHTS_FILE
     try:
+        if not weights.is_file():  # to open a pipe would wait forever
+            raise ValueError(f"{WEIGHTS_FILE} is missing, or no file")
+        _check_digest(weights, written)
+        _check_shapes(weights, config)
         model = build_method(config.encoder_output, config.train)
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise _damaged(folder, error, made_by) from None
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise _damaged(folder, error, written) from None
+    check_finite(model.state_dict(), str(folder / WEIGHTS_FILE))
     return model.eval(), config
 
 
@@ -107,40 +138,105 @@ def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
     return encoder
 
 
-def _read_config(folder: Path) -> tuple[ModelConfig, str]:
-    """Return the settings of a model, and by which version of this package it was made, in words."""
+def _check_digest(weights: Path, written: "_Written") -> None:
+    """Raise `ValueError` where the file is not the one that was written; warn where an older version did not say which that is."""
+    if written.digest is None:
+        logger.warning(
+            "%s: %s has no %s, as an older version wrote it, so that damage to it shows only in part; train or import it again",
+            weights,
+            CONFIG_FILE,
+            _DIGEST,
+        )
+    elif _sha256(weights) != written.digest:
+        raise ValueError(f"{WEIGHTS_FILE} is not the file that was written: the SHA-256 differs")
+
+
+def _check_shapes(weights: Path, config: ModelConfig) -> None:
+    """Raise `ValueError` unless the file holds the tensors that the settings ask for, before memory is taken for them."""
+    with torch.device("meta"):
+        expected = build_method(config.encoder_output, config.train).state_dict()
+    with safe_open(weights, "pt") as file:
+        stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    for name in stored:
+        if name not in expected:
+            raise ValueError(f"{WEIGHTS_FILE}: unexpected: {name}")
+    for name, tensor in expected.items():
+        if name not in stored:
+            raise ValueError(f"{WEIGHTS_FILE}: missing: {name}")
+        if stored[name] != tuple(tensor.shape):
+            raise ValueError(f"{WEIGHTS_FILE}: {name} has the shape {stored[name]}, expected {tuple(tensor.shape)}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class _Written:
+    """By which version of this package a model was made, in words, and the digest of its weights file, if it is said."""
+
+    made_by: str
+    digest: str | None
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class _Trained:
+    """What `config.json` says beside the settings of features and train."""
+
+    benchmark: Annotated[str, Field(max_length=255)]
+    classes: tuple[str, ...]
+    channels: Annotated[tuple[Channels, ...], Field(min_length=len(STRIDES), max_length=len(STRIDES))]
+    encoder_sha256: str
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+def _read_config(folder: Path) -> tuple[ModelConfig, _Written]:
+    """Return the settings of a model, and what is known of their making."""
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise InputError(f"{folder}: no model folder; `dvc repro train` writes models/<benchmark>")
-    value = read_json(path)
+    value = read_json(path, MOST_BYTES)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not the settings of a model")
     found, version = value.pop("format", None), value.pop("version", None)
-    made_by = f", made by invad {version}" if version else ""
+    made_by = f", made by invad {str(version)[:40]}" if version else ""
     if found != FORMAT:
         newer = made_by and isinstance(found, int) and found > FORMAT
         remedy = "install that version" if newer else "train it again with this one"
         this = f"this is invad {__version__}, which reads format {FORMAT}"
-        raise InputError(f"{path}: a model of format {found!r}{made_by}; {this}: {remedy}")
+        raise InputError(f"{path}: a model of format {str(found)[:40]}{made_by}; {this}: {remedy}")
     try:
-        # Older folders have a key that is no part of the recipe any more.
-        train = {key: item for key, item in value["train"].items() if key != "checkpoint_epochs"}
-        parts: dict[str, Any] = {
-            **value,
-            "classes": tuple(value["classes"]),
-            "channels": tuple(value["channels"]),
-            "features": FeaturesConfig(**value["features"]),
-            "train": TRAIN_CONFIGS[train["model"]](**train),
-        }
-        config = ModelConfig(**parts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, error, made_by) from None
-    return config, made_by
+        return _parsed(value, made_by)
+    except (InputError, ValueError) as error:
+        raise _damaged(folder, error, _Written(made_by, None)) from None
 
 
-def _damaged(folder: Path, error: Exception, made_by: str) -> InputError:
+def _parsed(value: dict[str, Any], made_by: str) -> tuple[ModelConfig, _Written]:
+    """Check types and ranges as those of `params.yaml`; `InputError` or `ValueError` names the key."""
+    where = f"{CONFIG_FILE}: "
+    features, train = value.pop("features", None), value.pop("train", None)
+    trained = parse(_Trained, value, where)
+    if isinstance(train, dict):
+        train.pop("checkpoint_epochs", None)  # of older folders, no part of the recipe any more
+    model = train.get("model") if isinstance(train, dict) else None
+    if not (isinstance(model, str) and model in TRAIN_CONFIGS):
+        raise ValueError(f"{where}train.model: must be one of {', '.join(TRAIN_CONFIGS)}")
+    config = ModelConfig(
+        benchmark=trained.benchmark,
+        classes=trained.classes,
+        channels=trained.channels,
+        encoder_sha256=trained.encoder_sha256,
+        features=parse(FeaturesConfig, features, f"{where}features"),
+        train=parse(TRAIN_CONFIGS[model], train, f"{where}train"),
+    )
+    check_image_size(config.features.image_size, config.train.SIZE_MULTIPLE)
+    return config, _Written(made_by, trained.model_sha256)
+
+
+def _damaged(folder: Path, error: Exception, written: _Written) -> InputError:
     reason = " ".join(str(error).split())[:200]
-    return InputError(f"{folder}: damaged model ({reason}){made_by}; this is invad {__version__}")
+    return InputError(f"{folder}: damaged model ({reason}){written.made_by}; this is invad {__version__}")
 
 
 def check_features(config: ModelConfig, key: FeatureKey, folder: Path) -> None:

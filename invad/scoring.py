@@ -14,6 +14,7 @@ from invad.config import BenchmarkConfig, ScoreConfig
 from invad.datasets.images import read_mask
 from invad.datasets.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, formatted, place
+from invad.errors import InputError
 from invad.features import FeatureSource, open_features
 from invad.files import atomic_path
 from invad.methods import Method
@@ -88,6 +89,9 @@ def source_maps(
         size: Of the maps in pixels.
         config: How maps are made.
         label: Names a progress bar; without it there is none.
+
+    Raises:
+        InputError: A map has a value that is NaN or infinite.
     """
     device = next(method.parameters()).device
     images = len(source)
@@ -97,8 +101,13 @@ def source_maps(
     with tqdm(total=images, desc=label, unit="image", mininterval=1, disable=not label) as progress:
         for features in source.batches(batches, device):
             maps = feature_maps(method, reconstruct, features, size, config)
-            yield maps.cpu().numpy()
-            progress.update(len(maps))
+            values = maps.cpu().numpy()
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"{label or 'anomaly maps'}: NaN or infinite; `precision: float32` helps where a lower one overflows"
+                )
+            yield values
+            progress.update(len(values))
 
 
 def feature_maps(

@@ -36,6 +36,13 @@ def serve(
     batch_wait: Annotated[
         float, typer.Option(help="Milliseconds that an image waits for others to share its batch.", min=0)
     ] = 5,
+    connections: Annotated[
+        int,
+        typer.Option(
+            help="How many connections may stand; with more, the one idle for longest goes. At most as many as files may be open.",
+            min=1,
+        ),
+    ] = 512,
 ) -> None:
     """Serve a model: POST an image to /predict, or drop one on the page at /.
 
@@ -50,7 +57,7 @@ def serve(
     from invad.serving.server import LOCAL_NAMES, address, bind, is_local, run
     from invad.serving.service import Service
 
-    limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size, batch_wait / 1000)
+    limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size, batch_wait / 1000, connections)
     fixed = Thresholds(threshold, pixel_threshold)
     with bind(host, port) as listener:
         predictor = load_predictor(model, class_name=class_name, device=device, thresholds=fixed)

@@ -1,12 +1,9 @@
 """`params.yaml` as frozen dataclasses, checked as a whole."""
 
-from invad.config.loading import SECTIONS, load_params
+from invad.config.constants import COCO_CATEGORIES, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
+from invad.config.loading import SECTIONS, load_params, parse
 from invad.config.sections import (
-    COCO_CATEGORIES,
-    PACKAGED_ENCODER,
-    PUBLISHED_DATASETS,
     SPLIT_CONFIGS,
-    STRIDES,
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
@@ -30,7 +27,9 @@ from invad.config.sections import (
 )
 from invad.config.studies import AblationConfig, RangeConfig, TuneConfig
 from invad.config.types import (
+    STRICT,
     AggregationKind,
+    Channels,
     DatasetKind,
     EncoderName,
     Loss,
@@ -53,6 +52,7 @@ __all__ = [
     "AggregationKind",
     "BenchmarkConfig",
     "COCO_CATEGORIES",
+    "Channels",
     "CalibrationConfig",
     "CocoAdSplitConfig",
     "ComputeConfig",
@@ -80,6 +80,7 @@ __all__ = [
     "RangeConfig",
     "ResourcesConfig",
     "SECTIONS",
+    "STRICT",
     "SPLIT_CONFIGS",
     "STRIDES",
     "ScoreConfig",
@@ -95,4 +96,5 @@ __all__ = [
     "check_image_size",
     "dataset_kind",
     "load_params",
+    "parse",
 ]

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.sections import (
     INVAD_LITE,
-    PUBLISHED_DATASETS,
     SPLIT_CONFIGS,
     TRAIN_CONFIGS,
     BenchmarkConfig,
@@ -55,10 +55,10 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
     download = {
         dataset: _parse_download(section, dataset, f"{path}: download.{dataset}")
-        for dataset, section in _parse(dict[Name, Any], sections["download"], f"{path}: download").items()
+        for dataset, section in parse(dict[Name, Any], sections["download"], f"{path}: download").items()
     }
 
-    datasets = _parse(dict[Name, str], sections["benchmarks"], f"{path}: benchmarks")
+    datasets = parse(dict[Name, str], sections["benchmarks"], f"{path}: benchmarks")
     if not datasets:
         raise InputError(f"{path}: benchmarks: is empty; give at least one `benchmark: data set`")
     for benchmark, dataset in datasets.items():
@@ -76,20 +76,20 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         name: parse_benchmark(name, dataset, {key: per_benchmark[key][name] for key in _OF_BENCHMARKS}, str(path))
         for name, dataset in datasets.items()
     }
-    ablations = _parse(dict[str, AblationConfig], sections["ablations"], f"{path}: ablations")
+    ablations = parse(dict[str, AblationConfig], sections["ablations"], f"{path}: ablations")
     for module, ablation in ablations.items():
         if ablation.benchmark not in benchmarks:
             raise InputError(
                 f"{path}: ablations.{module}.benchmark: unknown benchmark {ablation.benchmark!r}; known are {', '.join(benchmarks)}"
             )
-    tune = _parse(TuneConfig, sections["tune"], f"{path}: tune")
+    tune = parse(TuneConfig, sections["tune"], f"{path}: tune")
     return Params(download, benchmarks, extraction, training, ablations, tune)
 
 
 def _split_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> tuple[Workers, dict[str, Any]]:
     """Return the keys that say how a section's stage is run, and the rest: the benchmarks."""
     keys = [field.name for field in fields(kind)]
-    workers = _parse(kind, {key: section[key] for key in keys if key in section}, where)
+    workers = parse(kind, {key: section[key] for key in keys if key in section}, where)
     return workers, {key: value for key, value in section.items() if key not in keys}
 
 
@@ -104,13 +104,13 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     train_kind = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig  # which names what is known
 
     def parsed(key: str, kind: type[T]) -> T:
-        return _parse(kind, sections[key], f"{where}: {key}.{name}")
+        return parse(kind, sections[key], f"{where}: {key}.{name}")
 
     splits = parsed("splits", SPLIT_CONFIGS[dataset_kind(dataset)])
     calibration = parsed("calibration", CalibrationConfig)
     features = parsed("features", FeaturesConfig)
     own = _of_method(sections["train"], train_kind, f"{where}: train.{name}")
-    train = _parse(train_kind, own, f"{where}: train.{name}")
+    train = parse(train_kind, own, f"{where}: train.{name}")
     score = parsed("score", ScoreConfig)
     try:
         check_image_size(features.image_size, train.SIZE_MULTIPLE)
@@ -147,7 +147,7 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
         raise InputError(
             f"{where}: unknown data set; known are {published}, and `invad-pipe data import {dataset} --images ...` adds your own"
         )
-    config = _parse(DownloadConfig, section, where)
+    config = parse(DownloadConfig, section, where)
     if (config.source == "path") != (config.path is not None):
         raise InputError(f"{where}.path: is needed with `source: path`, and only there")
     if kind == "table" and config.source != "path":
@@ -181,8 +181,14 @@ def _same_benchmarks(section: Mapping[str, Any], benchmarks: Mapping[str, str], 
             raise InputError(f"{where}.{name}: is missing; every benchmark of `benchmarks` ({known}) needs it")
 
 
-def _parse(kind: type[T], value: object, where: str) -> T:
-    """Validate `value` as `kind`; `where` is the file and key that an error names."""
+def parse(kind: type[T], value: object, where: str) -> T:
+    """Validate `value`, made of what JSON has, as `kind`.
+
+    `where` is the file and key that an error begins with, or the file alone, with a colon and a space.
+
+    Raises:
+        InputError: A key is unknown or missing, or a value has the wrong type or range; the first one is named.
+    """
     try:
         # As JSON, because strict validation of Python values takes no mapping for a dataclass.
         return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
@@ -191,7 +197,9 @@ def _parse(kind: type[T], value: object, where: str) -> T:
     first = errors[0]
     # The branch of a union ("literal['auto']") and a mapping's "[key]" stand in the location too: no keys of the file.
     keys = [str(part) for part in first["loc"] if str(part).isidentifier()]
-    key = ".".join([where, *keys])
+    key = where + ".".join(keys) if where.endswith(": ") else ".".join([where, *keys])
+    if first["type"] == "json_invalid":  # too deep, or text that is no Unicode
+        raise InputError(f"{where}: cannot be read ({first['ctx']['error']})")
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         accepted = f"; known are {', '.join(field.name for field in fields(kind))}" if is_dataclass(kind) else ""
         raise InputError(f"{key}: unknown key{accepted}")

@@ -8,10 +8,14 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from invad.config.constants import COCO_CATEGORIES, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import (
     STRICT,
     AggregationKind,
+    BatchSize,
+    Blocks,
+    Channels,
     DatasetKind,
     EncoderName,
     Loss,
@@ -26,14 +30,10 @@ from invad.config.types import (
     PositiveFloat,
     Precision,
     Seed,
+    Sigma,
     Upsampler,
 )
 from invad.errors import InputError
-
-PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
-PACKAGED_ENCODER = "mobilenetv2_100"
-COCO_CATEGORIES = 80
-STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class DownloadConfig:
     table: str | None = None
     accept_license: bool = False
     images: Literal["needed", "archive"] = "needed"
-    classes: tuple[Name, ...] = ()
+    classes: tuple[Name, ...] = field(default_factory=tuple)
     files: dict[str, str] = field(default_factory=dict)
     store: str | None = None
     keep_archives: bool = True
@@ -162,7 +162,7 @@ class FeaturesConfig(ComputeConfig):
     weights: str = "packaged"
     image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024)] = 256
     dtype: Literal["float16", "float32"] = "float16"
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     mode: Literal["store", "live"] = "store"
 
     def __post_init__(self) -> None:
@@ -185,7 +185,7 @@ class TrainConfig(ComputeConfig):
 
     model: ModelName = "invad"
     epochs: Positive = 100
-    batch_size: Positive = 32
+    batch_size: BatchSize = 32
     learning_rate: PositiveFloat = 0.004
     seed: Seed = 42
 
@@ -200,9 +200,9 @@ class InvADConfig(TrainConfig):
 
     loss: Loss = "l2"
     loss_weight: PositiveFloat = 1.0
-    style_channels: Positive = 64
-    latent_channels: Positive = 16
-    blocks: Positive = 2
+    style_channels: Channels = 64
+    latent_channels: Channels = 16
+    blocks: Blocks = 2
     modulation: Modulation = "space-aware"
     modulation_terms: ModulationTerms = "both"
     normalisation: Normalisation = "layer"
@@ -221,7 +221,7 @@ class RDConfig(TrainConfig):
     SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
 
     model: ModelName = "rd"
-    batch_size: Positive = 16
+    batch_size: BatchSize = 16
     learning_rate: PositiveFloat = 0.005
 
 
@@ -260,8 +260,8 @@ class ScoreConfig(ComputeConfig):
     `map_distance`: one minus the cosine, or the length of the features' difference (l2). `method` leaves both to the method.
     """
 
-    sigma: Annotated[float, Field(ge=0)] = 4.0
-    batch_size: Positive = 16
+    sigma: Sigma = 4.0
+    batch_size: BatchSize = 16
     map_levels: Literal["method"] | MapLevels = "method"
     map_distance: Literal["method"] | MapDistance = "method"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from invad.config.types import STRICT, Name, Positive, PositiveFloat, Seed
+from invad.config.types import STRICT, Blocks, Channels, Name, Positive, PositiveFloat, Seed
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -17,7 +17,7 @@ class AblationConfig:
     """
 
     benchmark: Name
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = field(default_factory=tuple)
     seeds: Positive = 1
     set: dict[str, Any] = field(default_factory=dict)
 
@@ -45,6 +45,6 @@ class TuneConfig:
     seed: Seed = 0
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     learning_rate: RangeConfig = RangeConfig(0.0005, 0.02)
-    style_channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (16, 32, 64, 128)
-    latent_channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (8, 16, 32, 64)
-    blocks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4)
+    style_channels: Annotated[tuple[Channels, ...], Field(min_length=1)] = (16, 32, 64, 128)
+    latent_channels: Annotated[tuple[Channels, ...], Field(min_length=1)] = (8, 16, 32, 64)
+    blocks: Annotated[tuple[Blocks, ...], Field(min_length=1)] = (1, 2, 4)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid", strict=True)  # of every section
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of every section
 
 DatasetKind = Literal["coco", "mvtec", "visa", "table"]
 EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
@@ -20,7 +20,12 @@ AggregationKind = Literal["strided", "average", "per-level"]
 MapLevels = Literal["concatenated", "sum", "fine", "middle", "coarse"]
 MapDistance = Literal["cosine", "l2"]
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+# Above these bounds nothing has been tried, and a typo would fill the memory.
+BatchSize = Annotated[int, Field(ge=1, le=4096)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+Blocks = Annotated[int, Field(ge=1, le=64)]
+Sigma = Annotated[float, Field(ge=0, le=1024)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]

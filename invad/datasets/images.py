@@ -1,5 +1,6 @@
 """Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
 
+import os
 import stat
 import threading
 import warnings
@@ -7,6 +8,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +16,7 @@ from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from invad.datasets.decoders import MOST_PIECES, MOST_RLE_PIXELS, MOST_SCANS, count_scans, slow_header, tiff_complaints
 from invad.errors import InputError
 
 MAX_PIXELS = 80_000_000
@@ -21,6 +24,7 @@ MAX_PIXELS = 80_000_000
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
+_MOST_SEARCHED = 2**28  # bytes of a JPEG, which with `MAX_PIXELS` has fewer
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the suffix says; Pillow would also hand PostScript to Ghostscript
 _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
@@ -61,8 +65,8 @@ def read_image(path: Path, size: int | None = None) -> np.ndarray:
     behind it (MPO) the first counts. JPEG has no checksum: changed bytes in its middle may decode without an error.
 
     Raises:
-        InputError: As for `image_size`; or the file is damaged, or has a pixel format other than 8 bits a channel of grey, palette,
-            RGB, CMYK or YCbCr.
+        InputError: As for `image_size`; or the file is damaged, would take far longer than its pixels explain, or has a pixel format
+            other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
     """
     with decoded_image(path) as image:
         image = rgb(image)
@@ -129,7 +133,9 @@ def image_of_bytes(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Imag
         TooManyPixelsError: It has more than `max_pixels`; nothing has been decoded then.
     """
     with _problems_named(name, "cannot be read as an image"):
-        image = Image.open(BytesIO(data), formats=_FORMATS)
+        file = BytesIO(data)
+        _check_pieces(file, name)
+        image = Image.open(file, formats=_FORMATS)
     with image:
         _check_header(image, name, max_pixels)
         _decode(image, BytesIO(data), name, _IMAGE_MODES)
@@ -140,7 +146,7 @@ def checked_image(image: Image.Image) -> Image.Image:
     """Return an image that a caller has opened as RGB; errors as for `read_image`, except that its size is the caller's matter."""
     name = getattr(image, "filename", "") or "PIL image"
     with _problems_named(name, "damaged image"):
-        image.load()
+        _load(image, name)
     _check_mode(image, name, _IMAGE_MODES)
     return rgb(image)
 
@@ -169,6 +175,8 @@ def _open(path: Path) -> Image.Image:
             raise InputError(f"{path}: not an image, not even a file")
         if status.st_size == 0:
             raise InputError(f"{path}: not an image, the file is empty")
+        with path.open("rb") as file:
+            _check_pieces(file, path)
         image = Image.open(path, formats=_FORMATS)
         try:
             _check_header(image, path)
@@ -176,6 +184,11 @@ def _open(path: Path) -> Image.Image:
             image.close()
             raise
     return image
+
+
+def _check_pieces(file: BinaryIO, name: Path | str) -> None:
+    if (problem := slow_header(file)) is not None:
+        raise InputError(f"{name}: has {problem}; save it anew")
 
 
 def _check_header(image: ImageFile, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
@@ -202,7 +215,62 @@ def _decode(image: Image.Image, source: Path | BytesIO, name: Path | str, modes:
         if image.format == "PNG":
             with Image.open(source, formats=("PNG",)) as again:
                 again.verify()  # the checksums: damaged data may well decode
+        _load(image, name)
+
+
+def _load(image: Image.Image, name: Path | str) -> None:
+    """Decode in a time that the number of pixels bounds, and take a decoder at its word: Pillow may go on after a complaint.
+
+    Raises:
+        InputError: A JPEG paints its image over too often, or a TIFF is in too many pieces.
+        OSError: libtiff complains of the data.
+    """
+    tiles = image.tile if isinstance(image, ImageFile) else []
+    if isinstance(image, ImageFile) and tiles:
+        _check_time(image, name)
+    if not (tiles and tiles[0].codec_name == "libtiff"):
         image.load()
+        return
+    with tiff_complaints() as complaints:
+        image.load()
+    if complaints:
+        raise OSError(complaints[0])
+
+
+def _check_time(image: ImageFile, name: Path | str) -> None:
+    """Raise `InputError` for what would be decoded for far longer than its pixels explain."""
+    if image.format in ("JPEG", "MPO") and _scans(image) > MOST_SCANS:
+        raise InputError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save it anew")
+    if len(image.tile) > MOST_PIECES:
+        raise InputError(f"{name}: has more than {MOST_PIECES} strips or tiles; save it anew")
+    if image.tile[0].codec_name == "bmp_rle":
+        _check_run_lengths(image, name)
+
+
+def _check_run_lengths(image: ImageFile, name: Path | str) -> None:
+    pixels, file = image.width * image.height, image.fp
+    if pixels > MOST_RLE_PIXELS:
+        raise InputError(f"{name}: a BMP in run lengths of more than {MOST_RLE_PIXELS} pixels; save it anew, as PNG")
+    if file is not None:
+        position = file.tell()
+        length = file.seek(0, os.SEEK_END)
+        file.seek(position)
+        # One run for each pixel, the ends of lines, head and colours.
+        if length > 2 * pixels + 4 * image.height + 2**16:
+            raise InputError(f"{name}: a BMP in run lengths with far more of them than pixels; save it anew")
+
+
+def _scans(image: ImageFile) -> int:
+    """Return how many scans a JPEG has; 0 where they are certainly few."""
+    file = image.fp
+    if file is None:
+        return 0
+    position = file.tell()
+    file.seek(0)
+    data = file.read(_MOST_SEARCHED)
+    file.seek(position)
+    # Counted in earnest only where there may be too many, which is rare: it takes a tenth of the decoding.
+    return count_scans(data) if data.count(b"\xff\xda") > MOST_SCANS else 0
 
 
 def _check_mode(image: Image.Image, name: Path | str, modes: frozenset[str]) -> None:

@@ -24,10 +24,19 @@ Value = float | str  # a fraction, or the reason why there is none
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Of image scores and of the pixels of anomaly maps; None where no normal image was there to take them from."""
+    """Of image scores and of the pixels of anomaly maps; None where no normal image was there to take them from.
+
+    `InputError` for one that is NaN or infinite: nothing, or everything, would lie above it.
+    """
 
     image: float | None
     pixel: float | None
+
+    def __post_init__(self) -> None:
+        for level in ("image", "pixel"):
+            value = getattr(self, level)
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"thresholds: the one of {level}s is {value}; expected a finite number")
 
 
 class RunningThreshold:
@@ -99,9 +108,11 @@ def operating_point(
         is not defined; a note says why, and which classes a mean leaves out.
 
     Raises:
-        InputError: Lengths or shapes differ, or a class has no entry in `thresholds`.
+        InputError: Lengths or shapes differ, a class has no entry in `thresholds`, or a score or a map is NaN or infinite.
     """
     names, labels, scores = np.asarray(classes), np.asarray(labels).astype(bool), np.asarray(image_scores)
+    if not np.isfinite(scores).all():
+        raise InputError("image_scores: NaN or infinite; they can be compared with no threshold")
     missing = sorted(set(names.tolist()) - set(thresholds))
     if missing:
         raise InputError(f"thresholds: class {missing[0]!r} is missing")
@@ -154,6 +165,8 @@ def _count_pixels(
     done = 0
     try:
         for maps_nhw, masks_nhw in zip(anomaly_maps, masks, strict=True):
+            if not np.isfinite(maps_nhw).all():
+                raise InputError("anomaly_maps: NaN or infinite; they can be compared with no threshold")
             for anomaly_map, mask in zip(maps_nhw, masks_nhw, strict=True):
                 threshold = thresholds[done]
                 if threshold is not None:

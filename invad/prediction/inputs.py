@@ -14,7 +14,9 @@ from invad.datasets.images import checked_image, decoded_image, resized, rgb
 from invad.errors import InputError
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
-"""A file; a PIL image of 8 bits a channel; RGB as an array uint8 (H, W, 3); RGB as a tensor (3, H, W), uint8 or floating in [0, 1]."""
+"""A file; a PIL image of 8 bits a channel; an array uint8, RGB (H, W, 3) or grey (H, W); or a tensor, RGB (3, H, W) or grey
+(1, H, W), uint8 or floating in [0, 1].
+"""
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,17 @@ class PreparedImage:
     Attributes:
         pixels: RGB, uint8 (size, size, 3), resized.
         width, height: Of the image as it was given, in pixels.
+        source: What was given, to be drawn on; None where it is not kept.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    source: ImageInput | None = None
 
 
 def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageInput]:
-    """Yield the images of a sequence, of an array (N, H, W, 3) or of a tensor (N, 3, H, W); or the only one."""
+    """Yield the images of a sequence, of an array (N, H, W, 3) or of a tensor (N, C, H, W); or the only one."""
     is_array = isinstance(images, np.ndarray | Tensor)
     if isinstance(images, str | Path | Image.Image) or (is_array and images.ndim != 4):
         yield images
@@ -47,7 +51,7 @@ def prepare(image: ImageInput, size: int) -> PreparedImage:
         InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
     """
     picture = rgb_image(image)
-    return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height)
+    return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height, image)
 
 
 def rgb_image(image: ImageInput) -> Image.Image:
@@ -65,18 +69,21 @@ def rgb_image(image: ImageInput) -> Image.Image:
 
 
 def _of_array(image: NDArray[np.uint8]) -> Image.Image:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(f"image: expected an array uint8 (H, W, 3), RGB, got {image.dtype} {image.shape}")
-    return Image.fromarray(np.ascontiguousarray(image))
+    is_right = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype != np.uint8 or not is_right or 0 in image.shape:
+        expected = "an array uint8, RGB (H, W, 3) or grey (H, W)"
+        raise InputError(f"image: expected {expected}, got {image.dtype} {image.shape}")
+    return rgb(Image.fromarray(np.ascontiguousarray(image)))
 
 
 def _of_tensor(image: Tensor) -> Image.Image:
     is_right = image.dtype == torch.uint8 or image.dtype.is_floating_point
-    if not is_right or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-        expected = "a tensor (3, H, W), RGB, uint8 or floating in [0, 1]"
+    if not is_right or image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        expected = "a tensor, RGB (3, H, W) or grey (1, H, W), uint8 or floating in [0, 1]"
         raise InputError(f"image: expected {expected}, got {image.dtype} {tuple(image.shape)}")
     if image.dtype.is_floating_point:
         if not bool(((image >= 0) & (image <= 1)).all()):
             raise InputError("image: a floating tensor has values in [0, 1], before any normalisation; here are others")
         image = (image.float() * 255).round().to(torch.uint8)
-    return _of_array(image.detach().permute(1, 2, 0).cpu().numpy())
+    array = image.detach().permute(1, 2, 0).cpu().numpy()
+    return _of_array(array[..., 0] if array.shape[2] == 1 else array)

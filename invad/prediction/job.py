@@ -1,6 +1,5 @@
 """Prediction of any number of image files: decoded ahead of the network and drawn behind it by threads, in the order of the inputs."""
 
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,8 @@ from invad.errors import InputError
 from invad.files import atomic_path
 from invad.prediction.inputs import PreparedImage, rgb_image
 from invad.prediction.overlay import draw_overlay, overlay_picture
-from invad.prediction.predictor import ImagePrediction, Predictor
+from invad.prediction.predictions import ImagePrediction
+from invad.prediction.predictor import Predictor
 from invad.prediction.records import Record, RecordFormat, Seconds, record_writer
 from invad.prediction.rle import encode_regions
 from invad.prediction.sources import OVERLAY_FOLDER, FoundImage, ImageSources
@@ -170,8 +170,10 @@ class _Job:
         if prediction is None:
             return replace(record, error=read.error)
         record = replace(record, width=prediction.width, height=prediction.height)
-        if not math.isfinite(prediction.score):
-            return replace(record, error=f"the model gives it the score {prediction.score}")
+        try:
+            prediction.check()
+        except InputError as error:
+            return replace(record, error=str(error))
         labels, regions = prediction.labelled_regions()
         overlay, error = self._write_overlay(read, prediction)
         return replace(

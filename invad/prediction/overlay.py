@@ -1,4 +1,4 @@
-"""What a model says of an image as a picture: the image in grey, its map in colours, and lines around its regions."""
+"""What a model says of an image as a picture: the image in grey, in colours what is anomalous, and lines around it."""
 
 import math
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from invad.prediction.predictor import ImagePrediction
+from invad.prediction.predictions import ImagePrediction
 from invad.prediction.regions import map_at_size
 
 COLOUR_MAP = "inferno"  # perceptually uniform, readable in greyscale and with colour-blind eyes
@@ -18,6 +18,8 @@ MIN_SIDE = 512  # a smaller image is enlarged by a whole factor
 _LINE, _RIM = (255, 255, 255), (0, 0, 0)
 _STRIP, _INK = (24, 24, 27), (210, 210, 210)
 _DECISIONS = {True: ("anomalous", (255, 138, 101)), False: ("normal", (129, 199, 132)), None: ("", _INK)}
+_FAINT, _STRONGEST = 0.3, 0.8  # opacity of the colours: just above the threshold, and at their end
+_DARKEST = 0.45  # where the colours begin in the map
 _BAR = 10  # the colour scale's width by the letters' size
 
 
@@ -37,38 +39,45 @@ def overlay_picture(picture: Image.Image) -> Image.Image:
 
 
 def draw_overlay(picture: Image.Image, prediction: ImagePrediction) -> Image.Image:
-    """Return an image in grey with its map in colours and lines around what lies above the pixel threshold; RGB, words below it.
+    """Return an image in grey with what lies above the pixel threshold in colours; RGB, words below it.
 
-    Colours run from 0 to twice the pixel threshold, so that they compare between all images of a model; without such a threshold from
-    the lowest to the highest value of the map.
+    Colours run from the pixel threshold, below which the picture stays as it is, to twice of it, so that they compare between all
+    images of a model. Lines stand around them, unless the image is normal. Without such a threshold colours run from the
+    lowest to the highest value of the map.
 
     Args:
         picture: The image, or the `overlay_picture` of it.
         prediction: Of the same image.
+
+    Raises:
+        InputError: As `prediction.check`.
     """
+    prediction.check()
     grey = overlay_picture(picture)
     values = map_at_size(prediction.anomaly_map, *grey.size)
     threshold = prediction.thresholds.pixel
     absolute = threshold is not None and threshold > 0
-    low, high = (0.0, 2 * threshold) if absolute else (float(values.min()), float(values.max()))
-    drawn = _with_heat(grey, values, low, high)
-    if threshold is not None:
+    low, high = (threshold, 2 * threshold) if absolute else (float(values.min()), float(values.max()))
+    drawn = _with_heat(grey, values, low, high, faintest=_FAINT if absolute else 0.0)
+    if threshold is not None and prediction.anomalous is not False:
         _draw_lines(drawn, values, threshold)
     return _with_caption(drawn, prediction, low, high)
 
 
 @cache
 def _palette() -> bytes:
-    """256 colours, RGB."""
-    return (matplotlib.colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
+    """256 colours, RGB, without the dark end of the map, which would look like the picture."""
+    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(_DARKEST, 1, 256))
+    return (colours[:, :3] * 255).round().astype(np.uint8).tobytes()
 
 
-def _with_heat(grey: Image.Image, values: NDArray[np.float32], low: float, high: float) -> Image.Image:
-    scale = 255 / (high - low) if high > low else 0.0
-    levels = Image.fromarray(np.clip((values - np.float32(low)) * np.float32(scale), 0, 255).astype(np.uint8))
+def _with_heat(grey: Image.Image, values: NDArray[np.float32], low: float, high: float, faintest: float) -> Image.Image:
+    scale = np.float32(255 / (high - low) if high > low else 0.0)
+    # Level 0 is what lies at `low` or below, and nothing else.
+    levels = Image.fromarray(np.clip(np.ceil((values - np.float32(low)) * scale), 0, 255).astype(np.uint8))
     opacity = levels.point(
-        [round(255 * (0.15 + 0.65 * level / 255)) for level in range(256)]
-    )  # calm areas keep the picture
+        [0, *(round(255 * (faintest + (_STRONGEST - faintest) * level / 255)) for level in range(1, 256))]
+    )
     levels.putpalette(_palette())
     return Image.composite(levels.convert("RGB"), grey.convert("RGB"), opacity)
 
@@ -115,6 +124,4 @@ def _with_caption(drawn: Image.Image, prediction: ImagePrediction, low: float, h
     bar = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (2, 1))).resize((scale, size // 2))
     bar.putpalette(_palette())
     whole.paste(bar.convert("RGB"), (start, middle - size // 4))
-    if prediction.thresholds.pixel is not None and high == 2 * prediction.thresholds.pixel:
-        draw.line((start + scale // 2, middle - size // 2, start + scale // 2, middle + size // 2), _LINE, size // 7)
     return whole

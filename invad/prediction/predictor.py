@@ -1,103 +1,26 @@
 """The Python interface: `invad.load(folder).predict(images)`."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from invad.calibration import Calibration, read_calibration
+from invad.calibration import Calibration, read_calibration, write_calibration
 from invad.config import ScoreConfig
 from invad.devices import named_device
 from invad.errors import InputError
+from invad.files import atomic_path
 from invad.metrics.calibration import Thresholds
-from invad.model_folder import ModelConfig, read_config
+from invad.model_folder import ModelConfig, read_config, save_model
 from invad.prediction.detector import Detector, load_detector
 from invad.prediction.inputs import ImageInput, PreparedImage, prepare, single_images
-from invad.prediction.regions import Region, find_regions, map_at_size
-from invad.workspace import CALIBRATION_FILE
+from invad.prediction.predictions import ImagePrediction, Prediction
+from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
 
 NOT_CALIBRATED = Thresholds(None, None)
-
-
-@dataclass(frozen=True)
-class ImagePrediction:
-    """What a model says of one image.
-
-    Attributes:
-        score: The maximum of the map: of no fixed range, larger where more anomalous.
-        anomaly_map: float32 (size, size), raw values, as large as the model's input.
-        width, height: Of the image in pixels.
-        thresholds: What score and map are compared with; each may be None.
-    """
-
-    score: float
-    anomaly_map: NDArray[np.float32]
-    width: int
-    height: int
-    thresholds: Thresholds
-
-    @property
-    def anomalous(self) -> bool | None:
-        """Whether the score lies strictly above the image threshold; None without one."""
-        return None if self.thresholds.image is None else self.score > self.thresholds.image
-
-    def labelled_regions(self) -> tuple[NDArray[np.int32], list[Region]]:
-        """Return the regions of the map above the pixel threshold, the highest score first, and labels int32 (height, width).
-
-        Map and regions are at the size of the image. A label is `k + 1` in the region `k` and 0 elsewhere. Without a pixel threshold
-        there are no regions.
-        """
-        threshold = self.thresholds.pixel
-        if threshold is None or self.score <= threshold:
-            return np.zeros((self.height, self.width), np.int32), []
-        return find_regions(map_at_size(self.anomaly_map, self.width, self.height), threshold)
-
-    def regions(self) -> list[Region]:
-        """Return the regions of the map above the pixel threshold, at the size of the image, the highest score first."""
-        return self.labelled_regions()[1]
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Return bool (height, width): True where the map lies above the pixel threshold."""
-        return self.labelled_regions()[0] > 0
-
-
-@dataclass(frozen=True)
-class Prediction(Sequence[ImagePrediction]):
-    """What a model says of images, one `ImagePrediction` each, in their order."""
-
-    images: tuple[ImagePrediction, ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> ImagePrediction: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ImagePrediction, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ImagePrediction | tuple[ImagePrediction, ...]:
-        return self.images[index]
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """float32 (n,): the maximum of each map."""
-        return np.array([image.score for image in self.images], np.float32)
-
-    @property
-    def maps(self) -> NDArray[np.float32]:
-        """float32 (n, size, size): raw anomaly maps."""
-        return np.stack([image.anomaly_map for image in self.images])
-
-    @property
-    def anomalous(self) -> list[bool | None]:
-        """Whether each score lies above the image threshold; None without one."""
-        return [image.anomalous for image in self.images]
 
 
 class Predictor:
@@ -117,6 +40,13 @@ class Predictor:
         self.detector, self.config, self.calibration, self.thresholds = detector, config, calibration, thresholds
         self.device = next(detector.method.parameters()).device
 
+    def __repr__(self) -> str:
+        config, classes = self.config, self.config.classes
+        names = ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
+        of = f"{config.train.model} on {config.features.encoder} at {self.image_size} pixels, {self.device}"
+        image, pixel = (_number(value) for value in (self.thresholds.image, self.thresholds.pixel))
+        return f"<predictor: {of}; classes {names or 'unknown'}; thresholds: image {image}, pixel {pixel}>"
+
     @property
     def image_size(self) -> int:
         """The side in pixels of the square that images are resized to, and of the maps."""
@@ -135,24 +65,52 @@ class Predictor:
                 floating in [0, 1]; they may differ in size. Or an array (N, H, W, 3), or a tensor (N, 3, H, W).
 
         Raises:
-            InputError: An image cannot be read, or is of another shape, type or range.
+            InputError: An image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
         """
         prepared = (prepare(image, self.image_size) for image in single_images(images))
-        return Prediction(tuple(self.stream(prepared)))
+        prediction = Prediction(tuple(self.stream(prepared)))
+        for number, image in enumerate(prediction):
+            try:
+                image.check()
+            except InputError as error:
+                raise InputError(f"image {number}: {error}") from None
+        return prediction
 
     def stream(self, images: Iterable[PreparedImage], batch_size: int | None = None) -> Iterator[ImagePrediction]:
-        """Yield the predictions of any number of prepared images, batch by batch; nothing of earlier batches is kept."""
+        """Yield the predictions of any number of prepared images, batch by batch; nothing of earlier batches is kept.
+
+        What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`.
+        """
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size or self.batch_size)):
             maps = self.maps(np.stack([image.pixels for image in batch]))
             for image, anomaly_map in zip(batch, maps, strict=True):
                 score = float(anomaly_map.max())
-                yield ImagePrediction(score, anomaly_map, image.width, image.height, self.thresholds)
+                yield ImagePrediction(score, anomaly_map, image.width, image.height, self.thresholds, image.source)
 
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return raw maps, float32 (B, size, size), of RGB images that have the model's size, uint8 (B, size, size, 3), in one batch."""
         return self.detector(torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)).cpu().numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder that `invad.load` reads, whole or not at all: as the stages `train` and `evaluate` do, byte for byte.
+
+        It has the thresholds of all classes. A model folder that is there is replaced.
+
+        Raises:
+            InputError: There is something else, or it cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / CONFIG_FILE).is_file():
+            raise InputError(f"{folder}: is there and no model folder; choose another name")
+        try:
+            with atomic_path(folder) as temporary:
+                save_model(self.detector.method, self.config, temporary, self.detector.encoder)
+                if self.calibration is not None:
+                    write_calibration(self.calibration, temporary / CALIBRATION_FILE)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def load_predictor(
@@ -196,3 +154,7 @@ def _calibrated(
     if calibration is None:
         return NOT_CALIBRATED
     return (calibration.all if class_name is None else calibration.per_class[class_name]).thresholds
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"

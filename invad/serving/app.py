@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from invad import __version__
 from invad.serving.answers import ErrorAnswer, HealthAnswer, PredictionAnswer
 from invad.serving.guard import Guard
-from invad.serving.limits import CONTENT_TYPES, RefusalError
+from invad.serving.limits import FORM, IMAGE_TYPES, RefusalError, check_parameters
 from invad.serving.page import read_page
 from invad.serving.service import Service
 
@@ -26,9 +26,13 @@ _REFUSALS = {
     500: "A mistake of the service; it goes on.",
     503: "Shutting down, or no answer in time.",
 }
+_FILE = {"type": "string", "format": "binary"}
 _BODY = {
     "required": True,
-    "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in CONTENT_TYPES},
+    "content": {
+        **{name: {"schema": _FILE} for name in IMAGE_TYPES},
+        FORM: {"schema": {"type": "object", "properties": {"image": _FILE}, "required": ["image"]}},
+    },
 }
 
 
@@ -61,7 +65,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         heatmap: Annotated[bool, Query(description="Add the picture of the map.")] = False,
         class_name: Annotated[str | None, Query(alias="class", description="Whose thresholds to use.")] = None,
     ) -> Response:
-        """Predict the image that the body is: PNG, JPEG, BMP or TIFF, whatever the content type says."""
+        """Predict the image that the body is: PNG, JPEG, BMP or TIFF, whatever the content type says; or the only field of a form."""
+        check_parameters(request.query_params.multi_items())
         return Response(await service.predict(request, class_name, heatmap), media_type="application/json")
 
     @app.get("/health", response_model=HealthAnswer, responses={503: {"model": HealthAnswer}})

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from invad.serving.metrics import Metrics
 
 PATHS = frozenset({"/", "/predict", "/health", "/metrics", "/openapi.json"})
+_OPEN = frozenset({"/health", "/metrics"})
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -27,7 +28,8 @@ class Guard:
     """An ASGI application around another one.
 
     A page of somebody else's may have its name point to 127.0.0.1 and then read what is served there (DNS rebinding), but its browser
-    still sends that name as Host: `hosts` are the ones that are answered, None for any.
+    still sends that name as Host: `hosts` are the ones that are answered, None for any. Health and metrics are answered by any name,
+    because who watches a service often calls it by its address. HEAD is GET without the body.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: frozenset[str] | None) -> None:
@@ -39,10 +41,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, path = perf_counter(), scope["path"] if scope["path"] in PATHS else "other"
-        status = None
+        status, is_head = None, scope["method"] == "HEAD"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
+            if is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -50,9 +54,9 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        app = self.app if self._is_known(scope) else _UNKNOWN_HOST
+        app = self.app if path in _OPEN or self._is_known(scope) else _UNKNOWN_HOST
         try:
-            await app(scope, receive, send_with_headers)
+            await app({**scope, "method": "GET"} if is_head else scope, receive, send_with_headers)
         except Exception as error:
             _LOG.error("%s %s: %s", scope["method"], path, _in_one_line(error))  # it has been answered
         finally:

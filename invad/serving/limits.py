@@ -1,12 +1,22 @@
 """What the service takes, and how it says no."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-CONTENT_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
-"""Of a body. None of them can be sent by a page of another site without asking first, which the service does not answer."""
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "application/octet-stream")
+"""Of a body that is an image. None can be sent by a page of another site without asking first, which the service does not answer."""
+
+FORM = "multipart/form-data"  # `curl -F`
+CONTENT_TYPES = (*IMAGE_TYPES, FORM)
+# What `curl --data-binary` says of a body where nobody says anything, and what most libraries leave out then. Pages of other sites can
+# send these and forms without asking, but browsers add `Origin`.
+_UNSAID = ("application/x-www-form-urlencoded", "")
+
+PARAMETERS = ("heatmap", "class")
+_ALIASES = frozenset({"image/jpg", "image/pjpeg", "image/x-png", "image/x-bmp", "image/x-ms-bmp", "image/tif"})
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,7 @@ class Limits:
         timeout: Seconds for a request from its head to its answer; and for every wait for a client.
         batch_size: Images that go through the network at a time.
         batch_wait: Seconds that the first image of a batch waits for company.
+        connections: That stand at a time; fewer where the process may not open that many files.
     """
 
     max_bytes: int = 20_000_000
@@ -28,6 +39,7 @@ class Limits:
     timeout: float = 30.0
     batch_size: int = 16
     batch_wait: float = 0.005
+    connections: int = 512
 
 
 class RefusalError(Exception):
@@ -38,16 +50,33 @@ class RefusalError(Exception):
         self.status, self.reason, self.headers = status, reason, headers or {}
 
 
+def check_parameters(given: Iterable[tuple[str, str]]) -> None:
+    """Check the names of the parameters of /predict, as (name, value) in the order of the address.
+
+    Raises:
+        RefusalError: 400 for one that there is not, which would otherwise leave an answer that was not asked for, or one given twice.
+    """
+    seen = set()
+    for name, _ in given:
+        if name not in PARAMETERS:
+            raise RefusalError(400, f"{name[:100]!r}: unknown parameter; there are {' and '.join(PARAMETERS)}")
+        if name in seen:
+            raise RefusalError(400, f"{name}: is given twice")
+        seen.add(name)
+
+
 def check_head(request: Request, limits: Limits) -> None:
     """Check what the headers say of the body.
 
     Raises:
-        RefusalError: 415 for another content type, 413 for a body that is too long.
+        RefusalError: 415 for another content type, or one that a page of another site could send, 413 for a body that is too long.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in CONTENT_TYPES:
+    is_image = content_type in IMAGE_TYPES or content_type in _ALIASES
+    if not is_image and (content_type not in (FORM, *_UNSAID) or "origin" in request.headers):
+        accepted = IMAGE_TYPES if "origin" in request.headers else CONTENT_TYPES
         given = f"not {content_type[:100]}" if content_type else "and none is given"
-        raise RefusalError(415, f"Content-Type: expected one of {', '.join(CONTENT_TYPES)}, {given}")
+        raise RefusalError(415, f"Content-Type: expected one of {', '.join(accepted)}, {given}")
     if int(request.headers.get("content-length", 0)) > limits.max_bytes:  # the HTTP parser lets nothing but digits pass
         raise _too_long(limits)
 

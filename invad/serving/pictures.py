@@ -14,6 +14,7 @@ from invad.prediction.inputs import PreparedImage
 from invad.prediction.overlay import draw_overlay, overlay_picture
 from invad.serving.answers import PredictionAnswer, RegionAnswer, SecondsAnswer
 from invad.serving.batching import Computed
+from invad.serving.forms import image_of_form
 from invad.serving.limits import RefusalError
 
 
@@ -26,15 +27,16 @@ class Decoded:
     seconds: float
 
 
-def decode(data: bytes, size: int, max_pixels: int, heatmap: bool) -> Decoded:
-    """Decode a body for a network that takes images of (size, size).
+def decode(body: bytes, content_type: str, size: int, max_pixels: int, heatmap: bool) -> Decoded:
+    """Decode a body of a content type for a network that takes images of (size, size).
 
     Raises:
-        RefusalError: 413 for too many pixels, before they are decoded; 422 for what is not an image that can be read.
+        RefusalError: 400 for a form that is not one image; 413 for too many pixels, before they are decoded; 422 for what is not an
+            image that can be read.
     """
     start = perf_counter()
     try:
-        picture = image_of_bytes(data, "image", max_pixels)
+        picture = image_of_bytes(image_of_form(body, content_type), "image", max_pixels)
     except TooManyPixelsError as error:
         raise RefusalError(413, str(error)) from None
     except InputError as error:

@@ -1,14 +1,18 @@
 """The process around the service: address, connections, signals."""
 
 import asyncio
+import errno
 import ipaddress
 import json
 import logging
+import math
 import os
+import resource
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -23,13 +27,21 @@ from invad.serving.batching import THREADS
 from invad.serving.service import Service
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_BACKLOG = 128  # connections that are accepted at once, before any of them can be refused
+_SPARE_FILES = 16  # for what else is opened: libraries, threads, the selector
+_QUIET_SECONDS = 60  # between two lines about the same trouble
+_LOG = logging.getLogger(__name__)
 _END_SECONDS = 5  # for answers on their way, after the last one has been computed
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, which has no time limit for clients that do not go on with what they began."""
+    """uvicorn's, which has no time limit for clients that do not go on with what they began, and no end of connections.
+
+    Where there are more than `most`, the one that has been idle for longest goes; where none is idle, the new one is refused.
+    """
 
     seconds: float
+    most: int
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **named)
@@ -37,7 +49,17 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self._idle_since = self.loop.time()
         self._set_timer("request", self._drop_without_request, self.cycle)
+        standing = [other for other in self.connections if not other.transport.is_closing()]
+        if len(standing) > self.most:
+            idle = [
+                other for other in standing if other is not self and isinstance(other, _Protocol) and other.is_idle()
+            ]
+            if idle:
+                min(idle, key=lambda other: other._idle_since).transport.abort()
+            else:
+                self._refuse(503, "Service Unavailable", "too many connections; try again later", {"Retry-After": "5"})
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -46,6 +68,7 @@ class _Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         self._set_timer("request", self._drop_without_request, self.cycle)
 
     def pause_writing(self) -> None:
@@ -58,9 +81,17 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP like all other mistakes."""
-        body = json.dumps({"error": msg}).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-        head = h11.Response(status_code=400, headers=list(headers.items()), reason="Bad Request")
+        self._refuse(400, "Bad Request", msg, {})
+
+    def is_idle(self) -> bool:
+        """Return whether no request has come whole that is not answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, status: int, words: str, reason: str, extra: dict[str, str]) -> None:
+        """Answer without a request, and close the connection."""
+        body = json.dumps({"error": reason}).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"} | extra
+        head = h11.Response(status_code=status, headers=list(headers.items()), reason=words)
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event))
         self.transport.close()
@@ -83,7 +114,20 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._service, self._end = service, 0.0
+        self._service, self._end, self._told = service, 0.0, -math.inf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; that no more files may be opened is one line then, where asyncio would write thousands."""
+        asyncio.get_running_loop().set_exception_handler(self._tell)
+        await super().startup(sockets)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+            loop.default_exception_handler(context)
+        elif monotonic() > self._told + _QUIET_SECONDS:
+            self._told = monotonic()
+            _LOG.error("a connection has to wait: %s; raise the limit (`ulimit -n`)", (error.strerror or "").lower())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end with the first signal; end at once with the second."""
@@ -137,6 +181,7 @@ def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
 
     class Protocol(_Protocol):
         seconds = service.limits.timeout
+        most = _most_connections(service.limits.connections)
 
     config = uvicorn.Config(
         create_app(service, hosts),
@@ -147,11 +192,30 @@ def make_server(service: Service, hosts: frozenset[str] | None) -> Server:
         log_config=None,
         log_level=logging.ERROR,  # a warning for every malformed request would fill the log
         access_log=False,
+        backlog=_backlog(),
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_END_SECONDS,
     )
     return Server(config, service)
+
+
+def _most_connections(wanted: int) -> int:
+    """Return how many connections may stand at a time: as many as wanted, or as the files that the process may open leave room for."""
+    files = _most_files()
+    opened = sum(1 for _ in Path("/dev/fd").iterdir())
+    # Some have been accepted that nobody has looked at yet, and some dropped that are not closed yet.
+    return max(1, wanted if files is None else min(wanted, files - opened - 3 * _backlog() - _SPARE_FILES))
+
+
+def _backlog() -> int:
+    files = _most_files()
+    return _BACKLOG if files is None else max(1, min(_BACKLOG, files // 8))
+
+
+def _most_files() -> int | None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def run(service: Service, listener: socket.socket, hosts: frozenset[str] | None) -> None:

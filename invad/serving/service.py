@@ -1,6 +1,7 @@
 """What happens to a request: taken or not, read, decoded, computed, answered."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from invad import __version__
+from invad.errors import InputError
 from invad.metrics.calibration import Thresholds
 from invad.prediction.inputs import PreparedImage
 from invad.prediction.predictor import NOT_CALIBRATED, ImagePrediction, Predictor
@@ -21,8 +23,11 @@ from invad.serving.limits import CONTENT_TYPES, Limits, RefusalError, check_head
 from invad.serving.metrics import Metrics
 from invad.serving.pictures import answer, decode
 
-_PICTURE_THREADS = max(2, min(4, os.cpu_count() or 1))  # each may hold the pixels of a whole image
+# Each may hold the pixels of a whole image. Answers have threads of their own: they are quick, and a client waits for no other's picture.
+_DECODERS = max(2, min(4, os.cpu_count() or 1))
+_ANSWERERS = 2
 _Result = TypeVar("_Result")
+_LOG = logging.getLogger(__name__)
 
 
 class Service:
@@ -57,7 +62,8 @@ class Service:
         self._predictor, self._model, self._class_name = predictor, model, class_name
         self._thresholds = _by_class(predictor, fixed)
         self._batcher = Batcher(self._network, limits.batch_size, limits.batch_wait, self.metrics.batch)
-        self._pool = ThreadPoolExecutor(_PICTURE_THREADS, f"{THREADS}pictures")
+        self._decoders = ThreadPoolExecutor(_DECODERS, f"{THREADS}decode")
+        self._answerers = ThreadPoolExecutor(_ANSWERERS, f"{THREADS}answer")
         self.metrics.gauges(lambda: self.taken, lambda: self._batcher.waiting)
 
     @asynccontextmanager
@@ -71,7 +77,8 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await task
             self._batcher.close()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._decoders, self._answerers):
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def health(self) -> HealthAnswer:
         """Return what the service and its model are."""
@@ -105,12 +112,17 @@ class Service:
             )
             async with _until(deadline, late):
                 size, max_pixels = self._predictor.image_size, self.limits.max_pixels
-                decoded = await self._in_pool(decode, data, size, max_pixels, heatmap)
+                content_type = request.headers.get("content-type", "")
+                decoded = await _in_pool(self._decoders, decode, data, content_type, size, max_pixels, heatmap)
                 del data
                 computed = await self._batcher.predict(decoded.image)
                 prediction = replace(computed.prediction, thresholds=thresholds)
                 computed, name = replace(computed, prediction=prediction), class_name or self._class_name
-                result = await self._in_pool(answer, computed, decoded, self._model, name, start)
+                try:
+                    result = await _in_pool(self._answerers, answer, computed, decoded, self._model, name, start)
+                except InputError as error:  # no score: the model's fault, not the image's
+                    _LOG.error("POST /predict: %s", error)
+                    raise RefusalError(500, f"image: {error}") from None
         self.metrics.image(prediction.anomalous)
         return result
 
@@ -127,10 +139,6 @@ class Service:
         finally:
             self.taken -= 1
 
-    async def _in_pool(self, function: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
-        """Call a function in one of the threads, unless nobody waits for it any more when one is free."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
     def _network(self, images: list[PreparedImage]) -> list[ImagePrediction]:
         return list(self._predictor.stream(images, len(images)))
 
@@ -141,6 +149,11 @@ class Service:
             has = f"has the classes {', '.join(self._thresholds)}" if self._thresholds else "knows no classes"
             raise RefusalError(400, f"class: the model {has}, not {class_name[:100]!r}")
         return self._thresholds[class_name]
+
+
+async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., _Result], *arguments: Any) -> _Result:  # noqa: ANN401
+    """Call a function in one of the threads, unless nobody waits for it any more when one is free."""
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
 
 def _by_class(predictor: Predictor, fixed: Thresholds) -> dict[str, Thresholds]:

@@ -41,6 +41,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         maps = [np.empty((0, size, size), np.float32)]
         maps += [self._predictor.maps(images[start : start + step]) for start in range(0, len(images), step)]
         joined = np.concatenate(maps)
+        if not np.isfinite(joined).all():
+            raise MlflowException("the model gives NaN or infinity as scores")
         scores = joined.max(axis=(1, 2))
         decisions = {} if threshold is None else {"anomalous": scores > np.float64(threshold)}
         return {"scores": scores, **decisions, "maps": joined}

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from invad.archives import read_tensors
 from invad.files import atomic_path, remove
 
 _DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -38,7 +39,7 @@ class Checkpoints:
         """Return the newest state that can be read, on the CPU; None when there is none. A damaged one is named in the log."""
         for path in self.paths():
             try:
-                return _read(path)
+                return read_tensors(path)
             except _DAMAGED as error:
                 reason = str(error).strip().split("\n", 1)[0]
                 logger.warning("%s: damaged checkpoint (%s); the one before is used", path, reason)
@@ -48,10 +49,3 @@ class Checkpoints:
 def newest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint in `folder`, by its name; 0 when there is none."""
     return max((int(path.stem.rpartition("-")[2]) for path in Checkpoints(folder).paths()), default=0)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
-        if (member := archive.testzip()) is not None:
-            raise ValueError(f"{member} has another checksum")
-    return torch.load(path, weights_only=True, map_location="cpu")

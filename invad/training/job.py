@@ -71,6 +71,7 @@ def run_job(
     share: Share = ALONE,
     wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
     mean_over_workers: Callable[[Tensor], float] = float,
+    after_step: Callable[[Step], None] = lambda step: None,
     at_checkpoint: Callable[[int], None] = lambda step: None,
     after_epoch: Callable[[int, Method], None] | None = None,
 ) -> tuple[Method, list[Step]]:
@@ -82,6 +83,7 @@ def run_job(
         share: Which worker this is; worker 0 writes the curve and the checkpoints, and only its curve is whole when this returns.
         wrap: Makes the method data-parallel.
         mean_over_workers: Averages a scalar over all workers.
+        after_step: Called by every worker after every step.
         at_checkpoint: Called by every worker with the step after which a checkpoint was written.
         after_epoch: Called with the epoch that has ended, counted from 1, and the method, which it may put into eval mode. An epoch
             that ended shortly before an interruption may be told twice.
@@ -110,6 +112,7 @@ def run_job(
         for step in trainer.steps(done):
             if share.rank == 0:
                 append_step(job.curve, step)
+            after_step(step)
             if after_epoch is not None and step.step % per_epoch == 0:
                 after_epoch(step.epoch + 1, method)
             if step.step % job.checkpoint_steps == 0 or step.step == total:

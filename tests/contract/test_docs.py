@@ -7,8 +7,12 @@ import contextlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,9 +21,12 @@ from conftest import REPOSITORY
 from docs_pages import GENERATED, PAGES, SHELL, WRITTEN, Block, anchors, blocks, links, problem, shell_commands, spans
 from docs_toys import make_checkout, run_pipe, run_program
 
+import invad
+from invad.api import FEATURES
 from invad.cli.reference import reference
 from invad.config import load_params
 from invad.metrics import Accumulator
+from invad.prediction.predictor import Predictor
 
 LANGUAGES = {"", "bash", "python", "yaml", "json", "text", "http"}
 # The beginning of a command, and why no test of the pages runs it.
@@ -159,8 +166,17 @@ def test_no_command_hides_in_a_block_that_no_test_runs():
 def test_python_runs(block: Block, request):
     code = compile(block.text, block.place, "exec")
     if block.page not in PYTHON_NOT_RUN:
-        with contextlib.chdir(request.getfixturevalue("checkout")):
+        with (
+            contextlib.chdir(request.getfixturevalue("checkout")),
+            mock.patch.object(invad, "train", partial(small_training, invad.train)),
+        ):
             exec(code, names())
+
+
+def small_training(train: Callable[..., Predictor], images: object, **settings: Any) -> Predictor:
+    """Train as the page says, but for small images, few of them at a time and one epoch."""
+    features = replace(settings.pop("features", FEATURES), image_size=64)
+    return train(images, features=features, **settings | {"epochs": 1, "batch_size": 4})
 
 
 def names() -> dict[str, object]:

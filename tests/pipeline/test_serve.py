@@ -35,7 +35,7 @@ from invad.cli.serve import serve
 from invad.metrics.calibration import Thresholds
 from invad.prediction.inputs import prepare
 from invad.prediction.overlay import draw_overlay, overlay_picture
-from invad.serving.limits import CONTENT_TYPES, Limits
+from invad.serving.limits import CONTENT_TYPES, IMAGE_TYPES, Limits
 from invad.serving.page import read_page
 from invad.serving.server import LOCAL_NAMES, address, bind, make_server
 from invad.serving.service import Service
@@ -348,17 +348,15 @@ def test_every_answer_carries_the_headers(client):
 # ---- refusals
 
 
-@pytest.mark.parametrize(
-    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "image/gif"]
-)
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/mixed", "image/gif"])
 def test_other_content_types_are_refused_with_the_list(client, content_type):
     status, reason = client.refusal(iter([encoded(picture())]), {"Content-Type": content_type})
     assert status == 415
     assert all(name in reason for name in CONTENT_TYPES)
-    assert reason.endswith("and none is given" if content_type is None else f"not {content_type}")
+    assert reason.endswith(f"not {content_type}")
 
 
-@pytest.mark.parametrize("content_type", [*CONTENT_TYPES, "IMAGE/PNG; charset=binary"])
+@pytest.mark.parametrize("content_type", [*IMAGE_TYPES, "IMAGE/PNG; charset=binary"])
 def test_the_bytes_say_what_an_image_is_not_the_content_type(client, content_type):
     assert client.post(encoded(picture(), "JPEG"), {"Content-Type": content_type}).status_code == 200
 
@@ -497,19 +495,29 @@ def test_no_bytes_bring_it_down(client):
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", ""]
 )
 def test_foreign_host_names_are_refused(client, host):
-    answer = client.raw(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = client.raw(f"GET /openapi.json HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 400 ") and '"error"' in answer
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:8000", "[::1]"])
 def test_names_of_this_machine_are_answered(client, host):
-    answer = client.raw(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = client.raw(f"GET /openapi.json HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 200 ")
+
+
+def test_head_is_a_get_without_its_body(client):
+    got, head = (
+        client.raw(f"{method} /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        for method in ("GET", "HEAD")
+    )
+    (lines, body), (head_lines, head_body) = (answer.split("\r\n\r\n", 1) for answer in (got, head))
+    assert head_lines == lines and f"content-length: {len(body)}" in lines.lower()
+    assert body.startswith("{") and head_body == ""
 
 
 def test_any_name_is_answered_where_none_is_given(predictor):
     with serving(predictor, hosts=None) as client:
-        assert client.get("/health", headers={"Host": "evil.example"}).status_code == 200
+        assert client.get("/openapi.json", headers={"Host": "evil.example"}).status_code == 200
 
 
 # ---- time and room
@@ -695,12 +703,24 @@ def test_mistakes_of_the_operator_are_one_line(folder, tmp_path, capsys, monkeyp
 DOCS = (REPOSITORY / "docs/serving.md").read_text()
 
 
-def test_the_command_of_the_documentation_works(client, tmp_path):
-    (command,) = re.findall(r"^curl .*$", DOCS, re.MULTILINE)
+def commands(path):
+    """The lines of a page that call curl, without the words behind them."""
+    return re.findall(r"^curl .*?(?=\s*#|$)", (REPOSITORY / path).read_text(), re.MULTILINE)
+
+
+def test_readme_and_documentation_say_how_to_send_a_picture():
+    assert [len(commands("README.md")), len(commands("docs/serving.md"))] == [1, 2]
+    assert {command.split()[1] for command in commands("docs/serving.md")} == {"-F", "--data-binary"}
+
+
+@pytest.mark.parametrize("command", [*commands("README.md"), *commands("docs/serving.md")])
+def test_a_command_of_the_documentation_works(client, tmp_path, command):
     words = shlex.split(command.replace("127.0.0.1:8000", f"127.0.0.1:{client.port}"))
     if shutil.which("curl") is None:
         pytest.skip("no curl in PATH")
-    (tmp_path / "picture.png").write_bytes(encoded(picture()))
+    (path,) = re.findall(r"@(\S+)", command)
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_bytes(encoded(picture()))
     run = subprocess.run(
         [*words, "--silent", "--noproxy", "*"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -715,6 +735,7 @@ def test_the_documentation_has_the_limits_that_hold():
     assert f"`--max-bytes`, {limits.max_bytes // 10**6} MB" in DOCS
     assert f"`--max-pixels`, {limits.max_pixels // 10**6} million" in DOCS
     assert f"`--queue`, {limits.queue}" in DOCS and f"`--timeout`, {limits.timeout:g} s" in DOCS
+    assert f"`--connections` ({limits.connections})" in DOCS
     assert f"`--batch-size` ({limits.batch_size})" in DOCS and f"`--batch-wait` ({1000 * limits.batch_wait:g})" in DOCS
     options = {parameter.name: parameter.default for parameter in signature(serve).parameters.values()}
     assert Limits(**{field.name: options[field.name] for field in fields(Limits)} | {"batch_wait": 0.005}) == limits

@@ -56,6 +56,7 @@ def make_inputs(root: Path) -> None:
     shop = root / "shop"
     for number in range(10):
         save_image(shop / f"good/{number}.png", size=64, value=10 * number)
+        save_image(root / f"parts/{('nuts', 'bolts')[number % 2]}/{number}.png", size=64, value=10 * number)
     save_image(shop / "bad/0.png", size=64, value=200)
     for number in (1, 2):
         save_image(root / f"photos/{number}.png", size=64, value=100 * number)

@@ -261,6 +261,11 @@ def test_inputs_that_do_not_fit_are_refused():
         ({"masks": [np.zeros((4, 2, 2))]}, "do not fit"),
         ({"masks": [np.zeros((3, 3, 3)), np.zeros((1, 3, 3))]}, "do not fit"),
         ({"anomaly_maps": [np.zeros((3, 2, 2))], "masks": [np.zeros((3, 2, 2))]}, "3 images, expected 4"),
+        (
+            {"anomaly_maps": [np.full((4, 2, 2), np.nan)], "masks": [np.zeros((4, 2, 2))]},
+            "anomaly_maps: NaN or infinite",
+        ),
+        ({"image_scores": [0.1, np.inf, 0.2, 0.3]}, "image_scores: NaN or infinite"),
     ):
         with pytest.raises(InputError, match=message):
             point_of(**({"thresholds": thresholds} | changes))

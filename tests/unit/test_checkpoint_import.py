@@ -1,6 +1,7 @@
 """An authors' checkpoint becomes a model folder of the same digits, or one line that says why not."""
 
 import sys
+import zipfile
 
 import pytest
 import timm
@@ -194,6 +195,22 @@ def test_a_damaged_or_missing_file_is_refused(save):
         refused(r"net\.pth: damaged", path)
     path.unlink()
     refused(r"net\.pth: no such file", path)
+
+
+def test_a_changed_bit_in_any_member_is_refused(save):
+    path = save({CONSTANT: torch.zeros(1, 256, 4, 4), "net_decoder.bias": torch.arange(9.0)})
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        members = [info for info in archive.infolist() if info.file_size]
+    assert len(members) >= 4
+    for info in members:
+        name, extra = (int.from_bytes(content[info.header_offset + at :][:2], "little") for at in (26, 28))
+        damaged = bytearray(content)
+        damaged[info.header_offset + 30 + name + extra + info.file_size // 2] ^= 1
+        path.write_bytes(damaged)
+        refused(r"net\.pth: damaged", path)
+    with pytest.raises(InputError, match="another checksum"):
+        build_encoder("resnet18", str(path))
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ def test_the_repositorys_own_params_are_valid():
         ("train.mvtec.epochs", "3", "train.mvtec.epochs: must be a valid integer, not '3'"),
         ("train.mvtec.epochs", 0, "train.mvtec.epochs: must be greater than or equal to 1, not 0"),
         ("train.mvtec.learning_rate", float("inf"), "train.mvtec.learning_rate: must be a finite number, not inf"),
+        ("score.mvtec.sigma", float("nan"), "score.mvtec.sigma: must be a finite number, not nan"),
         ("train.mvtec.model", "patchcore", "train.mvtec.model: must be 'invad' or 'rd', not 'patchcore'"),
         ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
         ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),

@@ -1,5 +1,6 @@
 """Images and masks are hostile until decoded."""
 
+import io
 import os
 import struct
 import warnings
@@ -12,11 +13,13 @@ import pytest
 from conftest import refusal, save_image, save_mask
 from PIL import Image
 
+from invad.datasets.decoders import MOST_SCANS, count_scans
 from invad.datasets.images import (
     MAX_PIXELS,
     TooManyPixelsError,
     _Silence,
     check_mask_size,
+    checked_image,
     image_of_bytes,
     image_size,
     is_rotated,
@@ -184,6 +187,153 @@ def test_an_image_just_below_the_limit_passes_without_a_warning(tmp_path):
         warnings.simplefilter("error")
         assert image_size(tmp_path / "large.png") == (8_000, 10_000)
     assert MAX_PIXELS == 8_000 * 10_000
+
+
+def jpeg(image: Image.Image | None = None, **options) -> bytes:
+    buffer = io.BytesIO()
+    (image or photograph()).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def of_scans(scans: int, **options) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    data = jpeg(progressive=True, **options)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (scans - count_scans(data)) + data[-2:]
+
+
+def test_scans_are_counted_and_nothing_that_looks_like_one():
+    assert count_scans(jpeg()) == 1
+    assert count_scans(jpeg(progressive=True)) == 10
+    assert count_scans(jpeg(photograph().convert("CMYK"), progressive=True)) == 18
+    preview = b"Exif" + of_scans(30)
+    assert count_scans(jpeg(exif=preview, comment=b"\xff\xda" * 50, restart_marker_blocks=1)) == 1
+    assert count_scans(jpeg() + of_scans(30)) == 1  # a second picture behind the first
+    for most in (5, 40):
+        assert count_scans(of_scans(1500), most) == most + 1
+    for data in (b"", b"\xff\xd8", b"\xff\xd8\xff\xda", b"\xff\xd8" + b"\xff" * 100, b"\xff\xd8\xff\xda\xff"):
+        assert count_scans(data) <= 1
+
+
+@pytest.mark.parametrize("scans", [MOST_SCANS + 1, 1500])
+def test_a_jpeg_that_paints_itself_over_is_refused(tmp_path, scans):
+    path = tmp_path / "slow.jpg"
+    path.write_bytes(of_scans(scans))
+    message = "a JPEG of more than 40 scans; save it anew"
+    assert refused(path) == message
+    with pytest.raises(InputError, match=message):
+        image_of_bytes(path.read_bytes(), "image")
+    with Image.open(path) as image, pytest.raises(InputError, match=message):
+        checked_image(image)
+    path.write_bytes(of_scans(MOST_SCANS))
+    assert read_image(path).shape == (48, 64, 3)
+
+
+def damaged_fax(tmp_path: Path, compression: str) -> Path:
+    path = tmp_path / f"{compression}.tif"
+    noise = np.random.default_rng(0).integers(0, 2, (400, 400), dtype=np.uint8) * 255
+    Image.fromarray(noise).convert("1").save(path, compression=compression)
+    data = bytearray(path.read_bytes())
+    assert read_image(path).shape == (400, 400, 3)
+    data[200:1200:7] = bytes(byte ^ 0x55 for byte in data[200:1200:7])
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_what_libtiff_complains_of_is_damaged_and_said_by_nobody_else(tmp_path, compression, capfd):
+    path = tmp_path / "image.tif"
+    if compression.startswith("group"):
+        path = damaged_fax(tmp_path, compression)
+    else:
+        photograph().save(path, compression=compression)
+        data = path.read_bytes()
+        path.write_bytes(data[:1000] + b"\xff\xc4" * 250 + data[1500:])
+    assert refused(path).startswith("damaged image (")
+    with pytest.raises(InputError, match="image: damaged image"):
+        image_of_bytes(path.read_bytes(), "image")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_complaints_of_threads_are_their_own(tmp_path):
+    bad, good = damaged_fax(tmp_path, "group4"), tmp_path / "good.tif"
+    photograph().save(good, compression="tiff_lzw")
+
+    def said(path: Path) -> bool:
+        try:
+            read_image(path)
+        except InputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(said, [good, bad] * 20)) == [True, False] * 20
+
+
+def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    sizes = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + sizes + bytes(1024) + runs
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "runs", "message"),
+    [
+        (4001, 1000, b"\1\5" * 9, "a BMP in run lengths of more than 4000000 pixels; save it anew, as PNG"),
+        (100, 100, b"\0\0" * 50_000, "a BMP in run lengths with far more of them than pixels; save it anew"),
+    ],
+)
+def test_a_bmp_that_python_would_decode_for_long_is_refused(tmp_path, width, height, runs, message):
+    path = tmp_path / "runs.bmp"
+    path.write_bytes(bmp_of_runs(100, 100, (b"\1\5" * 100 + b"\0\0") * 100 + b"\0\1"))
+    assert read_image(path).shape == (100, 100, 3)
+    path.write_bytes(bmp_of_runs(width, height, runs))
+    assert refused(path) == message
+
+
+def tiff_of_strips(strips: int, order: str, magic: int) -> bytes:
+    """A TIFF of one column and a strip for each row; magic 43 is BigTIFF."""
+    head, entry, number = ("HHQ", "HHQQ", "Q") if magic == 43 else ("I", "HHII", "H")
+    start = struct.pack(
+        order + "2sH" + head, b"II" if order == "<" else b"MM", magic, *((8, 0, 16) if magic == 43 else (8,))
+    )
+    tags = [(256, 4, 1, 1), (257, 4, 1, strips), (258, 4, 1, 8), (262, 4, 1, 1), (278, 4, 1, 1)]
+    after = len(start) + struct.calcsize(order + number) + 7 * struct.calcsize(order + entry) + 8
+    tags += [(273, 4, strips, after), (279, 4, strips, after + 4 * strips)]
+    directory = struct.pack(order + number, 7) + b"".join(struct.pack(order + entry, *tag) for tag in sorted(tags))
+    return start + directory + bytes(8) + struct.pack(order + "I", 8) * strips + struct.pack(order + "I", 1) * strips
+
+
+PIECES = {
+    "little TIFF": (tiff_of_strips(200_000, "<", 42), "has more than 100000 strips or tiles"),
+    "big TIFF": (tiff_of_strips(200_000, ">", 43), "has more than 100000 strips or tiles"),
+    "TIFF": (tiff_of_strips(120_000, "<", 42), "has more than 100000 strips or tiles"),
+    "JPEG": (b"\xff\xd8" + b"\xff\xe5\0\2" * 200_000 + jpeg()[2:], "has more than 100000 segments, or 65536 bytes"),
+    "stray": (b"\xff\xd8" + bytes(70_000) + jpeg()[2:], "has more than 100000 segments, or 65536 bytes"),
+    "fill": (b"\xff\xd8" + b"\xff" * 70_000 + jpeg()[2:], "has more than 100000 segments, or 65536 bytes"),
+    "PNG": (png_bytes(2, 2, 8, 0, b"\0\1\1" * 2, after=chunk(b"tIME", b"") * 110_000), "has more than 100000 chunks"),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_a_file_in_too_many_pieces_is_refused(tmp_path, name):
+    data, message = PIECES[name]
+    (tmp_path / "pieces").write_bytes(data)
+    for read in (read_image, image_size):
+        assert (
+            refused(tmp_path / "pieces", read)
+            == f"{message}{' between them' if '65536' in message else ''}; save it anew"
+        )
+    with pytest.raises(InputError, match=message):
+        image_of_bytes(data, "image")
+
+
+@pytest.mark.parametrize(("order", "magic"), [("<", 42), (">", 42), ("<", 43)])
+def test_a_file_in_many_pieces_is_read(tmp_path, order, magic):
+    (tmp_path / "strips.tif").write_bytes(tiff_of_strips(2_000, order, magic))
+    assert read_image(tmp_path / "strips.tif").shape == (2_000, 1, 3)
+    many = b"\xff\xe5\0\2" * 1_000
+    (tmp_path / "many.jpg").write_bytes(b"\xff\xd8" + many + bytes(1_000) + jpeg()[2:])
+    assert read_image(tmp_path / "many.jpg").shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

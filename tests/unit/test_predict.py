@@ -1,8 +1,10 @@
 """`invad-pipe predict` and the Python interface: which images, what is said of them, what is written, what is refused."""
 
 import csv
+import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,6 +24,7 @@ from prediction_toys import toy_model_folder
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from toys import image_split
 
@@ -31,9 +34,10 @@ from invad.datasets.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.metrics.calibration import Thresholds
-from invad.model_folder import load_model
+from invad.model_folder import load_model, save_model
 from invad.prediction import job as job_module
 from invad.prediction import sources as sources_module
+from invad.prediction.inputs import prepare
 from invad.prediction.job import Output, predict_files
 from invad.prediction.overlay import draw_overlay, overlay_picture, overlay_size
 from invad.prediction.predictor import ImagePrediction, Predictor
@@ -554,14 +558,179 @@ def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(image
     assert files_below(Path("other")) == []
 
 
-def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch):
-    monkeypatch.setattr(Predictor, "maps", lambda _, batch: np.full(batch.shape[:3], np.nan, np.float32))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch, predictor, value):
+    def maps(_, batch):
+        values = np.ones(batch.shape[:3], np.float32)
+        values[:, 3, 3] = value
+        return values
+
+    monkeypatch.setattr(Predictor, "maps", maps)
     code, _, err = run("images/a/0.png")
     assert code == 1
-    assert err == "invad-pipe: failed: images/a/0.png: the model gives it the score nan\n"
+    assert err.startswith("invad-pipe: failed: images/a/0.png: the model gives it NaN or infinity as a score")
+    (record,) = read_jsonl()
+    assert (record["score"], record["anomalous"], record["regions"]) == (None, None, None)
+    with pytest.raises(InputError, match="image 0: the model gives it NaN or infinity"):
+        predictor.predict(noise(0))
+    (streamed,) = predictor.stream([prepare(noise(0), SIZE)])
+    for decide in (
+        lambda: streamed.anomalous,
+        streamed.regions,
+        streamed.mask,
+        lambda: draw_overlay(noise(0), streamed),
+    ):
+        with pytest.raises(InputError, match="the model gives it NaN or infinity"):
+            decide()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_thresholds_that_are_no_numbers_are_refused(model, value):
+    with pytest.raises(InputError, match=r"thresholds: the one of (image|pixel)s is (nan|-?inf)"):
+        invad.load(model, device="cpu", thresholds=Thresholds(None, value))
+    with pytest.raises(InputError, match="thresholds: the one of images is "):
+        Thresholds(value, 1.0)
+
+
+def change_json(path: Path, **changes: object) -> None:
+    """Set keys of a JSON file, by dotted name; `None` takes one out."""
+    value = json.loads(path.read_text())
+    for name, new in changes.items():
+        *above, key = name.split(".")
+        inner = value
+        for part in above:
+            inner = inner[part]
+        inner[key] = new
+        if new is None:
+            del inner[key]
+    path.write_text(json.dumps(value))
+
+
+def of_before(folder: Path) -> Path:
+    """The folder as a version wrote it that knew no digest of the weights."""
+    change_json(folder / "config.json", model_sha256=None)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "value"), [("model.safetensors", math.nan), ("encoder.safetensors", math.inf)])
+def test_weights_that_are_no_numbers_are_refused(model, tmp_path, name, value):
+    broken = of_before(shutil.copytree(model, tmp_path / "broken"))
+    tensors = load_file(broken / name)
+    key = next(key for key, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[key].flatten()[0] = value
+    save_file(tensors, broken / name)
+    with pytest.raises(InputError, match=f"{name}.*: the weights .* are NaN or infinite") as error:
+        invad.load(broken, device="cpu")
+    assert key in str(error.value)
+
+
+def test_a_model_of_weights_that_are_no_numbers_is_not_written(model, tmp_path):
+    method, config = load_model(model)
+    next(method.parameters()).data.flatten()[0] = math.nan
+    with pytest.raises(InputError, match=r"new/model\.safetensors: the weights .* are NaN or infinite"):
+        save_model(method, config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 # ---------------------------------------------------------------- the model folder
+
+
+@pytest.fixture
+def copied(model, tmp_path) -> Path:
+    """A model folder to damage."""
+    return shutil.copytree(model, tmp_path / "copied")
+
+
+def test_the_digest_of_the_weights_is_that_of_their_file(copied):
+    weights = copied / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    assert json.loads((copied / "config.json").read_text())["model_sha256"] == hashlib.sha256(data).hexdigest()
+    start = len(data) - 785_000
+    zeros = bytes(data[:start]) + bytes(len(data) - start)
+    data[-1] ^= 1
+    for damaged in (bytes(data), zeros, bytes(data) + b"x"):
+        weights.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"copied: damaged model \(model\.safetensors is not the file .* SHA-256"):
+            invad.load(copied, device="cpu")
+
+
+def test_a_folder_of_before_the_digest_is_loaded_with_one_warning(copied, predictor, caplog):
+    loaded = invad.load(of_before(copied), device="cpu")
+    (record,) = caplog.records
+    assert "config.json has no model_sha256, as an older version wrote it" in record.getMessage()
+    assert loaded.predict(noise(0)).scores.tolist() == predictor.predict(noise(0)).scores.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"channels": [20_000, 32, 96]}, "config.json: channels: must be less than or equal to 4096, not 20000"),
+        ({"channels": [2_000, 32, 96]}, r"model\.safetensors: .* has the shape"),
+        ({"channels": [24, 32]}, "config.json: channels: "),
+        ({"features.image_size": 10**6}, "features.image_size: must be less than or equal to 1024, not 1000000"),
+        ({"features.image_size": 1024}, r"model\.safetensors: .* has the shape"),
+        ({"features.image_size": "64"}, "features.image_size: must be a valid integer, not '64'"),
+        ({"features.image_size": 10**3000}, "features.image_size: must be "),
+        ({"features": [1]}, "config.json: features: must be a mapping"),
+        ({"train.blocks": 10**9}, "train.blocks: must be less than or equal to 64, not 1000000000"),
+        ({"train.blocks": 3}, r"model\.safetensors: missing: "),
+        ({"train.style_channels": True}, "train.style_channels: must be a valid integer, not True"),
+        ({"train.model": ["invad"]}, "train.model: must be one of invad, rd"),
+        ({"train": None}, "train.model: must be one of invad, rd"),
+        ({"train.strides": 3}, "config.json: train.strides: unknown key; known are "),
+        ({"classes": "bottle"}, "config.json: classes: must be "),
+        ({"encoder_sha256": None}, "config.json: encoder_sha256: is missing"),
+        ({"model_sha256": "0"}, "config.json: model_sha256: must "),
+        ({"later": 1}, "config.json: later: unknown key; known are benchmark, "),
+    ],
+)
+def test_settings_of_a_model_are_checked_before_anything_is_allocated(copied, changes, reason, monkeypatch):
+    change_json(copied / "config.json", **changes)
+    monkeypatch.setattr("invad.model_folder.load_file", None)
+    with pytest.raises(InputError, match=rf"copied: damaged model \(.*{reason}.*; this is invad") as error:
+        load_model(copied)
+    assert len(str(error.value)) < 600 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"score.sigma": 1e6}, "score.sigma: must be less than or equal to 1024, not 1000000.0"),
+        ({"score.batch_size": 10**9}, "score.batch_size: must be less than or equal to 4096"),
+        ({"score.map_levels": "all"}, "score.map_levels: must be "),
+        ({"all.image_threshold": "1"}, "all.image_threshold: must be a valid number, not '1'"),
+        ({"per_class.bottle.pixel_threshold": True}, "per_class.bottle.pixel_threshold: must be a valid number"),
+        ({"per_class.bottle.images": -1}, "per_class.bottle.images: must be greater than or equal to 0"),
+        ({"per_class": []}, "per_class: must be "),
+        ({"false_positive_rate": 2}, "false_positive_rate: must be less than 1"),
+        ({"score": None}, "score: is missing"),
+    ],
+)
+def test_thresholds_of_a_model_are_checked_like_settings(copied, changes, reason):
+    change_json(copied / "calibration.json", **changes)
+    with pytest.raises(
+        InputError, match=rf"calibration\.json: damaged calibration, or .* \(.*{reason}.*dvc repro -f evaluate"
+    ):
+        invad.load(copied, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["config.json", "calibration.json", "model.safetensors"])
+def test_a_pipe_in_a_model_folder_is_no_file(copied, name):
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    with pytest.raises(InputError, match=rf"{name}.*(: not a file|is missing, or no file)"):
+        invad.load(copied, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["config.json", "calibration.json"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 5_000, "9" * 5_000, " " * 10_000_001, "\xff", '{"score": NaN}']
+)
+def test_a_hostile_file_of_a_model_is_one_line(copied, name, text):
+    (copied / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=name) as error:
+        invad.load(copied, device="cpu")
+    assert len(str(error.value)) < 600 and "\n" not in str(error.value)
 
 
 @pytest.mark.slow
@@ -649,6 +818,32 @@ def test_the_same_pixels_give_the_same_prediction_in_every_form(predictor, tmp_p
         assert np.array_equal(predictor.predict(image).maps, as_rgb.maps), image.mode
 
 
+def test_a_grey_array_is_the_image_of_equal_channels(predictor):
+    grey = np.array(noise(1, 90, 70).convert("L"))
+    expected = predictor.predict(np.stack([grey] * 3, axis=2))
+    for image in (grey, torch.from_numpy(grey)[None], torch.from_numpy(grey)[None] / 255):
+        assert np.array_equal(predictor.predict(image).maps, expected.maps)
+    assert predictor.predict(grey)[0].width == 90
+
+
+def test_a_prediction_draws_itself_on_its_image(predictor, tmp_path):
+    path = save_noise(tmp_path / "a.png", 1, 90, 70)
+    expected = draw_overlay(noise(1, 90, 70), predictor.predict(path)[0])
+    for image in (path, str(path), noise(1, 90, 70), np.asarray(noise(1, 90, 70))):
+        prediction = predictor.predict(image)[0]
+        assert np.array_equal(np.asarray(prediction.overlay()), np.asarray(expected))
+        with Image.open(io.BytesIO(prediction._repr_png_())) as shown:
+            assert np.array_equal(np.asarray(shown), np.asarray(expected))
+    prediction = predictor.predict(path)[0]
+    path.unlink()
+    assert prediction._repr_png_() is None  # the notebook shows the text
+    with pytest.raises(InputError, match=r"a\.png: no such image"):
+        prediction.overlay()
+    assert np.array_equal(np.asarray(prediction.overlay(noise(1, 90, 70))), np.asarray(expected))
+    with pytest.raises(InputError, match=r"^overlay: the image is not kept here; give it: overlay\(image\)$"):
+        prediction_of(np.eye(8), 90, 70, 0.5, 0.5).overlay()
+
+
 def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
     pictures = [noise(seed, 40 + seed, 50) for seed in range(6)]
     together = predictor.predict(pictures)
@@ -668,12 +863,15 @@ def test_many_images_at_once_are_predicted_in_order(predictor, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((8, 8), np.uint8), r"expected an array uint8 \(H, W, 3\), RGB, got uint8 \(8, 8\)"),
+        (
+            np.zeros((8, 8), np.float32),
+            r"expected an array uint8, RGB \(H, W, 3\) or grey \(H, W\), got float32 \(8, 8\)",
+        ),
         (np.zeros((8, 8, 4), np.uint8), r"got uint8 \(8, 8, 4\)"),
         (np.zeros((3, 8, 8), np.uint8), r"got uint8 \(3, 8, 8\)"),
         (np.zeros((8, 8, 3), np.float32), r"got float32 \(8, 8, 3\)"),
         (np.zeros((0, 8, 3), np.uint8), r"got uint8 \(0, 8, 3\)"),
-        (torch.zeros(8, 8, 3), r"expected a tensor \(3, H, W\), .* got torch.float32 \(8, 8, 3\)"),
+        (torch.zeros(8, 8, 3), r"expected a tensor, RGB \(3, H, W\) or grey .* got torch.float32 \(8, 8, 3\)"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "got torch.int64"),
         (torch.full((3, 8, 8), 1.01), r"a floating tensor has values in \[0, 1\]"),
         (torch.full((3, 8, 8), -0.01), r"a floating tensor has values in \[0, 1\]"),
@@ -769,8 +967,8 @@ def test_colours_compare_between_images_with_a_threshold(predictor):
     def pixels(values: np.ndarray, *thresholds: float | None) -> np.ndarray:
         return np.asarray(draw_overlay(grey, prediction_of(values, 512, 512, *thresholds))).astype(int)[:512]
 
-    first, second = pixels(halves, None, 0.5), pixels(other, None, 0.5)
-    assert first[300, 400].tolist() == second[300, 400].tolist() != first[300, 100].tolist()
+    first, second = pixels(halves, None, 0.3), pixels(other, None, 0.3)
+    assert first[300, 400].tolist() == second[300, 400].tolist() != [90, 90, 90] == first[300, 100].tolist()
     first, second = pixels(halves, None, None), pixels(other, None, None)
     assert first[300, 400].tolist() != second[300, 400].tolist()  # each in its own range
     assert pixels(np.full((64, 64), 0.3), None, None).std(axis=(0, 1)).max() == 0
@@ -780,7 +978,7 @@ def test_colours_compare_between_images_with_a_threshold(predictor):
 def test_lines_enclose_what_lies_above_the_pixel_threshold():
     y, x = np.mgrid[:64, :64]
     values = np.exp(-((x - 20) ** 2 + (y - 40) ** 2) / 100) + np.exp(-((x - 63) ** 2 + y**2) / 60)
-    prediction = prediction_of(0.75 * values, 512, 512, 1.0, 0.5)  # nothing is as bright as the lines
+    prediction = prediction_of(0.75 * values, 512, 512, 0.7, 0.5)  # nothing is as bright as the lines
     drawn = np.asarray(draw_overlay(Image.new("RGB", (512, 512), (90, 90, 90)), prediction))[:512]
     line = drawn.min(axis=2) > 130
     above = map_at_size(prediction.anomaly_map, 512, 512) > 0.5
@@ -790,8 +988,27 @@ def test_lines_enclose_what_lies_above_the_pixel_threshold():
     closed, count = ndimage.label(~line)  # the outside and what is inside of two lines, one of them along the border
     assert count == 3
     assert np.array_equal(np.bincount(closed[above]) > 1000, [False, False, True, True])
-    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 1.0, 2.0)))[:512]
+    without = np.asarray(draw_overlay(Image.new("RGB", (512, 512)), prediction_of(values, 512, 512, 0.9, 2.0)))[:512]
     assert without.min(axis=2).max() < 200
+
+
+def test_a_normal_image_stays_as_it_is_but_for_what_lies_above_the_pixel_threshold():
+    values = np.full((64, 64), 0.45)
+    values[20:30, 20:30] = 0.6
+
+    def drawn(image_threshold: float) -> np.ndarray:
+        prediction = prediction_of(values, 64, 64, image_threshold, 0.5)
+        return np.asarray(draw_overlay(Image.new("RGB", (64, 64), (90, 90, 90)), prediction)).astype(int)[:512]
+
+    normal, anomalous = drawn(0.7), drawn(0.5)
+    near = np.zeros((512, 512), bool)
+    near[148:252, 148:252] = True  # enlarged eightfold, smoothly
+    for pixels in (normal, anomalous):
+        assert (pixels[~near] == 90).all()
+        red, _, blue = pixels[200, 200]
+        assert red > 100 > blue
+    assert normal.min(axis=2).max() == 90  # no line, which would be white
+    assert anomalous.min(axis=2).max() > 200
 
 
 def test_the_picture_says_decision_and_score():

@@ -104,6 +104,15 @@ class ZeroMaps(torch.nn.Module):
         return torch.zeros(len(features[0]), size, size)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_map_that_is_no_number_stops_the_scoring(value):
+    features = MemoryFeatures([torch.full((3, 1, 2, 2), value)])
+    method = ZeroMaps()
+    method.anomaly_map = lambda features, reproduced, size, sigma: features[0].mean(dim=1)
+    with pytest.raises(InputError, match="score@shop: NaN or infinite; `precision: float32` helps"):
+        list(scoring.source_maps(method, features, 2, ScoreConfig(), label="score@shop"))
+
+
 def test_an_anomalous_image_without_a_mask_is_scored_and_its_mask_is_not_known(tmp_path, monkeypatch):
     save_mask(tmp_path / "1.png")
     rows = [

@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from invad.config import PUBLISHED_DATASETS, Params, TableSplitConfig, load_params
+from invad.config import Params, TableSplitConfig, load_params
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.datasets.calibration_rows import hold_out
 from invad.datasets.own.layouts import NAMED, Discovery, discover
 from invad.datasets.own.rows import ImportRow

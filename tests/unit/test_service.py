@@ -1,0 +1,317 @@
+"""The HTTP service within this process, without a network: what is refused, counted and computed, and where."""
+
+import asyncio
+import errno
+import io
+import json
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastapi import Request
+from fastapi.testclient import TestClient
+from PIL import Image
+from prediction_toys import toy_model_folder
+from prometheus_client.parser import text_string_to_metric_families
+from uvicorn.server import ServerState
+
+import invad
+from invad.serving import pictures, server
+from invad.serving.app import create_app
+from invad.serving.limits import PARAMETERS, Limits
+from invad.serving.server import LOCAL_NAMES, make_server
+from invad.serving.service import _DECODERS, Service
+
+PNG = {"Content-Type": "image/png"}
+
+
+def encoded(kind="PNG", seed=0, **options):
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def serving(predictor, limits=None):
+    service = Service(predictor, "toys", limits or Limits())
+    with TestClient(create_app(service, LOCAL_NAMES), "http://localhost", raise_server_exceptions=False) as client:
+        client.service = service
+        yield client
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return toy_model_folder(tmp_path_factory.mktemp("service") / "toys")
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    with serving(invad.load(folder, device="cpu")) as client:
+        yield client
+
+
+def counts(client):
+    """(name, labels) -> value of everything that /metrics shows."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
+def refusal(answer):
+    """Status and reason of an answer without a prediction."""
+    assert list(answer.json()) == ["error"]
+    return answer.status_code, answer.json()["error"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("query", ["", "?heatmap=true", "?class=cable"])
+def test_what_has_no_score_is_no_decision(folder, value, query):
+    predictor = invad.load(folder, device="cpu")
+    predictor.maps = lambda batch: np.where(
+        np.arange(64) == 5, np.float32(value), np.ones((len(batch), 64, 64), np.float32)
+    )
+    with serving(predictor) as client:
+        answer = client.post("/predict" + query, content=encoded(), headers=PNG)
+        status, reason = refusal(answer)
+        assert status == 500 and reason.startswith("image: the model gives it NaN or infinity as a score")
+        decided = {key[1]: number for key, number in counts(client).items() if key[0] == "invad_images_total"}
+    assert decided == {"anomalous": 0, "normal": 0, "undecided": 0}
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("class_name=wood", "'class_name': unknown parameter; there are heatmap and class"),
+        ("threshold=0.2", "'threshold': unknown parameter; there are heatmap and class"),
+        ("heatmap=true&Class=cable", "'Class': unknown parameter; there are heatmap and class"),
+        ("a%0Ab=", "'a\\nb': unknown parameter; there are heatmap and class"),
+        ("class=cable&class=bottle", "class: is given twice"),
+        ("heatmap=false&heatmap=true", "heatmap: is given twice"),
+        ("class=", "class: the model has the classes bottle, cable, not ''"),
+    ],
+)
+def test_a_parameter_that_is_not_there_is_refused_with_those_that_are(client, query, reason):
+    assert refusal(client.post(f"/predict?{query}", content=encoded(), headers=PNG)) == (400, reason)
+
+
+def test_the_parameters_are_those_of_the_description(client):
+    described = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]
+    assert [parameter["name"] for parameter in described] == list(PARAMETERS)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/metrics", 200), ("/", 400), ("/openapi.json", 400)])
+def test_probes_may_call_the_service_by_any_name(client, path, status):
+    assert client.get(path, headers={"Host": "10.0.0.7:8000"}).status_code == status
+    assert client.post("/predict", content=encoded(), headers={**PNG, "Host": "10.0.0.7"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/openapi.json", "/predict", "/nowhere"])
+def test_head_is_answered_like_get(client, path):
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers.keys() == got.headers.keys()
+    if path != "/metrics":  # which changes with every request
+        assert head.headers == got.headers and int(head.headers["Content-Length"]) == len(got.content) > 0
+
+
+@pytest.mark.parametrize("name", ["image/jpg", "IMAGE/PJPEG", "image/x-png", "image/x-ms-bmp", "image/tif"])
+def test_other_names_of_the_formats_are_taken(client, name):
+    assert client.post("/predict", content=encoded(), headers={"Content-Type": name}).status_code == 200
+
+
+def form(*parts, boundary="b", end="--\r\n"):
+    """A form, and its content type. parts: (head, data)."""
+    body = b"".join(b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary.encode(), head, data) for head, data in parts)
+    return body + f"--{boundary}{end}".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+HEAD = b'Content-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png'
+
+
+def score(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()["score"]
+
+
+def test_an_image_may_be_the_only_field_of_a_form_or_come_without_a_content_type(client):
+    expected = score(client.post("/predict", content=encoded(), headers=PNG))
+    assert score(client.post("/predict", files={"anything": encoded()})) == expected
+    bare = HEAD.partition(b"\r\n")[0]
+    for boundary, given in (("b", bare), ("-" * 24 + "0a'()+_,./:=?", HEAD), ("x" * 70, HEAD)):
+        body, headers = form((given, encoded()), boundary=boundary)
+        assert score(client.post("/predict", content=body, headers=headers)) == expected
+        quoted = {"Content-Type": f'Multipart/Form-Data; charset=utf-8; Boundary="{boundary}"'}
+        assert score(client.post("/predict", content=b"preamble\r\n" + body + b"after it", headers=quoted)) == expected
+    for content_type in ("application/x-www-form-urlencoded", ""):
+        headers = {"Content-Type": content_type}
+        assert score(client.post("/predict", content=encoded(), headers=headers)) == expected
+    assert score(client.post("/predict", content=encoded())) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "reason"),
+    [
+        (*form((HEAD, encoded()), (HEAD, encoded())), "the form has several fields; expected an image alone"),
+        (
+            *form((HEAD, encoded()), (b"Content-Disposition: form-data; name=heatmap", b"true")),
+            "the form has several fields",
+        ),
+        (*form(*[(HEAD, b"")] * 100_000), "the form has several fields"),
+        (*form(), "the form is damaged, or empty"),
+        (*form((HEAD, encoded()), end=""), "the form has several fields"),
+        (*form((HEAD, b"")), "the file in the form is empty"),
+        (b"--b\r\n\r\n--b--", form()[1], "the form is damaged"),
+        (b"--c\r\n\r\nx\r\n--c--", form()[1], "the form is damaged, or empty"),
+        (encoded(), form()[1], "the form is damaged, or empty"),
+        (encoded(), {"Content-Type": "multipart/form-data"}, "Content-Type: multipart/form-data has no boundary"),
+        (
+            encoded(),
+            {"Content-Type": "multipart/form-data; boundary="},
+            "Content-Type: multipart/form-data has no boundary",
+        ),
+    ],
+)
+def test_a_form_that_is_not_one_image_is_refused(client, body, headers, reason):
+    status, said = refusal(client.post("/predict", content=body, headers=headers))
+    assert status == 400 and said.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data; boundary=b", "application/x-www-form-urlencoded", "", "text/plain"]
+)
+def test_what_a_page_of_another_site_could_send_is_refused(client, content_type):
+    headers = {"Content-Type": content_type, "Origin": "http://evil.example"}
+    status, reason = refusal(client.post("/predict", content=form((HEAD, encoded()))[0], headers=headers))
+    assert (
+        status == 415
+        and reason.startswith("Content-Type: expected one of image/png, ")
+        and "expected one of multi" not in reason
+    )
+    assert client.post("/predict", content=encoded(), headers={**PNG, "Origin": "http://localhost"}).status_code == 200
+
+
+def test_answers_do_not_wait_behind_decodes_and_what_nobody_waits_for_is_not_decoded(folder, monkeypatch):
+    predictor, decoded, gate = invad.load(folder, device="cpu"), [], threading.Event()
+    read, body = pictures.image_of_bytes, encoded()
+
+    def held(data, *rest):
+        decoded.append(data)
+        if data != body:
+            assert gate.wait(20)
+        return read(body, *rest)
+
+    monkeypatch.setattr(pictures, "image_of_bytes", held)
+
+    async def ask(service):
+        async with service.running():
+            computing = asyncio.Event()
+            network = service._batcher.predict
+
+            async def computed(image):
+                result = await network(image)
+                computing.set()
+                await blocked.wait()  # until all decoders are busy
+                return result
+
+            service._batcher.predict, blocked = computed, asyncio.Event()
+            answered = asyncio.create_task(service.predict(request_of(body), None, False))
+            await computing.wait()
+            slow = [asyncio.create_task(service.predict(request_of(b"slow"), None, False)) for _ in range(_DECODERS)]
+            while decoded.count(b"slow") < _DECODERS:
+                await asyncio.sleep(0)
+            late = asyncio.create_task(service.predict(request_of(b"late"), None, False))
+            blocked.set()
+            first = await answered
+            late.cancel()  # as the time limit does
+            await asyncio.wait([late])
+            gate.set()
+            return first, await asyncio.gather(*slow), await service.predict(request_of(body), None, False)
+
+    first, others, last = asyncio.run(ask(Service(predictor, "toys", Limits(batch_size=1))))
+    assert {json.loads(answer)["score"] for answer in (first, *others)} == {json.loads(last)["score"]}
+    assert decoded == [body, *[b"slow"] * _DECODERS, body]
+
+
+def request_of(body):
+    """A request as the service sees it."""
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"image/png")]}, receive)
+
+
+def test_a_picture_that_takes_too_long_is_refused_and_what_a_decoder_complains_of(client):
+    data = encoded("JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    answer = client.post("/predict", content=data[:-2] + last * 1500 + data[-2:], headers=PNG)
+    assert refusal(answer) == (422, "image: a JPEG of more than 40 scans; save it anew")
+    score(client.post("/predict", content=data, headers=PNG))
+
+
+class Transport:
+    """What a connection writes and whether it stands."""
+
+    def __init__(self):
+        self.written, self.closed = b"", False
+
+    def write(self, data):
+        self.written += data
+
+    def close(self):
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self):
+        return self.closed
+
+    def get_extra_info(self, name, default=None):
+        return default
+
+
+def test_connections_are_limited_and_the_one_that_is_idle_for_longest_goes(folder):
+    service = Service(invad.load(folder, device="cpu"), "toys", Limits(connections=3))
+    config = make_server(service, LOCAL_NAMES).config
+    config.load()
+
+    async def connect():
+        state = ServerState()
+
+        def connection(busy=False):
+            protocol = config.http_protocol_class(config=config, server_state=state, app_state={})
+            protocol.connection_made(Transport())
+            protocol.cycle = SimpleNamespace(response_complete=False) if busy else None
+            return protocol
+
+        idle = [connection() for _ in range(3)]
+        assert not any(each.transport.closed for each in idle)
+        busy = [connection(busy=True) for _ in range(3)]
+        assert [each.transport.closed for each in idle] == [True] * 3 and idle[0].transport.written == b""
+        refused = connection()
+        assert refused.transport.closed and not any(each.transport.closed for each in busy)
+        for each in (*idle, *busy, refused):
+            each.connection_lost(None) if each.cycle is None else each._stop_timer("request")
+        return refused.transport.written
+
+    head, _, body = asyncio.run(connect()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ") and json.loads(body) == {"error": "too many connections; try again later"}
+
+
+def test_connections_leave_room_for_the_files_of_the_process(monkeypatch):
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (128, 4096))
+    assert server._backlog() == 16 and 1 <= server._most_connections(512) <= 128 - 64
+    assert server._most_connections(2) == 2
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (server.resource.RLIM_INFINITY,) * 2)
+    assert server._most_connections(512) == 512
+
+
+def test_that_no_file_can_be_opened_is_one_line(folder, caplog):
+    running = make_server(Service(invad.load(folder, device="cpu"), "toys", Limits()), LOCAL_NAMES)
+    for _ in range(100):
+        running._tell(None, {"exception": OSError(errno.EMFILE, "Too many open files"), "message": "socket.accept()"})
+    (record,) = caplog.records
+    assert record.getMessage() == "a connection has to wait: too many open files; raise the limit (`ulimit -n`)"
+    assert record.exc_info is None
