@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from invad.archives import read_tensors
-from invad.config import STRIDES, EncoderName, FeaturesConfig, InvADConfig
+from invad.config import EncoderName, FeaturesConfig, InvADConfig
+from invad.config.constants import STRIDES
 from invad.encoders import Encoder, build_encoder
 from invad.errors import InputError
 from invad.methods import EncoderOutput

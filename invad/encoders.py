@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from invad.archives import read_tensors
-from invad.config import PACKAGED_ENCODER, STRIDES
+from invad.config.constants import PACKAGED_ENCODER, STRIDES
 from invad.errors import InputError
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from invad import __version__
 from invad.config import (
     AS_STORED,
     STRICT,
-    STRIDES,
     TRAIN_CONFIGS,
     BenchmarkConfig,
     Channels,
@@ -31,6 +30,7 @@ from invad.config import (
     check_image_size,
     parse,
 )
+from invad.config.constants import STRIDES
 from invad.datasets.split_table import Split
 from invad.encoders import Encoder, build_encoder, check_finite
 from invad.errors import InputError

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from invad.config import (
-    STRIDES,
     BenchmarkConfig,
     CocoAdSplitConfig,
     DownloadConfig,
@@ -24,6 +23,7 @@ from invad.config import (
     Params,
     TrainConfig,
 )
+from invad.config.constants import STRIDES
 from invad.datasets.calibration_rows import held_out_images
 from invad.datasets.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images

@@ -1,13 +1,10 @@
 """`params.yaml` as frozen dataclasses, checked as a whole."""
 
+from invad.config.constants import COCO_CATEGORIES, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
 from invad.config.loading import SECTIONS, load_params, parse
 from invad.config.sections import (
     AS_STORED,
-    COCO_CATEGORIES,
-    PACKAGED_ENCODER,
-    PUBLISHED_DATASETS,
     SPLIT_CONFIGS,
-    STRIDES,
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.sections import (
     INVAD_LITE,
-    PUBLISHED_DATASETS,
     SPLIT_CONFIGS,
     TRAIN_CONFIGS,
     BenchmarkConfig,
@@ -68,6 +68,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             )
     extraction, features = _split_workers(WorkersConfig, sections["features"], f"{path}: features")
     training, train = _split_workers(TrainingConfig, sections["train"], f"{path}: train")
+    train = {name: _of_method(section, f"{path}: train.{name}") for name, section in train.items()}
     per_benchmark = {**sections, "features": features, "train": train}
     for name in _OF_BENCHMARKS:
         _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
@@ -99,8 +100,7 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     Raises:
         InputError: A key is unknown, or a value has the wrong type or range.
     """
-    section = sections["train"]
-    model = section.get("model", TrainConfig.model) if isinstance(section, dict) else TrainConfig.model
+    model = _model(sections["train"])
     train_kind = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig  # which names what is known
 
     def parsed(key: str, kind: type[T]) -> T:
@@ -109,8 +109,7 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     splits = parsed("splits", SPLIT_CONFIGS[dataset_kind(dataset)])
     calibration = parsed("calibration", CalibrationConfig)
     features = parsed("features", FeaturesConfig)
-    own = _of_method(sections["train"], train_kind, f"{where}: train.{name}")
-    train = parse(train_kind, own, f"{where}: train.{name}")
+    train = parsed("train", train_kind)
     score = parsed("score", ScoreConfig)
     try:
         check_image_size(features.image_size, train.SIZE_MULTIPLE)
@@ -121,21 +120,26 @@ def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where:
     return BenchmarkConfig(name, dataset, splits, features, train, score, calibration)
 
 
-def _of_method(train: object, kind: type[TrainConfig], where: str) -> object:
+def _model(train: object) -> Any:  # noqa: ANN401  (whatever the file says)
+    return train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
+
+
+def _of_method(train: object, where: str) -> object:
     """Return a section `train` without what an edit of `model` alone has left there: another method's usual values.
 
     Raises:
         InputError: A key is another method's and has a value that somebody has chosen.
     """
-    if not isinstance(train, dict):
+    model = _model(train)
+    if not isinstance(train, dict) or model not in list(TRAIN_CONFIGS):
         return train
-    own, kept = {field.name for field in fields(kind)}, dict(train)
-    for model, other in TRAIN_CONFIGS.items():
-        for field in fields(other):
+    own, kept = {field.name for field in fields(TRAIN_CONFIGS[model])}, dict(train)
+    for other, kind in TRAIN_CONFIGS.items():
+        for field in fields(kind):
             if field.name in own or field.name not in kept:
                 continue
             if kept[field.name] not in (field.default, INVAD_LITE.get(field.name, field.default)):
-                raise InputError(f"{where}.{field.name}: is a key of `model: {model}` alone; remove it")
+                raise InputError(f"{where}.{field.name}: is a key of `model: {other}` alone; remove it")
             del kept[field.name]
     return kept
 

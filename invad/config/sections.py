@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from invad.config.constants import COCO_CATEGORIES, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import (
     STRICT,
@@ -34,11 +35,6 @@ from invad.config.types import (
 )
 from invad.errors import InputError
 
-PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
-PACKAGED_ENCODER = "mobilenetv2_100"
-COCO_CATEGORIES = 80
-STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
-
 T = TypeVar("T")
 
 
@@ -63,7 +59,7 @@ class DownloadConfig:
     table: str | None = None
     accept_license: bool = False
     images: Literal["needed", "archive"] = "needed"
-    classes: tuple[Name, ...] = ()
+    classes: tuple[Name, ...] = field(default_factory=tuple)
     files: dict[str, str] = field(default_factory=dict)
     store: str | None = None
     keep_archives: bool = True

@@ -17,7 +17,7 @@ class AblationConfig:
     """
 
     benchmark: Name
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = field(default_factory=tuple)
     seeds: Positive = 1
     set: dict[str, Any] = field(default_factory=dict)
 

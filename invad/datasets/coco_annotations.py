@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from invad.config import COCO_CATEGORIES
+from invad.config.constants import COCO_CATEGORIES
 from invad.datasets.images import MAX_PIXELS
 from invad.errors import InputError
 

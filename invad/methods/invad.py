@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from invad.anomaly_map import anomaly_map
-from invad.config import STRIDES, InvADConfig
+from invad.config import InvADConfig
+from invad.config.constants import STRIDES
 from invad.methods.method import EncoderOutput, Method
 from invad.models import FeatureInversion, reconstruction_loss
 

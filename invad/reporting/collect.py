@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from invad.config import PUBLISHED_DATASETS, STRIDES, BenchmarkConfig
+from invad.config import BenchmarkConfig
+from invad.config.constants import PUBLISHED_DATASETS, STRIDES
 from invad.cost import read_cost
 from invad.datasets.images import read_image
 from invad.datasets.source import read_source

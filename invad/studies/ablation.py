@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from invad.config import PUBLISHED_DATASETS, Params
+from invad.config import Params
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.datasets.source import read_source
 from invad.errors import InputError
 from invad.studies.driver import StudyOptions, run_study

@@ -132,8 +132,13 @@ def test_the_plain_loop_computes_the_stages_maps_and_masks(tmp_path, monkeypatch
     )
     work = workload.Workload(settings, tmp_path)
     written = []
+
+    def write_scores(table, batches, folder):
+        written.append((table, list(batches)))
+        folder.mkdir()
+
     for module in (loops, scoring):
-        monkeypatch.setattr(module, "write_scores", lambda table, batches, _: written.append((table, list(batches))))
+        monkeypatch.setattr(module, "write_scores", write_scores)
     for live in (False, True):
         loops.score_plainly(work, "float32", live)
         loops.score_as_stage(work, "float32", live)

@@ -234,7 +234,7 @@ def test_training_lowers_the_loss(encoder):
     features = random_features(TINY)
     optimiser = method.optimizer(method.parameters())
     losses = []
-    for _ in range(10):
+    for _ in range(20):
         loss = method.loss(features, method(features))
         optimiser.zero_grad()
         loss.backward()

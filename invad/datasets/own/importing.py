@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from invad.config import AS_STORED, PUBLISHED_DATASETS, Params, TableSplitConfig, load_params, reading_of
+from invad.config import AS_STORED, Params, TableSplitConfig, load_params, reading_of
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.datasets.calibration_rows import hold_out
 from invad.datasets.own.folders import FolderNames
 from invad.datasets.own.layouts import NAMED, Discovery, discover
