@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -119,12 +120,12 @@ def test_a_training_that_is_killed_while_it_writes_a_checkpoint_keeps_the_one_be
     whole, _ = run(split, tmp_path)
     save, written = torch.save, []
 
-    def dies(state: dict, path: Path) -> None:
+    def dies(state: dict, file: BinaryIO) -> None:
         if len(written) == 2:
-            path.write_bytes(b"half")
+            file.write(b"half")
             raise Killed
         written.append(state["step"])
-        save(state, path)
+        save(state, file)
 
     monkeypatch.setattr(torch, "save", dies)
     with pytest.raises(Killed):

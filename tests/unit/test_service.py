@@ -303,6 +303,7 @@ def test_connections_are_limited_and_the_one_that_is_idle_for_longest_goes(folde
 def test_connections_leave_room_for_the_files_of_the_process(monkeypatch):
     monkeypatch.setattr(server.resource, "getrlimit", lambda _: (128, 4096))
     assert server._backlog() == 16 and 1 <= server._most_connections(512) <= 128 - 64
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (65_536, 65_536))
     assert server._most_connections(2) == 2
     monkeypatch.setattr(server.resource, "getrlimit", lambda _: (server.resource.RLIM_INFINITY,) * 2)
     assert server._most_connections(512) == 512
