@@ -23,8 +23,8 @@ import numpy as np
 import psutil
 
 from invad.config import CocoAdSplitConfig
-from invad.datasets.coco_ad import draw_masks, fold_rows, read_both
-from invad.datasets.split_table import FILE_NAME, write_split_table
+from invad.data.coco_ad import draw_masks, fold_rows, read_both
+from invad.data.split_table import FILE_NAME, write_split_table
 
 FOLDS = 4
 VAL_SIZE, FULL_TRAIN_SIZE = (5_000, 36_781), (118_287, 860_001)  # images, instances

@@ -30,11 +30,11 @@ from torch.export import ExportedProgram
 from workload import SEED, write_model
 
 from invad.config import EncoderName, FeaturesConfig, InvADConfig, check_image_size
-from invad.encoders import build_encoder
-from invad.export.check import Outputs, Runtime, torch_runtime
-from invad.export.graph import Graph, exported_program, load_graph
-from invad.export.onnx_file import onnx_model
-from invad.prediction.detector import Detector
+from invad.features.encoder import build_encoder
+from invad.predict.detector import Detector
+from invad.predict.export.check import Outputs, Runtime, torch_runtime
+from invad.predict.export.graph import Graph, exported_program, load_graph
+from invad.predict.export.onnx_file import onnx_model
 
 CPU = torch.device("cpu")
 RANGE_IMAGES = 4  # of noise, for int8

@@ -17,13 +17,13 @@ from hardware import hardware
 from results import command, number, write_results
 
 from invad.config import load_params
-from invad.datasets.images import read_image
-from invad.datasets.split_table import Split, SplitRow, open_split
-from invad.export.check import Runtime
-from invad.export.graph import exported_program, load_graph
-from invad.export.onnx_file import onnx_model, onnx_runtime
+from invad.data.images import read_image
+from invad.data.split_table import Split, SplitRow, open_split
 from invad.metrics import evaluate
-from invad.scoring import resized_masks
+from invad.predict.export.check import Runtime
+from invad.predict.export.graph import exported_program, load_graph
+from invad.predict.export.onnx_file import onnx_model, onnx_runtime
+from invad.scoring.score import resized_masks
 from invad.workspace import Workspace
 
 METRICS = {"image_auroc": "Image AU-ROC", "pixel_auroc": "Pixel AU-ROC", "region_aupro": "AU-PRO"}

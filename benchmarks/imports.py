@@ -18,7 +18,7 @@ import torch
 from hardware import hardware
 from results import command, number, write_results
 
-from invad.closure import STAGES, stage_imports
+from invad.config.closure import STAGES, stage_imports
 
 PACKAGES = ("torch", "timm", "mlflow", "pandas", "matplotlib", "ray", "pyarrow", "scipy")
 NOTES = (

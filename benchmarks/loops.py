@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from workload import Stopwatch, Workload
 
-from invad.anomaly_map import gaussian_blur
 from invad.config import FeaturesConfig, Precision
-from invad.datasets.images import read_image, read_mask
-from invad.datasets.split_table import Split
+from invad.data.images import read_image, read_mask
+from invad.data.split_table import Split
 from invad.devices import autocast, formatted, place
-from invad.encoders import build_encoder, normalize
 from invad.features import FeatureStore, extract_features, store
+from invad.features.encoder import build_encoder, normalize
 from invad.features.extract import Extraction, Run, Shard
 from invad.features.live import feature_key
-from invad.model_folder import load_model
-from invad.score_store import write_scores
-from invad.scoring import score_images
+from invad.methods.maps import gaussian_blur
+from invad.scoring.score import score_images
+from invad.scoring.store import write_scores
+from invad.training.model_folder import load_model
 
 BATCHES_PER_SHARD = 4  # few, so that several workers have several shards each
 

@@ -2,7 +2,7 @@
 
 A modulated convolution repeats its weight for every sample and folds the batch into the groups of one convolution, as if each sample
 had a weight of its own. Everything else are plain out-of-place torch operations, written here once more, so that a faster
-`invad.models` does not make its own yardstick faster. The aggregation, ordinary strided convolutions, is shared.
+`invad.methods.invad` does not make its own yardstick faster. The aggregation, ordinary strided convolutions, is shared.
 """
 
 import math
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invad.models import FeatureInversion
-from invad.models.layers import (
+from invad.methods.invad.layers import (
     ActivatedConv,
     EqualisedConv2d,
     FusedLeakyReLU,
@@ -21,7 +20,8 @@ from invad.models.layers import (
     UpsamplingConv2d,
     of_kind,
 )
-from invad.models.style import UPSAMPLER_LR_MULTIPLIER, RescalingUpsampler
+from invad.methods.invad.network import FeatureInversion
+from invad.methods.invad.style import UPSAMPLER_LR_MULTIPLIER, RescalingUpsampler
 
 
 class NaiveFeatureInversion(nn.Module):

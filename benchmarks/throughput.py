@@ -26,14 +26,14 @@ from scipy.ndimage import gaussian_filter
 from throughput_report import BLUR_TOLERANCE, write_report
 from workload import METHODS, SEED, Settings, Stopwatch, Workload, medians
 
-from invad.anomaly_map import gaussian_blur
+from invad.cluster.cluster import ray_session
+from invad.cluster.extract import shard_runner
 from invad.config import EncoderName, Precision, ScoreConfig, check_image_size
 from invad.devices import autocast, best_device, place
-from invad.distributed.cluster import ray_session
-from invad.distributed.extract import shard_runner
 from invad.features import LiveFeatures
 from invad.features.extract import run_here
-from invad.model_folder import load_model
+from invad.methods.maps import gaussian_blur
+from invad.training.model_folder import load_model
 
 SIGMA = ScoreConfig.sigma  # of the blur, in pixels
 PLAIN, RAY = "plain loop", "stage, workers of Ray"

@@ -26,11 +26,11 @@ from invad.config import (
     TrainConfig,
     WorkersConfig,
 )
-from invad.datasets.split_table import Split, SplitRow
-from invad.encoders import Encoder, EncoderOutput, build_encoder
+from invad.data.split_table import Split, SplitRow
 from invad.features import extract_features
+from invad.features.encoder import Encoder, EncoderOutput, build_encoder
 from invad.methods import build_method
-from invad.model_folder import ModelConfig, save_model
+from invad.training.model_folder import ModelConfig, save_model
 
 SEED = 42
 WIDTH, HEIGHT = 640, 480  # of the generated images, as of most of COCO's

@@ -13,9 +13,9 @@ if TYPE_CHECKING:  # importing this package imports neither torch nor anything e
     from types import ModuleType
 
     from invad.config import CalibrationConfig, FeaturesConfig, ReadingConfig, ScoreConfig, TrainConfig
-    from invad.datasets.split_table import Split
-    from invad.prediction.inputs import ImageInput
-    from invad.prediction.predictor import Predictor
+    from invad.data.split_table import Split
+    from invad.predict.inputs import ImageInput
+    from invad.predict.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ def load(folder: "str | Path", *, class_name: str | None = None, device: str | N
     Raises:
         InputError: The folder is missing, damaged or made by a version that this one cannot read; or class or device are unknown.
     """
-    from invad.prediction.predictor import load_predictor
+    from invad.predict.predictor import load_predictor
 
     return load_predictor(folder, class_name=class_name, device=device)
 
@@ -87,7 +87,7 @@ def train(
     Raises:
         InputError: An image cannot be read, there are too few, a setting is unknown or wrong, or the loss is not finite.
     """
-    from invad.api import train_predictor
+    from invad.pipeline.in_process import train_predictor
 
     return train_predictor(
         images,

@@ -1,7 +1,7 @@
 """Stage `check`: params.yaml and the code -> whether the settings are right, and what code each stage depends on."""
 
-from invad.pipeline import check
-from invad.stage import main
+from invad.pipeline.frame import main
+from invad.pipeline.stages import check
 
 if __name__ == "__main__":
     main(check)

@@ -1,7 +1,7 @@
 """Stage `download@<dataset>`: put the raw data in place."""
 
-from invad.pipeline import download
-from invad.stage import main
+from invad.pipeline.frame import main
+from invad.pipeline.stages import download
 
 if __name__ == "__main__":
     main(download)

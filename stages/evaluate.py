@@ -1,7 +1,7 @@
 """Stage `evaluate@<benchmark>`: anomaly maps -> metrics."""
 
-from invad.pipeline import evaluate
-from invad.stage import main
+from invad.pipeline.frame import main
+from invad.pipeline.stages import evaluate
 
 if __name__ == "__main__":
     main(evaluate)

@@ -1,7 +1,7 @@
 """Stage `features@<benchmark>`: images -> features of the frozen encoder."""
 
-from invad.pipeline import features
-from invad.stage import main
+from invad.pipeline.frame import main
+from invad.pipeline.stages import features
 
 if __name__ == "__main__":
     main(features)

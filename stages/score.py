@@ -1,7 +1,7 @@
 """Stage `score@<benchmark>`: model and test features -> anomaly maps and image scores."""
 
-from invad.pipeline import score
-from invad.stage import main
+from invad.pipeline.frame import main
+from invad.pipeline.stages import score
 
 if __name__ == "__main__":
     main(score)

@@ -1,7 +1,7 @@
 """Stage `train@<benchmark>`: features -> model."""
 
-from invad.pipeline import train
-from invad.stage import main
+from invad.pipeline.frame import main
+from invad.pipeline.stages import train
 
 if __name__ == "__main__":
     main(train)

@@ -22,7 +22,7 @@ from invad.cli.report import report
 from invad.cli.runs import runs
 from invad.cli.serve import serve
 from invad.cli.studies import ablate, tune
-from invad.disk_errors import disk_problem
+from invad.disk import disk_problem
 from invad.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
@@ -46,8 +46,8 @@ def _root(
 @app.command()
 def check(params: ParamsOption = Path("params.yaml")) -> None:
     """Check params.yaml, and show what it asks for and which code has changed since the last `dvc repro`."""
-    from invad.closure import STAGES, changed_code
     from invad.config import load_params
+    from invad.config.closure import STAGES, changed_code
     from invad.workspace import Workspace
 
     settings = load_params(params)
@@ -79,7 +79,7 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
 def plan(params: ParamsOption = Path("params.yaml")) -> None:
     """Say what `dvc repro` fetches, trains on and writes, before it does, and whether the disk has room for it."""
     from invad.config import load_params
-    from invad.plan import plan_text
+    from invad.pipeline.plan import plan_text
     from invad.workspace import Workspace
 
     print(plan_text(load_params(params), Workspace()))
@@ -99,7 +99,7 @@ def import_checkpoint(
     force: Annotated[bool, typer.Option("--force", help="Replace the model folder that is there.")] = False,
 ) -> None:
     """Make a model folder of a checkpoint of the authors, with its encoder."""
-    from invad.checkpoint_import import import_checkpoint
+    from invad.training.authors_checkpoint import import_checkpoint
 
     imported = import_checkpoint(file, variant, out, encoder_weights, force=force)
     config = imported.config

@@ -22,7 +22,7 @@ def clean(
     has cut off (.dvc/tmp/rwlock), with which no dvc starts.
     """
     from invad.config import load_params
-    from invad.leftovers import find_leftovers, remove_leftovers
+    from invad.pipeline.leftovers import find_leftovers, remove_leftovers
     from invad.workspace import Workspace
 
     leftovers = find_leftovers(load_params(params), Workspace())

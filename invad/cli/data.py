@@ -10,7 +10,7 @@ from invad.cli.options import ParamsOption
 
 if TYPE_CHECKING:
     from invad.config import BenchmarkConfig, Params
-    from invad.datasets.own.folders import FolderNames
+    from invad.data.own.folders import FolderNames
     from invad.workspace import Workspace
 
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
@@ -65,7 +65,7 @@ def import_(
 ) -> None:
     """Make a benchmark of your own images: print what was understood, write its table, add it to params.yaml."""
     from invad.config import TableSplitConfig
-    from invad.datasets.own.importing import import_data
+    from invad.data.own.importing import import_data
     from invad.errors import InputError
     from invad.workspace import Workspace
 
@@ -92,7 +92,7 @@ def remove(
     name: Annotated[str, typer.Argument(help="Of an imported data set.")], params: ParamsOption = Path("params.yaml")
 ) -> None:
     """Take back what `data import` did: the data set's table, and it and its benchmarks in params.yaml; images and results stay."""
-    from invad.datasets.own.importing import remove_data
+    from invad.data.own.importing import remove_data
     from invad.workspace import Workspace
 
     print(remove_data(name, workspace=Workspace(), params_path=params))
@@ -100,7 +100,7 @@ def remove(
 
 def _names(normal: list[str] | None, abnormal: list[str] | None, masks: str | None) -> "FolderNames | None":
     """Return the folders' names where one of the options is given."""
-    from invad.datasets.own.folders import FolderNames
+    from invad.data.own.folders import FolderNames
 
     if normal is None and abnormal is None and masks is None:
         return None
@@ -116,8 +116,8 @@ def check(
 ) -> None:
     """Decode every image and mask of a benchmark and look for what is wrong; exit code 1 when there are errors."""
     from invad.config import dataset_kind, load_params
-    from invad.datasets.check import check_split
-    from invad.datasets.split_table import open_split
+    from invad.data.check import check_split
+    from invad.data.split_table import open_split
     from invad.files import write_json
     from invad.workspace import Workspace
 
@@ -134,8 +134,8 @@ def check(
 
 def _build_own_split(benchmark: "BenchmarkConfig", params: "Params", workspace: "Workspace") -> None:
     """Build the split of one's own images, which outside of the repository no stage does, unless it is there and newer than the table."""
-    from invad.datasets.download import prepare_dataset
-    from invad.datasets.splits import build_split
+    from invad.data.download import prepare_dataset
+    from invad.data.splits import build_split
 
     table, folder = workspace.imported_table(benchmark.dataset), workspace.split(benchmark.name)
     if folder.exists() and table.exists() and table.stat().st_mtime < folder.stat().st_mtime:

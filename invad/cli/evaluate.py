@@ -10,7 +10,7 @@ from invad.errors import InputError
 
 if TYPE_CHECKING:
     from invad.metrics import Evaluation
-    from invad.reporting.labels import Metric
+    from invad.report.labels import Metric
 
 
 def evaluate(
@@ -58,9 +58,9 @@ def evaluate(
     normal. With --labels it is if they say 0; if they say 1, its mask is unknown,
     and it is left out of the pixel and region metrics.
     """
-    from invad.evaluation_inputs import read_inputs
     from invad.files import write_json
     from invad.metrics import PROTOCOLS
+    from invad.scoring.map_inputs import read_inputs
 
     inputs = read_inputs(maps, masks, classes, labels)
     if json is not None and (json.is_dir() or json in (maps, masks, classes, labels)):
@@ -76,7 +76,7 @@ def evaluate(
 
 def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
     """Return a table for each protocol, a row for each class and the mean, in percent, then the notes: those given and its own."""
-    from invad.reporting.labels import METRICS
+    from invad.report.labels import METRICS
     from invad.text import aligned
 
     def cells(values: Mapping[str, float | None]) -> list[str]:

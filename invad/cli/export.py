@@ -10,8 +10,8 @@ from invad.cli.options import ModelArgument
 from invad.errors import InputError
 
 if TYPE_CHECKING:
-    from invad.export.check import Difference
-    from invad.export.model import Export
+    from invad.predict.export.check import Difference
+    from invad.predict.export.model import Export
 
 _SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 
@@ -63,7 +63,7 @@ def export(
         raise InputError(f"{out}: {'is a folder' if out.is_dir() else 'exists; --force replaces it'}")
     for module in ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ():
         require(module)
-    from invad.export.model import export_model
+    from invad.predict.export.model import export_model
 
     done = export_model(model, out, format, precision, images or ())
     _tell(done, model, out, precision)

@@ -14,7 +14,7 @@ from invad.errors import InputError
 
 if TYPE_CHECKING:
     from invad.metrics.calibration import Thresholds
-    from invad.prediction.job import Summary
+    from invad.predict.job import Summary
 
 _STDOUT = "-"
 
@@ -61,13 +61,13 @@ def predict(
     if folder is None and format == "coco":
         raise InputError("--out -: results of COCO are two files; choose a folder, or --format jsonl or csv")
     try:
-        from invad.prediction.sources import OVERLAY_FOLDER, ImageSources
+        from invad.predict.sources import OVERLAY_FOLDER, ImageSources
 
         sources = ImageSources(inputs, folder)
         from invad.metrics.calibration import Thresholds
-        from invad.prediction.job import Output, predict_files
-        from invad.prediction.predictor import load_predictor
-        from invad.prediction.records import records_file
+        from invad.predict.job import Output, predict_files
+        from invad.predict.predictor import load_predictor
+        from invad.predict.records import records_file
 
         predictor = load_predictor(
             model, class_name=class_name, device=device, thresholds=Thresholds(threshold, pixel_threshold)

@@ -15,7 +15,7 @@ NameArgument = Annotated[str, typer.Argument(help="As `profile list` shows it.")
 @profile.command("list")
 def list_() -> None:
     """List the profiles."""
-    from invad.profiles import list_profiles
+    from invad.config.profiles import list_profiles
 
     for name, description in list_profiles():
         print(f"{name:<12} {description}")
@@ -24,7 +24,7 @@ def list_() -> None:
 @profile.command()
 def show(name: NameArgument) -> None:
     """Print a profile."""
-    from invad.profiles import profile_text
+    from invad.config.profiles import profile_text
 
     print(profile_text(name), end="")
 
@@ -38,7 +38,7 @@ def use(
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
     """Write a profile to params.yaml; the paths of your data and your own data sets stay."""
-    from invad.profiles import use_profile
+    from invad.config.profiles import use_profile
 
     report = use_profile(name, params, force=force)
     if not report.changed:

@@ -25,7 +25,7 @@ def report(
     Runs that differ in the seed alone become one row: mean and standard deviation.
     """
     from invad.config import load_params
-    from invad.reports import report_runs, report_workspace
+    from invad.pipeline.rendering import report_runs, report_workspace
     from invad.workspace import Workspace
 
     workspace = Workspace()

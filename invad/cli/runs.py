@@ -12,7 +12,7 @@ def sync() -> None:
     """Send to MLflow what could not be sent before, and what is missing there of the results at hand."""
     from invad import tracking
     from invad.config import load_params
-    from invad.run_log import sync_runs
+    from invad.pipeline.run_log import sync_runs
     from invad.workspace import Workspace
 
     params, workspace = load_params(), Workspace()

@@ -52,10 +52,10 @@ def serve(
     import numpy as np
 
     from invad.metrics.calibration import Thresholds
-    from invad.prediction.predictor import load_predictor
-    from invad.serving.limits import Limits
-    from invad.serving.server import LOCAL_NAMES, address, bind, is_local, run
-    from invad.serving.service import Service
+    from invad.predict.predictor import load_predictor
+    from invad.predict.serve.limits import Limits
+    from invad.predict.serve.server import LOCAL_NAMES, address, bind, is_local, run
+    from invad.predict.serve.service import Service
 
     limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size, batch_wait / 1000, connections)
     fixed = Thresholds(threshold, pixel_threshold)

@@ -1,4 +1,4 @@
-"""What settings and code share, and nobody sets: code imports it from here, so that a stage depends on it (`invad.closure`)."""
+"""What settings and code share, and nobody sets: code imports it from here, so that a stage depends on it (`invad.config.closure`)."""
 
 PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
 PACKAGED_ENCODER = "mobilenetv2_100"

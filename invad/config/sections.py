@@ -219,7 +219,7 @@ class InvADConfig(TrainConfig):
     """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level.
 
     `loss`: mean squared (l2) or absolute (l1) error of each level, or one minus the cosine of each level as RD has it. The switches
-    from `modulation` on are the paper's ablations, explained with `invad.models.FeatureInversion`.
+    from `modulation` on are the paper's ablations, explained with `invad.methods.invad.network.FeatureInversion`.
     """
 
     loss: Loss = "l2"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from invad.config import FeaturesConfig
-from invad.datasets.split_table import Phase, Split
+from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.features.extract import LIVE_FILE, extract_features
 from invad.features.live import LiveFeatures

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from invad.config import FeaturesConfig
-from invad.datasets.split_table import Phase, Split
+from invad.data.split_table import Phase, Split
 from invad.devices import best_device
-from invad.encoders import build_encoder
 from invad.errors import InputError
+from invad.features.encoder import build_encoder
 from invad.features.live import LiveFeatures, feature_key
 from invad.features.source import FeatureKey
 from invad.features.store import images_per_shard, is_whole_shard, shard_name, write_shard

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from invad.config import FeaturesConfig
-from invad.datasets.images import read_image
-from invad.datasets.split_table import Phase, Split
+from invad.data.images import read_image
+from invad.data.split_table import Phase, Split
 from invad.devices import autocast, compiled, place
-from invad.encoders import Encoder, build_encoder, normalize
+from invad.features.encoder import Encoder, build_encoder, normalize
 from invad.features.source import FeatureKey, FeatureSource, read_ahead, split_sha256
 
 

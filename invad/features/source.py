@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from invad.config import AS_STORED, Precision, ReadingConfig
-from invad.datasets.split_table import Phase, SplitRow
-from invad.encoders import EncoderOutput
+from invad.data.split_table import Phase, SplitRow
+from invad.features.encoder import EncoderOutput
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -16,8 +16,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from invad.arrow import map_file, tensor_chunks, tensor_column
-from invad.datasets.split_table import Phase
+from invad.data.arrow import map_file, tensor_chunks, tensor_column
+from invad.data.split_table import Phase
 from invad.errors import InputError
 from invad.features.source import FeatureKey, FeatureSource, read_ahead
 from invad.files import atomic_path

@@ -4,9 +4,9 @@ A method is one module with a subclass of `Method`, its settings in `invad.confi
 """
 
 from invad.config import ModelName, TrainConfig
-from invad.methods.invad import InvAD
-from invad.methods.method import EncoderOutput, Method
-from invad.methods.rd import RD
+from invad.methods.base import EncoderOutput, Method
+from invad.methods.invad.method import InvAD
+from invad.methods.rd.method import RD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from invad.config import Params
-from invad.datasets.source import read_source
-from invad.datasets.split_table import Split, open_split
+from invad.data.source import read_source
+from invad.data.split_table import Split, open_split
 from invad.files import remove
 from invad.studies.folder import only_one, prepare
 from invad.studies.results import FILE_NAME, TrialResult, read_result
@@ -77,8 +77,8 @@ def run_study(
     Raises:
         InputError: The settings are wrong, the split is not built, or there are fewer resources than asked for; before anything starts.
     """
-    from invad.distributed.extract import shard_runner
-    from invad.distributed.tune import Demand, EarlyStop, check_demand
+    from invad.cluster.extract import shard_runner
+    from invad.cluster.tune import Demand, EarlyStop, check_demand
 
     trials = study.trials()
     demand = Demand(params.training.resources_per_worker.cpu, options.trials_per_gpu, options.max_concurrent)

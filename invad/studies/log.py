@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from invad import tracking
-from invad.datasets.source import read_source
-from invad.datasets.split_table import Split
+from invad.data.source import read_source
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.files import write_text
 from invad.studies.results import TrialResult

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from invad.errors import InputError
 from invad.files import read_json, write_json
-from invad.reporting.ablation.summary import TrialResult as ReportedResult
+from invad.report.ablation.summary import TrialResult as ReportedResult
 
 FILE_NAME = "result.json"
 

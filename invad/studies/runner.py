@@ -13,7 +13,7 @@ from invad.studies.tasks import Task
 from invad.studies.trial import Report, TrialTask, attempt, trial_folder, write_failure, write_stop
 
 if TYPE_CHECKING:
-    from invad.distributed.tune import Demand, EarlyStop
+    from invad.cluster.tune import Demand, EarlyStop
     from invad.studies.log import StudyLog
 
 
@@ -27,7 +27,7 @@ class Runner:
 
     def run(self, tasks: Sequence[Task], demand: "Demand", early_stop: "EarlyStop | None") -> None:
         """Run the tasks; one that comes with a reason why it cannot be run has failed."""
-        from invad.distributed.tune import run_trials
+        from invad.cluster.tune import run_trials
 
         self._progress.total = sum(len(task.trials) for task, _ in tasks)
         with self._progress:

@@ -58,7 +58,7 @@ def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Stud
     Raises:
         InputError: Benchmark, key or value is unknown or wrong, or the benchmark is not of InvAD.
     """
-    from invad.distributed.tune import draw_samples
+    from invad.cluster.tune import draw_samples
 
     base = apply(params.benchmark(options.benchmark), options.set)
     if base.train.model != "invad":
@@ -167,7 +167,7 @@ def _csv(report: TuneReport) -> str:
 
 
 def _markdown(report: TuneReport) -> str:
-    from invad.reporting.tables.writing import markdown_text
+    from invad.report.tables.writing import markdown_text
 
     caption = (
         f"Search on {report.benchmark}, best first. Percent, higher is better; {VALIDATION_SCORE} is the mean of {', '.join(SCORED_BY)} on "

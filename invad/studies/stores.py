@@ -7,10 +7,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from invad.config import FeaturesConfig
-from invad.datasets.split_table import Phase, Split
-from invad.encoders import build_encoder
+from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
+from invad.features.encoder import build_encoder
 from invad.features.extract import Run
 from invad.studies.study import Identity
 from invad.workspace import Workspace

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from invad.closure import code_digest
 from invad.config import AS_STORED, BenchmarkConfig, FeaturesConfig
-from invad.datasets.split_table import Split
+from invad.config.closure import code_digest
+from invad.data.split_table import Split
 from invad.studies.modules import Variant
 from invad.studies.settings import apply
 

@@ -11,20 +11,20 @@ import torch
 
 from invad import metrics
 from invad.config import BenchmarkConfig
-from invad.counting import multiply_adds, parameter_count
-from invad.datasets.split_table import NORMAL, Split
+from invad.data.split_table import NORMAL, Split
 from invad.devices import best_device, place
 from invad.errors import InputError
 from invad.features import open_features
 from invad.files import read_json, remove, write_json, write_text
 from invad.methods import Method
-from invad.model_folder import ModelConfig, load_model, save_model
-from invad.scoring import resized_masks, source_maps
+from invad.scoring.score import resized_masks, source_maps
 from invad.studies.results import TrialResult, read_result, write_result
 from invad.studies.study import Trial
 from invad.studies.validation import ValidationSplit
 from invad.training.checkpoints import newest_step
+from invad.training.counting import multiply_adds, parameter_count
 from invad.training.job import CURVE_FILE, TrainJob, run_job
+from invad.training.model_folder import ModelConfig, load_model, save_model
 
 VALIDATION_SCORE = "validation_score"
 SCORED_BY = ("image_auroc", "pixel_auroc", "pixel_ap")  # whose mean it is

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from invad.datasets.calibration_rows import held_out_images
-from invad.datasets.images import read_image
-from invad.datasets.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
+from invad.data.hold_out import held_out_images
+from invad.data.images import read_image
+from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.studies.defects import add_defect

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from invad.config import BenchmarkConfig
-from invad.datasets.split_table import Split
+from invad.data.split_table import Split
 
 _PHASES = ("train", "calibration", "test")
 

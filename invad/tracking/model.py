@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import invad
-from invad.calibration import Calibration, read_calibration
 from invad.config import ScoreConfig
-from invad.model_folder import read_config
+from invad.scoring.thresholds import Calibration, read_calibration
+from invad.training.model_folder import read_config
 from invad.workspace import CALIBRATION_FILE
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from invad.calibration import read_calibration
 from invad.config import ScoreConfig
 from invad.errors import InputError
 from invad.metrics.calibration import Thresholds
-from invad.model_folder import read_config
+from invad.scoring.thresholds import read_calibration
 from invad.tracking.model import save_pyfunc
 from invad.tracking.send import upload_model
 from invad.tracking.show import find_run
 from invad.tracking.store import VARIABLE, answering, connect, reason, tracking_uri, without_password
+from invad.training.model_folder import read_config
 from invad.workspace import CALIBRATION_FILE, ENCODER_FILE, Workspace
 
 _REGISTRATION = "invad.registration"  # the tag of a logged model that was made for the registry: run and thresholds

@@ -22,7 +22,7 @@ from invad.tracking.store import answering, connect, tracking_uri, with_password
 from invad.workspace import CONFIG_FILE, Workspace
 
 if TYPE_CHECKING:
-    from invad.datasets.split_table import Split
+    from invad.data.split_table import Split
 
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # what MLflow takes
 ExperimentName = Literal["benchmark", "ablation", "tune"]

@@ -8,12 +8,12 @@ import mlflow.pyfunc
 import numpy as np
 from mlflow.exceptions import MlflowException
 
-from invad.calibration import read_calibration
 from invad.config import ScoreConfig
 from invad.devices import best_device
-from invad.model_folder import read_config
-from invad.prediction.detector import load_detector
-from invad.prediction.predictor import NOT_CALIBRATED, Predictor
+from invad.predict.detector import load_detector
+from invad.predict.predictor import NOT_CALIBRATED, Predictor
+from invad.scoring.thresholds import read_calibration
+from invad.training.model_folder import read_config
 from invad.workspace import CALIBRATION_FILE
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from invad.closure import code_digest
 from invad.config import FeaturesConfig, TrainConfig, WorkersConfig
-from invad.datasets.split_table import Split
+from invad.config.closure import code_digest
+from invad.data.split_table import Split
 from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
@@ -166,6 +166,6 @@ def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: Worke
 
 def result_hash(key: FeatureKey, config: TrainConfig, *more: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
     """Return 16 hex digits of all that trained weights depend on: features, recipe, code, torch, and `more` (plain or dataclass)."""
-    value = [key, config, *more, code_digest("invad.distributed.train"), torch.__version__]
+    value = [key, config, *more, code_digest("invad.cluster.train"), torch.__version__]
     plain = [asdict(item) if is_dataclass(item) and not isinstance(item, type) else item for item in value]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -22,11 +22,11 @@ from docs_pages import GENERATED, PAGES, SHELL, WRITTEN, Block, anchors, blocks,
 from docs_toys import make_checkout, run_pipe, run_program
 
 import invad
-from invad.api import FEATURES
 from invad.cli.reference import reference
 from invad.config import load_params
 from invad.metrics import Accumulator
-from invad.prediction.predictor import Predictor
+from invad.pipeline.in_process import FEATURES
+from invad.predict.predictor import Predictor
 
 LANGUAGES = {"", "bash", "python", "yaml", "json", "text", "http"}
 # The beginning of a command, and why no test of the pages runs it.

@@ -27,20 +27,20 @@ import invad
 from invad import __version__
 from invad.cli import main
 from invad.config import FeaturesConfig, InvADConfig, RDConfig, ScoreConfig, TrainConfig
-from invad.datasets.split_table import Split, SplitRow
-from invad.encoders import Encoder
+from invad.data.split_table import Split, SplitRow
 from invad.errors import InputError
-from invad.export import model as export_module
-from invad.export import onnx_file, quantize
-from invad.export.check import compare, random_batches, torch_runtime
-from invad.export.graph import Graph, LoadedGraph, exported_program
-from invad.export.model import export_model
-from invad.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
-from invad.export.torch_file import torch_bytes
+from invad.features.encoder import Encoder
 from invad.methods import EncoderOutput, build_method
-from invad.prediction.detector import Detector
-from invad.prediction.inputs import prepare
-from invad.reporting.tables.efficiency import efficiency_table
+from invad.predict.detector import Detector
+from invad.predict.export import model as export_module
+from invad.predict.export import onnx_file, quantize
+from invad.predict.export.check import compare, random_batches, torch_runtime
+from invad.predict.export.graph import Graph, LoadedGraph, exported_program
+from invad.predict.export.model import export_model
+from invad.predict.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
+from invad.predict.export.torch_file import torch_bytes
+from invad.predict.inputs import prepare
+from invad.report.tables.efficiency import efficiency_table
 
 SIZE = 32
 SMALL = {"blocks": 1, "style_channels": 4, "latent_channels": 4}

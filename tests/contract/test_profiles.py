@@ -10,11 +10,11 @@ import torch
 import yaml
 
 from invad.config import STRIDES, load_params
-from invad.counting import count_multiply_adds
+from invad.config.params_file import add_benchmark, update_download
+from invad.config.profiles import PROFILES, list_profiles, profile_text, use_profile
 from invad.errors import InputError
 from invad.methods import EncoderOutput, build_method
-from invad.params_file import add_benchmark, update_download
-from invad.profiles import PROFILES, list_profiles, profile_text, use_profile
+from invad.training.counting import count_multiply_adds
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
@@ -29,7 +29,7 @@ def params_file(tmp_path) -> Path:
 
 
 def profile_params(name):
-    return load_params(Path(str(files("invad.profiles"))) / f"{name}.yaml")
+    return load_params(Path(str(files("invad.config.profiles"))) / f"{name}.yaml")
 
 
 def parameters(module):
@@ -52,7 +52,7 @@ def test_quick_is_the_repositorys_own_settings_to_the_byte():
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_profiles_come_with_the_package_and_are_valid(name):
-    assert files("invad.profiles").joinpath(f"{name}.yaml").read_text(encoding="utf-8") == profile_text(name)
+    assert files("invad.config.profiles").joinpath(f"{name}.yaml").read_text(encoding="utf-8") == profile_text(name)
     params = profile_params(name)
     assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa"]
 

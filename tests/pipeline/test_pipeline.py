@@ -19,8 +19,8 @@ from conftest import REPOSITORY, repository_params
 from mlflow import MlflowClient
 
 from invad.config import load_params
-from invad.pipeline import SUMMARY
-from invad.plan import make_plan
+from invad.pipeline.plan import make_plan
+from invad.pipeline.stages import SUMMARY
 from invad.tracking import open_run
 from invad.workspace import Workspace
 
@@ -369,10 +369,10 @@ def test_another_default_and_other_code_run_what_depends_on_them_and_comments_ru
     assert "features@" not in status
     edit("invad/config/sections.py", "style_channels: Channels = 32", "style_channels: Channels = 64")
 
-    edit("invad/models/style.py", '"""', '"""Edited: ')
-    edit("invad/scoring.py", "\n\n\n", "\n\n\n# A comment.\n")
+    edit("invad/methods/invad/style.py", '"""', '"""Edited: ')
+    edit("invad/scoring/score.py", "\n\n\n", "\n\n\n# A comment.\n")
     assert stages_run(copy.run("dvc", "repro")) == {"check"}
-    edit("invad/scoring.py", "def _with_masks(", "_EDITED = True\n\n\ndef _with_masks(")
+    edit("invad/scoring/score.py", "def _with_masks(", "_EDITED = True\n\n\ndef _with_masks(")
     assert stages_run(copy.run("dvc", "repro", "check")) == {"check"}
     changed = {line.strip(":") for line in copy.run("dvc", "status").splitlines() if not line.startswith(("\t", " "))}
     assert changed == {f"score@{name}" for name in BENCHMARKS} | {"ablate@blocks"}

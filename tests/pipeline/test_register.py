@@ -27,11 +27,11 @@ from tracking_toys import BENCHMARK, client_of, trained
 
 import invad
 from invad import cli, tracking
-from invad.calibration import Calibration, HeldOut, write_calibration
 from invad.config import BenchmarkConfig, ScoreConfig
 from invad.files import write_json
-from invad.run_log import log_metrics
-from invad.scoring import phase_maps
+from invad.pipeline.run_log import log_metrics
+from invad.scoring.score import phase_maps
+from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
 from invad.tracking.register import register_model, serve_commands
 from invad.workspace import ENCODER_FILE, Workspace
 

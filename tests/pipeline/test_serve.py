@@ -33,12 +33,12 @@ from prometheus_client.parser import text_string_to_metric_families
 import invad
 from invad.cli.serve import serve
 from invad.metrics.calibration import Thresholds
-from invad.prediction.inputs import prepare
-from invad.prediction.overlay import draw_overlay, overlay_picture
-from invad.serving.limits import CONTENT_TYPES, IMAGE_TYPES, Limits
-from invad.serving.page import read_page
-from invad.serving.server import LOCAL_NAMES, address, bind, make_server
-from invad.serving.service import Service
+from invad.predict.inputs import prepare
+from invad.predict.overlay import draw_overlay, overlay_picture
+from invad.predict.serve.limits import CONTENT_TYPES, IMAGE_TYPES, Limits
+from invad.predict.serve.page import read_page
+from invad.predict.serve.server import LOCAL_NAMES, address, bind, make_server
+from invad.predict.serve.service import Service
 
 PNG = {"Content-Type": "image/png"}
 CLOSE = 1e-4  # of a score or a map value: convolutions round otherwise in a larger batch, by up to 1.1e-5 in what was measured
@@ -615,7 +615,7 @@ def test_a_mistake_of_ours_costs_one_request(own, caplog):
     assert [answer.status_code for answer in answers] == [200] * 7 + [500]
     assert answers[7].json() == {"error": "an unexpected error of the service; its log says more"}
     assert answers[7].headers["X-Content-Type-Options"] == "nosniff"
-    (record,) = [record for record in caplog.records if record.name == "invad.serving.guard"]
+    (record,) = [record for record in caplog.records if record.name == "invad.predict.serve.guard"]
     assert re.fullmatch(r"POST /predict: RuntimeError: two lines \(.*test_serve.py:\d+\)", record.getMessage())
     assert not [record for record in caplog.records if record.name == "uvicorn.error"]
 
@@ -624,7 +624,7 @@ def test_a_mistake_of_ours_costs_one_request(own, caplog):
 
 ENDLESS = """
 import sys, time
-import invad.serving.pictures as pictures
+import invad.predict.serve.pictures as pictures
 from invad.cli import main
 read = pictures.image_of_bytes
 pictures.image_of_bytes = lambda data, *rest: time.sleep(600) if data == b"endless" else read(data, *rest)

@@ -22,13 +22,13 @@ import torch
 from interruptions import ALONE, STEPS, TWO, begun, go_on, make_folder, plan, train, waiting
 from toys import image_split, split_of, write_toy_store
 
+from invad.cluster import extract as distributed_extract
+from invad.cluster import train as distributed_train
+from invad.cluster.cluster import Cluster, ray_session
+from invad.cluster.extract import shard_runner
+from invad.cluster.failures import RepeatedFailureError
 from invad.config import FeaturesConfig, ResourcesConfig
-from invad.datasets.split_table import Split
-from invad.distributed import extract as distributed_extract
-from invad.distributed import train as distributed_train
-from invad.distributed.cluster import Cluster, ray_session
-from invad.distributed.extract import shard_runner
-from invad.distributed.failures import RepeatedFailureError
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features
 from invad.features import store as store_module
@@ -184,7 +184,7 @@ def test_every_worker_has_a_gpu_of_its_own_and_more_than_there_are_is_refused(fo
 
 
 def test_the_cluster_that_ray_address_names_is_joined(session):
-    code = "from invad.distributed.cluster import ray_session\nwith ray_session() as cluster: print(cluster.text())"
+    code = "from invad.cluster.cluster import ray_session\nwith ray_session() as cluster: print(cluster.text())"
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "Ray has 1 node of 2 CPUs, 2 GPUs\n", done.stderr

@@ -17,10 +17,10 @@ import yaml
 from mlflow import MlflowClient
 from studies_toys import tiny_params, tiny_workspace
 
+from invad.cluster import tune as edge
+from invad.cluster.cluster import Cluster, ray_session
+from invad.cluster.tune import Demand, EarlyStop, draw_samples, run_trials
 from invad.config import RangeConfig, TuneConfig, load_params
-from invad.distributed import tune as edge
-from invad.distributed.cluster import Cluster, ray_session
-from invad.distributed.tune import Demand, EarlyStop, draw_samples, run_trials
 from invad.errors import InputError
 from invad.studies import modules, stores
 from invad.studies.ablation import AblationOptions, run_ablation

@@ -8,10 +8,10 @@ import torch
 from networks import authors_state
 from reference_files import reference_files
 
-from invad.anomaly_map import anomaly_map
 from invad.errors import InputError
-from invad.models import FeatureInversion, load_reference_state, reconstruction_loss
-from invad.models.reference import reference_tensors
+from invad.methods.invad.network import FeatureInversion, reconstruction_loss
+from invad.methods.invad.reference import load_reference_state, reference_tensors
+from invad.methods.maps import anomaly_map
 
 # BatchNorm takes the mean out again, so the exact gradient of these is zero and the stored norms are rounding noise
 # (about 1e-8).

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from toys import FEATURES, KEY, random_levels, write_features
 
+from invad.cluster.train import train_model
 from invad.config import InvADConfig, ResourcesConfig, TrainConfig, TrainingConfig
-from invad.datasets.split_table import Split
-from invad.distributed.train import train_model
+from invad.data.split_table import Split
 from invad.features import FeatureStore
 from invad.methods import build_method
 from invad.training.loop import epoch_batches

@@ -14,10 +14,10 @@ import yaml
 from conftest import REPOSITORY, repository_params, save_image, save_mask
 from typer.testing import CliRunner
 
-from invad import pipeline
 from invad.cli import app
 from invad.config import load_params
 from invad.errors import InputError
+from invad.pipeline import stages as pipeline
 from invad.workspace import Workspace
 
 CLASSES = ("wood", "valve")  # of the maps and masks that belong to nobody's method

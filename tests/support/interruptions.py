@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from toys import FEATURES, split_of, write_toy_store
 
+from invad.cluster import train as distributed_train
+from invad.cluster.train import train_model
 from invad.config import InvADConfig, ResourcesConfig, TrainingConfig
-from invad.distributed import train as distributed_train
-from invad.distributed.train import train_model
 from invad.features import FeatureStore
 from invad.training.curve import Step
 from invad.training.loop import Share, Trainer

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from invad.calibration import Calibration, HeldOut, write_calibration
 from invad.config import FeaturesConfig, InvADConfig, ScoreConfig
-from invad.encoders import build_encoder
+from invad.features.encoder import build_encoder
 from invad.methods import EncoderOutput, build_method
-from invad.model_folder import ModelConfig, save_model
+from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
+from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import CALIBRATION_FILE
 
 ENCODER = "mobilenetv2_100"

@@ -8,9 +8,9 @@ import numpy as np
 from invad import metrics
 from invad.config import BenchmarkConfig, load_params
 from invad.metrics.calibration import operating_point
-from invad.reporting.results import Cost, Counts, Picture, Result, TestImages, TrainingPicture
+from invad.report.results import Cost, Counts, Picture, Result, TestImages, TrainingPicture
 
-PROFILES = Path(__file__).parents[2] / "invad/profiles"
+PROFILES = Path(__file__).parents[2] / "invad/config/profiles"
 SIDE = 64  # of the full-size maps; those of the pictures are a quarter of it
 IMAGES = 8  # of each class, the second half anomalous
 

@@ -6,8 +6,8 @@ import yaml
 from conftest import repository_params
 
 from invad.config import Params, load_params
-from invad.datasets.download import prepare_dataset
-from invad.datasets.splits import build_split
+from invad.data.download import prepare_dataset
+from invad.data.splits import build_split
 from invad.workspace import Workspace
 
 SIZE = 32

@@ -12,8 +12,8 @@ from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from invad.config import FeaturesConfig, TrainConfig
-from invad.datasets.split_table import Phase, Split, SplitRow
-from invad.encoders import EncoderOutput
+from invad.data.split_table import Phase, Split, SplitRow
+from invad.features.encoder import EncoderOutput
 from invad.features.source import FeatureKey, split_sha256
 from invad.features.store import images_per_shard, shard_name, write_shard
 

@@ -12,12 +12,12 @@ from toys import image_split
 
 from invad import tracking
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
-from invad.datasets.split_table import Split
-from invad.encoders import build_encoder
+from invad.data.split_table import Split
 from invad.features import extract_features
+from invad.features.encoder import build_encoder
 from invad.methods import EncoderOutput, build_method
-from invad.model_folder import ModelConfig, save_model
-from invad.scoring import phase_maps
+from invad.scoring.score import phase_maps
+from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import Workspace
 
 BENCHMARK = BenchmarkConfig(

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from invad.anomaly_map import anomaly_map, gaussian_blur
 from invad.errors import InputError
+from invad.methods.maps import anomaly_map, gaussian_blur
 
 
 def random_levels(seed=0, batch=2):

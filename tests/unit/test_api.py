@@ -15,8 +15,8 @@ from PIL.ExifTags import Base
 from toys import SIZE, image_split
 
 import invad
-from invad.calibration import calibrate_maps, write_calibration
 from invad.cli.extras import EXTRAS
+from invad.cluster.train import train_model
 from invad.config import (
     BenchmarkConfig,
     CalibrationConfig,
@@ -27,15 +27,15 @@ from invad.config import (
     TableSplitConfig,
     TrainingConfig,
 )
-from invad.datasets.images import read_image
-from invad.datasets.split_table import Split
-from invad.distributed.train import train_model
-from invad.encoders import build_encoder
+from invad.data.images import read_image
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features
-from invad.model_folder import ModelConfig, save_model
-from invad.prediction.predictor import Predictor
-from invad.scoring import phase_maps
+from invad.features.encoder import build_encoder
+from invad.predict.predictor import Predictor
+from invad.scoring.score import phase_maps
+from invad.scoring.thresholds import calibrate_maps, write_calibration
+from invad.training.model_folder import ModelConfig, save_model
 
 FEATURES = FeaturesConfig("mobilenetv2_100", "none", image_size=SIZE)
 SETTINGS = {"epochs": 2, "batch_size": 4, "style_channels": 8, "latent_channels": 4, "blocks": 1}
@@ -264,6 +264,7 @@ def test_the_package_has_its_modules_when_they_are_asked_for():
 
 @pytest.mark.slow
 def test_training_needs_no_extra():
-    code = f"import sys; sys.modules.update(dict.fromkeys({[*EXTRAS]})); import invad.api; print(invad.api.FEATURES.encoder)"
+    without_extras = f"import sys; sys.modules.update(dict.fromkeys({[*EXTRAS]}))"
+    code = f"{without_extras}; from invad.pipeline import in_process; print(in_process.FEATURES.encoder)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "mobilenetv2_100\n", done.stderr

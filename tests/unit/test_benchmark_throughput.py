@@ -10,9 +10,9 @@ import pytest
 import torch
 from benchmark_scripts import HARDWARE_KEYS, script
 
-from invad import scoring
-from invad.datasets.images import read_image, read_mask
+from invad.data.images import read_image, read_mask
 from invad.devices import best_device
+from invad.scoring import score as scoring
 
 OPTIONS = (
     "--images 8 --extracted 12 --image-size 64 --encoder mobilenetv2_100 --model invad --batch 4 --threads 1 --workers 1 --rounds 1 "

@@ -12,8 +12,6 @@ import yaml
 from conftest import save_image
 from toys import FEATURES, split_of, write_toy_store
 
-from invad import calibration as calibration_files
-from invad.calibration import Calibration, HeldOut, calibrate_maps, read_calibration, write_calibration
 from invad.config import (
     BenchmarkConfig,
     CalibrationConfig,
@@ -23,11 +21,11 @@ from invad.config import (
     ScoreConfig,
     load_params,
 )
-from invad.datasets.calibration_rows import held_out_images, hold_out
-from invad.datasets.check.rules import check_split
-from invad.datasets.counts import Counts, check_counts, count_images
-from invad.datasets.split_table import Split, SplitRow
-from invad.datasets.splits import describe
+from invad.data.check.rules import check_split
+from invad.data.counts import Counts, check_counts, count_images
+from invad.data.hold_out import held_out_images, hold_out
+from invad.data.split_table import Split, SplitRow
+from invad.data.splits import describe
 from invad.errors import InputError
 from invad.features import FeatureStore, extract_features, open_features
 from invad.methods import build_method
@@ -39,8 +37,10 @@ from invad.metrics.calibration import (
     operating_point,
     threshold_at,
 )
-from invad.model_folder import ModelConfig, save_model
-from invad.scoring import phase_maps
+from invad.scoring import thresholds as calibration_files
+from invad.scoring.score import phase_maps
+from invad.scoring.thresholds import Calibration, HeldOut, calibrate_maps, read_calibration, write_calibration
+from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
@@ -391,7 +391,7 @@ def test_a_benchmark_without_the_section_is_named(params_dict, write_params):
 
 @pytest.mark.parametrize(("profile", "share"), [("quick", 0.1), ("paper", 0.0), ("paper-lite", 0.0)])
 def test_the_papers_profiles_hold_nothing_out(profile, share):
-    params = load_params(REPOSITORY / f"invad/profiles/{profile}.yaml")
+    params = load_params(REPOSITORY / f"invad/config/profiles/{profile}.yaml")
     assert {benchmark.calibration for benchmark in params.benchmarks.values()} == {config_of(share)}
 
 

@@ -12,10 +12,10 @@ import pytest
 from conftest import save_mask
 from PIL import Image
 
-from invad.datasets.check import CheckReport, ClassCounts, Finding, check_split
-from invad.datasets.embedded import generate
-from invad.datasets.images import image_size
-from invad.datasets.split_table import ANOMALOUS, NORMAL, Split, SplitRow
+from invad.data.check import CheckReport, ClassCounts, Finding, check_split
+from invad.data.embedded import generate
+from invad.data.images import image_size
+from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 
 _numbers: Iterator[int] = count()
 

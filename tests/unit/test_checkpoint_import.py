@@ -10,14 +10,14 @@ import yaml
 from networks import authors_state
 
 from invad import cli
-from invad.checkpoint_import import VARIANTS, import_checkpoint
 from invad.config import InvADConfig
-from invad.encoders import Encoder, build_encoder
+from invad.config.profiles import profile_text
 from invad.errors import InputError
+from invad.features.encoder import Encoder, build_encoder
 from invad.methods import EncoderOutput, build_method
-from invad.model_folder import load_encoder, load_model
-from invad.models import FeatureInversion
-from invad.profiles import profile_text
+from invad.methods.invad.network import FeatureInversion
+from invad.training.authors_checkpoint import VARIANTS, import_checkpoint
+from invad.training.model_folder import load_encoder, load_model
 
 CONSTANT = "net_decoder.input.input"
 

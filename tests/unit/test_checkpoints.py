@@ -14,7 +14,7 @@ from torch import distributed, multiprocessing, nn
 from toys import CPU, FEATURES, KEY, MemoryFeatures, random_levels, split_of, write_toy_store
 
 from invad.config import InvADConfig
-from invad.datasets.split_table import Split
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import open_features
 from invad.features.source import split_sha256

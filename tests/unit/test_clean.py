@@ -16,7 +16,7 @@ from invad.cli.clean import clean
 from invad.config import load_params
 from invad.features.source import FeatureKey, split_sha256
 from invad.files import atomic_path
-from invad.leftovers import find_leftovers, remove_leftovers
+from invad.pipeline.leftovers import find_leftovers, remove_leftovers
 from invad.training.checkpoints import Checkpoints
 from invad.training.job import storage_name
 from invad.training.owner import claim
@@ -45,8 +45,8 @@ def root(params_dict, write_params, monkeypatch) -> Path:
             raise InputError(f"{folder}: no train features")
         return Source(key)
 
-    monkeypatch.setattr("invad.leftovers.open_split", lambda *_: split)
-    monkeypatch.setattr("invad.leftovers.open_features", open_features)
+    monkeypatch.setattr("invad.pipeline.leftovers.open_split", lambda *_: split)
+    monkeypatch.setattr("invad.pipeline.leftovers.open_features", open_features)
     params = load_params()
     present = storage_name("mvtec", key, params.benchmark("mvtec").train, params.training)
     Checkpoints(root / ".invad/ray" / present).save(400, {"weight": torch.zeros(1000)})

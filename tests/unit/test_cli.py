@@ -28,9 +28,9 @@ def folder(params_dict, write_params) -> Path:
 
 
 def test_help_and_version_need_nothing_heavy(folder):
-    code = "import sys; from invad import cli, config, metrics; from invad.datasets import splits; print(*sys.modules)"
+    code = "import sys; from invad import cli, config, metrics; from invad.data import splits; print(*sys.modules)"
     modules = set(run("-c", code, cwd=folder).stdout.split())
-    assert "invad.datasets.splits" in modules
+    assert "invad.data.splits" in modules
     assert not modules & {"torch", "timm", "ray", "mlflow", "matplotlib"}
     assert pipe("--version", cwd=folder).stdout.strip() == invad.__version__
     assert "check" in pipe("--help", cwd=folder).stdout
@@ -189,7 +189,7 @@ def test_commands_name_what_is_wrong(folder, arguments, message):
 
 
 def test_the_plan_of_the_paper_is_told_before_anything_is_fetched(folder):
-    shutil.copy(REPOSITORY / "invad/profiles/paper.yaml", folder / "params.yaml")
+    shutil.copy(REPOSITORY / "invad/config/profiles/paper.yaml", folder / "params.yaml")
     done = pipe("plan", cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}

@@ -13,9 +13,9 @@ from PIL import Image
 
 from invad import cli
 from invad.errors import InputError
-from invad.evaluation_inputs import read_inputs
 from invad.metrics import KEYS, evaluate
-from invad.score_store import write_scores
+from invad.scoring.map_inputs import read_inputs
+from invad.scoring.store import write_scores
 
 SIZE = (6, 8)
 PATHS = [

@@ -66,7 +66,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_bad_input_is_one_line_and_starts_nothing(arguments, message, workspace, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setattr("invad.distributed.tune.run_trials", lambda *_, **__: pytest.fail("started Ray"))
+    monkeypatch.setattr("invad.cluster.tune.run_trials", lambda *_, **__: pytest.fail("started Ray"))
     monkeypatch.setattr("invad.studies.stores.extract_features", lambda *_: pytest.fail("extracted"))
     code, out, error = run(*arguments)
     assert (code, out) == (2, "")

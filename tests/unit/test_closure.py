@@ -11,11 +11,11 @@ import yaml
 from conftest import REPOSITORY
 from pydantic.dataclasses import is_pydantic_dataclass
 
-from invad import closure, config
-from invad.closure import NEUTRAL, STAGES, code_digest, digest_lines
-from invad.config import studies
+from invad import config
+from invad.config import closure, studies
+from invad.config.closure import NEUTRAL, STAGES, code_digest, digest_lines
 
-ROOTS = (*STAGES, "invad.distributed.train", "invad.features.extract", "invad.studies.trial")
+ROOTS = (*STAGES, "invad.cluster.train", "invad.features.extract", "invad.studies.trial")
 
 
 @pytest.fixture
@@ -50,16 +50,26 @@ def test_the_stages_are_those_of_dvc_yaml():
 
 
 def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
-    assert {"methods/invad.py", "models/layers.py", "training/loop.py", "features/live.py", "devices.py"} <= names(
-        "train"
-    )
-    assert {"scoring.py", "model_folder.py", "methods/rd.py", "anomaly_map.py", "arrow.py"} <= names("score")
-    assert {"metrics/exact.py", "calibration.py", "score_store.py"} <= names("evaluate")
-    assert {"datasets/coco_ad.py", "datasets/own/table.py"} <= names("splits")
-    assert {"fetch/archives.py", "datasets/embedded/coco.py"} <= names("download")
-    assert {"reporting/page/templates/page.css", "reporting/tables/published_csv/results.csv"} <= names("report")
-    assert not {"scoring.py", "metrics/exact.py", "datasets/coco_ad.py"} & names("train")
-    assert not {"scoring.py", "encoders.py"} & names("evaluate")
+    assert {
+        "methods/invad/method.py",
+        "methods/invad/layers.py",
+        "training/loop.py",
+        "features/live.py",
+        "devices.py",
+    } <= names("train")
+    assert {
+        "scoring/score.py",
+        "training/model_folder.py",
+        "methods/rd/method.py",
+        "methods/maps.py",
+        "data/arrow.py",
+    } <= names("score")
+    assert {"metrics/exact.py", "scoring/thresholds.py", "scoring/store.py"} <= names("evaluate")
+    assert {"data/coco_ad.py", "data/own/table.py"} <= names("splits")
+    assert {"data/official/unpack.py", "data/embedded/coco.py"} <= names("download")
+    assert {"report/page/templates/page.css", "report/tables/published_csv/results.csv"} <= names("report")
+    assert not {"scoring/score.py", "metrics/exact.py", "data/coco_ad.py"} & names("train")
+    assert not {"scoring/score.py", "features/encoder.py"} & names("evaluate")
     assert not {name for stage in ("train", "score", "evaluate") for name in names(stage) if name.startswith("report")}
     with pytest.raises(LookupError, match="no stage 'trian'"):
         closure.closure("trian")
@@ -133,10 +143,10 @@ def test_a_number_sign_in_a_text_is_no_comment():
 @pytest.mark.parametrize(
     ("file", "roots"),
     [
-        ("models/style.py", {"train", "score", "ablate", "report"}),
+        ("methods/invad/style.py", {"train", "score", "ablate", "report"}),
         ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
-        ("calibration.py", {"evaluate"}),
-        ("reporting/page/templates/page.css", {"report", "ablate"}),
+        ("scoring/thresholds.py", {"evaluate"}),
+        ("report/page/templates/page.css", {"report", "ablate"}),
         ("tracking/names.py", set()),
         ("config/sections.py", set()),  # its defaults are params
         ("config/constants.py", {"splits", "features", "train", "score", "report", "ablate"}),
@@ -145,7 +155,7 @@ def test_a_number_sign_in_a_text_is_no_comment():
 def test_a_file_belongs_to_the_stages_that_run_it(file, roots):
     assert (REPOSITORY / "invad" / file).is_file()
     assert {stage for stage in STAGES if file in names(stage)} == roots
-    assert (file in names("invad.distributed.train")) == ("train" in roots)  # checkpoints
+    assert (file in names("invad.cluster.train")) == ("train" in roots)  # checkpoints
     assert (file in names("invad.studies.trial")) == bool("train" in roots or file.startswith("metrics"))
 
 
@@ -154,10 +164,10 @@ def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
     """Of code, of a stage's own function and of what it uses in its module; and comments reach none."""
     before = {root: code_digest(root) for root in ROOTS}
     for file, old, new in (
-        ("models/style.py", "return", "return None or"),
-        ("pipeline.py", "json.dumps(curves", "json.dumps({} or curves"),
+        ("methods/invad/style.py", "return", "return None or"),
+        ("pipeline/stages.py", "json.dumps(curves", "json.dumps({} or curves"),
         ("devices.py", '"""Return the GPU', '"""The GPU'),
-        ("calibration.py", "\n\n\n", "\n\n\n# A comment.\n"),
+        ("scoring/thresholds.py", "\n\n\n", "\n\n\n# A comment.\n"),
     ):
         text = (package / file).read_text()
         assert old in text
@@ -171,7 +181,7 @@ def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
         "evaluate",
         "ablate",
         "report",
-        "invad.distributed.train",
+        "invad.cluster.train",
         "invad.studies.trial",
     }
     assert all(str(package.parent) not in digest_lines(root) for root in ROOTS)

@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from invad.config import CocoAdSplitConfig
-from invad.datasets import coco_ad
-from invad.datasets.coco_ad import (
+from invad.data import coco_ad
+from invad.data.coco_ad import (
     COCO_IMAGES,
     FULL_COUNTS,
     build_coco_ad,
@@ -23,7 +23,7 @@ from invad.datasets.coco_ad import (
     read_both,
     union_mask,
 )
-from invad.datasets.coco_annotations import Instance
+from invad.data.coco_annotations import Instance
 from invad.errors import InputError
 
 CATEGORIES = [{"id": 10 + index, "name": f"category {index}"} for index in range(80)]
@@ -352,7 +352,7 @@ def test_an_anomalous_image_with_an_empty_mask_stays_anomalous(tmp_path, segment
 
 @pytest.mark.slow
 def test_masks_are_the_same_bytes_with_any_number_of_processes_and_errors_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr("invad.parallel.SERIAL", 0)
+    monkeypatch.setattr("invad.data.parallel.SERIAL", 0)
     root = coco_root(tmp_path / "coco", train=[[25]], test=[[0]] * 6)
 
     def move_squares(value):

@@ -16,25 +16,25 @@ import torch
 from distributed_toys import ALONE, CONFIG, TWO, check_not_finite, first_used_in_epoch, run, spoil, storages
 from toys import CPU, KEY, split_of, write_toy_store
 
+from invad.cluster import address as address_module
+from invad.cluster import train as distributed_train
+from invad.cluster.cluster import Cluster, gpus_per_worker, here, input_error, needs_cluster, ray_session
+from invad.cluster.extract import shard_runner
+from invad.cluster.failures import Failures, RepeatedFailureError
 from invad.config import (
     RDConfig,
     ResourcesConfig,
     TrainConfig,
     TrainingConfig,
 )
-from invad.datasets.split_table import Split
+from invad.data.split_table import Split
 from invad.devices import make_deterministic, place
-from invad.distributed import address as address_module
-from invad.distributed import train as distributed_train
-from invad.distributed.cluster import Cluster, gpus_per_worker, here, input_error, needs_cluster, ray_session
-from invad.distributed.extract import shard_runner
-from invad.distributed.failures import Failures, RepeatedFailureError
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore
 from invad.features.extract import run_here
 from invad.files import write_text
 from invad.methods import build_method
-from invad.methods.invad import InvAD
+from invad.methods.invad.method import InvAD
 from invad.training import job as job_module
 from invad.training.checkpoints import Checkpoints
 from invad.training.curve import Step, curve_csv
@@ -417,7 +417,7 @@ def test_a_mistake_of_the_users_is_not_tried_again(failed_after):
 @pytest.mark.slow
 def test_ray_stays_quiet_whatever_is_imported_after_it_was_asked_to():
     code = (
-        "import logging; from invad.distributed.cluster import quiet; quiet(); import ray.train, ray.train.torch; "
+        "import logging; from invad.cluster.cluster import quiet; quiet(); import ray.train, ray.train.torch; "
         "print(min(logging.getLogger(name).level for name in ('ray', 'ray.train', 'ray.data')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

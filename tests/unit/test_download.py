@@ -3,8 +3,8 @@ import json
 import pytest
 
 from invad.config import DownloadConfig
-from invad.datasets.download import prepare_dataset
-from invad.datasets.source import read_source
+from invad.data.download import prepare_dataset
+from invad.data.source import read_source
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -61,7 +61,7 @@ def test_a_failed_generation_keeps_the_old_data(tmp_path, monkeypatch):
     def broken(*_args, **_kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("invad.datasets.download.generate", broken)
+    monkeypatch.setattr("invad.data.download.generate", broken)
     with pytest.raises(OSError, match="disk full"):
         prepare_dataset("visa", config, Workspace(tmp_path))
     assert json.loads((tmp_path / "data/raw/visa/source.json").read_text()) == before

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from invad.datasets.embedded import generate, mvtec, visa
-from invad.datasets.embedded.coco import CATEGORIES, draw_image, outlines, run_lengths, signed_area
+from invad.data.embedded import generate, mvtec, visa
+from invad.data.embedded.coco import CATEGORIES, draw_image, outlines, run_lengths, signed_area
 from invad.errors import InputError
 
 TRAIN, TEST, SIZE = 3, 7, 48

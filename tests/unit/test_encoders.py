@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from invad.encoders import build_encoder, normalize, packaged_weights_file
 from invad.errors import InputError
+from invad.features.encoder import build_encoder, normalize, packaged_weights_file
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_mistakes_are_named(name, weights, message):
 
 def test_a_changed_weights_file_is_refused(tmp_path, monkeypatch):
     assert packaged_weights_file().stat().st_size == 9_084_095
-    monkeypatch.setattr("invad.encoders._PACKAGED_SHA256", "0" * 64)
+    monkeypatch.setattr("invad.features.encoder._PACKAGED_SHA256", "0" * 64)
     with pytest.raises(InputError, match=r"not the known weights file \(SHA-256 differs\)"):
         packaged_weights_file()
 

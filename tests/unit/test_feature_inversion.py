@@ -11,11 +11,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from invad.config import InvADConfig
-from invad.encoders import EncoderOutput
 from invad.errors import InputError
-from invad.methods.invad import InvAD
-from invad.models import FeatureInversion, reconstruction_loss
-from invad.models.layers import (
+from invad.features.encoder import EncoderOutput
+from invad.methods.invad.layers import (
     ActivatedSum,
     FirBlur,
     LayerNormModulation,
@@ -25,6 +23,8 @@ from invad.models.layers import (
     StyleSettings,
     UpsamplingConv2d,
 )
+from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import FeatureInversion, reconstruction_loss
 
 INVAD = {"channels": (256, 512, 1024), "style_channels": 64, "latent_channels": 16, "blocks": 2, "constant_size": 16}
 INVAD_LITE = {**INVAD, "channels": (64, 128, 256), "blocks": 4}

@@ -16,16 +16,16 @@ import pytest
 import torch
 from toys import CPU, image_split, random_levels, write_features
 
-from invad.arrow import map_file, tensor_chunks
 from invad.config import FeaturesConfig
-from invad.datasets.images import read_image
-from invad.datasets.split_table import Split
-from invad.encoders import build_encoder, normalize
+from invad.data.arrow import map_file, tensor_chunks
+from invad.data.images import read_image
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore, extract_features, open_features
 from invad.features import extract as extract_module
 from invad.features import live as live_module
 from invad.features import store as store_module
+from invad.features.encoder import build_encoder, normalize
 from invad.features.extract import LIVE_FILE, run_here
 from invad.features.source import read_ahead
 from invad.features.store import ROWS, images_per_shard, is_whole_shard, shard_name, write_shard

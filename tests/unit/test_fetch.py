@@ -13,9 +13,8 @@ from types import SimpleNamespace
 import pytest
 from http_server import Answer, http_server  # noqa: F401  (a fixture)
 
-from invad.errors import InputError
-from invad.fetch.attempts import backoff
-from invad.fetch.http import (
+from invad.data.official.attempts import backoff
+from invad.data.official.http import (
     Remote,
     RetryPolicy,
     download,
@@ -25,6 +24,7 @@ from invad.fetch.http import (
     is_complete,
     verify_local,
 )
+from invad.errors import InputError
 
 BODY = bytes(range(256)) * 8  # 2048 bytes
 SHA256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
@@ -241,7 +241,7 @@ def test_bytes_of_unknown_origin_are_not_continued(server, remote, path, change)
 def test_a_killed_process_leaves_nothing_at_the_path_and_the_next_one_continues(server, remote, path):
     server.script["a.zip"] = [Answer(stall=900), Answer()]
     code = (
-        "import sys; from pathlib import Path; from invad.fetch.http import Remote, download;"
+        "import sys; from pathlib import Path; from invad.data.official.http import Remote, download;"
         "download(Remote('a.zip', sys.argv[1], 2048), Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, remote.url, str(path)])
@@ -446,7 +446,7 @@ def test_the_first_error_stops_the_others_at_once_and_what_they_have_is_continue
 
 
 def test_an_error_does_not_wait_for_a_server_that_says_nothing(server, remote, path, monkeypatch):
-    monkeypatch.setattr("invad.fetch.http.LONGEST_GOODBYE", 0.1)
+    monkeypatch.setattr("invad.data.official.http.LONGEST_GOODBYE", 0.1)
     server.script["mute.zip"] = [Answer(body=BODY, stall=5)]
     server.script["a.zip"] = [Answer(403)]
     mute = Remote("mute.zip", server.url("mute.zip"))

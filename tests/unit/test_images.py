@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from invad.config import ReadingConfig
-from invad.datasets.decoders import MOST_SCANS, count_scans
-from invad.datasets.images import (
+from invad.data.decoders import MOST_SCANS, count_scans
+from invad.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     TooManyPixelsError,

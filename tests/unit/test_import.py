@@ -13,12 +13,12 @@ import pytest
 from conftest import REPOSITORY, save_image, save_mask
 
 from invad.config import CalibrationConfig, TableSplitConfig, load_params
-from invad.datasets.own.folders import FolderNames
-from invad.datasets.own.importing import import_data, remove_data, understanding
-from invad.datasets.own.layouts import Discovery, discover
-from invad.datasets.own.rows import ImportRow
-from invad.datasets.own.splitting import assign_phases
-from invad.datasets.own.table import build_table, read_import_table, write_import_table
+from invad.data.own.folders import FolderNames
+from invad.data.own.importing import import_data, remove_data, understanding
+from invad.data.own.layouts import Discovery, discover
+from invad.data.own.rows import ImportRow
+from invad.data.own.splitting import assign_phases
+from invad.data.own.table import build_table, read_import_table, write_import_table
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -572,7 +572,7 @@ def test_a_small_file_that_would_take_all_memory_is_refused(tmp_path, values, me
 
 
 def test_a_parquet_table_that_declares_too_many_bytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("invad.datasets.own.user_table.MOST_BYTES", 10_000)
+    monkeypatch.setattr("invad.data.own.user_table.MOST_BYTES", 10_000)
     pq.write_table(pa.table({"image": ["a.png"], "notes": ["x" * 20_000]}), tmp_path / "t.parquet")
     assert len(discover("mine", tmp_path, None).rows) == 1  # columns that are not read do not count
     pq.write_table(pa.table({"image": [f"{number}.png" for number in range(2000)]}), tmp_path / "t.parquet")

@@ -11,11 +11,11 @@ import pytest
 from conftest import refusal, save_image, save_mask
 from PIL import Image
 
-from invad import map_files
-from invad.datasets.images import read_mask, resize_mask
+from invad.data.images import read_mask, resize_mask
 from invad.errors import InputError
-from invad.map_files import BATCH, MapFolder, list_files, open_arrays, open_map_folder, read_map
-from invad.mask_files import masks_of_array, masks_of_files, match_masks
+from invad.scoring import map_files
+from invad.scoring.map_files import BATCH, MapFolder, list_files, open_arrays, open_map_folder, read_map
+from invad.scoring.mask_files import masks_of_array, masks_of_files, match_masks
 
 RAMP = np.arange(6).reshape(2, 3)
 NAMES = ("anomaly_maps", "maps")

@@ -20,10 +20,11 @@ from invad.config import (
     InvADConfig,
     ScoreConfig,
 )
-from invad.datasets import official, store
-from invad.datasets.download import prepare_dataset
-from invad.datasets.source import read_source
-from invad.datasets.splits import build_split
+from invad.data.download import prepare_dataset
+from invad.data.official import releases as official
+from invad.data.official import store
+from invad.data.source import read_source
+from invad.data.splits import build_split
 from invad.errors import InputError
 from invad.workspace import Workspace
 

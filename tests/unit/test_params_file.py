@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from invad.config import load_params
+from invad.config.params_file import CALIBRATION, add_benchmark, update_download
 from invad.errors import InputError
-from invad.params_file import CALIBRATION, add_benchmark, update_download
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 from conftest import REPOSITORY, repository_params, save_image
 
-from invad.arrow import map_file
 from invad.config import FeaturesConfig, load_params
-from invad.datasets.download import prepare_dataset
-from invad.datasets.split_table import Split, SplitRow
-from invad.datasets.splits import build_split
+from invad.data.arrow import map_file
+from invad.data.download import prepare_dataset
+from invad.data.split_table import Split, SplitRow
+from invad.data.splits import build_split
 from invad.features import extract_features
-from invad.plan import Images, Plan, TrainingPlan, feature_bytes, make_plan, map_bytes, plan_text
-from invad.score_store import open_scores, write_scores
+from invad.pipeline.plan import Images, Plan, TrainingPlan, feature_bytes, make_plan, map_bytes, plan_text
+from invad.scoring.store import open_scores, write_scores
 from invad.training.loop import epoch_batches
 from invad.workspace import Workspace
 
@@ -298,7 +298,9 @@ def test_a_disk_without_room_is_a_warning(text, planned, monkeypatch):
         assert warnings == (["WARNING: 1.00kB are lacking on that disk; make room or use another one"] * warned)
 
 
-@pytest.mark.parametrize("profile", ["params.yaml", "invad/profiles/paper.yaml", "invad/profiles/paper-lite.yaml"])
+@pytest.mark.parametrize(
+    "profile", ["params.yaml", "invad/config/profiles/paper.yaml", "invad/config/profiles/paper-lite.yaml"]
+)
 def test_the_text_has_a_line_for_every_data_set_and_training_and_fits_100_columns(profile, tmp_path):
     params = load_params(REPOSITORY / profile)
     lines = plan_text(params, Workspace(tmp_path)).splitlines()

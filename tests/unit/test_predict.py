@@ -31,22 +31,22 @@ from toys import image_split
 import invad
 from invad import cli
 from invad.config import ReadingConfig
-from invad.datasets.split_table import Split
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.metrics.calibration import Thresholds
-from invad.model_folder import load_model, save_model
-from invad.prediction import job as job_module
-from invad.prediction import sources as sources_module
-from invad.prediction.inputs import prepare
-from invad.prediction.job import Output, predict_files
-from invad.prediction.overlay import draw_overlay, overlay_picture, overlay_size
-from invad.prediction.predictor import ImagePrediction, Predictor
-from invad.prediction.regions import find_regions, map_at_size
-from invad.prediction.rle import encode_regions
-from invad.prediction.sources import ImageSources
-from invad.prediction.threads import ahead
-from invad.scoring import source_maps
+from invad.predict import job as job_module
+from invad.predict import sources as sources_module
+from invad.predict.inputs import prepare
+from invad.predict.job import Output, predict_files
+from invad.predict.overlay import draw_overlay, overlay_picture, overlay_size
+from invad.predict.predictor import ImagePrediction, Predictor
+from invad.predict.regions import find_regions, map_at_size
+from invad.predict.rle import encode_regions
+from invad.predict.sources import ImageSources
+from invad.predict.threads import ahead
+from invad.scoring.score import source_maps
+from invad.training.model_folder import load_model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 
@@ -708,7 +708,7 @@ def test_a_folder_of_before_the_digest_is_loaded_with_one_warning(copied, predic
 )
 def test_settings_of_a_model_are_checked_before_anything_is_allocated(copied, changes, reason, monkeypatch):
     change_json(copied / "config.json", **changes)
-    monkeypatch.setattr("invad.model_folder.load_file", None)
+    monkeypatch.setattr("invad.training.model_folder.load_file", None)
     with pytest.raises(InputError, match=rf"copied: damaged model \(.*{reason}.*; this is invad") as error:
         load_model(copied)
     assert len(str(error.value)) < 600 and "\n" not in str(error.value)

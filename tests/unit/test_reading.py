@@ -25,19 +25,19 @@ from invad.config import (
     TableSplitConfig,
     load_params,
 )
-from invad.datasets.check import check_split
-from invad.datasets.own.importing import import_data
-from invad.datasets.source import Source, write_source
-from invad.datasets.split_table import Split, read_split_table
-from invad.datasets.splits import build_split
-from invad.encoders import build_encoder
+from invad.data.check import check_split
+from invad.data.own.importing import import_data
+from invad.data.source import Source, write_source
+from invad.data.split_table import Split, read_split_table
+from invad.data.splits import build_split
 from invad.errors import InputError
+from invad.features.encoder import build_encoder
 from invad.features.live import LiveFeatures
 from invad.features.source import split_sha256
-from invad.model_folder import read_config, save_model
-from invad.prediction.inputs import prepare
-from invad.serving.pictures import decode
+from invad.predict.inputs import prepare
+from invad.predict.serve.pictures import decode
 from invad.studies.study import rows_sha256
+from invad.training.model_folder import read_config, save_model
 from invad.workspace import Workspace
 
 TURNED, DEEP = ReadingConfig(exif_rotation=True), ReadingConfig(grey16_white=4095)

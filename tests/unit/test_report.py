@@ -13,21 +13,21 @@ from conftest import REPOSITORY, save_image, save_mask
 from reporting_toys import toy_config, toy_result
 
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
-from invad.cost import Cost, write_cost
-from invad.datasets.source import Source, write_source
-from invad.datasets.split_table import FILE_NAME, SplitRow, write_split_table
+from invad.data.source import Source, write_source
+from invad.data.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
 from invad.files import write_json, write_text
 from invad.metrics import KEYS
-from invad.reporting.ablation.files import AblationReport, VariantRow, write_ablation
-from invad.reporting.collect import collect_result
-from invad.reporting.evidence import read_evidence, write_evidence
-from invad.reporting.grouping import companion, grouped
-from invad.reporting.labels import OWN
-from invad.reporting.report import ReportInputs, write_report
-from invad.reporting.selection import shown_images
-from invad.score_store import write_scores
+from invad.report.ablation.files import AblationReport, VariantRow, write_ablation
+from invad.report.collect import collect_result
+from invad.report.evidence import read_evidence, write_evidence
+from invad.report.grouping import companion, grouped
+from invad.report.labels import OWN
+from invad.report.report import ReportInputs, write_report
+from invad.report.selection import shown_images
+from invad.scoring.store import write_scores
 from invad.studies.results import TrialResult
+from invad.training.cost import Cost, write_cost
 from invad.workspace import Workspace
 
 COST = Cost(parameters=30, trainable=20, multiply_adds=400)
@@ -130,7 +130,7 @@ def test_without_any_result_the_old_report_stays(tmp_path):
 def test_a_report_that_fails_leaves_the_old_one_whole(tmp_path, monkeypatch):
     write_text(tmp_path / "index.html", "old")
     write_text(tmp_path / "tables" / "main.md", "old")
-    monkeypatch.setattr("invad.reporting.report.write_figures", lambda *_: 1 / 0)
+    monkeypatch.setattr("invad.report.report.write_figures", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(inputs(), tmp_path)
     assert files_of(tmp_path) == {"index.html": b"old", "tables/main.md": b"old"}

@@ -13,13 +13,14 @@ from reporting_toys import toy_config, toy_result
 from toys import split_of
 from typer.testing import CliRunner
 
-from invad import run_log, tracking
+from invad import tracking
 from invad.cli import app
 from invad.config import Params, RDConfig, load_params
 from invad.errors import InputError
 from invad.files import write_json, write_text
-from invad.reporting.results import Result
-from invad.reports import log_evidence, report_runs, report_workspace
+from invad.pipeline import run_log
+from invad.pipeline.rendering import log_evidence, report_runs, report_workspace
+from invad.report.results import Result
 from invad.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -137,8 +138,8 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
 
 
 def test_the_report_of_a_run_has_the_pictures_of_the_report_of_its_folder(runs, workspace, tmp_path):
-    from invad.reporting.grouping import grouped
-    from invad.reporting.report import ReportInputs, write_report
+    from invad.report.grouping import grouped
+    from invad.report.report import ReportInputs, write_report
 
     report_runs([runs["one"].mlflow_id], workspace, tmp_path / "runs")
     (result,) = grouped([toy_result("visa", classes=("candle",), seeds=(1,), seed=1)])
@@ -162,7 +163,7 @@ def test_no_whole_run_is_an_error_that_says_why(workspace, runs, tmp_path):
 def test_the_command_takes_several_runs_after_one_option(workspace, runs, monkeypatch):
     monkeypatch.chdir(workspace.root)
     asked = []
-    monkeypatch.setattr("invad.reports.report_runs", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("invad.pipeline.rendering.report_runs", lambda *arguments: asked.append(arguments))
     result = CliRunner().invoke(app, ["report", "--runs", "a", "b", "--runs", "c", "--out", "here"])
     assert result.exit_code == 0, result.output
     assert asked == [(["a", "c", "b"], Workspace(), Path("here"))]
@@ -200,7 +201,7 @@ def collected(monkeypatch) -> Callable[..., None]:
                 raise InputError(f"reports/metrics/{benchmark.name}.json: not valid JSON (half a file)")
             return replace(toy_result(benchmark.name, classes=("coco",)), tests=None, curves={}, loss=())
 
-        monkeypatch.setattr("invad.reports.collect_result", collect)
+        monkeypatch.setattr("invad.pipeline.rendering.collect_result", collect)
 
     return give
 

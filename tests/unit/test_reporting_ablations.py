@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from invad.errors import InputError
-from invad.reporting.ablation import files as ablations
-from invad.reporting.ablation.figure import HEADLINE, ablation_figure
-from invad.reporting.ablation.files import AblationReport, VariantRow, summary_text, write_ablation
-from invad.reporting.ablation.latex import ablation_latex
-from invad.reporting.ablation.summary import NO_PAPER, summarise
-from invad.reporting.ablation.tables import ablation_csv, ablation_markdown, signed
-from invad.reporting.labels import METRICS
-from invad.reporting.tables.writing import DASH
+from invad.report.ablation import files as ablations
+from invad.report.ablation.figure import HEADLINE, ablation_figure
+from invad.report.ablation.files import AblationReport, VariantRow, summary_text, write_ablation
+from invad.report.ablation.latex import ablation_latex
+from invad.report.ablation.summary import NO_PAPER, summarise
+from invad.report.ablation.tables import ablation_csv, ablation_markdown, signed
+from invad.report.labels import METRICS
+from invad.report.tables.writing import DASH
 
 KEYS = [metric.key for metric in METRICS]
 PAPER = VariantRow("full", "everything", True, {})

@@ -8,9 +8,9 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from reporting_toys import toy_result
 
-from invad.reporting.figures.curves import rates_figure, threshold_comparison, threshold_figure
-from invad.reporting.figures.dots import PANELS, SERIES, ComparisonRow, comparison_figure
-from invad.reporting.figures.heatmaps import (
+from invad.report.figures.curves import rates_figure, threshold_comparison, threshold_figure
+from invad.report.figures.dots import PANELS, SERIES, ComparisonRow, comparison_figure
+from invad.report.figures.heatmaps import (
     heatmap_sheet,
     image_kind,
     map_picture,
@@ -18,13 +18,13 @@ from invad.reporting.figures.heatmaps import (
     panel_pictures,
     scale_map,
 )
-from invad.reporting.figures.loss import loss_figure, running_mean
-from invad.reporting.figures.panels import COLOUR_RULE, OUTLINE, colour_stops
-from invad.reporting.figures.scores import histogram_overlap, score_figure
-from invad.reporting.figures.sheets import counts_text, dataset_sheet
-from invad.reporting.figures.style import DARK, LIGHT, png_bytes, save, save_plot, svg_text
-from invad.reporting.figures.thresholds import LABEL_STEP, spread
-from invad.reporting.results import Counts
+from invad.report.figures.loss import loss_figure, running_mean
+from invad.report.figures.panels import COLOUR_RULE, OUTLINE, colour_stops
+from invad.report.figures.scores import histogram_overlap, score_figure
+from invad.report.figures.sheets import counts_text, dataset_sheet
+from invad.report.figures.style import DARK, LIGHT, png_bytes, save, save_plot, svg_text
+from invad.report.figures.thresholds import LABEL_STEP, spread
+from invad.report.results import Counts
 
 ROWS = (
     ComparisonRow("RD", "paper", dict.fromkeys((*PANELS, "mad"), 0.8)),

@@ -19,15 +19,15 @@ from reporting_toys import SIDE as TOY_SIDE
 
 from invad.errors import InputError
 from invad.files import write_text
-from invad.reporting.ablation.summary import AblationReport, VariantRow, summarise
-from invad.reporting.ablation.tables import ablation_csv
-from invad.reporting.figures.style import DARK, LIGHT, svg_text
-from invad.reporting.labels import METRICS, Metric
-from invad.reporting.page.ablations import ablation_table
-from invad.reporting.page.gallery import OUTCOMES, build_gallery
-from invad.reporting.page.page import PageContext, Section, plot_picture, render_page, two_themes, webp_picture
-from invad.reporting.selection import GALLERY_RULE
-from invad.reporting.tables.table import Cell, Row, Table
+from invad.report.ablation.summary import AblationReport, VariantRow, summarise
+from invad.report.ablation.tables import ablation_csv
+from invad.report.figures.style import DARK, LIGHT, svg_text
+from invad.report.labels import METRICS, Metric
+from invad.report.page.ablations import ablation_table
+from invad.report.page.gallery import OUTCOMES, build_gallery
+from invad.report.page.page import PageContext, Section, plot_picture, render_page, two_themes, webp_picture
+from invad.report.selection import GALLERY_RULE
+from invad.report.tables.table import Cell, Row, Table
 
 COLUMNS = (
     Metric("high", "Image", "High", "More is better."),

@@ -8,11 +8,11 @@ from importlib.resources import files
 import pytest
 from reporting_toys import toy_result
 
-from invad.reporting.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS
-from invad.reporting.results import Counts
-from invad.reporting.tables.beside_published import beside_tables
-from invad.reporting.tables.per_class import per_class_tables
-from invad.reporting.tables.published import (
+from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS
+from invad.report.results import Counts
+from invad.report.tables.beside_published import beside_tables
+from invad.report.tables.per_class import per_class_tables
+from invad.report.tables.published import (
     SOURCES,
     incomparable,
     published_costs,
@@ -21,7 +21,7 @@ from invad.reporting.tables.published import (
     published_results,
     recipe_notes,
 )
-from invad.reporting.tables.writing import DASH, csv_text, markdown
+from invad.report.tables.writing import DASH, csv_text, markdown
 
 KEYS = [metric.key for metric in METRICS]
 PARTS = {
@@ -108,7 +108,7 @@ def test_values_by_hand():
 
 
 def test_percent_values_are_stored_as_printed():
-    text = files("invad.reporting.tables").joinpath("published_csv", "results.csv").read_text()
+    text = files("invad.report.tables").joinpath("published_csv", "results.csv").read_text()
     row = next(row for row in csv.DictReader(io.StringIO(text)) if row["method"] == "invad" and row["epochs"] == "300")
     assert (row["benchmark"], row["source"], row["image_auroc"]) == ("mvtec", "paper", "98.9")
 

@@ -17,20 +17,20 @@ from reporting_toys import toy_config, toy_result
 from invad.config import BenchmarkConfig, FeaturesConfig, InvADConfig, ScoreConfig, TableSplitConfig
 from invad.metrics import evaluate
 from invad.metrics.calibration import MEAN_KEYS, OPERATING_KEYS
-from invad.reporting.labels import FOLDS, METRICS, OWN, Metric
-from invad.reporting.results import Counts, Result
-from invad.reporting.tables.cells import ranked
-from invad.reporting.tables.datasets import datasets_table
-from invad.reporting.tables.efficiency import efficiency_table
-from invad.reporting.tables.files import make_tables
-from invad.reporting.tables.folds import OTHER_SEEDS
-from invad.reporting.tables.main import measured_tables
-from invad.reporting.tables.notes import NO_REASON, merged_notes, unexplained_values
-from invad.reporting.tables.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
-from invad.reporting.tables.per_class import per_class_tables
-from invad.reporting.tables.published import published_counts
-from invad.reporting.tables.table import Cell, Row, Table
-from invad.reporting.tables.writing import (
+from invad.report.labels import FOLDS, METRICS, OWN, Metric
+from invad.report.results import Counts, Result
+from invad.report.tables.cells import ranked
+from invad.report.tables.datasets import datasets_table
+from invad.report.tables.efficiency import efficiency_table
+from invad.report.tables.files import make_tables
+from invad.report.tables.folds import OTHER_SEEDS
+from invad.report.tables.main import measured_tables
+from invad.report.tables.notes import NO_REASON, merged_notes, unexplained_values
+from invad.report.tables.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
+from invad.report.tables.per_class import per_class_tables
+from invad.report.tables.published import published_counts
+from invad.report.tables.table import Cell, Row, Table
+from invad.report.tables.writing import (
     DASH,
     block_starts,
     cell_text,

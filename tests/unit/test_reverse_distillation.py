@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from invad.config import RDConfig
 from invad.errors import InputError
 from invad.methods import EncoderOutput
-from invad.methods.rd import RD
-from invad.models.reverse_distillation import ReverseDistillation
+from invad.methods.rd.method import RD
+from invad.methods.rd.network import ReverseDistillation
 
 TINY = (8, 12, 16)
 WIDE_RESNET50_2 = (256, 512, 1024)

@@ -12,15 +12,16 @@ import torch
 from conftest import save_mask
 from toys import CPU, FEATURES, MemoryFeatures, ToyMethod, image_split, split_of, write_toy_store
 
-from invad import score_store, scoring
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
-from invad.datasets.split_table import Split, SplitRow
+from invad.data.split_table import Split, SplitRow
 from invad.devices import make_deterministic
 from invad.errors import InputError
 from invad.features import FeatureKey, extract_features
 from invad.methods import METHODS, build_method
-from invad.model_folder import ModelConfig, save_model
-from invad.score_store import Scores, open_scores, write_scores
+from invad.scoring import score as scoring
+from invad.scoring import store as score_store
+from invad.scoring.store import Scores, open_scores, write_scores
+from invad.training.model_folder import ModelConfig, save_model
 
 
 def table(count: int) -> pa.Table:

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
 import invad
-from invad.serving import pictures, server
-from invad.serving.app import create_app
-from invad.serving.limits import PARAMETERS, Limits
-from invad.serving.server import LOCAL_NAMES, make_server
-from invad.serving.service import _DECODERS, Service
+from invad.predict.serve import pictures, server
+from invad.predict.serve.app import create_app
+from invad.predict.serve.limits import PARAMETERS, Limits
+from invad.predict.serve.server import LOCAL_NAMES, make_server
+from invad.predict.serve.service import _DECODERS, Service
 
 PNG = {"Content-Type": "image/png"}
 

@@ -9,12 +9,12 @@ import pytest
 from conftest import save_image, save_mask
 
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
-from invad.datasets.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
-from invad.datasets.mvtec import build_mvtec
-from invad.datasets.source import Source, write_source
-from invad.datasets.split_table import SplitRow, read_split_table, write_split_table
-from invad.datasets.splits import build_split, describe
-from invad.datasets.visa import build_visa
+from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
+from invad.data.mvtec import build_mvtec
+from invad.data.source import Source, write_source
+from invad.data.split_table import SplitRow, read_split_table, write_split_table
+from invad.data.splits import build_split, describe
+from invad.data.visa import build_visa
 from invad.errors import InputError
 from invad.workspace import Workspace
 

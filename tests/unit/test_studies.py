@@ -13,9 +13,8 @@ from studies_toys import tiny_workspace
 from toys import image_split
 
 from invad.config import load_params
-from invad.counting import multiply_adds
-from invad.datasets.images import read_image, read_mask
-from invad.datasets.split_table import open_split
+from invad.data.images import read_image, read_mask
+from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here
@@ -30,8 +29,9 @@ from invad.studies.stores import Stores, trial_split
 from invad.studies.study import Identity, Study
 from invad.studies.trial import TrialTask, Validation, attempt, run_task
 from invad.studies.validation import validation_split
+from invad.training.counting import multiply_adds
 
-PROFILE = Path(str(files("invad.profiles"))) / "paper.yaml"
+PROFILE = Path(str(files("invad.config.profiles"))) / "paper.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -427,8 +427,8 @@ def test_a_task_trains_once_and_scores_every_trial(tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_trial_gives_what_the_pipelines_own_scoring_gives(tiny, tmp_path):
     from invad import metrics
-    from invad.score_store import open_scores
-    from invad.scoring import score_images
+    from invad.scoring.score import score_images
+    from invad.scoring.store import open_scores
 
     task = task_of(tiny, tmp_path, keep=True)
     run_task(task, lambda *_: None)

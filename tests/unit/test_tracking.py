@@ -18,9 +18,9 @@ from tracking_toys import BENCHMARK, check_model, client_of, fetch, invad_pipe, 
 
 from invad import tracking
 from invad.config import RDConfig
-from invad.encoders import build_encoder
 from invad.errors import InputError
-from invad.model_folder import load_model, save_model
+from invad.features.encoder import build_encoder
+from invad.training.model_folder import load_model, save_model
 from invad.workspace import Workspace
 
 pytestmark = pytest.mark.slow  # a database each

@@ -29,9 +29,9 @@ from invad.devices import autocast, make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureSource, FeatureStore, extract_features, open_features
 from invad.methods import METHODS, build_method
-from invad.model_folder import ModelConfig, check_features, load_model, save_model
 from invad.training.curve import CURVE_HEADER, Step, append_step, curve_csv, read_curve, truncate_curve
 from invad.training.loop import NotFiniteError, Share, Trainer, epoch_batches, steps_per_epoch
+from invad.training.model_folder import ModelConfig, check_features, load_model, save_model
 
 CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1)
 CONFIGS = {"invad": CONFIG, "rd": RDConfig(epochs=4, batch_size=4)}

@@ -17,10 +17,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from invad.data.official import members
+from invad.data.official.unpack import unpack, unpacked_sha256
+from invad.data.official.verify import file_sha256
 from invad.errors import InputError
-from invad.fetch import members
-from invad.fetch.archives import unpack, unpacked_sha256
-from invad.fetch.verify import file_sha256
 
 FILES = {
     "bottle/train/000.png": b"abc" * 1000,
@@ -442,10 +442,10 @@ def test_a_killed_unpacking_never_looks_finished_and_the_next_one_succeeds(tmp_p
     (target / "a/0").write_bytes(b"old")
     # A zip is judged before it is written, so that it is the writing that is slow here.
     code = (
-        "import sys, time; from pathlib import Path; from invad.fetch import archives\n"
-        "write = archives._write\n"
-        "archives._write = lambda *given: (time.sleep(0.05), write(*given))\n"
-        "archives.unpack(Path(sys.argv[1]), Path(sys.argv[2]), label='x')"
+        "import sys, time; from pathlib import Path; from invad.data.official import unpack\n"
+        "write = unpack._write\n"
+        "unpack._write = lambda *given: (time.sleep(0.05), write(*given))\n"
+        "unpack.unpack(Path(sys.argv[1]), Path(sys.argv[2]), label='x')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(archive), str(target)], stderr=subprocess.DEVNULL)
     staging = target / f".unpacking-{name}"
@@ -472,7 +472,7 @@ def test_an_unpacking_killed_while_it_replaces_entries_does_not_look_finished(tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("invad.fetch.archives.write_json", killed)
+        patch.setattr("invad.data.official.unpack.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             unpack(archive, target, label="x")
     assert contents(target) == FILES

@@ -6,8 +6,8 @@ from conftest import refusal
 from ruamel.yaml import YAML
 
 from invad.config import load_params
+from invad.config.params_file import edit_settings
 from invad.config.yaml_text import Dumper, load_yaml
-from invad.params_file import edit_settings
 from invad.studies.settings import parse_set
 
 PLAIN = (

@@ -1,0 +1,157 @@
+"""Starting Ray, quietly, or joining the cluster that RAY_ADDRESS names; and what its failures mean."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invad.cluster.address import check_address
+from invad.config import ResourcesConfig, WorkersConfig
+from invad.errors import InputError
+
+_SLACK = 1e-6  # ten workers of a tenth of a CPU fit on one
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What there is to compute on: the resources of each node as Ray names them, such as CPU and GPU, and where Ray's logs lie."""
+
+    nodes: tuple[Mapping[str, float], ...]
+    logs: Path | None = None
+
+    def total(self, kind: str) -> float:
+        """Return how much of a resource all nodes have."""
+        return sum(node.get(kind, 0) for node in self.nodes)
+
+    def fitting(self, each: Mapping[str, float]) -> int:
+        """Return how many workers that need `each` fit, none of which can be spread over two nodes."""
+        needed = {kind: value for kind, value in each.items() if value > 0}
+        return sum(
+            int(min(node.get(kind, 0) / value + _SLACK for kind, value in needed.items())) for node in self.nodes
+        )
+
+    @property
+    def has_real_gpus(self) -> bool:
+        """Whether Ray has found the GPUs itself, and was not just told of some."""
+        with_gpus = [node for node in self.nodes if node.get("GPU", 0)]
+        return bool(with_gpus) and all(any(key.startswith("accelerator_type:") for key in node) for node in with_gpus)
+
+    def text(self) -> str:
+        """Say what is there."""
+        counts = Counter(_amounts(node) for node in self.nodes)
+        return "Ray has " + " and ".join(
+            f"{number} node{'s' if number > 1 else ''} of {amounts}" for amounts, number in counts.items()
+        )
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+def needs_cluster(workers: WorkersConfig) -> bool:
+    """Return whether the work has to leave this process: there are several workers, or a cluster is named."""
+    return workers.workers > 1 or bool(os.environ.get("RAY_ADDRESS"))
+
+
+def quiet() -> None:
+    """Keep Ray's chatter in its log files."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray.data  # noqa: F401  (ray and it set their own levels when first imported, also by way of ray.train)
+
+    for name in ("ray", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR if name == "ray.data" else logging.WARNING)
+
+
+@contextmanager
+def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
+    """Yield the nodes of a Ray of this machine's own that ends with the block, or of the cluster of RAY_ADDRESS.
+
+    Args:
+        local: What `ray.init` is told of a Ray of our own, such as `num_gpus`.
+
+    Raises:
+        InputError: RAY_ADDRESS names no cluster that can be joined; within half a minute.
+    """
+    address = os.environ.get("RAY_ADDRESS") or None
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray puts a token into the home directory
+    else:
+        check_address(address)
+    import ray
+
+    settings: dict[str, Any] = {} if address else {"include_dashboard": False, **local}
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address is None:
+            raise
+        raise InputError(f"RAY_ADDRESS: {address}: cannot join this cluster ({' '.join(str(error).split())})") from None
+    try:
+        yield joined()
+    finally:
+        ray.shutdown()
+
+
+def joined() -> Cluster:
+    """Return the living nodes of the Ray that this process has joined."""
+    import ray
+    from ray._private.worker import global_worker
+
+    if global_worker.node is None:
+        raise RuntimeError("this process has joined no Ray")
+    nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+    return Cluster(nodes, Path(global_worker.node.get_logs_dir_path()))
+
+
+def free_text() -> str:
+    """Say what of the joined Ray nobody uses now."""
+    import ray
+
+    return _amounts(ray.available_resources())
+
+
+def here() -> Cluster:
+    """Return this machine, as far as this process may use it."""
+    return Cluster(({"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()},))
+
+
+def gpus_per_worker(workers: int, resources: ResourcesConfig, cluster: Cluster, section: str) -> float:
+    """Return the GPUs of each worker.
+
+    Raises:
+        InputError: The cluster does not have what `section` of params.yaml asks for; Ray would wait for ever.
+    """
+    with_one = {"CPU": resources.cpu, "GPU": 1.0}
+    gpus = float(cluster.fitting(with_one) >= workers) if resources.gpu == "auto" else resources.gpu
+    for kind, each in (("cpu", resources.cpu), ("gpu", gpus)):
+        there = cluster.total(kind.upper())
+        if each * workers > there + _SLACK:
+            raise InputError(
+                f"params.yaml: {section}.resources_per_worker.{kind}: {workers} x {each:g} asked for, Ray has {there:g} {kind.upper()}s"
+            )
+    wanted = {"CPU": resources.cpu, "GPU": gpus}
+    fitting = cluster.fitting(wanted)
+    if fitting < workers:
+        raise InputError(
+            f"params.yaml: {section}.resources_per_worker: of {workers} workers with {_amounts(wanted)} each, {fitting} fit; "
+            f"{cluster.text()}"
+        )
+    return gpus
+
+
+def input_error(error: BaseException | None) -> InputError | None:
+    """Return the user's mistake behind a failure that Ray has wrapped, or None."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        failures: Sequence[BaseException] = tuple((getattr(error, "worker_failures", None) or {}).values())
+        if failures:  # of Ray Train, by worker: that of one may have broken the others
+            return next(filter(None, map(input_error, failures)), None)
+        error = getattr(error, "cause", None) or error.__cause__
+    return None

@@ -1,0 +1,212 @@
+"""`invad.training.job` in this process, or as many workers as are asked for through Ray Train.
+
+A run's storage lies in the workspace under a name that carries a hash of everything that determines the result, so an interrupted
+run continues from its last checkpoint and a run of other settings never does.
+"""
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from invad.cluster.cluster import Cluster, gpus_per_worker, here, needs_cluster, quiet, ray_session
+from invad.cluster.failures import Failures
+from invad.config import FeaturesConfig, TrainConfig, TrainingConfig
+from invad.data.split_table import Split
+from invad.devices import best_device
+from invad.errors import InputError
+from invad.features import FeatureKey
+from invad.files import remove
+from invad.methods import Method, build_method
+from invad.training.checkpoints import newest_step
+from invad.training.curve import Step, read_curve, truncate_curve
+from invad.training.job import TrainJob, run_job, storage_name
+from invad.training.loop import Share, steps_per_epoch
+from invad.training.owner import claim
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+_POLL_SECONDS = 2.0  # reading the curve and telling MLflow costs the workers time on a small machine
+_RAY_FOLDER = "ray"  # of Ray's own files, in the run's storage
+
+
+def train_model(
+    folder: Path,
+    split: Split,
+    features: FeaturesConfig,
+    key: FeatureKey,
+    config: TrainConfig,
+    *,
+    name: str,
+    workers: TrainingConfig,
+    storage: Path,
+    on_progress: Callable[[list[Step], int, int], None],
+) -> tuple[Method, list[Step]]:
+    """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
+
+    Args:
+        folder: What the stage `features` has written.
+        split: The benchmark's images.
+        features: Its settings.
+        key: What the features depend on.
+        config: The recipe.
+        name: Of the run; the name of its storage begins with it.
+        workers: Number of data-parallel processes, the CPUs and GPUs of each, and how often a checkpoint is written.
+        storage: Folder for checkpoints; the run's own folder is removed when it has ended well.
+        on_progress: Called on the driver every now and then with the new steps, the number of all steps, and after how many of them
+            this start has gone on; first of all with the steps of earlier starts, where there are any.
+
+    Raises:
+        InputError: The settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
+        RepeatedFailureError: Workers have failed at the same step twice, or too often.
+    """
+    total = steps_per_epoch(len(split.phase("train")), config) * config.epochs
+    if config.batch_size % workers.workers:
+        raise InputError(
+            f"params.yaml: train.workers: {workers.workers} workers cannot share a batch of {config.batch_size} evenly"
+        )
+    run_storage = storage.absolute() / storage_name(name, key, config, workers)
+    run_storage.mkdir(parents=True, exist_ok=True)
+    claim(run_storage)
+    job = TrainJob(
+        str(folder.absolute()),
+        split.absolute(),
+        features.absolute(),
+        str(run_storage),
+        config,
+        workers.checkpoint_steps,
+        threads=max(1, int(workers.resources_per_worker.cpu)),
+    )
+    with _following(job, total, on_progress):
+        _fit(job, workers)
+    state = job.checkpoints.newest()
+    if state is None or state["step"] != total:
+        raise InputError(f"{run_storage}: the last checkpoint is gone or damaged; start the training again")
+    method = build_method(key.output, config)
+    method.load_state_dict(state["trainer"]["method"])
+    steps = read_curve(job.curve)
+    remove(run_storage)
+    return method.eval(), steps
+
+
+def _fit(job: TrainJob, workers: TrainingConfig) -> None:
+    """Run the trainer to its end.
+
+    A single worker runs in this process, where Ray is not even imported; several run on a Ray of their own, and with RAY_ADDRESS any
+    number on that cluster.
+    """
+    if not needs_cluster(workers):
+        gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, here(), "train")
+        run_job(job, best_device() if gpus > 0 else torch.device("cpu"))
+        return
+    quiet()
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    with ray_session() as cluster:
+        gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, cluster, "train")
+        failures = Failures(job, cluster)
+        while True:
+            # Ray would take up what it knows of an attempt of that name, and then find nothing to do.
+            remove(Path(job.storage) / _RAY_FOLDER)
+            try:
+                _trainer(job, workers, gpus, backend=_backend(gpus, cluster)).fit()
+                return
+            except TrainingFailedError as error:
+                failures.add(error)  # raises, or says how it goes on
+
+
+def _backend(gpus: float, cluster: Cluster) -> str:
+    """Return torch's means of communication: NCCL needs a whole GPU for each worker, and a real one (Ray may be told of others)."""
+    return "nccl" if gpus >= 1 and gpus == int(gpus) and cluster.has_real_gpus else "gloo"
+
+
+def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) -> "TorchTrainer":
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+
+    each = {"CPU": workers.resources_per_worker.cpu, "GPU": gpus}
+    return TorchTrainer(
+        _train_worker,
+        train_loop_config={"job": job, "use_gpu": gpus > 0},
+        torch_config=TorchConfig(backend=backend),
+        scaling_config=ScalingConfig(
+            num_workers=workers.workers,
+            use_gpu=gpus > 0,
+            resources_per_worker=each,
+        ),
+        run_config=RunConfig(
+            name=_RAY_FOLDER,
+            storage_path=job.storage,
+            # Ray cannot tell a bug from a lost worker, see `Failures`.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+        ),
+    )
+
+
+def _train_worker(loop_config: dict[str, Any]) -> None:
+    """Run on every worker: train its share of every batch."""
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    share = Share(context.get_world_rank(), context.get_world_size())
+    use_gpu = loop_config["use_gpu"] and torch.cuda.is_available()
+    device = ray.train.torch.get_device() if use_gpu else torch.device("cpu")
+    run_job(
+        loop_config["job"],
+        device,
+        share=share,
+        wrap=partial(_data_parallel, device=device) if share.world_size > 1 else lambda method: method,
+        mean_over_workers=_mean_over_workers,
+        at_checkpoint=lambda step: ray.train.report({"step": step}),
+    )
+
+
+def _data_parallel(method: nn.Module, device: torch.device) -> nn.Module:
+    """Average the gradients of all workers. Buffers are the same everywhere, since BatchNorm is synchronised."""
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(method, device_ids=devices, broadcast_buffers=False)
+
+
+def _mean_over_workers(value: Tensor) -> float:
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        torch.distributed.all_reduce(value)
+        value = value / torch.distributed.get_world_size()
+    return float(value)
+
+
+@contextmanager
+def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int, int], None]) -> Generator[None]:
+    """Call `on_progress` with the steps that appear in the curve while the block runs, first with those that are there already."""
+    resumed = newest_step(Path(job.storage))
+    truncate_curve(job.curve, resumed)
+    seen = 0
+    stop = threading.Event()
+
+    def tell() -> None:
+        nonlocal seen
+        steps = read_curve(job.curve)
+        if len(steps) > seen:
+            on_progress(steps[seen:], total, resumed)
+            seen = len(steps)
+
+    def follow() -> None:
+        while not stop.wait(_POLL_SECONDS):
+            tell()
+
+    tell()
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        tell()

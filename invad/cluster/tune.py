@@ -1,0 +1,224 @@
+"""Ray Tune around a study: it starts the trials, as many at a time as there is room for, and stops those that fall behind.
+
+What a trial does and where its result lies is none of Tune's business: it is told names, and calls back when one has ended.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invad.cluster.cluster import Cluster, here, quiet, ray_session
+from invad.config import TuneConfig
+from invad.errors import InputError
+from invad.files import remove
+
+if TYPE_CHECKING:
+    from ray.tune import Callback
+
+REDUCTION = 3  # of the trials at a milestone of early stopping, the best one of so many goes on
+_RETRIES = 1  # of a process that was lost
+_LOST = "its process was lost twice: killed, out of memory, or a crash of native code"
+
+Report = Callable[[int, float], None]
+Work = Callable[[str, Report], None]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What trials ask for. `cpus`: of each. `trials_per_gpu`: how many share a GPU, None for one each. `max_concurrent`: at a time."""
+
+    cpus: float = 1
+    trials_per_gpu: float | None = None
+    max_concurrent: int | None = None
+
+    def resources(self, cluster: Cluster) -> dict[str, float]:
+        """Return what each trial gets.
+
+        Raises:
+            InputError: The cluster does not have it; the message says what it has.
+        """
+        gpus = cluster.total("GPU")
+        if self.trials_per_gpu is not None and not gpus:
+            raise InputError(
+                f"--trials-per-gpu: {self.trials_per_gpu:g} asked for, but there is no GPU; {cluster.text()}"
+            )
+        each = {"CPU": self.cpus, "GPU": 1 / (self.trials_per_gpu or 1) if gpus else 0.0}
+        fitting = cluster.fitting(each)
+        needs = f"{each['CPU']:g} CPUs" + (f" and {each['GPU']:g} GPUs" if gpus else "")
+        if not fitting:
+            raise InputError(
+                f"a trial needs {needs} (params.yaml: train.resources_per_worker.cpu), which no node has; {cluster.text()}"
+            )
+        if self.max_concurrent is not None and self.max_concurrent > fitting:
+            raise InputError(
+                f"--max-concurrent: {self.max_concurrent} trials of {needs} asked for, {fitting} fit; {cluster.text()}"
+            )
+        return {kind: value for kind, value in each.items() if value}
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Asynchronous successive halving: at each milestone the best third goes on. `epochs`: of the longest trial."""
+
+    epochs: int
+
+    @property
+    def grace(self) -> int:
+        """The epoch before which nothing is stopped: a ninth of all."""
+        return max(1, self.epochs // REDUCTION**2)
+
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """The epochs, counted from 1, after which trials are compared."""
+        epochs = [self.grace * REDUCTION**power for power in range(32)]
+        return tuple(epoch for epoch in epochs if epoch < self.epochs)
+
+
+def check_demand(demand: Demand) -> None:
+    """Raise `InputError` where this machine, or the cluster of RAY_ADDRESS, is not there or cannot give what is asked for."""
+    if not os.environ.get("RAY_ADDRESS"):
+        demand.resources(here())
+        return
+    quiet()
+    with ray_session() as cluster:
+        demand.resources(cluster)
+
+
+def run_trials(
+    names: Sequence[str],
+    work: Work,
+    *,
+    demand: Demand,
+    early_stop: EarlyStop | None,
+    storage: Path,
+    on_end: Callable[[str, int, str], None],
+) -> None:
+    """Run `work` for every name, each in a process of its own.
+
+    A process that is lost is started again, once; an exception of `work` is for `work` to catch.
+
+    Args:
+        names: Of the trials, started in this order.
+        work: Called with a name and a function that takes an epoch, counted from 1, and a score, higher is better.
+        demand: What each process gets.
+        early_stop: Whether and when trials are stopped by their scores.
+        storage: Ray Tune's own folder, removed before and after.
+        on_end: Called here when a trial has ended, with its name, the last epoch that it told, and why it was lost (empty if it was not).
+
+    Raises:
+        InputError: The cluster cannot give what is asked for.
+    """
+    _quiet()
+    from ray import tune
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    remove(storage)
+    scheduler = None
+    if early_stop is not None:
+        scheduler = AsyncHyperBandScheduler(
+            time_attr="epoch",
+            metric="score",
+            mode="max",
+            max_t=early_stop.epochs + 1,  # which no trial reaches: the last epoch is its own
+            grace_period=early_stop.grace,
+            reduction_factor=REDUCTION,
+        )
+    # Standard output is for results; Ray tells there that a worker has died.
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), ray_session() as cluster:
+        resources = {kind.lower(): value for kind, value in demand.resources(cluster).items()}
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(_trainable, work=work), resources),
+            param_space={"trial": tune.grid_search(list(names))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=demand.max_concurrent,
+                scheduler=scheduler,
+                reuse_actors=True,  # to start a process takes longer than a small trial
+            ),
+            run_config=tune.RunConfig(
+                name=storage.name,
+                storage_path=str(storage.parent.absolute()),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                callbacks=[_callback(on_end)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    remove(storage)
+
+
+def _trainable(config: dict[str, str], work: Work) -> None:
+    from ray import tune
+
+    work(config["trial"], lambda epoch, score: tune.report({"epoch": epoch, "score": score}))
+
+
+def _quiet() -> None:
+    """Leave Tune without loggers, tables and tracebacks of its own; Ctrl-C ends the study at once."""
+    quiet()
+    for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
+        os.environ[name] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # it prints its settings however quiet it is told to be
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+def _callback(on_end: Callable[[str, int, str], None]) -> "Callback":
+    """Return what Ray Tune tells that a trial has ended. As all of Ray it is imported late."""
+    from ray.tune import Callback
+
+    class Ends(Callback):
+        def __init__(self, on_end: Callable[[str, int, str], None]) -> None:
+            self._on_end = on_end
+
+        def __getstate__(self) -> dict[str, object]:
+            return {}  # Tune keeps a copy of its settings on the disk, which nobody reads
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
+            self._on_end(trial.config["trial"], (trial.last_result or {}).get("epoch", 0), "")
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
+            last = (trial.last_result or {}).get("epoch", 0)
+            self._on_end(trial.config["trial"], last, _why(str(trial.get_error() or "")))
+
+    return Ends(on_end)
+
+
+def _why(error: str) -> str:
+    """Return one line on a process that has ended, of which Ray writes pages."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    if not lines or "actor died" in error or "OutOfMemory" in error:
+        return _LOST
+    return lines[-1][:200]
+
+
+def draw_samples(
+    config: TuneConfig, samples: int, seed: int, first: Mapping[str, float | int]
+) -> list[dict[str, float | int]]:
+    """Return settings from the ranges of `config`, drawn by Ray Tune's random searcher: `first`, then `samples` - 1 others.
+
+    Keys are learning_rate, style_channels, latent_channels and blocks. With a larger `samples` the same settings come first.
+    """
+    _quiet()
+    from ray import tune
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    space = {
+        "learning_rate": tune.loguniform(config.learning_rate.low, config.learning_rate.high),
+        "style_channels": tune.choice(list(config.style_channels)),
+        "latent_channels": tune.choice(list(config.latent_channels)),
+        "blocks": tune.choice(list(config.blocks)),
+    }
+    searcher = BasicVariantGenerator(points_to_evaluate=[dict(first)], random_state=seed)
+    tune.register_trainable("invad", lambda config: None)
+    drawn = []
+    with tempfile.TemporaryDirectory() as folder:  # it wants to know where results would go
+        experiment = {"run": "invad", "config": space, "num_samples": samples, "storage_path": folder}
+        searcher.add_configurations({"samples": experiment})
+        while (trial := searcher.next_trial()) is not None:
+            drawn.append({key: trial.config[key] for key in space})
+    # Three digits are as good, and can be written into params.yaml.
+    return [drawn[0], *({**one, "learning_rate": float(f"{one['learning_rate']:.3g}")} for one in drawn[1:])]

@@ -1,0 +1,212 @@
+"""COCO instance annotation files: read the few fields that a benchmark needs, and draw masks from the segmentations.
+
+`instances_train2017.json` has 448 MB and 860,001 annotations, nearly all of it polygons: `Annotation` skips them while the file is
+parsed, `Instance` keeps them as JSON text that is decoded when a mask is drawn. Everything in a file is checked before it is used:
+pycocotools is C code that trusts what it is given.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from invad.config.constants import COCO_CATEGORIES
+from invad.data.images import MAX_PIXELS
+from invad.errors import InputError
+
+# No path, no hidden file, nothing that a file system could refuse.
+_FILE_NAME = re.compile(r"\w[\w. -]{0,199}", re.ASCII)
+# One number of compressed run lengths: 5 bits a character; those from P on say that another one follows. At most 35 bits.
+_COMPRESSED_NUMBER = re.compile(r"[P-o]{0,6}[0-O]")
+_MAX_OUTLINE = 1_000_000  # pixels; pycocotools takes some 80 bytes for each
+
+
+class CocoImage(msgspec.Struct, frozen=True, gc=False):
+    """One image: `file_name` is a plain file name, `width` and `height` are in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+    @property
+    def stem(self) -> str:
+        """The file name without its ending; a mask is named by it."""
+        return self.file_name.rpartition(".")[0] or self.file_name
+
+
+class Annotation(msgspec.Struct, frozen=True, gc=False):
+    """That an image shows an object of a category."""
+
+    id: int
+    image_id: int
+    category_id: int
+
+
+class Instance(Annotation, frozen=True, gc=False):
+    """An annotation with its region, as JSON text: polygons, or run lengths (crowd regions)."""
+
+    segmentation: msgspec.Raw
+
+
+class _Category(msgspec.Struct, frozen=True, gc=False):
+    id: int
+    name: str
+
+
+class _RunLengths(msgspec.Struct, frozen=True, gc=False):
+    size: tuple[int, int]
+    counts: list[int] | str
+
+
+Kind = TypeVar("Kind", bound=Annotation)
+
+
+class _Content(msgspec.Struct, Generic[Kind], frozen=True, gc=False):
+    images: list[CocoImage]
+    annotations: list[Kind]
+    categories: list[_Category]
+
+
+@dataclass(frozen=True)
+class AnnotationFile(Generic[Kind]):
+    """One `instances_*.json`: its images by id, the annotations of each image that has any, and the category names by id."""
+
+    path: Path
+    images: Mapping[int, CocoImage]
+    of_image: Mapping[int, Sequence[Kind]]
+    categories: Mapping[int, str]
+
+    def annotated(self) -> Iterator[tuple[CocoImage, Sequence[Kind]]]:
+        """Yield the images that have an annotation, by id, with their annotations in the file's order."""
+        for image_id in sorted(self.of_image):
+            yield self.images[image_id], self.of_image[image_id]
+
+
+def read_annotations(path: Path, kind: type[Kind]) -> AnnotationFile[Kind]:
+    """Read an annotation file, keeping of each annotation what `kind` (`Annotation` or `Instance`) has.
+
+    Raises:
+        InputError: The file is missing, not a COCO instance annotation file, or does not have COCO's 80 categories; an image id or
+            file name occurs twice, a file name is a path, a size is not positive or above `MAX_PIXELS`; an annotation refers to an
+            image or category that the file does not define.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=_Content[kind])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        raise InputError(f"{path}: not a COCO instance annotation file ({error})") from None
+    categories = {category.id: category.name for category in content.categories}
+    if not len(categories) == len(content.categories) == COCO_CATEGORIES:
+        raise InputError(f"{path}: has {len(categories)} categories, COCO 2017 has {COCO_CATEGORIES}")
+    images = _images_by_id(content.images, path)
+    return AnnotationFile(path, images, _by_image(content.annotations, images, categories, path), categories)
+
+
+def union_mask(instances: Iterable[Instance], height: int, width: int, path: Path) -> np.ndarray:
+    """Return the union of the instances as bool (height, width), by pycocotools' own rasteriser.
+
+    Polygons are cut off at the image's border. A segmentation without polygons (COCO 2017 has none) contributes nothing.
+
+    Raises:
+        InputError: A segmentation is malformed, or run lengths do not fit the image's size; names `path` and the annotation.
+    """
+    encoded = []
+    for instance in instances:
+        try:
+            encoded += _encode(instance.segmentation, height, width)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: annotation {instance.id}: unreadable segmentation ({error})") from None
+    if not encoded:
+        return np.zeros((height, width), dtype=bool)
+    return coco_mask.decode(coco_mask.merge(encoded)).astype(bool)
+
+
+def _images_by_id(images: Iterable[CocoImage], path: Path) -> dict[int, CocoImage]:
+    by_id: dict[int, CocoImage] = {}
+    by_stem: dict[str, int] = {}
+    for image in images:
+        where = f"{path}: image {image.id}"
+        if image.id in by_id:
+            raise InputError(f"{where} is defined twice")
+        if not _FILE_NAME.fullmatch(image.file_name):
+            raise InputError(
+                f"{where}: the file_name {image.file_name!r:.80} is not a plain file name such as 000000000139.jpg"
+            )
+        if image.width < 1 or image.height < 1 or image.width * image.height > MAX_PIXELS:
+            raise InputError(f"{where}: has {image.width}x{image.height} pixels; 1 to {MAX_PIXELS} are accepted")
+        if (other := by_stem.setdefault(image.stem, image.id)) != image.id:
+            raise InputError(f"{where} has the file_name of image {other}, {image.stem}, apart from the ending")
+        by_id[image.id] = image
+    return by_id
+
+
+def _by_image(
+    annotations: Iterable[Kind], images: Mapping[int, CocoImage], categories: Mapping[int, str], path: Path
+) -> dict[int, list[Kind]]:
+    of_image: dict[int, list[Kind]] = {}
+    for annotation in annotations:
+        if annotation.image_id not in images:
+            raise InputError(f"{path}: annotation {annotation.id} refers to the unknown image {annotation.image_id}")
+        if annotation.category_id not in categories:
+            raise InputError(
+                f"{path}: annotation {annotation.id} refers to the unknown category {annotation.category_id}"
+            )
+        of_image.setdefault(annotation.image_id, []).append(annotation)
+    return of_image
+
+
+def _encode(segmentation: msgspec.Raw, height: int, width: int) -> list[dict[str, Any]]:
+    """Return pycocotools' compressed form of all parts of a segmentation; `ValueError` says what is wrong with it."""
+    parts = msgspec.json.decode(segmentation, type=list[list[float]] | _RunLengths)
+    if isinstance(parts, _RunLengths):
+        return [_encode_runs(parts, height, width)]
+    for polygon in parts:
+        _check_polygon(polygon)
+    return coco_mask.frPyObjects(parts, height, width) if parts else []
+
+
+def _check_polygon(polygon: Sequence[float]) -> None:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(f"a polygon of {len(polygon)} numbers; x and y of at least 3 points are needed")
+    # Measured from the upper left corner, so that points far outside count as well.
+    outline = sum(abs(end - start) for start, end in zip([0.0, 0.0, *polygon[:-2]], polygon, strict=True))
+    if outline > _MAX_OUTLINE:
+        raise ValueError(f"a polygon whose outline is longer than {_MAX_OUTLINE} pixels")
+
+
+def _encode_runs(runs: _RunLengths, height: int, width: int) -> dict[str, Any]:
+    if runs.size != (height, width):
+        raise ValueError(f"RLE of size {list(runs.size)}, but the image has {[height, width]}")
+    counts = _decompress(runs.counts) if isinstance(runs.counts, str) else runs.counts
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f"RLE whose counts are negative or do not sum up to the image's {height * width} pixels")
+    # Runs of length 0 make pycocotools' merge stop early, and decode return memory that was never set: it gets pixels instead.
+    pixels = np.repeat((np.arange(len(counts)) % 2).astype(np.uint8), counts)
+    return coco_mask.encode(pixels.reshape((height, width), order="F"))
+
+
+def _decompress(counts: str) -> list[int]:
+    """Return the run lengths of COCO's compressed form.
+
+    Characters 0 to o hold 5 bits each, the lowest ones first, signed; from the fourth number on it is the difference to the number
+    two before. pycocotools reads beyond the end of a malformed string, so it never gets one.
+    """
+    if not re.fullmatch(f"(?:{_COMPRESSED_NUMBER.pattern})*", counts):
+        raise ValueError("RLE whose compressed counts are malformed")
+    runs: list[int] = []
+    for number in _COMPRESSED_NUMBER.findall(counts):
+        bits = [ord(character) - ord("0") & 31 for character in number]
+        value = sum(bit << 5 * place for place, bit in enumerate(bits))
+        if bits[-1] & 16:
+            value -= 1 << 5 * len(bits)
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs

@@ -1,0 +1,87 @@
+"""How many images the published data sets have, class by class, and the comparison with what lies on disk."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from invad.data.split_table import SplitRow
+from invad.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+class Counts(NamedTuple):
+    """Images of a class: normal ones to train on, those held out for calibration included, normal and anomalous ones to test on."""
+
+    train: int
+    test_normal: int
+    test_anomalous: int
+
+
+# The data sets' own pages; the sums are 3,629 + 467 + 1,258.
+MVTEC_COUNTS = {
+    "bottle": Counts(209, 20, 63),
+    "cable": Counts(224, 58, 92),
+    "capsule": Counts(219, 23, 109),
+    "carpet": Counts(280, 28, 89),
+    "grid": Counts(264, 21, 57),
+    "hazelnut": Counts(391, 40, 70),
+    "leather": Counts(245, 32, 92),
+    "metal_nut": Counts(220, 22, 93),
+    "pill": Counts(267, 26, 141),
+    "screw": Counts(320, 41, 119),
+    "tile": Counts(230, 33, 84),
+    "toothbrush": Counts(60, 12, 30),
+    "transistor": Counts(213, 60, 40),
+    "wood": Counts(247, 19, 60),
+    "zipper": Counts(240, 32, 119),
+}
+# `split_csv/1cls.csv`; the sums are 8,659 + 962 + 1,200.
+VISA_COUNTS = {
+    "candle": Counts(900, 100, 100),
+    "capsules": Counts(542, 60, 100),
+    "cashew": Counts(450, 50, 100),
+    "chewinggum": Counts(453, 50, 100),
+    "fryum": Counts(450, 50, 100),
+    "macaroni1": Counts(900, 100, 100),
+    "macaroni2": Counts(900, 100, 100),
+    "pcb1": Counts(904, 100, 100),
+    "pcb2": Counts(901, 100, 100),
+    "pcb3": Counts(905, 101, 100),
+    "pcb4": Counts(904, 101, 100),
+    "pipe_fryum": Counts(450, 50, 100),
+}
+
+
+def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
+    """Return the counts of each class, sorted by name."""
+    counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows)
+    return {
+        name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
+        for name in sorted({name for name, _, _ in counts})
+    }
+
+
+def check_counts(rows: Iterable[SplitRow], published: Mapping[str, Counts], root: Path, *, strict: bool) -> None:
+    """Compare the classes that are among the `published` ones with them; other classes are the user's own business.
+
+    Raises:
+        InputError: With `strict`, when a class has other counts; without, they are logged as a warning.
+    """
+    deviations = [
+        f"{name} has {_text(counts)}, published {_text(published[name])}"
+        for name, counts in count_images(rows).items()
+        if name in published and counts != published[name]
+    ]
+    if not deviations:
+        return
+    message = f"{root}: not the published images (train, test normal, test anomalous): {'; '.join(deviations)}"
+    if strict:
+        raise InputError(f"{message}; complete the data, or set `strict: false` in its `splits` section")
+    logger.warning("%s", message)
+
+
+def _text(counts: Counts) -> str:
+    return " + ".join(map(str, counts))

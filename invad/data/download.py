@@ -1,0 +1,123 @@
+"""Put the raw data of a data set in place and say where they are, in `source.json`.
+
+The files of `embedded` lie beside `source.json`; those of `path` stay where the user has them and are never copied; those of `official`
+lie in the store.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from invad.config import DownloadConfig, dataset_kind
+from invad.data.embedded import generate
+from invad.data.listing import hidden
+from invad.data.official.store import images_address, put_in_place
+from invad.data.own.table import read_import_table
+from invad.data.source import Source, read_source, write_source
+from invad.errors import InputError
+from invad.files import atomic_path
+from invad.workspace import Workspace
+
+# What must lie in a data set's root; the split builders check the rest.
+ROOT_ENTRIES = {
+    "coco": ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+    "mvtec": (),
+    "visa": ("split_csv/1cls.csv",),
+    "table": (),
+}
+TABLE_FILE = "table.csv"
+
+
+def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source:
+    """Make `source.json` in the data set's raw folder and, for `embedded`, the files beside it.
+
+    Raises:
+        InputError: The user's folder or table is missing or is not this data set; an archive cannot be fetched or is damaged.
+    """
+    folder = workspace.raw(dataset)
+    with atomic_path(folder) as temporary:
+        if config.source == "embedded":
+            source = _generate(dataset, config, temporary)
+        else:
+            temporary.mkdir()
+            if config.source == "official":
+                source = _fetch(dataset, config, workspace)
+            elif config.table is not None:
+                source = _import(dataset, config, config.table, temporary, workspace)
+            else:
+                root = _user_root(dataset, config)
+                source = Source(dataset, "path", root, _digest(root, _files_below(root)))
+        write_source(temporary, source)
+    return read_source(folder)
+
+
+def _generate(dataset: str, config: DownloadConfig, folder: Path) -> Source:
+    generate(
+        dataset,
+        folder,
+        seed=config.seed,
+        train_images=config.train_images,
+        test_images=config.test_images,
+        image_size=config.image_size,
+    )
+    return Source(dataset, "embedded", Path(), _digest(folder, _files_below(folder), contents=True))
+
+
+def _fetch(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source:
+    store = store_folder(dataset, config, workspace)
+    root, digest = put_in_place(dataset, config, store)
+    if config.store is None:  # beside the raw data: the same source.json on every machine
+        root = Path(os.path.relpath(root, workspace.raw(dataset)))
+    return Source(dataset, "official", root, digest, images_address(config) if dataset == "coco" else None)
+
+
+def store_folder(dataset: str, config: DownloadConfig, workspace: Workspace) -> Path:
+    """Return the folder of a data set's official archives and images."""
+    if config.store is None:
+        return workspace.store(dataset)
+    return (workspace.root / Path(config.store).expanduser()).absolute()
+
+
+def _import(dataset: str, config: DownloadConfig, name: str, folder: Path, workspace: Workspace) -> Source:
+    """Take the user's table, the file `name`, into `folder`; the images stay where they are."""
+    root = _user_root(dataset, config)
+    table = workspace.root / name
+    rows = read_import_table(table)
+    (folder / TABLE_FILE).write_bytes(table.read_bytes())
+    named = [root / path for row in rows for path in (row.image, row.mask) if path]
+    missing = next((path for path in named if not path.is_file()), None)
+    if missing is not None:
+        raise InputError(f"{table}: names {missing}, which is not there")
+    return Source(dataset, "path", root, _digest(root, named), table=Path(TABLE_FILE))
+
+
+def _user_root(dataset: str, config: DownloadConfig) -> Path:
+    if config.path is None:
+        raise InputError(f"params.yaml: download.{dataset}.path: is needed with `source: path`")
+    root = Path(config.path).expanduser().absolute()
+    if not root.is_dir():
+        raise InputError(f"params.yaml: download.{dataset}.path: {root} is not a folder")
+    for entry in ROOT_ENTRIES[dataset_kind(dataset)]:
+        if not (root / entry).is_file():
+            raise InputError(f"params.yaml: download.{dataset}.path: {root} is no {dataset} root, {entry} is missing")
+    return root
+
+
+def _files_below(root: Path) -> list[Path]:
+    """Return all files below `root`, without what systems leave there: to look at a folder with a file manager does not change it."""
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not hidden(name)]
+        files += [Path(folder, name) for name in names if not hidden(name)]
+    return files
+
+
+def _digest(root: Path, files: Iterable[Path], *, contents: bool = False) -> str:
+    """SHA-256 over the sorted relative names of `files` with their sizes, and with `contents` their bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(root).as_posix()}\0{file.stat().st_size}\0".encode())
+        if contents:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,365 @@
+"""Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from invad.config import AS_STORED, ReadingConfig
+from invad.data.decoders import MOST_PIECES, MOST_RLE_PIXELS, MOST_SCANS, count_scans, slow_header, tiff_complaints
+from invad.errors import InputError
+
+MAX_PIXELS = 80_000_000
+"""Larger images are refused before they are decoded (a decompression bomb is a small file with a large header)."""
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
+
+_MOST_SEARCHED = 2**28  # bytes of a JPEG, which with `MAX_PIXELS` has fewer
+# Whatever the suffix says; Pillow would also hand PostScript to Ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
+_GREY16_MODES = _DEEP_GREY_MODES - {"F"}
+_MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF's number
+_LYING = range(5, 9)  # numbers that exchange width and height
+
+
+class TooManyPixelsError(InputError):
+    """An image is too large to be decoded."""
+
+
+def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int]:
+    """Return (width, height) in pixels of an image or a mask, from the header alone, after a rotation where `reading` asks for it.
+
+    Raises:
+        InputError: The file is missing, not an image (PNG, JPEG, BMP, TIFF or WebP), or an animation or several pages; or it has more
+            than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
+    """
+    with _open(path) as image:
+        # Of a TIFF the size is that after the rotation, which its decoder applies.
+        return image.size if image.format == "TIFF" else turned_size(image, reading)
+
+
+def turned_size(image: Image.Image, reading: ReadingConfig) -> tuple[int, int]:
+    """Return (width, height) that `rgb` will give an image."""
+    lies = reading.exif_rotation and _orientation(image) in _LYING
+    return image.size[::-1] if lies else image.size
+
+
+def check_mask_size(mask: Path, image: Path, size: tuple[int, int]) -> None:
+    """Check by the header of the file `mask` that it has the `size` (width, height) of the file `image`, which is not opened.
+
+    Raises:
+        InputError: It has another size, or as for `image_size`.
+    """
+    width, height = image_size(mask)
+    if (width, height) != size:
+        raise InputError(f"{mask}: has {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}")
+
+
+def read_image(path: Path, size: int | None = None, reading: ReadingConfig = AS_STORED) -> np.ndarray:
+    """Decode an image as uint8 RGB (H, W, 3), resized bilinearly to (size, size) where `size` is given (aspect ratio not kept).
+
+    The pixels are those stored in the file, unless `reading` says otherwise: an EXIF rotation is not applied, because annotations and
+    masks refer to them (only that of a TIFF, which its decoder applies to images and masks alike), and 16-bit grey is refused. An alpha
+    channel is dropped. Of a photograph with a second picture behind it (MPO) the first counts. JPEG has no checksum: changed bytes in
+    its middle may decode without an error.
+
+    Raises:
+        InputError: As for `image_size`; or the file is damaged, would take far longer than its pixels explain, or has a pixel format
+            other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
+    """
+    with decoded_image(path, reading) as image:
+        image = rgb(image, reading)
+    return np.asarray(image if size is None else resized(image, size))
+
+
+def rgb(image: Image.Image, reading: ReadingConfig = AS_STORED) -> Image.Image:
+    """Return a decoded image as RGB, turned and scaled to 8 bits as `reading` says; what is transparent keeps its stored colour."""
+    if reading.exif_rotation and (turn := _TURNS.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
+    if reading.grey16_white is not None and image.mode in _GREY16_MODES:
+        values = np.asarray(image).clip(0, reading.grey16_white).astype(np.uint32)
+        image = Image.fromarray(((values * 255 + reading.grey16_white // 2) // reading.grey16_white).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")  # a palette with transparency is converted to RGB by way of RGBA only
+    return image.convert("RGB")
+
+
+def resized(image: Image.Image, size: int) -> Image.Image:
+    """Return an RGB image of (size, size), bilinear and with antialiasing; the aspect ratio is not kept."""
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def read_mask(path: Path, size: int | None = None) -> np.ndarray:
+    """Decode a mask as bool (H, W), True where anomalous: see `anomalous_pixels`.
+
+    With `size`, the mask is resized by `resize_mask` to that side.
+
+    Raises:
+        InputError: As for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
+    """
+    with decoded_mask(path) as image:
+        anomalous = anomalous_pixels(image)
+    return anomalous if size is None else resize_mask(anomalous, (size, size))
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask bool (h, w) to (H, W) as in the published evaluation: 0/255, bilinear, anomalous above one half."""
+    if mask.shape == size:
+        return mask
+    height, width = size
+    resized = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized) > 127
+
+
+def anomalous_pixels(mask: Image.Image) -> np.ndarray:
+    """Return bool (H, W): True where any value above 0 is stored (MVTec AD: 255; VisA: 1, 2, ...).
+
+    Of a palette the indices count, not the colours; an alpha channel does not count.
+    """
+    values = np.asarray(mask)
+    if values.ndim == 3:
+        values = values[..., : 1 if mask.mode in ("LA", "PA") else 3].max(axis=-1)
+    return values > 0
+
+
+@contextmanager
+def decoded_image(path: Path, reading: ReadingConfig = AS_STORED) -> Generator[Image.Image]:
+    """Yield what `read_image` accepts, decoded, in the mode of the file; errors as there."""
+    with _open(path) as image:
+        _decode(image, path, path, _modes(reading))
+        yield image
+
+
+def image_of_bytes(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, reading: ReadingConfig = AS_STORED
+) -> Image.Image:
+    """Return the RGB image that `data` is, a whole file, decoded; errors as for `read_image`, with `name` in the place of the path.
+
+    Raises:
+        TooManyPixelsError: It has more than `max_pixels`; nothing has been decoded then.
+    """
+    with _problems_named(name, "cannot be read as an image"):
+        file = BytesIO(data)
+        _check_pieces(file, name)
+        image = Image.open(file, formats=_FORMATS)
+    with image:
+        _check_header(image, name, max_pixels)
+        _decode(image, BytesIO(data), name, _modes(reading))
+        return rgb(image, reading)
+
+
+def checked_image(image: Image.Image, reading: ReadingConfig = AS_STORED) -> Image.Image:
+    """Return an image that a caller has opened as RGB; errors as for `read_image`, except that its size is the caller's matter."""
+    name = getattr(image, "filename", "") or "PIL image"
+    with _problems_named(name, "damaged image"):
+        _load(image, name)
+    _check_mode(image, name, _modes(reading))
+    return rgb(image, reading)
+
+
+@contextmanager
+def decoded_mask(path: Path) -> Generator[Image.Image]:
+    """Yield what `read_mask` accepts, decoded, in the mode of the file; errors as there."""
+    with _open(path) as image:
+        _decode(image, path, path, _MASK_MODES)
+        yield image
+
+
+def is_rotated(image: Image.Image) -> bool:
+    """Return whether EXIF asks for a rotation or reflection that has not been applied to a decoded image."""
+    return _orientation(image) in _TURNS
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return EXIF's number of how an image is to be turned; 1, not at all, where it has none or not one of these."""
+    try:
+        with _SILENCE:
+            orientation = image.getexif().get(Base.Orientation, 1)
+            return orientation if orientation in range(2, 9) else 1
+    except Exception:  # Pillow promises no set of exceptions for damaged EXIF data, which ask for nothing
+        return 1
+
+
+def _modes(reading: ReadingConfig) -> frozenset[str]:
+    return _IMAGE_MODES if reading.grey16_white is None else _IMAGE_MODES | _GREY16_MODES
+
+
+def _open(path: Path) -> Image.Image:
+    with _problems_named(path, "cannot be read as an image"):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait forever
+            raise InputError(f"{path}: not an image, not even a file")
+        if status.st_size == 0:
+            raise InputError(f"{path}: not an image, the file is empty")
+        with path.open("rb") as file:
+            _check_pieces(file, path)
+        image = Image.open(path, formats=_FORMATS)
+        try:
+            _check_header(image, path)
+        except BaseException:
+            image.close()
+            raise
+    return image
+
+
+def _check_pieces(file: BinaryIO, name: Path | str) -> None:
+    if (problem := slow_header(file)) is not None:
+        raise InputError(f"{name}: has {problem}; save it anew")
+
+
+def _check_header(image: ImageFile, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
+    if image.width * image.height > max_pixels:
+        raise TooManyPixelsError(f"{path}: has {image.width}x{image.height} pixels; at most {max_pixels} are accepted")
+    # Not n_frames, for which a TIFF of many pages is searched for minutes. MPO: a photograph with a second view behind it.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise InputError(f"{path}: has several frames or pages; save the one that counts as a file of its own")
+    if image.mode not in _DEEP_GREY_MODES and _is_deep(image):
+        raise InputError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits a channel")
+
+
+def _is_deep(image: ImageFile) -> bool:
+    """Return whether the file has more than 8 bits a channel, of which Pillow keeps the upper ones without a word."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(Base.BitsPerSample, (1,))) > 8
+    return any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _decode(image: Image.Image, source: Path | BytesIO, name: Path | str, modes: frozenset[str]) -> None:
+    """Decode an image that was opened from `source`, which messages call `name`."""
+    _check_mode(image, name, modes)
+    with _problems_named(name, "damaged image"):
+        if image.format == "PNG":
+            with Image.open(source, formats=("PNG",)) as again:
+                again.verify()  # the checksums: damaged data may well decode
+        _load(image, name)
+
+
+def _load(image: Image.Image, name: Path | str) -> None:
+    """Decode in a time that the number of pixels bounds, and take a decoder at its word: Pillow may go on after a complaint.
+
+    Raises:
+        InputError: A JPEG paints its image over too often, or a TIFF is in too many pieces.
+        OSError: libtiff complains of the data.
+    """
+    tiles = image.tile if isinstance(image, ImageFile) else []
+    if isinstance(image, ImageFile) and tiles:
+        _check_time(image, name)
+    if not (tiles and tiles[0].codec_name == "libtiff"):
+        image.load()
+        return
+    with tiff_complaints() as complaints:
+        image.load()
+    if complaints:
+        raise OSError(complaints[0])
+
+
+def _check_time(image: ImageFile, name: Path | str) -> None:
+    """Raise `InputError` for what would be decoded for far longer than its pixels explain."""
+    if image.format in ("JPEG", "MPO") and _scans(image) > MOST_SCANS:
+        raise InputError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save it anew")
+    if len(image.tile) > MOST_PIECES:
+        raise InputError(f"{name}: has more than {MOST_PIECES} strips or tiles; save it anew")
+    if image.tile[0].codec_name == "bmp_rle":
+        _check_run_lengths(image, name)
+
+
+def _check_run_lengths(image: ImageFile, name: Path | str) -> None:
+    pixels, file = image.width * image.height, image.fp
+    if pixels > MOST_RLE_PIXELS:
+        raise InputError(f"{name}: a BMP in run lengths of more than {MOST_RLE_PIXELS} pixels; save it anew, as PNG")
+    if file is not None:
+        position = file.tell()
+        length = file.seek(0, os.SEEK_END)
+        file.seek(position)
+        # One run for each pixel, the ends of lines, head and colours.
+        if length > 2 * pixels + 4 * image.height + 2**16:
+            raise InputError(f"{name}: a BMP in run lengths with far more of them than pixels; save it anew")
+
+
+def _scans(image: ImageFile) -> int:
+    """Return how many scans a JPEG has; 0 where they are certainly few."""
+    file = image.fp
+    if file is None:
+        return 0
+    position = file.tell()
+    file.seek(0)
+    data = file.read(_MOST_SEARCHED)
+    file.seek(position)
+    # Counted in earnest only where there may be too many, which is rare: it takes a tenth of the decoding.
+    return count_scans(data) if data.count(b"\xff\xda") > MOST_SCANS else 0
+
+
+def _check_mode(image: Image.Image, name: Path | str, modes: frozenset[str]) -> None:
+    if image.mode not in modes:
+        or_scaled = (
+            ", or say in its `splits` section what is white: grey16_white" if image.mode in _GREY16_MODES else ""
+        )
+        raise InputError(
+            f"{name}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB{or_scaled}"
+        )
+
+
+class _Silence:
+    """No warnings while any thread is inside: `warnings.catch_warnings` by itself knows of one thread only and would leave them off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.close()
+
+
+_SILENCE = _Silence()
+
+
+@contextmanager
+def _problems_named(path: Path | str, problem: str) -> Generator[None]:
+    """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
+    try:
+        with _SILENCE:
+            yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image") from None
+    except Image.DecompressionBombError:  # so many that Pillow refuses to open it
+        raise TooManyPixelsError(f"{path}: has far more than {MAX_PIXELS} pixels; at most these are accepted") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one") from None
+    except Exception as error:  # Pillow promises no set of exceptions for hostile files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}: {problem} ({' '.join(reason.split())})") from None

@@ -1,0 +1,66 @@
+"""What lies in a folder: the images, without what systems and programs leave beside them."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from invad.data.images import IMAGE_SUFFIXES
+from invad.errors import InputError
+
+_SUFFIXES = 10  # that a message names
+_OF_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in `folder`, sorted, without hidden files; nothing when there is no such folder.
+
+    Raises:
+        InputError: The folder cannot be read, or a name is not UTF-8 (no table could hold it).
+    """
+    if not folder.is_dir():
+        return []
+    try:
+        found = sorted(path for path in folder.iterdir() if not hidden(path.name))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    for path in found:
+        if not _is_utf8(path.name):
+            raise InputError(f"{folder}: the file name {path.name!a} is not UTF-8; rename it")
+    return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in `folder`, sorted."""
+    return [path for path in entries(folder) if path.is_dir()]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images in `folder`, sorted."""
+    return [path for path in entries(folder) if is_image(path) and not path.is_dir()]
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's suffix is that of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def suffix_counts(paths: Iterable[Path]) -> str:
+    """Return how many files there are of each suffix, the most frequent first: `3 .heic, 1 .txt, 1 without a suffix`."""
+    counts = Counter(path.suffix.lower() for path in paths)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count} {ascii(suffix)[1:-1] or 'without a suffix'}" for suffix, count in ordered[:_SUFFIXES]]
+    rest = sum(count for _, count in ordered[_SUFFIXES:])
+    return ", ".join([*shown, *([f"{rest} of other suffixes"] if rest else [])])
+
+
+def hidden(name: str) -> bool:
+    """Return whether a file or folder is one that a system put there: `.DS_Store`, `._000.png`, `__MACOSX`, `Thumbs.db`."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

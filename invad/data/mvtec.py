@@ -1,0 +1,86 @@
+"""MVTec AD: `<class>/{train/good, test/<defect>, ground_truth/<defect>}`; a mask belongs to the image of the same name."""
+
+import logging
+from pathlib import Path, PurePosixPath
+
+from invad.config import FolderSplitConfig, ReadingConfig, reading_of
+from invad.data.images import check_mask_size, image_size
+from invad.data.listing import subfolders
+from invad.data.own.folders import MVTEC, ClassFiles, read_class
+from invad.data.own.rows import ImportRow
+from invad.data.split_table import ANOMALOUS, SplitRow
+from invad.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 20  # names of files that a message lists
+
+
+def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
+    """Return the rows of all classes below `root`, masks paired with images by name (`000.png`, `000_mask.png`).
+
+    Files are found and paired as by `read_class`, which reads one's own folders of this layout too.
+
+    Raises:
+        InputError: There is no class, a class has no normal training or no test image, a mask has another size than its image, an
+            image two masks or a mask two images, or (`strict`) an anomalous image has no mask, a mask no image, or two images differ in
+            the suffix alone; the files are named.
+    """
+    classes = [folder for folder in subfolders(root) if (folder / "train").is_dir()]
+    if not classes:
+        raise InputError(f"{root}: no MVTec AD root, it has no <class>/train folder")
+    rows: list[SplitRow] = []
+    files = []
+    for folder in classes:
+        files.append(read_class(root, folder.name, folder, MVTEC))
+        usable = sorted((row for row in files[-1].rows if _is_usable(row)), key=_order)
+        for phase in ("train", "test"):
+            if not any(row.phase == phase for row in usable):
+                raise InputError(f"{folder / phase}: the class {folder.name} has no usable {phase} image")
+        rows += [_split_row(root, row, reading_of(config)) for row in usable]
+    _report(root, files, strict=config.strict)
+    return rows
+
+
+def _is_usable(row: ImportRow) -> bool:
+    return row.label != ANOMALOUS or row.mask is not None
+
+
+def _order(row: ImportRow) -> tuple[bool, str, str, str]:
+    image = PurePosixPath(row.image)
+    return row.phase == "test", row.defect_type, image.stem, image.name
+
+
+def _split_row(root: Path, row: ImportRow, reading: ReadingConfig) -> SplitRow:
+    image, phase = root / row.image, row.phase or "test"  # the layout's folders give every image a phase
+    width, height = image_size(image, reading)
+    if row.mask is not None:
+        check_mask_size(root / row.mask, image, (width, height))
+    return SplitRow(row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, "mvtec")
+
+
+def _report(root: Path, files: list[ClassFiles], *, strict: bool) -> None:
+    """Raise or log, one after another, what the published data set has not: files without a partner, and images twice."""
+    masks = [mask for one in files for mask in one.unmatched]
+    images = [row.image for one in files for row in one.rows if not _is_usable(row)]
+    same = [image for one in files for image in one.twins]
+    if masks or images:
+        message = (
+            f"{root}: {len(images)} anomalous images without a mask and {len(masks)} masks without an image: "
+            f"{_names(masks + images)}"
+        )
+        _deviation(message, "to leave them out", "left out", strict=strict)
+    if same:
+        message = f"{root}: {len(same)} images differ from another one in the suffix alone: {_names(same)}"
+        _deviation(message, "to take all of them", "all are taken", strict=strict)
+
+
+def _deviation(message: str, purpose: str, otherwise: str, *, strict: bool) -> None:
+    if strict:
+        raise InputError(f"{message}; mend the data, or set `strict: false` in its `splits` section {purpose}")
+    logger.warning("%s; %s", message, otherwise)
+
+
+def _names(names: list[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,0 +1,140 @@
+"""The official archives of the published data sets: addresses, sizes, checksums and licences. The one place that knows them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from invad.config import DownloadConfig
+from invad.data.counts import MVTEC_COUNTS
+from invad.data.official.http import Remote
+from invad.errors import InputError
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An official archive; `unpacked_size` in bytes, of the members that `wanted` takes (by default all of them)."""
+
+    remote: Remote
+    unpacked_size: int
+    wanted: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What a data set may be used for; `accept` where its owner asks for acceptance before the download."""
+
+    name: str
+    terms: str
+    accept: bool = False
+
+
+LICENCES = {
+    "coco": Licence(
+        "CC BY 4.0 for the annotations, images under their Flickr licences", "https://cocodataset.org/#termsofuse"
+    ),
+    "mvtec": Licence(
+        "CC BY-NC-SA 4.0, no commercial use", "https://www.mvtec.com/company/research/datasets/mvtec-ad", accept=True
+    ),
+    "visa": Licence("CC BY 4.0", "https://github.com/amazon-science/spot-diff"),
+}
+
+COCO_ADDRESS = "http://images.cocodataset.org"
+_ANNOTATIONS = Archive(
+    Remote(
+        "annotations_trainval2017.zip",
+        f"{COCO_ADDRESS}/annotations/annotations_trainval2017.zip",
+        size=252_907_541,
+        checksum="sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+    ),
+    unpacked_size=490_000_000,
+    wanted=lambda name: name.startswith("annotations/instances_"),
+)
+_COCO_IMAGES = (
+    Archive(
+        Remote(
+            "val2017.zip",
+            f"{COCO_ADDRESS}/zips/val2017.zip",
+            size=815_585_330,
+            checksum="sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+        ),
+        unpacked_size=815_000_000,
+    ),
+    Archive(
+        Remote(
+            "train2017.zip",
+            f"{COCO_ADDRESS}/zips/train2017.zip",
+            size=19_336_861_798,
+            checksum="sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+        ),
+        unpacked_size=19_330_000_000,
+    ),
+)
+# Known by itself, so that a mirror's repacked archive is seen as well.
+VAL_ANNOTATIONS = ("annotations/instances_val2017.json", 19_987_840, "e8c7f7908f1d7278")
+
+_MVTEC = Archive(
+    Remote(
+        "mvtec_anomaly_detection.tar.xz",
+        "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/"
+        "mvtec_anomaly_detection.tar.xz",
+        size=5_264_982_680,
+        checksum="sha256:cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+    ),
+    unpacked_size=5_300_000_000,
+)
+# MVTec publishes neither sizes nor checksums of the archives of single classes.
+_MVTEC_SHARE = "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f283/download"
+_MVTEC_CLASS_FILES = {
+    "bottle": "420937370-1629958698",
+    "cable": "420937413-1629958794",
+    "capsule": "420937454-1629958872",
+    "carpet": "420937484-1629959013",
+    "grid": "420937487-1629959044",
+    "hazelnut": "420937545-1629959162",
+    "leather": "420937607-1629959262",
+    "metal_nut": "420937637-1629959294",
+    "pill": "420938129-1629960351",
+    "screw": "420938130-1629960389",
+    "tile": "420938133-1629960456",
+    "toothbrush": "420938134-1629960477",
+    "transistor": "420938166-1629960554",
+    "wood": "420938383-1629960649",
+    "zipper": "420938385-1629960680",
+}
+_VISA = Archive(
+    Remote(
+        "VisA_20220922.tar",
+        "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
+        size=1_929_840_640,
+        checksum="sha256:2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
+    ),
+    unpacked_size=1_929_840_640,
+)
+
+
+def official_archives(dataset: str, config: DownloadConfig) -> tuple[Archive, ...]:
+    """Return the archives that `config` asks for, at their official addresses.
+
+    Raises:
+        InputError: A class of MVTec AD that there is not.
+    """
+    if dataset == "coco":
+        return (_ANNOTATIONS, *(_COCO_IMAGES if config.images == "archive" else ()))
+    if dataset == "visa":
+        return (_VISA,)
+    if not config.classes:
+        return (_MVTEC,)
+    unknown = sorted(set(config.classes) - set(_MVTEC_CLASS_FILES))
+    if unknown:
+        raise InputError(
+            f"params.yaml: download.mvtec.classes: {', '.join(unknown)}: unknown; known are {', '.join(MVTEC_COUNTS)}"
+        )
+    return tuple(_mvtec_class(name) for name in sorted(set(config.classes)))
+
+
+def _mvtec_class(name: str) -> Archive:
+    file = f"{name}.tar.xz"
+    images = sum(MVTEC_COUNTS[name])
+    all_images = sum(map(sum, MVTEC_COUNTS.values()))
+    return Archive(
+        Remote(file, f"{_MVTEC_SHARE}/{_MVTEC_CLASS_FILES[name]}/{file}"), _MVTEC.unpacked_size * images // all_images
+    )

@@ -1,0 +1,129 @@
+"""The split table: one row for each image of a benchmark, stored as Parquet.
+
+Paths in the table are relative, so the same data give the same bytes on every machine; `Split` knows the folders they start from.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from invad.config import AS_STORED, BenchmarkConfig, ReadingConfig, dataset_kind
+from invad.data.source import read_source
+from invad.errors import InputError
+from invad.files import atomic_path
+from invad.workspace import Workspace
+
+Phase = Literal["train", "calibration", "test"]  # calibration: normal training images that training does not see
+NORMAL, ANOMALOUS = 0, 1
+FILE_NAME = "split.parquet"
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("class", pa.string()),
+        ("phase", pa.string()),
+        ("label", pa.int8()),
+        ("defect_type", pa.string()),
+        ("mask", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("dataset", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One image of a benchmark.
+
+    `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; a normal image has none, nor an
+    anomalous one whose mask is not known.
+    `label` is the data set's own: 0 normal, 1 anomalous. `width` and `height` are those of the image file, in pixels.
+    """
+
+    image: str
+    class_name: str
+    phase: Phase
+    label: int
+    defect_type: str
+    mask: str | None
+    width: int
+    height: int
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A benchmark's rows in the table's order, the folders that its paths start from, and how its images are read."""
+
+    rows: tuple[SplitRow, ...]
+    image_root: Path
+    mask_root: Path
+    reading: ReadingConfig = AS_STORED
+
+    def phase(self, phase: Phase) -> list[SplitRow]:
+        """Return the rows of one phase, in the table's order."""
+        return [row for row in self.rows if row.phase == phase]
+
+    def absolute(self) -> "Split":
+        """Return the same with absolute folders, for who works in another one."""
+        return replace(self, image_root=self.image_root.absolute(), mask_root=self.mask_root.absolute())
+
+    def image_path(self, row: SplitRow) -> Path:
+        """Return where the image of `row` lies."""
+        return self.image_root / row.image
+
+    def mask_path(self, row: SplitRow) -> Path | None:
+        """Return where the mask of `row` lies, or None for a normal image and for one whose mask is not known."""
+        return None if row.mask is None else self.mask_root / row.mask
+
+
+def write_split_table(rows: Iterable[SplitRow], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the table; `metadata` (benchmark, data set, digest of its files) is stored in the Parquet schema."""
+    columns = [{("class" if key == "class_name" else key): value for key, value in asdict(row).items()} for row in rows]
+    table = pa.Table.from_pylist(columns, schema=SCHEMA.with_metadata(dict(metadata)))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
+    """Read the rows and the metadata.
+
+    Raises:
+        InputError: The file is missing or not a split table.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such split table; `dvc repro splits` builds it") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: not a Parquet file ({error})") from None
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path}: not a split table, the columns {', '.join(missing)} are missing")
+    columns = table.select(SCHEMA.names).rename_columns({"class": "class_name"})
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return [SplitRow(**row) for row in columns.to_pylist()], metadata
+
+
+def open_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
+    """Open a benchmark's split table; `InputError` when it or the raw data are missing."""
+    folder = workspace.split(benchmark.name)
+    rows, metadata = read_split_table(folder / FILE_NAME)
+    image_root = read_source(workspace.raw(benchmark.dataset)).root
+    draws_masks = dataset_kind(benchmark.dataset) == "coco"
+    return Split(tuple(rows), image_root, folder if draws_masks else image_root, _reading(metadata))
+
+
+def reading_metadata(reading: ReadingConfig) -> dict[str, str]:
+    """Return what a table's metadata say of how its images are read: nothing where that is as they are stored."""
+    return {} if reading == AS_STORED else {"reading": json.dumps(asdict(reading))}
+
+
+def _reading(metadata: Mapping[str, str]) -> ReadingConfig:
+    return ReadingConfig(**json.loads(metadata.get("reading", "{}")))

@@ -1,0 +1,71 @@
+"""Build the split table of a benchmark, whichever data set it comes from."""
+
+from collections import Counter
+from pathlib import Path
+
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, TableSplitConfig, dataset_kind, reading_of
+from invad.data.coco_ad import build_coco_ad
+from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
+from invad.data.hold_out import hold_out
+from invad.data.mvtec import build_mvtec
+from invad.data.official.http import download_small
+from invad.data.own.table import build_table
+from invad.data.source import Source, read_source
+from invad.data.split_table import FILE_NAME, Split, SplitRow, open_split, reading_metadata, write_split_table
+from invad.data.visa import build_visa
+from invad.errors import InputError
+from invad.files import atomic_path
+from invad.workspace import Workspace
+
+
+def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
+    """Write the benchmark's split table (and masks, where it draws them) and return it.
+
+    Images that the table names and that are not there yet are fetched where the source says from where.
+
+    Raises:
+        InputError: The raw data are missing, damaged or do not fit together; nothing is written then.
+    """
+    source = read_source(workspace.raw(benchmark.dataset))
+    folder = workspace.split(benchmark.name)
+    metadata = {"benchmark": benchmark.name, "dataset": benchmark.dataset, "data_sha256": source.sha256}
+    metadata |= reading_metadata(reading_of(benchmark.splits))
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        rows = hold_out(_build_rows(benchmark, source, temporary), benchmark.calibration)
+        if source.images_from is not None:
+            addresses = [(f"{source.images_from}/{row.image}", source.root / row.image) for row in rows]
+            hint = f"set another address in params.yaml: download.{benchmark.dataset}.files.images"
+            download_small(addresses, label=f"splits@{benchmark.name} images", hint=hint)
+        write_split_table(rows, temporary / FILE_NAME, metadata)
+    return open_split(benchmark, workspace)
+
+
+def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[SplitRow]:
+    """Return the rows of the benchmark; masks that it draws itself go to `out`."""
+    root, config = source.root, benchmark.splits
+    if isinstance(config, CocoAdSplitConfig):
+        return build_coco_ad(root, config, out)
+    if isinstance(config, TableSplitConfig):
+        if source.table is None:
+            again = f"`dvc repro -f download@{benchmark.dataset}`"
+            raise InputError(f"{root}: the download stage has left no table of these images; run {again}")
+        return build_table(root, source.table, config, benchmark.dataset)
+    if dataset_kind(benchmark.dataset) == "mvtec":
+        rows, published = build_mvtec(root, config), MVTEC_COUNTS
+    else:
+        rows, published = build_visa(root, reading_of(config)), VISA_COUNTS
+    if source.source != "embedded":  # the generated stand-ins have classes of the same names
+        check_counts(rows, published, root, strict=config.strict)
+    return rows
+
+
+def describe(split: Split) -> str:
+    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
+    counts = Counter((row.phase, row.label) for row in split.rows)
+    classes = len({row.class_name for row in split.rows})
+    held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
+    return (
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
+        f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
+    )

@@ -1,6 +1,0 @@
-"""Check the images and masks of a benchmark: decode every file and look for what would spoil or bias its results."""
-
-from invad.datasets.check.report import CheckReport, ClassCounts, Finding
-from invad.datasets.check.rules import check_split
-
-__all__ = ["CheckReport", "ClassCounts", "Finding", "check_split"]

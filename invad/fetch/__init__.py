@@ -1,1 +1,0 @@
-"""Files from the network onto the disk: resumable, verified downloads (`http`) and safe unpacking (`archives`)."""

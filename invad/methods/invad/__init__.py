@@ -1,0 +1,1 @@
+"""InvAD and InvAD-lite (arXiv:2404.10760)."""

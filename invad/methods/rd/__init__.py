@@ -1,0 +1,1 @@
+"""RD: Reverse Distillation (CVPR 2022)."""

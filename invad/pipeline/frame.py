@@ -1,0 +1,59 @@
+"""The frame around every stage script: settings checked, progress told, mistakes and full disks reported in one line with exit code 2."""
+
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+from invad.config import Params, load_params
+from invad.disk import disk_problem
+from invad.errors import InputError
+from invad.workspace import Workspace
+
+
+def main(stage: Callable[[str, Params, Workspace], None]) -> None:
+    """Run `stage` in the current folder for the name (data set or benchmark) that the command line gives."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    label = f"{stage.__name__}@{name}" if name else stage.__name__
+    logging.basicConfig(level=logging.WARNING, format=f"{label}: %(message)s", stream=sys.stderr)
+    logging.getLogger("invad").setLevel(logging.INFO)
+    # Threads that spin while they wait make every step ten times slower as soon as another process wants one of the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    started = time.monotonic()
+    try:
+        params = load_params()
+        labels = stage_labels(params)
+        if label in labels:  # else the stage itself says what is wrong with the name
+            print(f"{label}: stage {labels.index(label) + 1} of {len(labels)}", file=sys.stderr)
+        stage(name, params, Workspace())
+    except InputError as error:
+        print(f"{label}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        print(f"{label}: error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    print(
+        f"{label}: done in {time.monotonic() - started:.1f} s, {peak_memory() / 1e6:.0f} MB of memory", file=sys.stderr
+    )
+
+
+def peak_memory() -> int:
+    """Return the most bytes of main memory that this process, or the largest of its finished children, has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def stage_labels(params: Params) -> list[str]:
+    """Return the names of all stages in the order in which `dvc repro` runs them."""
+    per_benchmark = ("splits", "features", "train", "score", "evaluate")
+    return [
+        "check",
+        *(f"download@{dataset}" for dataset in params.download),
+        *(f"{stage}@{benchmark}" for stage in per_benchmark for benchmark in params.benchmarks),
+        *(f"ablate@{module}" for module in params.ablations),
+        "report",
+    ]

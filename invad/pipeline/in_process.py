@@ -1,0 +1,179 @@
+"""Training from Python: what the stages from `features` to `evaluate` do, in this process and a temporary folder."""
+
+import os
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from invad.config import (
+    AS_STORED,
+    BenchmarkConfig,
+    CalibrationConfig,
+    FeaturesConfig,
+    ReadingConfig,
+    ScoreConfig,
+    TrainConfig,
+    reading_of,
+)
+from invad.config.loading import parse_benchmark
+from invad.data.hold_out import hold_out
+from invad.data.images import IMAGE_SUFFIXES, image_size
+from invad.data.listing import image_files
+from invad.data.split_table import NORMAL, Split, SplitRow
+from invad.devices import named_device, place
+from invad.errors import InputError
+from invad.features import extract_features, open_features
+from invad.features.encoder import build_encoder
+from invad.features.extract import ShardWriter
+from invad.predict.detector import Detector
+from invad.predict.inputs import ImageInput, rgb_image, single_images
+from invad.predict.predictor import Predictor
+from invad.scoring.score import source_maps
+from invad.scoring.thresholds import calibrate_maps
+from invad.training.curve import Step
+from invad.training.job import TrainJob, run_job
+from invad.training.loop import steps_per_epoch
+from invad.training.model_folder import ModelConfig
+
+Images = str | Path | Iterable[ImageInput]
+FEATURES = FeaturesConfig("mobilenetv2_100")
+CALIBRATION = CalibrationConfig(share=0.1, false_positive_rate=0.01, seed=0)  # as in params.yaml
+
+
+def train_predictor(
+    images: Images | Mapping[str, Images] | Split,
+    *,
+    method: str | TrainConfig,
+    features: FeaturesConfig | None,
+    score: ScoreConfig | None,
+    calibration: CalibrationConfig | None,
+    reading: ReadingConfig | None,
+    name: str,
+    device: str | None,
+    threads: int | None,
+    progress: bool,
+    settings: Mapping[str, Any],
+) -> Predictor:
+    """Train, calibrate and return a model: see `invad.train`."""
+    recipe = asdict(method) if isinstance(method, TrainConfig) else {"model": method}
+    sections = {
+        "features": features or FEATURES,
+        "score": score or ScoreConfig(),
+        "calibration": calibration or CALIBRATION,
+    }
+    plain = {
+        "splits": asdict(reading or AS_STORED),
+        "train": recipe | dict(settings),
+        **{key: asdict(section) for key, section in sections.items()},
+    }
+    config = parse_benchmark(name, "images", plain, "invad.train")
+    on = named_device(device)
+    with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(on):
+        root = Path(folder)
+        split = images if isinstance(images, Split) else _split(images, config, root / "images")
+        return _train(config, split, root, on, threads or torch.get_num_threads(), progress)
+
+
+def _split(images: Images | Mapping[str, Images], config: BenchmarkConfig, folder: Path) -> Split:
+    """Return a split of normal images, some of each class held out; those that are no files become some in `folder`."""
+    rows, paths, reading = [], {}, reading_of(config.splits)
+    of_classes: Mapping[Any, Any] = images if isinstance(images, Mapping) else {config.name: images}
+    for index, (class_name, of_class) in enumerate(of_classes.items()):
+        files = _files(of_class, folder / str(index), reading)
+        common = os.path.commonpath([path.parent for path in files]) if files else ""
+        for path in files:
+            # Which images are held out depends on names, and so neither on the folder nor on its place.
+            row_name = f"{class_name}/{path.relative_to(common).as_posix()}"
+            paths[row_name] = str(path)
+            size = image_size(path, reading)
+            rows.append(SplitRow(row_name, str(class_name), "train", NORMAL, "good", None, *size, config.dataset))
+    held_out = hold_out(rows, config.calibration)
+    return Split(tuple(replace(row, image=paths[row.image]) for row in held_out), folder, folder, reading)
+
+
+def _files(images: Images, folder: Path, reading: ReadingConfig) -> list[Path]:
+    if isinstance(images, str | Path) and Path(images).is_dir():
+        files = image_files(Path(images).absolute())
+        if not files:
+            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise InputError(
+                f"{images}: has no images ({suffixes}); folders of several classes are a dict of name -> folder"
+            )
+        return files
+    files = []
+    for index, image in enumerate(single_images(images)):
+        if isinstance(image, str | Path):
+            files.append(Path(image).absolute())
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        files.append(folder / f"{index:06d}.png")
+        rgb_image(image, reading).save(files[-1], compress_level=1)  # without EXIF: to be read as it is
+    return files
+
+
+def _train(
+    config: BenchmarkConfig, split: Split, root: Path, device: torch.device, threads: int, progress: bool
+) -> Predictor:
+    used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
+    steps = steps_per_epoch(len(used.phase("train")), config.train) * config.train.epochs
+    encoder = build_encoder(config.features.encoder, config.features.weights)
+    with tqdm(desc="features", unit="image", disable=not progress) as bar:
+
+        def on_progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        key = extract_features(
+            used,
+            config.features,
+            root / "features",
+            lambda extraction, shards: map(ShardWriter(extraction, device).write, shards),
+            on_progress,
+        )
+    job = TrainJob(
+        str(root / "features"),
+        used,
+        config.features,
+        str(root / "storage"),
+        config.train,
+        checkpoint_steps=steps,
+        threads=threads,
+    )
+    with tqdm(desc="train", unit="step", total=steps, disable=not progress) as bar:
+
+        def after_step(step: Step) -> None:
+            bar.set_postfix_str(f"loss={step.loss:.4g}, epoch={step.epoch + 1}", refresh=False)
+            bar.update()
+
+        others = torch.get_num_threads()
+        method, _ = run_job(job, device, after_step=after_step)
+        torch.set_num_threads(others)  # features and maps are made with all, as in the stages
+    method = place(method.eval(), device, config.score)
+    held_out, maps = used.phase("calibration"), ()
+    if held_out:
+        source = open_features(root / "features", "calibration", used, config.features)
+        label = "thresholds" if progress else ""
+        maps = source_maps(method, source, config.features.image_size, config.score, label=label)
+    names = {row.class_name for row in split.rows}
+    calibrated = calibrate_maps(maps, [row.class_name for row in held_out], names, config)
+    detector = Detector(place(encoder, device, config.features), method, config.features, config.score)
+    return Predictor(detector.eval(), ModelConfig.of(config, split, key), calibrated, calibrated.all.thresholds)
+
+
+@contextmanager
+def _undisturbed(device: torch.device) -> Generator[None]:
+    """Leave threads, random numbers and determinism of torch in the end as they were; they are the caller's."""
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warns)

@@ -1,0 +1,155 @@
+"""Reports of this workspace's results or of runs that MLflow keeps: what is there is rendered, what is not is named and left out."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from invad import tracking
+from invad.config import Params
+from invad.errors import InputError
+from invad.files import read_json
+from invad.report.collect import collect_result
+from invad.report.evidence import write_evidence
+from invad.report.report import ReportInputs, write_report
+from invad.report.results import Result
+from invad.report.runs import result_of_run
+from invad.workspace import EVIDENCE_FOLDER, Workspace
+
+FINISHED = "FINISHED"
+MEASUREMENTS = ("throughput_*.json", "training_step_*.json")  # of `reports/benchmarks`, for the table `efficiency`
+# Tags of a run that `run_info.json` shows, and what it calls them.
+_FACTS = {
+    "git.commit": "commit",
+    "git.dirty": "uncommitted_changes",
+    "train.seconds": "training_seconds",
+    "train.steps": "training_steps",
+    "train.peak_memory_mb": "training_peak_memory_mb",
+    "hardware.cpu": "cpu",
+    "machine": "machine",
+    "hardware.memory": "memory",
+    "hardware.gpu": "gpu",
+    "python": "python",
+    "package.torch": "torch",
+    "package.invad": "invad",
+}
+_NUMBERS = ("git.dirty", "train.seconds", "train.steps", "train.peak_memory_mb")  # and a truth value: JSON
+
+
+def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict[str, Result]:
+    """Write the report of all benchmarks of params.yaml into `folder`; return the results that are in it by benchmark.
+
+    Raises:
+        InputError: No benchmark has a whole result.
+    """
+    results, left_out = {}, []
+    for name, benchmark in params.benchmarks.items():
+        try:
+            results[name] = collect_result(benchmark, workspace)
+        except InputError as error:
+            left_out.append(_left_out(name, error))
+    facts = [
+        _facts(result, tracking.known_tags(params.benchmarks[name], workspace)) for name, result in results.items()
+    ]
+    _write(list(results.values()), left_out, facts, workspace, folder, ablations=workspace.ablations)
+    return results
+
+
+def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> None:
+    """Write the report of runs that MLflow keeps into `folder`.
+
+    run_ids: MLflow's, or those of this workspace; one that is given twice counts once.
+
+    Raises:
+        InputError: A run is not known, MLflow does not answer, or no run has a whole result.
+    """
+    results, left_out, facts = [], [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        fetched = [
+            tracking.fetch_run(run_id, workspace, Path(temporary) / str(number))
+            for number, run_id in enumerate(dict.fromkeys(run_ids))
+        ]
+        for run in {run.id: run for run in fetched}.values():
+            try:
+                if run.status != FINISHED:
+                    raise InputError(f"its status is {run.status}, it has to be {FINISHED}")
+                result = result_of_run(run.folder, run.metrics, run.source)
+            except InputError as error:
+                left_out.append(_left_out(run.title, InputError(str(error).replace(f"{run.folder}/", ""))))
+                continue
+            results.append(result)
+            facts.append(_facts(result, run.tags, run.id))
+    _write(results, left_out, facts, workspace, folder)
+
+
+def log_evidence(result: Result, run: tracking.Run) -> None:
+    """Log what a report shows of a result's test images with its run, so that the run can stand in another report."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / EVIDENCE_FOLDER
+        write_evidence(result, folder)
+        run.log_file(folder)
+
+
+def _write(
+    results: Sequence[Result],
+    left_out: Sequence[str],
+    facts: Sequence[Mapping[str, Any]],
+    workspace: Workspace,
+    folder: Path,
+    ablations: Path | None = None,
+) -> None:
+    measurements, damaged = _measurements(workspace)
+    inputs = ReportInputs(
+        results=results,
+        measurements=measurements,
+        ablations=ablations,
+        left_out=(*left_out, *damaged),
+        run_info={
+            "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "rendered_with": _named(tracking.environment_tags(workspace)),
+            **_shared(facts),
+        },
+    )
+    write_report(inputs, folder)
+
+
+def _measurements(workspace: Workspace) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Return what the benchmarks have measured, and a sentence for each file that is damaged."""
+    contents, damaged = [], []
+    folder = workspace.reports / "benchmarks"
+    for path in sorted(path for pattern in MEASUREMENTS for path in folder.glob(pattern)):
+        try:
+            content = read_json(path)
+            if not isinstance(content, dict) or not {"benchmark", "hardware", "settings"} <= set(content):
+                raise InputError("not the result of a script in benchmarks/")
+            contents.append(content)
+        except InputError as error:
+            damaged.append(_left_out(path.name, error))
+    return contents, damaged
+
+
+def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:
+    """Return what is true of a result's training alone; what is not known is left out."""
+    known = _named(tags)
+    first = {"benchmark": result.title, "method": result.label, "seed": result.seeds[0]}
+    return {**first, **({"mlflow_run": run_id} if run_id else {}), **known}
+
+
+def _shared(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts of all results, those of code and machine that all of them share apart."""
+    names = [name for tag, name in _FACTS.items() if not tag.startswith("train.")]
+    same = [name for name in names if all(name in each and each[name] == facts[0][name] for each in facts)]
+    rows = [{name: value for name, value in each.items() if name not in same} for each in facts]
+    return {"all_trained_with": {name: facts[0][name] for name in same}, "results": rows} if facts else {}
+
+
+def _named(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: json.loads(tags[tag]) if tag in _NUMBERS else tags[tag] for tag, name in _FACTS.items() if tag in tags
+    }
+
+
+def _left_out(name: str, error: InputError) -> str:
+    return f"{name}: left out: {error}{'' if str(error).endswith('.') else '.'}"

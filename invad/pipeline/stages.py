@@ -1,0 +1,266 @@
+"""What each stage of `dvc.yaml` does: read its inputs, call one module, write its outputs, tell MLflow.
+
+Heavy packages are imported by the stages that need them.
+"""
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from invad.config import BenchmarkConfig, Params
+from invad.errors import InputError
+from invad.files import write_json, write_text
+from invad.pipeline.frame import peak_memory
+from invad.training.cost import write_cost
+from invad.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from invad.metrics.curves import Curve
+    from invad.scoring.store import Scores
+    from invad.scoring.thresholds import Calibration
+
+# What `dvc metrics show` prints, in names that let the table fit 80 columns: of the mean, by the protocol of the paper, in percent.
+SUMMARY = {
+    "I-AUROC": "image_auroc", "P-AUROC": "pixel_auroc", "AUPRO": "region_aupro", "mIoU": "pixel_miou", "mAD": "mad",
+}  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+def check(_name: str, params: Params, workspace: Workspace) -> None:
+    """Write what code each stage depends on; that all settings are right has been checked before, also those of the ablations."""
+    from invad.config.closure import STAGES, digest_lines
+
+    for module in params.ablations:
+        from invad.studies.ablation import ablation_of_params, plan_ablation
+
+        plan_ablation(module, ablation_of_params(module, params), params)
+    for stage in STAGES:
+        write_text(workspace.code(stage), digest_lines(stage))
+
+
+def download(name: str, params: Params, workspace: Workspace) -> None:
+    """Put the raw data of data set `name` in place."""
+    from invad.data.download import prepare_dataset
+
+    source = prepare_dataset(name, params.dataset(name), workspace)
+    logger.info("%s data in %s", source.source, source.root)
+
+
+def splits(name: str, params: Params, workspace: Workspace) -> None:
+    """Build the split table of benchmark `name`."""
+    from invad.data.splits import build_split, describe
+
+    logger.info("%s", describe(build_split(params.benchmark(name), workspace)))
+
+
+def features(name: str, params: Params, workspace: Workspace) -> None:
+    """Run the frozen encoder over all images of benchmark `name`."""
+    from invad.cluster.extract import shard_runner
+    from invad.data.split_table import open_split
+    from invad.features import extract_features
+
+    benchmark = params.benchmark(name)
+    split, folder = open_split(benchmark, workspace), workspace.features(name)
+    with tqdm(desc=f"features@{name}", unit="image", mininterval=1) as progress:
+
+        def on_progress(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done)
+
+        key = extract_features(split, benchmark.features, folder, shard_runner(params.extraction), on_progress)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    logger.info("%s, channels %s, %.0f MB", key.encoder, key.channels, size / 1e6)
+
+
+def train(name: str, params: Params, workspace: Workspace) -> None:
+    """Train on the features of benchmark `name`, publish the model and its loss curve; `InputError` where there are too few images."""
+    from invad import tracking
+    from invad.cluster.train import train_model
+    from invad.data.split_table import open_split
+    from invad.features import open_features
+    from invad.features.encoder import build_encoder
+    from invad.pipeline.run_log import describe_run
+    from invad.training.counting import model_cost
+    from invad.training.curve import Step, curve_csv
+    from invad.training.loop import steps_per_epoch
+    from invad.training.model_folder import ModelConfig, save_model
+    from invad.training.progress import Progress
+
+    benchmark = params.benchmark(name)
+    split = open_split(benchmark, workspace)
+    features = open_features(workspace.features(name), "train", split, benchmark.features)
+    try:  # before MLflow has a run of it
+        steps_per_epoch(len(features), benchmark.train)
+    except InputError as error:
+        raise InputError(f"params.yaml: train.{name}.{error}") from None
+    run = tracking.start_run(benchmark, workspace)
+    log = workspace.private / "logs" / f"train@{name}.log"
+    logger.info("progress also in %s", log)
+    progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
+    started, resumed_at = time.monotonic(), 0
+
+    def on_progress(steps: list[Step], total: int, resumed: int) -> None:
+        nonlocal resumed_at
+        resumed_at = resumed
+        progress(steps, total, resumed)
+        run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
+        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
+
+    try:
+        with progress:
+            method, steps = train_model(
+                workspace.features(name),
+                split,
+                benchmark.features,
+                features.key,
+                benchmark.train,
+                name=name,
+                workers=params.training,
+                storage=workspace.private / "ray",
+                on_progress=on_progress,
+            )
+    except BaseException:
+        run.finish(failed=True)
+        raise
+    encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
+    save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
+    write_cost(model_cost(benchmark), workspace.cost(name))
+    write_text(workspace.loss(name), curve_csv(steps))
+    run.tags(
+        {
+            "train.seconds": f"{time.monotonic() - started:.1f}",
+            "train.steps": str(len(steps) - resumed_at),  # those of this process
+            "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
+        }
+    )
+    tracking.remember_run(run, benchmark, workspace)
+    describe_run(run, benchmark, workspace)
+    run.finish()
+    logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
+
+
+def score(name: str, params: Params, workspace: Workspace) -> None:
+    """Write anomaly maps and image scores of the test images of benchmark `name`, and of the normal images held out for thresholds."""
+    from invad.data.split_table import open_split
+    from invad.scoring.score import score_images
+
+    benchmark = params.benchmark(name)
+    split = open_split(benchmark, workspace)
+    score_images(benchmark, split, workspace.features(name), workspace.model(name), workspace.scores(name))
+
+
+def evaluate(name: str, params: Params, workspace: Workspace) -> None:
+    """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
+    from invad import metrics
+    from invad.pipeline.run_log import continued_run, log_metrics
+    from invad.scoring.store import open_scores
+
+    benchmark = params.benchmark(name)
+    scores = open_scores(workspace.scores(name))
+    calibration = _calibrate(benchmark, workspace)
+    result = metrics.evaluate(
+        scores.maps_nhw,
+        scores.masks_nhw,
+        scores.classes,
+        scores.labels,
+        scores.image_scores,
+        has_mask=scores.has_mask,
+        curves=True,
+    )
+    _write_curves(result.pop("curves"), name, workspace)
+    point = _operating_point(scores, calibration, name)
+    write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
+    mean = result["mean"]
+    summary = {label: mean["paper"][key] for label, key in SUMMARY.items()}
+    percent = {label: None if value is None else round(100 * value, 2) for label, value in summary.items()}
+    write_json(workspace.summary(name), percent)
+    for note in [*result["notes"], *(point["notes"] if calibration.images else calibration.notes)]:
+        logger.warning("%s", note)
+    if calibration.images:
+        rate = calibration.false_positive_rate
+        logger.info("thresholds from %d normal images at a false-positive rate of %g", calibration.images, rate)
+    logger.info("%s", ", ".join(f"{label} {_percent(value)}" for label, value in summary.items()))
+
+    log_metrics(continued_run(benchmark, workspace), benchmark, workspace)
+
+
+def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration":
+    """Write the thresholds that the maps of a benchmark's held-out normal images give, and return them."""
+    from invad.data.split_table import open_split
+    from invad.scoring.store import CALIBRATION_FOLDER, open_scores
+    from invad.scoring.thresholds import calibrate_maps, write_calibration
+
+    split = open_split(benchmark, workspace)
+    maps, classes = [], []
+    if split.phase("calibration"):
+        held_out = open_scores(workspace.scores(benchmark.name) / CALIBRATION_FOLDER)
+        maps, classes = held_out.maps_nhw, held_out.classes
+    calibration = calibrate_maps(maps, classes, {row.class_name for row in split.rows}, benchmark)
+    write_calibration(calibration, workspace.calibration(benchmark.name))
+    return calibration
+
+
+def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, workspace: Workspace) -> None:
+    """Write the curves of all classes, and for `dvc plots show` their means, a file each; one that cannot be computed has no rows."""
+    from invad.metrics.curve_csv import mean_curve_csvs
+
+    write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
+    for curve, text in mean_curve_csvs(curves).items():
+        write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
+
+
+def _operating_point(scores: "Scores", calibration: "Calibration", name: str) -> dict[str, Any]:
+    """Return what the calibrated thresholds give on the test images, with the rate and the number of images behind them."""
+    from invad.metrics.calibration import operating_point
+    from invad.scoring.thresholds import why_none
+
+    point = operating_point(
+        scores.maps_nhw,
+        scores.masks_nhw,
+        scores.classes,
+        scores.labels,
+        scores.image_scores,
+        scores.has_mask,
+        {class_name: held_out.thresholds for class_name, held_out in calibration.per_class.items()},
+        without=why_none(name),
+    )
+    return {
+        "false_positive_rate": calibration.false_positive_rate,
+        "held_out_images": {class_name: held_out.images for class_name, held_out in calibration.per_class.items()},
+        **point,
+        "notes": [*calibration.notes, *point["notes"]],
+    }
+
+
+def report(_name: str, params: Params, workspace: Workspace) -> None:
+    """Render tables, figures and the page from the results of all benchmarks, and log them with their runs."""
+    from invad.pipeline.rendering import log_evidence, report_workspace
+    from invad.pipeline.run_log import continued_run, log_figures
+
+    for name, result in report_workspace(params, workspace, workspace.reports).items():
+        benchmark = params.benchmarks[name]
+        run = continued_run(benchmark, workspace)
+        log_evidence(result, run)
+        log_figures(run, benchmark, workspace)
+    logger.info("open %s", workspace.reports / "index.html")
+
+
+def ablate(module: str, params: Params, workspace: Workspace) -> None:
+    """Compare the variants of a module as the section `ablations` says, from where an interrupted study ended."""
+    from invad.studies.ablation import ablation_of_params, run_ablation
+
+    options = ablation_of_params(module, params)
+    report = run_ablation(module, options, params, workspace)
+    failed = sorted({result.variant for result in report.results if result.status == "failed"})
+    if failed:
+        logger.warning("failed: %s; %s has the reasons", ", ".join(failed), workspace.ablations / f"{module}.md")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

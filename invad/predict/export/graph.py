@@ -1,0 +1,96 @@
+"""A model folder as one graph without what other runtimes lack: no float64, no reduced precision, nothing compiled."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from invad.config import ComputeConfig, ScoreConfig
+from invad.devices import place
+from invad.methods.maps import blur_matrix
+from invad.predict.detector import Detector
+from invad.scoring.thresholds import Calibration, read_calibration
+from invad.training.model_folder import ModelConfig, load_encoder, load_model
+from invad.workspace import CALIBRATION_FILE
+
+CPU = torch.device("cpu")
+Config = TypeVar("Config", bound=ComputeConfig)
+TRACED_BATCH = 2  # of 1 image torch would conclude that there is never another number
+
+
+class Graph(nn.Module):
+    """Images in, scores and raw anomaly maps out.
+
+    Attributes:
+        detector: Everything before the blur.
+        image_size: The side of images and maps in pixels.
+        blur: float32 (image_size, image_size), to be multiplied from both sides; None for no blur.
+    """
+
+    blur: Tensor | None
+
+    def __init__(self, detector: Detector, sigma: float) -> None:
+        """`detector` does not blur by itself; `sigma` of the blur in pixels, 0 for none."""
+        super().__init__()
+        self.detector, self.image_size = detector, detector.features.image_size
+        self.register_buffer("blur", blur_matrix(self.image_size, sigma).float() if sigma else None)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map RGB images, uint8 (B, size, size, 3), to scores, float32 (B,), and raw maps, float32 (B, size, size)."""
+        maps = self.detector(images)
+        if self.blur is not None:
+            maps = self.blur @ maps @ self.blur.T
+        return maps.amax(dim=(1, 2)), maps
+
+
+@dataclass(frozen=True)
+class LoadedGraph:
+    """A model folder, ready to be exported.
+
+    Attributes:
+        graph: In eval mode on the CPU, in float32 whatever the precision that the settings ask for.
+        config: What the model was trained on and how.
+        calibration: Its thresholds; None where the folder has none.
+        score: How its maps are made.
+    """
+
+    graph: Graph
+    config: ModelConfig
+    calibration: Calibration | None
+    score: ScoreConfig
+
+
+def load_graph(folder: Path) -> LoadedGraph:
+    """Load a model folder as `invad.load` does, but always for the CPU and in float32.
+
+    Raises:
+        InputError: The folder is missing, damaged or of another format, or its encoder cannot be had.
+    """
+    method, config = load_model(folder)
+    path = folder / CALIBRATION_FILE
+    calibration = read_calibration(path) if path.exists() else None
+    score = ScoreConfig() if calibration is None else calibration.score
+    features, plain = _plain(config.features), _plain(score)
+    encoder = place(load_encoder(folder, config), CPU, features)
+    detector = Detector(encoder, place(method, CPU, plain), features, replace(plain, sigma=0.0))
+    return LoadedGraph(Graph(detector, score.sigma).eval(), config, calibration, score)
+
+
+def _plain(config: Config) -> Config:
+    return replace(config, precision="float32", compile=False)
+
+
+@torch.no_grad()
+def exported_program(graph: Graph) -> ExportedProgram:
+    """Trace the graph for any number of images; nothing in the result names a file of this machine."""
+    images = torch.zeros(TRACED_BATCH, graph.image_size, graph.image_size, 3, dtype=torch.uint8)
+    program = torch.export.export(graph, (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program

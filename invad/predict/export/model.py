@@ -1,0 +1,100 @@
+"""`export_model`: from a model folder to a checked file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from invad.errors import InputError
+from invad.files import atomic_path
+from invad.predict.export.check import TOLERANCE, Difference, Runtime, compare, random_batches, torch_runtime
+from invad.predict.export.graph import LoadedGraph, exported_program, load_graph
+from invad.predict.export.metadata import metadata
+
+Format = Literal["onnx", "torch-export"]
+ExportPrecision = Literal["float32", "int8"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+BATCH = 8  # of the images that int8 is compared on
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written.
+
+    Attributes:
+        model: What it holds, as it was loaded.
+        size: Of the file in bytes.
+        difference: How far it is from the model.
+    """
+
+    model: LoadedGraph
+    size: int
+    difference: Difference
+
+
+def export_model(
+    folder: Path,
+    out: Path,
+    format: Format = "onnx",
+    precision: ExportPrecision = "float32",
+    images: Sequence[str] = (),
+) -> Export:
+    """Write a model as one file: input `images`, uint8 (batch, S, S, 3), outputs `scores` (batch,) and `maps` (batch, S, S).
+
+    Args:
+        folder: The model.
+        out: The file; one that is there is replaced.
+        format: onnx or torch-export.
+        precision: Of the method's network; int8 is for onnx.
+        images: Files, folders and patterns of normal images, which int8 takes the ranges of activations from.
+
+    Raises:
+        InputError: The model or the images cannot be read, the file cannot be written, or it would compute something else than the
+            model; what was at `out` is still there then.
+    """
+    loaded = load_graph(folder)
+    data, difference = _onnx(loaded, folder, precision, images) if format == "onnx" else _torch(loaded, folder)
+    if precision == "float32" and not difference.is_rounding:
+        raise InputError(
+            f"{out}: not written, because it would not compute what {folder} does: maps differ by {difference.maps:.2g}, scores by "
+            f"{difference.scores:.2g}, which is more than {TOLERANCE * difference.scale:.2g}"
+        )
+    try:
+        with atomic_path(out) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
+    return Export(loaded, len(data), difference)
+
+
+def _onnx(
+    loaded: LoadedGraph, folder: Path, precision: ExportPrecision, images: Sequence[str]
+) -> tuple[bytes, Difference]:
+    from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime
+
+    model = torch_runtime(loaded.graph)
+    described = metadata(loaded, folder, precision)
+    if precision == "float32":
+        data = onnx_bytes(onnx_model(exported_program(loaded.graph)).proto, described)
+        return data, _compared(loaded, model, onnx_runtime(data))
+    from invad.predict.export.quantize import calibration_images, quantized
+
+    normal = calibration_images(images, loaded.graph.image_size, loaded.config.reading)
+    data = onnx_bytes(quantized(onnx_model(exported_program(loaded.graph)), normal), described)
+    batches = np.array_split(normal, -(-len(normal) // BATCH))
+    threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold
+    return data, compare(model, onnx_runtime(data), batches, threshold)
+
+
+def _torch(loaded: LoadedGraph, folder: Path) -> tuple[bytes, Difference]:
+    from invad.predict.export.torch_file import torch_bytes
+
+    program = exported_program(loaded.graph)
+    difference = _compared(loaded, torch_runtime(loaded.graph), torch_runtime(program.module()))
+    return torch_bytes(program, metadata(loaded, folder, "float32")), difference
+
+
+def _compared(loaded: LoadedGraph, model: Runtime, export: Runtime) -> Difference:
+    return compare(model, export, random_batches(loaded.graph.image_size))

@@ -1,0 +1,90 @@
+"""Everything that can be given as an image, as the pixels that the encoder takes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from invad.config import AS_STORED, ReadingConfig
+from invad.data.images import checked_image, decoded_image, resized, rgb
+from invad.errors import InputError
+
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
+"""A file; a PIL image of 8 bits a channel; an array uint8, RGB (H, W, 3) or grey (H, W); or a tensor, RGB (3, H, W) or grey
+(1, H, W), uint8 or floating in [0, 1].
+"""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image as the encoder takes it.
+
+    Attributes:
+        pixels: RGB, uint8 (size, size, 3), resized.
+        width, height: Of the image as it was given, in pixels.
+        source: What was given, to be drawn on; None where it is not kept.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    source: ImageInput | None = None
+
+
+def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageInput]:
+    """Yield the images of a sequence, of an array (N, H, W, 3) or of a tensor (N, C, H, W); or the only one."""
+    is_array = isinstance(images, np.ndarray | Tensor)
+    if isinstance(images, str | Path | Image.Image) or (is_array and images.ndim != 4):
+        yield images
+    else:
+        yield from images
+
+
+def prepare(image: ImageInput, size: int, reading: ReadingConfig = AS_STORED) -> PreparedImage:
+    """Return an image resized to (size, size) as `read_image` does it, whatever it was given as.
+
+    Raises:
+        InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
+    """
+    picture = rgb_image(image, reading)
+    return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height, image)
+
+
+def rgb_image(image: ImageInput, reading: ReadingConfig = AS_STORED) -> Image.Image:
+    """Return an image as a PIL image of mode RGB at its own size; `InputError` as for `prepare`."""
+    if isinstance(image, str | Path):
+        with decoded_image(Path(image), reading) as decoded:
+            return rgb(decoded, reading)
+    if isinstance(image, Image.Image):
+        return checked_image(image, reading)
+    if isinstance(image, np.ndarray):
+        return _of_array(image)
+    if isinstance(image, Tensor):
+        return _of_tensor(image)
+    raise InputError(f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+
+
+def _of_array(image: NDArray[np.uint8]) -> Image.Image:
+    is_right = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype != np.uint8 or not is_right or 0 in image.shape:
+        expected = "an array uint8, RGB (H, W, 3) or grey (H, W)"
+        raise InputError(f"image: expected {expected}, got {image.dtype} {image.shape}")
+    return rgb(Image.fromarray(np.ascontiguousarray(image)))
+
+
+def _of_tensor(image: Tensor) -> Image.Image:
+    is_right = image.dtype == torch.uint8 or image.dtype.is_floating_point
+    if not is_right or image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        expected = "a tensor, RGB (3, H, W) or grey (1, H, W), uint8 or floating in [0, 1]"
+        raise InputError(f"image: expected {expected}, got {image.dtype} {tuple(image.shape)}")
+    if image.dtype.is_floating_point:
+        if not bool(((image >= 0) & (image <= 1)).all()):
+            raise InputError("image: a floating tensor has values in [0, 1], before any normalisation; here are others")
+        image = (image.float() * 255).round().to(torch.uint8)
+    array = image.detach().permute(1, 2, 0).cpu().numpy()
+    return _of_array(array[..., 0] if array.shape[2] == 1 else array)

@@ -1,0 +1,151 @@
+"""What a model says of images: scores, decisions, maps, regions and overlays."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from invad.config import AS_STORED, ReadingConfig
+from invad.errors import InputError
+from invad.metrics.calibration import Thresholds
+from invad.predict.inputs import ImageInput, rgb_image
+from invad.predict.regions import Region, find_regions, map_at_size
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """What a model says of one image.
+
+    Attributes:
+        score: The maximum of the map: of no fixed range, larger where more anomalous.
+        anomaly_map: float32 (size, size), raw values, as large as the model's input.
+        width, height: Of the image in pixels.
+        thresholds: What score and map are compared with; each may be None.
+        source: The image as it was given, to be drawn on: a reference, not a copy; None where it is not kept.
+        reading: How the model reads images, and so what it was given.
+    """
+
+    score: float
+    anomaly_map: NDArray[np.float32]
+    width: int
+    height: int
+    thresholds: Thresholds
+    source: ImageInput | None = field(default=None, compare=False)
+    reading: ReadingConfig = AS_STORED
+
+    def __repr__(self) -> str:
+        of = f" of {self.source}" if isinstance(self.source, str | Path) else ""
+        return f"<prediction{of}: {_judged(self.score, self.thresholds.image)}; {self.width}x{self.height} pixels>"
+
+    def check(self) -> None:
+        """Raise `InputError` where the map has a value that is NaN or infinite, of which nothing can be said."""
+        if not (math.isfinite(self.score) and np.isfinite(self.anomaly_map).all()):
+            raise InputError(
+                "the model gives it NaN or infinity as a score; the precision float32 helps where a lower one overflows"
+            )
+
+    @property
+    def anomalous(self) -> bool | None:
+        """Whether the score lies strictly above the image threshold; None without one. Raises `InputError` as `check`."""
+        self.check()
+        return None if self.thresholds.image is None else self.score > self.thresholds.image
+
+    def labelled_regions(self) -> tuple[NDArray[np.int32], list[Region]]:
+        """Return the regions of the map above the pixel threshold, the highest score first, and labels int32 (height, width).
+
+        Map and regions are at the size of the image. A label is `k + 1` in the region `k` and 0 elsewhere. Without a pixel threshold
+        there are no regions. Raises `InputError` as `check`.
+        """
+        self.check()
+        threshold = self.thresholds.pixel
+        if threshold is None or self.score <= threshold:
+            return np.zeros((self.height, self.width), np.int32), []
+        return find_regions(map_at_size(self.anomaly_map, self.width, self.height), threshold)
+
+    def regions(self) -> list[Region]:
+        """Return the regions of the map above the pixel threshold, at the size of the image, the highest score first."""
+        return self.labelled_regions()[1]
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return bool (height, width): True where the map lies above the pixel threshold."""
+        return self.labelled_regions()[0] > 0
+
+    def overlay(self, image: ImageInput | None = None) -> Image.Image:
+        """Return the image in grey with what is anomalous in colours, RGB, the score below it; a notebook shows it.
+
+        `image`: by default the one that was predicted, a file of which is read again.
+
+        Raises:
+            InputError: The image is not kept (as of `Predictor.stream` with images made elsewhere), or its file is gone.
+        """
+        from invad.predict.overlay import draw_overlay
+
+        drawn_on = self.source if image is None else image
+        if drawn_on is None:
+            raise InputError("overlay: the image is not kept here; give it: overlay(image)")
+        return draw_overlay(rgb_image(drawn_on, self.reading), self)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the overlay for a notebook; None, so that it shows the text, where there is no image to draw on."""
+        try:
+            picture = self.overlay()
+        except InputError:
+            return None
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Sequence[ImagePrediction]):
+    """What a model says of images, one `ImagePrediction` each, in their order."""
+
+    images: tuple[ImagePrediction, ...]
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} {'image' if len(self) == 1 else 'images'}"
+        if not self.images:
+            return f"<predictions of {count}>"
+        decided = [anomalous for anomalous in self.anomalous if anomalous is not None]
+        counted = f"{sum(decided)} anomalous, " if decided else ""
+        return f"<predictions of {count}: {counted}scores {self.scores.min():.4g} to {self.scores.max():.4g}>"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> ImagePrediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ImagePrediction, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ImagePrediction | tuple[ImagePrediction, ...]:
+        return self.images[index]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 (n,): the maximum of each map."""
+        return np.array([image.score for image in self.images], np.float32)
+
+    @property
+    def maps(self) -> NDArray[np.float32]:
+        """float32 (n, size, size): raw anomaly maps."""
+        return np.stack([image.anomaly_map for image in self.images])
+
+    @property
+    def anomalous(self) -> list[bool | None]:
+        """Whether each score lies above the image threshold; None without one."""
+        return [image.anomalous for image in self.images]
+
+
+def _judged(score: float, threshold: float | None) -> str:
+    if threshold is None:
+        return f"score {score:.4g}, no threshold"
+    decision = "anomalous" if score > threshold else "normal"
+    return f"{decision}, score {score:.4g}, threshold {threshold:.4g}"

@@ -1,0 +1,229 @@
+"""The published numbers that ship with the package, where they come from, and which results may stand beside them."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+
+from invad.config import BenchmarkConfig, InvADConfig
+from invad.report.labels import METHODS, METRICS, OWN
+from invad.report.results import Counts, Result
+
+
+@dataclass(frozen=True)
+class PublishedSource:
+    """Where numbers were published. label: as rows name it; citation: as a caption cites it; where: its tables or logs."""
+
+    label: str
+    citation: str
+    where: str = ""
+
+
+SOURCES = {
+    "paper": PublishedSource(
+        "paper",
+        "the paper: J. Zhang et al., Learning Feature Inversion for Multi-class Anomaly Detection under General-purpose "
+        "COCO-AD Benchmark, arXiv:2404.10760",
+        "Tables 5 and A2",
+    ),
+    "rerun": PublishedSource(
+        "re-run",
+        "the authors' re-run of all methods on one hardware: J. Zhang et al., ADer: A Comprehensive Benchmark for Multi-class Visual "
+        "Anomaly Detection, arXiv:2406.03262",
+        "benchmark logs of 100 and 300 epochs, last epoch, 2024-05",
+    ),
+    "mvtec": PublishedSource("MVTec AD", "P. Bergmann et al., MVTec AD, CVPR 2019"),
+    "visa": PublishedSource("VisA", "Y. Zou et al., SPot-the-Difference (VisA), ECCV 2022"),
+}
+PUBLISHED_SIZE = 256  # pixels: side of the input of all published numbers
+_EPOCHS = {"mvtec": 300, "visa": 100}  # of InvAD in the paper; every fold of COCO-AD has 100
+_WEIGHTS = {"invad": "wide_resnet50_2.racm_in1k", "invad-lite": "resnet34.bt_in1k"}
+_SIGMA = 4.0  # of the maps' blur, in pixels of the input
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """The metrics of one method on one benchmark, or on one class of it.
+
+    Attributes:
+        benchmark: `coco_ad_0` .. `coco_ad_3`, `coco_ad_mean`, `mvtec`, `visa`, and three that only the paper has.
+        method: Key of `labels.METHODS`.
+        source: Key of `SOURCES`.
+        epochs: None where the source does not say.
+        values: Keys of `labels.METRICS` -> fraction in [0, 1].
+        notes: Key -> what a reader has to know about that value.
+        class_name: "" for the whole benchmark, `mean` for the mean in a table of classes.
+    """
+
+    benchmark: str
+    method: str
+    source: str
+    epochs: int | None
+    values: Mapping[str, float]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    class_name: str = ""
+
+    @property
+    def method_label(self) -> str:
+        """The method as tables name it."""
+        return METHODS.get(self.method, self.method)
+
+
+@dataclass(frozen=True)
+class PublishedCost:
+    """Size and speed of one method; None where it is not stated. step_s: seconds of a training step with `batch` images on `hardware`."""
+
+    method: str
+    source: str
+    image_size: int
+    parameters: int
+    trainable: int | None
+    multiply_adds: int
+    batch: int | None
+    step_s: float | None
+    hardware: str
+
+
+@cache
+def published_results() -> tuple[PublishedResult, ...]:
+    """All published results of whole benchmarks: the paper's, then the authors' re-run with 100 and with 300 epochs."""
+    return tuple(_result(row) for row in _rows("results"))
+
+
+@cache
+def published_per_class() -> tuple[PublishedResult, ...]:
+    """The re-run class by class, with the mean: InvAD and InvAD-lite on MVTec AD and VisA, 100 epochs."""
+    return tuple(_result(row) for row in _rows("per_class"))
+
+
+@cache
+def published_costs() -> tuple[PublishedCost, ...]:
+    """Published sizes and speeds."""
+    return tuple(
+        PublishedCost(
+            method=row["method"],
+            source=row["source"],
+            image_size=int(row["image_size"]),
+            parameters=int(row["parameters"]),
+            trainable=int(row["trainable"]) if row["trainable"] else None,
+            multiply_adds=int(row["multiply_adds"]),
+            batch=int(row["batch"]) if row["batch"] else None,
+            step_s=float(row["step_s"]) if row["step_s"] else None,
+            hardware=row["hardware"],
+        )
+        for row in _rows("efficiency")
+    )
+
+
+@cache
+def published_counts() -> Mapping[str, tuple[str, Counts]]:
+    """Benchmark -> key of `SOURCES` and the published numbers of images; nothing is held out and every mask is there."""
+    return {
+        row["benchmark"]: (
+            row["source"],
+            Counts(
+                classes=int(row["classes"]),
+                train=int(row["train"]),
+                held_out=0,
+                test_normal=int(row["test_normal"]),
+                test_anomalous=int(row["test_anomalous"]),
+                anomalous_pixels=_fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None,
+            ),
+        )
+        for row in _rows("datasets")
+    }
+
+
+def _fraction(percent: str) -> float:
+    return float(Decimal(percent) / 100)  # 40.7 is 0.407 and not 0.40700000000000003
+
+
+@cache
+def _rows(name: str) -> list[dict[str, str]]:
+    text = files("invad.report.tables").joinpath("published_csv", f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _result(row: Mapping[str, str]) -> PublishedResult:
+    return PublishedResult(
+        benchmark=row["benchmark"],
+        method=row["method"],
+        source=row["source"],
+        epochs=int(row["epochs"]) if row["epochs"] else None,
+        values={metric.key: _fraction(row[metric.key]) for metric in METRICS},
+        notes=_notes(row),
+        class_name=row.get("class", ""),
+    )
+
+
+def _notes(row: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The notes about a row; an empty field of a note stands for anything."""
+    notes: dict[str, tuple[str, ...]] = {}
+    for note in _rows("notes") if "class" not in row else ():
+        if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
+            for column in note["columns"].split():
+                notes[column] = (*notes.get(column, ()), note["note"])
+    return notes
+
+
+def incomparable(result: Result) -> str:
+    """Why a result may not stand beside published numbers, in a few words; "" when it may."""
+    reasons = [*_other_data(result), *_other_input(result.config)]
+    return "; ".join(reasons)
+
+
+def _other_data(result: Result) -> list[str]:
+    if result.source == "embedded":
+        return ["generated data"]
+    published = published_counts().get(result.published_name or "")
+    if result.source == OWN or published is None:
+        return ["none of the published data sets"]
+    if result.counts is None:
+        return ["its numbers of images are not known"]
+    own, (_, theirs) = result.counts, published
+    pairs = (
+        ("classes", own.classes, theirs.classes),
+        ("normal training images", own.train + own.held_out, theirs.train),
+        ("normal test images", own.test_normal, theirs.test_normal),
+        ("anomalous test images", own.test_anomalous, theirs.test_anomalous),
+        ("anomalous images without mask", own.without_mask, theirs.without_mask),
+    )
+    return [f"{count:,} {what} instead of {expected:,}" for what, count, expected in pairs if count != expected]
+
+
+def _other_input(config: BenchmarkConfig) -> list[str]:
+    size = config.features.image_size
+    reasons = [f"input of {size} pixels instead of {PUBLISHED_SIZE}"] if size != PUBLISHED_SIZE else []
+    return [*reasons, "an encoder without pretrained weights"] if config.features.weights == "none" else reasons
+
+
+def recipe_notes(result: Result) -> tuple[str, ...]:
+    """How the training of a published method differs from the published recipe: at most one sentence; nothing for any other method."""
+    if result.method is None:
+        return ()
+    train, features = result.config.train, result.config.features
+    published = type(train)()  # the defaults of a method's section are its published recipe
+    differences = [
+        f"{what} {own:g} instead of {theirs:g}"
+        for what, own, theirs in (
+            ("batch size", train.batch_size, published.batch_size),
+            ("learning rate", train.learning_rate, published.learning_rate),
+            ("blur", result.config.score.sigma, _SIGMA),
+        )
+        if own != theirs
+    ]
+    if isinstance(train, InvADConfig):
+        epochs = _EPOCHS.get(result.published_name or "", 100)
+        differences = (
+            [f"{train.epochs} epochs instead of {epochs}", *differences] if train.epochs != epochs else differences
+        )
+    if (result.config.score.map_levels, result.config.score.map_distance) != ("method", "method"):
+        differences.append("another distance for the anomaly map")
+    if features.weights != _WEIGHTS.get(result.method, features.weights):
+        differences.append(f"encoder weights that may not be {_WEIGHTS[result.method]}")
+    if result.counts is not None and result.counts.held_out:
+        total = result.counts.train + result.counts.held_out
+        differences.append(f"{result.counts.held_out:,} of {total:,} normal training images held out for calibration")
+    return (f"Not the paper's recipe: {'; '.join(differences)}.",) if differences else ()

@@ -1,0 +1,1 @@
+"""Model and features, or anybody's files -> anomaly maps, scores and thresholds."""

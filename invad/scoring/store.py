@@ -1,0 +1,120 @@
+"""Anomaly maps and image scores of a benchmark's test images, as Arrow files that are memory-mapped.
+
+The folder `calibration` in that of the test images holds the same of the normal images held out for thresholds.
+
+`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow`, ... hold, in the
+same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from invad.data.arrow import map_file, tensor_chunks, tensor_column
+from invad.errors import InputError
+from invad.files import atomic_path
+
+TABLE_FILE = "scores.parquet"
+CALIBRATION_FOLDER = "calibration"
+SHARD_IMAGES = 1024
+COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a phase of a benchmark, in the order of the split table's rows.
+
+    Attributes:
+        images, classes, defect_types: Of each image.
+        labels: The data set's own, int8 (N,), 1 anomalous.
+        has_mask: bool (N,), False for an anomalous image whose mask is not known; that of a normal one is known to be empty.
+        image_scores: float32 (N,), the maximum of each map.
+        maps_nhw, masks_nhw: Memory-mapped batches, float32 and uint8 (n, H, W), whose lengths add up to N; an unknown mask is all 0.
+    """
+
+    images: list[str]
+    classes: list[str]
+    defect_types: list[str]
+    labels: np.ndarray
+    has_mask: np.ndarray
+    image_scores: np.ndarray
+    maps_nhw: list[np.ndarray]
+    masks_nhw: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (maps, masks) batch by batch, in order."""
+        yield from zip(self.maps_nhw, self.masks_nhw, strict=True)
+
+    def map_and_mask(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the map (H, W) float32 and mask (H, W) bool of one image."""
+        for maps, masks in self.batches():
+            if index < len(maps):
+                return maps[index], masks[index].astype(bool)
+            index -= len(maps)
+        raise IndexError(index)
+
+
+def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray]], folder: Path) -> None:
+    """Write the scores, whole or not at all.
+
+    Args:
+        table: One row for each image, columns `COLUMNS` without `image_score`, which is the maximum of each map.
+        batches: (maps float32 (n, H, W), masks bool (n, H, W)) in the table's order.
+        folder: Replaced.
+    """
+    image_scores: list[np.ndarray] = []
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)
+        writer, rows, shard = None, 0, 0
+        for maps, masks in batches:
+            batch = pa.record_batch({"map": tensor_column(maps), "mask": tensor_column(masks.astype(np.uint8))})
+            if writer is None or rows >= SHARD_IMAGES:
+                if writer is not None:
+                    writer.close()
+                writer, rows, shard = pa.ipc.new_file(temporary / f"maps-{shard:05d}.arrow", batch.schema), 0, shard + 1
+            writer.write_batch(batch)
+            rows += len(maps)
+            image_scores.append(maps.max(axis=(1, 2)))
+        if writer is not None:
+            writer.close()
+        table = table.append_column("image_score", pa.array(np.concatenate(image_scores)))
+        pq.write_table(table.select(COLUMNS), temporary / TABLE_FILE, compression="zstd")
+
+
+def open_scores(folder: Path) -> Scores:
+    """Open a benchmark's scores.
+
+    Raises:
+        InputError: They are missing or damaged.
+    """
+    try:
+        table = pq.read_table(folder / TABLE_FILE)
+        shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{folder / TABLE_FILE}: the columns {', '.join(missing)} are missing; run `dvc repro -f score`"
+        )
+    maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))
+    if sum(len(batch) for batch in maps) != table.num_rows:
+        raise InputError(f"{folder}: the maps and {TABLE_FILE} differ in length; run `dvc repro -f score`")
+    columns = table.to_pydict()
+    return Scores(
+        images=columns["image"],
+        classes=columns["class"],
+        defect_types=columns["defect_type"],
+        labels=np.array(columns["label"], dtype=np.int8),
+        has_mask=np.array(columns["has_mask"], dtype=bool),
+        image_scores=table.column("image_score").to_numpy(),
+        maps_nhw=maps,
+        masks_nhw=masks,
+    )

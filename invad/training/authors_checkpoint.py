@@ -1,0 +1,186 @@
+"""An authors' checkpoint (`net.pth`) as a model folder that holds its own encoder, so that nothing is downloaded later."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invad.config import EncoderName, FeaturesConfig, InvADConfig
+from invad.config.constants import STRIDES
+from invad.errors import InputError
+from invad.features.encoder import Encoder, build_encoder
+from invad.features.torch_files import read_tensors
+from invad.methods import EncoderOutput
+from invad.methods.invad.method import InvAD
+from invad.methods.invad.reference import ENCODER_PREFIX, load_reference_state
+from invad.training.model_folder import ModelConfig, save_model
+from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
+
+_FILES = (WEIGHTS_FILE, CONFIG_FILE, CALIBRATION_FILE, ENCODER_FILE)
+_PREFIXES = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
+_CONSTANT = "net_decoder.input.input"  # (1, C, n, n): tells the variant and the image size
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A published network. `channels` of the encoder's levels, fine to coarse; `tag`: timm's name of the encoder's weights."""
+
+    encoder: EncoderName
+    tag: str
+    channels: tuple[int, ...]
+    blocks: int
+    loss_weight: float
+
+
+VARIANTS = {
+    "invad": Variant("wide_resnet50_2", "wide_resnet50_2.racm_in1k", (256, 512, 1024), blocks=2, loss_weight=1.0),
+    "invad-lite": Variant("resnet34", "resnet34.bt_in1k", (64, 128, 256), blocks=4, loss_weight=5.0),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported. `parameters`: of encoder and network together; `trainable`: of the network alone."""
+
+    config: ModelConfig
+    parameters: int
+    trainable: int
+
+
+def import_checkpoint(
+    path: Path, variant: str, folder: Path, encoder_weights: str | None = None, *, force: bool = False
+) -> Imported:
+    """Write the model folder of an authors' checkpoint, whole or not at all.
+
+    The checkpoint does not know its classes and recipe: the folder has no classes, and the published recipe.
+
+    Args:
+        path: The checkpoint: a state dict, or a mapping that holds one. Code in it is not run.
+        variant: A key of `VARIANTS`.
+        folder: The new model folder, whose name becomes that of the benchmark.
+        encoder_weights: For a checkpoint without an encoder: a timm tag or a file; by default the variant's tag.
+        force: Replace the model folder that is there.
+
+    Raises:
+        InputError: The checkpoint is damaged, holds more than tensors or is not of this variant, its encoder is missing, or `folder`
+            is there already.
+    """
+    if variant not in VARIANTS:
+        raise InputError(f"--variant: unknown variant {variant!r}; known are {', '.join(VARIANTS)}")
+    _check_folder(folder, force)
+    published = VARIANTS[variant]
+    state = _read_state(path)
+    image_size = _image_size(state, variant, path)
+    try:
+        features = FeaturesConfig(published.encoder, published.tag, image_size=image_size)
+    except ValueError:
+        raise InputError(f"{path}: is for images of {image_size} pixels, which is out of range") from None
+    train = InvADConfig(blocks=published.blocks, loss_weight=published.loss_weight)
+    method = InvAD(EncoderOutput(published.encoder, published.channels, image_size), train)
+    try:
+        load_reference_state(method.network, state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    encoder = _encoder(state, published, encoder_weights, path)
+    config = ModelConfig(folder.name, (), published.channels, encoder.weights_sha256, features, train)
+    save_model(method, config, folder, encoder)
+    trainable = _parameters(method)
+    return Imported(config, _parameters(encoder) + trainable, trainable)
+
+
+def _check_folder(folder: Path, force: bool) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", folder.name):
+        raise InputError(f"--out: {str(folder)!r} names no model; its last part may have letters, digits, _ and -")
+    for parent in folder.parents:
+        if parent.exists() and not parent.is_dir():
+            raise InputError(f"--out: {parent} is a file, so {folder} cannot be made; choose another folder")
+    if not folder.exists():
+        return
+    if not force:
+        raise InputError(f"{folder}: is there already; --force replaces it")
+    others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
+    if others:
+        raise InputError(
+            f"{folder}: --force replaces model folders only, but here is {min(others)}; choose another --out"
+        )
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Return the only state dict with the authors' names in the file, which may be nested in one mapping."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        value = read_tensors(path)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read") from None
+    except Exception:  # whatever torch and zipfile raise, most of it of many lines
+        raise InputError(
+            f"{path}: damaged, or not a file of tensors only (it could run code, so it is not read); "
+            "save the state dict alone with torch.save"
+        ) from None
+    mappings = [value, *value.values()] if isinstance(value, Mapping) else []
+    found = [mapping for mapping in mappings if _has_authors_names(mapping)]
+    if len(found) != 1:
+        raise InputError(
+            f"{path}: expected one state dict with names net_encoder.*, net_fuser.*, net_decoder.*, found {len(found)}"
+        )
+    for name, tensor in found[0].items():
+        if not (isinstance(name, str) and isinstance(tensor, Tensor)):
+            raise InputError(f"{path}: {name} is not a tensor; a state dict holds nothing else")
+    return dict(found[0])
+
+
+def _has_authors_names(value: Any) -> bool:  # noqa: ANN401  (anything that a checkpoint can hold)
+    return isinstance(value, Mapping) and any(str(name).startswith(_PREFIXES) for name in value)
+
+
+def _image_size(state: Mapping[str, Tensor], variant: str, path: Path) -> int:
+    """Return the side of the square input in pixels, after a check that the checkpoint is of this variant."""
+    if _CONSTANT not in state:
+        raise InputError(f"{path}: {_CONSTANT} is missing; this is no whole checkpoint of InvAD")
+    shape = tuple(state[_CONSTANT].shape)
+    shapes = {(1, published.channels[-1], *shape[-1:] * 2): name for name, published in VARIANTS.items()}
+    if shape not in shapes:
+        widths = " or ".join(str(published.channels[-1]) for published in VARIANTS.values())
+        raise InputError(f"{path}: {_CONSTANT} has the shape {shape}, expected (1, {widths}, n, n)")
+    if shapes[shape] != variant:
+        raise InputError(f"{path}: is a checkpoint of {shapes[shape]}; use --variant {shapes[shape]}")
+    return shape[-1] * STRIDES[-1]
+
+
+def _encoder(state: Mapping[str, Tensor], published: Variant, weights: str | None, path: Path) -> Encoder:
+    """Return the encoder of the checkpoint, or that of `weights` when it has none."""
+    own = {
+        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if name.startswith(ENCODER_PREFIX)
+    }
+    if not own:
+        return _encoder_of_weights(published, weights or published.tag, path)
+    if weights is not None:
+        raise InputError(f"{path}: holds the encoder that it was trained with; leave out --encoder-weights")
+    encoder = build_encoder(published.encoder, "none")
+    expected = encoder.network.state_dict()  # the checkpoint may have more: classifier, later stages
+    for name, tensor in expected.items():
+        if name not in own:
+            raise InputError(f"{path}: missing: {ENCODER_PREFIX}{name}")
+        if own[name].shape != tensor.shape:
+            shapes = f"{tuple(own[name].shape)} instead of {tuple(tensor.shape)}"
+            raise InputError(f"{path}: wrong shape: {ENCODER_PREFIX}{name} {shapes}")
+    encoder.network.load_state_dict({name: own[name] for name in expected})
+    return Encoder(published.encoder, encoder.network)  # again, for the digest of these weights
+
+
+def _encoder_of_weights(published: Variant, weights: str, path: Path) -> Encoder:
+    if weights == "none":
+        raise InputError(f"--encoder-weights: must be the weights that {path} was trained on, not none")
+    try:
+        return build_encoder(published.encoder, weights)
+    except InputError as error:
+        raise InputError(f"{path}: has no encoder; --encoder-weights: {error}") from None
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,67 @@
+"""Counting what a model costs: its parameters, and the multiply-adds for one image."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from invad.config import BenchmarkConfig
+from invad.features.encoder import EncoderOutput, build_encoder
+from invad.methods import build_method
+from invad.methods.invad.layers import FirBlur
+from invad.training.cost import Cost
+
+
+def model_cost(benchmark: BenchmarkConfig) -> Cost:
+    """Return the cost of a benchmark's encoder and method at its image size."""
+    found = networks(benchmark)
+    total = sum(parameter_count(network, trainable=False) for network in (found.encoder, found.method))
+    return Cost(total, parameter_count(found.method), networks_multiply_adds(found))
+
+
+class Networks(NamedTuple):
+    """Encoder and method of a benchmark on torch's meta device: shapes without values."""
+
+    encoder: nn.Module
+    method: nn.Module
+    image: Tensor
+    features: list[Tensor]
+
+
+def networks(benchmark: BenchmarkConfig) -> Networks:
+    """Return the networks of a benchmark, and one image and its features to count with."""
+    side = benchmark.features.image_size
+    encoder = build_encoder(benchmark.features.encoder, "none").to("meta")
+    output = EncoderOutput(encoder.name, encoder.channels, side)
+    with torch.device("meta"):
+        method = build_method(output, benchmark.train).eval()
+        image = torch.empty(1, 3, side, side)
+        features = [torch.empty(1, *shape) for shape in output.shapes]
+    return Networks(encoder, method, image, features)
+
+
+def parameter_count(network: nn.Module, *, trainable: bool = True) -> int:
+    """Return how many numbers a training changes, or how many there are at all."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad or not trainable)
+
+
+def multiply_adds(benchmark: BenchmarkConfig) -> int:
+    """Return the multiply-adds of encoder and method for one image, of convolutions and matrix products alone, without the blur."""
+    return networks_multiply_adds(networks(benchmark))
+
+
+def networks_multiply_adds(found: Networks) -> int:
+    """Return the same of networks at hand."""
+    return count_multiply_adds(found.encoder, found.image) + count_multiply_adds(found.method, found.features)
+
+
+def count_multiply_adds(network: nn.Module, argument: object) -> int:
+    """Return the multiply-adds of `network(argument)`, without the blur, which the published numbers leave out."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(argument)
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    root = type(network).__name__
+    blurs = [f"{root}.{name}" for name, module in network.named_modules() if isinstance(module, FirBlur)]
+    return (flops[root] - sum(flops.get(name, 0) for name in blurs)) // 2

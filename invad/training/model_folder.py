@@ -1,0 +1,264 @@
+"""A trained model as a folder: `model.safetensors`, `encoder.safetensors` and `config.json`; no pickle.
+
+`calibration.json` joins them later.
+"""
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
+from torch import nn
+
+from invad import __version__
+from invad.config import (
+    AS_STORED,
+    STRICT,
+    TRAIN_CONFIGS,
+    BenchmarkConfig,
+    Channels,
+    FeaturesConfig,
+    ReadingConfig,
+    TrainConfig,
+    check_image_size,
+    parse,
+)
+from invad.config.constants import STRIDES
+from invad.data.split_table import Split
+from invad.errors import InputError
+from invad.features import FeatureKey
+from invad.features.encoder import Encoder, build_encoder, check_finite
+from invad.files import atomic_path, read_json, write_json
+from invad.methods import EncoderOutput, Method, build_method
+from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
+
+FORMAT = 1
+MOST_BYTES = 10_000_000  # of config.json
+_DIGEST = "model_sha256"  # of the weights file, as `sha256sum` says it
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that is needed to build the model again and to feed it.
+
+    `channels`: of the encoder's levels, fine to coarse. `features`, `train`: the sections it was trained with. `reading`: how its
+    images were read, and those to predict are.
+    """
+
+    benchmark: str
+    classes: tuple[str, ...]
+    channels: tuple[int, ...]
+    encoder_sha256: str
+    features: FeaturesConfig
+    train: TrainConfig
+    reading: ReadingConfig = AS_STORED
+
+    @classmethod
+    def of(cls, benchmark: BenchmarkConfig, split: Split, key: FeatureKey) -> "ModelConfig":
+        """Return that of a model trained on the images of `split`, whose features `key` describes."""
+        return cls(
+            benchmark=benchmark.name,
+            classes=tuple(sorted({row.class_name for row in split.rows})),
+            channels=key.channels,
+            encoder_sha256=key.weights_sha256,
+            features=benchmark.features,
+            train=benchmark.train,
+            reading=split.reading,
+        )
+
+    @property
+    def encoder_output(self) -> EncoderOutput:
+        """What the method is built for."""
+        return EncoderOutput(self.features.encoder, self.channels, self.features.image_size)
+
+
+def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encoder | None = None) -> None:
+    """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
+
+    With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
+
+    Raises:
+        InputError: Weights are NaN or infinite.
+    """
+    networks: dict[str, nn.Module] = (
+        {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
+    )
+    for name, network in networks.items():
+        check_finite(network.state_dict(), str(folder / name))
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        for name, network in networks.items():
+            tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
+            (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
+        digest = _sha256(temporary / WEIGHTS_FILE)
+        head = {"format": FORMAT, "version": __version__, _DIGEST: digest}
+        write_json(temporary / CONFIG_FILE, head | _as_json(config))
+
+
+def _as_json(config: ModelConfig) -> dict[str, Any]:
+    """Return the settings as JSON; without how images are read where that is as they are stored, as every older folder has it."""
+    value = asdict(config)
+    if config.reading == AS_STORED:
+        del value["reading"]
+    return value
+
+
+def load_model(folder: Path) -> tuple[Method, ModelConfig]:
+    """Load a model in eval mode, on the CPU.
+
+    Raises:
+        InputError: The folder is missing, damaged, or of another format, or its weights are NaN or infinite.
+    """
+    config, written = _read_config(folder)
+    weights = folder / WEIGHTS_FILE
+    try:
+        if not weights.is_file():  # to open a pipe would wait forever
+            raise ValueError(f"{WEIGHTS_FILE} is missing, or no file")
+        _check_digest(weights, written)
+        _check_shapes(weights, config)
+        model = build_method(config.encoder_output, config.train)
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise _damaged(folder, error, written) from None
+    check_finite(model.state_dict(), str(folder / WEIGHTS_FILE))
+    return model.eval(), config
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read the settings of a model; `InputError` as for `load_model`."""
+    return _read_config(folder)[0]
+
+
+def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
+    """Build the encoder that the model in `folder` was trained with: from the folder, or where `config` names its weights.
+
+    Raises:
+        InputError: It cannot be had, or its weights are others.
+    """
+    own = folder / ENCODER_FILE
+    encoder = build_encoder(config.features.encoder, str(own) if own.is_file() else config.features.weights)
+    if encoder.weights_sha256 != config.encoder_sha256:
+        weights = own if own.is_file() else f"{config.features.weights} weights of {encoder.name}"
+        raise InputError(f"{folder}: trained with another encoder than the {weights}: the SHA-256 differs")
+    return encoder
+
+
+def _check_digest(weights: Path, written: "_Written") -> None:
+    """Raise `ValueError` where the file is not the one that was written; warn where an older version did not say which that is."""
+    if written.digest is None:
+        logger.warning(
+            "%s: %s has no %s, as an older version wrote it, so that damage to it shows only in part; train or import it again",
+            weights,
+            CONFIG_FILE,
+            _DIGEST,
+        )
+    elif _sha256(weights) != written.digest:
+        raise ValueError(f"{WEIGHTS_FILE} is not the file that was written: the SHA-256 differs")
+
+
+def _check_shapes(weights: Path, config: ModelConfig) -> None:
+    """Raise `ValueError` unless the file holds the tensors that the settings ask for, before memory is taken for them."""
+    with torch.device("meta"):
+        expected = build_method(config.encoder_output, config.train).state_dict()
+    with safe_open(weights, "pt") as file:
+        stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    for name in stored:
+        if name not in expected:
+            raise ValueError(f"{WEIGHTS_FILE}: unexpected: {name}")
+    for name, tensor in expected.items():
+        if name not in stored:
+            raise ValueError(f"{WEIGHTS_FILE}: missing: {name}")
+        if stored[name] != tuple(tensor.shape):
+            raise ValueError(f"{WEIGHTS_FILE}: {name} has the shape {stored[name]}, expected {tuple(tensor.shape)}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class _Written:
+    """By which version of this package a model was made, in words, and the digest of its weights file, if it is said."""
+
+    made_by: str
+    digest: str | None
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class _Trained:
+    """What `config.json` says beside the settings of features and train."""
+
+    benchmark: Annotated[str, Field(max_length=255)]
+    classes: tuple[str, ...]
+    channels: Annotated[tuple[Channels, ...], Field(min_length=len(STRIDES), max_length=len(STRIDES))]
+    encoder_sha256: str
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    reading: ReadingConfig = AS_STORED
+
+
+def _read_config(folder: Path) -> tuple[ModelConfig, _Written]:
+    """Return the settings of a model, and what is known of their making."""
+    path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no model folder; `dvc repro train` writes models/<benchmark>")
+    value = read_json(path, MOST_BYTES)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not the settings of a model")
+    found, version = value.pop("format", None), value.pop("version", None)
+    made_by = f", made by invad {str(version)[:40]}" if version else ""
+    if found != FORMAT:
+        newer = made_by and isinstance(found, int) and found > FORMAT
+        remedy = "install that version" if newer else "train it again with this one"
+        this = f"this is invad {__version__}, which reads format {FORMAT}"
+        raise InputError(f"{path}: a model of format {str(found)[:40]}{made_by}; {this}: {remedy}")
+    try:
+        return _parsed(value, made_by)
+    except (InputError, ValueError) as error:
+        raise _damaged(folder, error, _Written(made_by, None)) from None
+
+
+def _parsed(value: dict[str, Any], made_by: str) -> tuple[ModelConfig, _Written]:
+    """Check types and ranges as those of `params.yaml`; `InputError` or `ValueError` names the key."""
+    where = f"{CONFIG_FILE}: "
+    features, train = value.pop("features", None), value.pop("train", None)
+    trained = parse(_Trained, value, where)
+    if isinstance(train, dict):
+        train.pop("checkpoint_epochs", None)  # of older folders, no part of the recipe any more
+    model = train.get("model") if isinstance(train, dict) else None
+    if not (isinstance(model, str) and model in TRAIN_CONFIGS):
+        raise ValueError(f"{where}train.model: must be one of {', '.join(TRAIN_CONFIGS)}")
+    config = ModelConfig(
+        benchmark=trained.benchmark,
+        classes=trained.classes,
+        channels=trained.channels,
+        encoder_sha256=trained.encoder_sha256,
+        features=parse(FeaturesConfig, features, f"{where}features"),
+        train=parse(TRAIN_CONFIGS[model], train, f"{where}train"),
+        reading=trained.reading,
+    )
+    check_image_size(config.features.image_size, config.train.SIZE_MULTIPLE)
+    return config, _Written(made_by, trained.model_sha256)
+
+
+def _damaged(folder: Path, error: Exception, written: _Written) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{folder}: damaged model ({reason}){written.made_by}; this is invad {__version__}")
+
+
+def check_features(config: ModelConfig, key: FeatureKey, folder: Path) -> None:
+    """Raise `InputError` unless features of `key` are what the model in `folder` was trained on."""
+    expected = (config.encoder_sha256, config.features.image_size)
+    if (key.weights_sha256, key.image_size) != expected:
+        raise InputError(
+            f"{folder}: trained on features of encoder {config.encoder_sha256[:12]} at {config.features.image_size} pixels, "
+            f"but these are of {key.weights_sha256[:12]} at {key.image_size}; run `dvc repro train`"
+        )
