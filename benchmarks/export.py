@@ -82,11 +82,11 @@ class Ways:
 
     def _graph(self, name: str) -> Graph:
         loaded = load_graph(self._model)
-        detector, sigma = loaded.graph.detector, loaded.score.sigma
+        detector = loaded.graph.detector
         precision, compile = "bfloat16" if name == "bfloat16" else "float32", name == "compile"
         features = replace(detector.features, precision=precision, compile=compile)
         score = replace(detector.score, precision=precision, compile=compile)
-        return Graph(Detector(detector.encoder, detector.method, features, score), sigma).eval()
+        return Graph(Detector(detector.encoder, detector.method, features, score)).eval()
 
     @cached_property
     def _program(self) -> ExportedProgram:

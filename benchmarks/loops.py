@@ -14,13 +14,14 @@ from workload import Stopwatch, Workload
 from invad.config import FeaturesConfig, Precision
 from invad.data.images import read_image, read_mask
 from invad.data.split_table import Split
-from invad.devices import autocast, formatted, place
+from invad.devices import autocast, place
 from invad.features import FeatureStore, extract_features, store
+from invad.features.batches import Batch
 from invad.features.encoder import build_encoder, normalize
 from invad.features.extract import Extraction, Run, Shard
 from invad.features.live import feature_key
 from invad.methods.maps import gaussian_blur
-from invad.scoring.score import score_images
+from invad.scoring.score import blur_sigma, score_images, sharp
 from invad.scoring.store import write_scores
 from invad.training.model_folder import load_model
 
@@ -70,17 +71,16 @@ def score_plainly(work: Workload, precision: Precision, live: bool) -> dict[str,
         method = place(load_model(work.model)[0], work.device, benchmark.score)
     scored = []
     for rows, levels in zip(work.batches(split), source(work, split, benchmark.features, watch), strict=True):
-        with watch.part("decoder"), autocast(work.device, precision):
-            levels = formatted(levels, benchmark.score)
-            reconstructions = method(levels)
-        with watch.part("map"):
-            sharp = method.anomaly_map(levels, reconstructions, size, sigma=0)
+        with watch.part("method"):
+            maps, _ = sharp(method, method.predict, Batch(tuple(levels)), benchmark.score)
         with watch.part("blur"):
-            maps = gaussian_blur(sharp, benchmark.score.sigma).cpu().numpy()
+            maps = gaussian_blur(maps, blur_sigma(method, benchmark.score))
+            scores = maps.amax(dim=(1, 2)).cpu().numpy()
         with watch.part("masks"):
             paths = [split.mask_path(split.rows[row]) for row in rows]
             empty = np.zeros((size, size), dtype=bool)
-            scored.append((maps, np.stack([empty if path is None else read_mask(path, size) for path in paths])))
+            masks = np.stack([empty if path is None else read_mask(path, size) for path in paths])
+            scored.append((maps.cpu().numpy(), masks, scores))
     with watch.part("writing"), TemporaryDirectory(dir=work.folder) as folder:
         write_scores(_score_table(split), scored, Path(folder) / "scores")
     return watch.seconds

@@ -29,10 +29,12 @@ from workload import METHODS, SEED, Settings, Stopwatch, Workload, medians
 from invad.cluster.cluster import ray_session
 from invad.cluster.extract import shard_runner
 from invad.config import EncoderName, Precision, ScoreConfig, check_image_size
-from invad.devices import autocast, best_device, place
+from invad.devices import best_device, place
 from invad.features import LiveFeatures
+from invad.features.batches import Batch
 from invad.features.extract import run_here
 from invad.methods.maps import gaussian_blur
+from invad.scoring.score import finished
 from invad.training.model_folder import load_model
 
 SIGMA = ScoreConfig.sigma  # of the blur, in pixels
@@ -114,7 +116,7 @@ def compare_blurs(work: Workload, rounds: int) -> dict[str, float]:
         return watch.seconds
 
     ways = {
-        "device": partial(timed, "device", lambda: gaussian_blur(on_device, SIGMA)),
+        "device": partial(timed, "device", lambda: gaussian_blur(on_device, float(SIGMA))),
         "scipy": partial(timed, "scipy", lambda: gaussian_filter(maps.numpy(), (0, SIGMA, SIGMA), mode="reflect")),
     }
     seconds = take_turns(ways, rounds)
@@ -130,10 +132,9 @@ def precision_effects(work: Workload) -> list[dict[str, Any]]:
     levels = next(source.batches(work.batches(work.scored)[:1], work.device))
 
     def maps(precision: Precision, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        features = [level.to(dtype).float() for level in levels]
-        with autocast(work.device, precision):
-            reconstructions = method(features)
-        return method.anomaly_map(features, reconstructions, work.settings.image_size, SIGMA)
+        features = tuple(level.to(dtype).float() for level in levels)
+        score = ScoreConfig(precision=precision, sigma=SIGMA)
+        return finished(method, method.predict, Batch(features), score)[0]
 
     reference = maps("float32")
     changed = {

@@ -11,7 +11,7 @@ from workload import HEIGHT, WIDTH
 from invad.files import write_json, write_text
 
 BLUR_TOLERANCE = 1e-5
-PARTS = ("decode", "encoder", "reading", "decoder", "map", "blur", "masks", "writing")
+PARTS = ("decode", "encoder", "reading", "method", "blur", "masks", "writing")
 METHODS = {"invad": "InvAD-lite", "rd": "RD"}
 COLUMNS = {
     "seconds": "Seconds",
@@ -44,7 +44,7 @@ def write_report(path: Path, result: Result) -> str:
         "computes. The precision is that of the method and of a live encoder; stored features are float16 of a float32 encoder.",
         _speeds(result["scoring"], ("seconds", "images_per_s")),
         "## Shares of the time in percent",
-        "Of the plain loops after their start. The parts are timed one after the other. Decoder: the method's network; map: distances and "
+        "Of the plain loops after their start. The parts are timed one after the other. Method: its network, distances and "
         "upsampling; masks: decoding and resizing (every other image has one).",
         _shares(result),
         "## Blur",

@@ -51,8 +51,8 @@ def _memory_format(config: ComputeConfig) -> torch.memory_format:
     return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
-def compiled(network: nn.Module, config: ComputeConfig) -> Callable[..., Any]:
-    """Return `network` compiled where `config` asks for it; its parameters stay those of `network`."""
+def compiled(network: Callable[..., Any], config: ComputeConfig) -> Callable[..., Any]:
+    """Return a network, or a function of one, compiled where `config` asks for it; its parameters stay those of the network."""
     return torch.compile(network) if config.compile else network
 
 

@@ -24,10 +24,11 @@ from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import remove
 from invad.methods import Method, build_method
+from invad.methods.base import load_fitted
 from invad.training.checkpoints import newest_step
 from invad.training.curve import Step, read_curve, truncate_curve
 from invad.training.job import TrainJob, run_job, storage_name
-from invad.training.loop import Share, steps_per_epoch
+from invad.training.loop import Share, training_steps
 from invad.training.owner import claim
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def train_model(
         InputError: The settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
         RepeatedFailureError: Workers have failed at the same step twice, or too often.
     """
-    total = steps_per_epoch(len(split.phase("train")), config) * config.epochs
+    total = training_steps(len(split.phase("train")), key.output, config)
     if config.batch_size % workers.workers:
         raise InputError(
             f"params.yaml: train.workers: {workers.workers} workers cannot share a batch of {config.batch_size} evenly"
@@ -90,7 +91,7 @@ def train_model(
     if state is None or state["step"] != total:
         raise InputError(f"{run_storage}: the last checkpoint is gone or damaged; start the training again")
     method = build_method(key.output, config)
-    method.load_state_dict(state["trainer"]["method"])
+    load_fitted(method, state["trainer"]["method"])
     steps = read_curve(job.curve)
     remove(run_storage)
     return method.eval(), steps

@@ -3,13 +3,14 @@
 Channels and strides are read off timm's `feature_info`, so any of its convolutional networks fits.
 """
 
+import functools
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from invad.features.torch_files import read_tensors
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
 
+ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,9 +41,14 @@ class EncoderOutput:
     image_size: int
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride of each level, fine to coarse; none where there is no encoder."""
+        return STRIDES[: len(self.channels)]
+
+    @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
         """(C_l, H_l, W_l) of each level's features, fine to coarse."""
-        grids = (self.image_size // stride for stride in STRIDES)
+        grids = (self.image_size // stride for stride in self.strides)
         return tuple((width, grid, grid) for width, grid in zip(self.channels, grids, strict=True))
 
 
@@ -237,3 +244,23 @@ def _drop_unused_blocks(network: nn.Module) -> None:
 def _feature_info(network: nn.Module) -> "FeatureInfo":
     """Return what timm knows of the levels of a network that it built with `features_only`; torch would type it as a module."""
     return vars(network)["feature_info"]
+
+
+@functools.cache
+def residual_blocks(name: str) -> ResidualBlock | None:
+    """Return of which blocks a ResNet of timm consists; None for any other architecture, and for a name that timm does not know."""
+    import timm
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    if name not in timm.list_models():
+        return None
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    if not isinstance(network, ResNet):
+        return None
+    block = next(module for module in network.modules() if isinstance(module, BasicBlock | Bottleneck))
+    if isinstance(block, BasicBlock):
+        return "basic"
+    if block.conv2.groups > 1:  # a ResNeXt
+        return None
+    return "bottleneck" if 4 * block.conv2.out_channels == block.conv3.out_channels else "wide-bottleneck"

@@ -1,12 +1,9 @@
-"""The anomaly-detection methods that can be trained: features of the frozen encoder in, loss and anomaly map out.
-
-A method is one module with a subclass of `Method`, its settings in `invad.config.TRAIN_CONFIGS`, and one line in `METHODS`.
-"""
+"""The anomaly-detection methods. A method is one file with a subclass of `Method`, and one line in `METHODS`."""
 
 from invad.config import ModelName, TrainConfig
 from invad.methods.base import EncoderOutput, Method
 from invad.methods.invad.method import InvAD
-from invad.methods.rd.method import RD
+from invad.methods.rd import RD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
 

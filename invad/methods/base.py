@@ -1,49 +1,146 @@
-"""What the trainer and the scorer ask of a method."""
+"""What a method is: what it asks for, what its training consists of, and how it predicts.
+
+Trainer, scorer, model folder, export and service know nothing else of a method. A method is one file and one line in `METHODS`
+(docs/extending.md).
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from invad.config import TrainConfig
+from invad.config import ScoreConfig, TrainConfig
+from invad.features.batches import Batch, Needs
 from invad.features.encoder import EncoderOutput
 
-__all__ = ["EncoderOutput", "Method"]
+__all__ = [
+    "Batch",
+    "EncoderOutput",
+    "Method",
+    "Needs",
+    "Optimisation",
+    "Position",
+    "Prediction",
+    "TrainingPhase",
+    "load_fitted",
+]
+
+
+class Position(NamedTuple):
+    """Where a training is: in which of its phases, and there at which of how many steps and epochs, counted from 0."""
+
+    phase: int
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """One optimiser of a phase: its parameters are what the phase trains.
+
+    `rate`: the learning rate of a step. `clip`: the length that the gradient of its parameters is clipped to; infinity for none.
+    """
+
+    optimizer: Optimizer
+    rate: Callable[[Position], float]
+    clip: float = float("inf")
+
+
+@dataclass(frozen=True)
+class TrainingPhase:
+    """A part of a training by gradients, as long as `epochs` or `steps` says.
+
+    `optimisations`: makes the optimisers, whose state begins with the phase. `frozen`: the submodules that keep still meanwhile: in eval
+    mode, without gradients.
+    """
+
+    optimisations: Callable[[], Sequence[Optimisation]]
+    epochs: int = 0
+    steps: int = 0
+    frozen: tuple[str, ...] = ()
+
+    def length(self, steps_per_epoch: int) -> int:
+        """Return the number of steps."""
+        return self.steps or self.epochs * steps_per_epoch
+
+
+class Prediction(NamedTuple):
+    """`maps`: float32 (B, H, W) on any grid, larger where more anomalous, neither resized nor blurred. `scores`: float32 (B,), those of the
+    images where the method has a rule of its own; None where they are the maxima of the finished maps.
+    """
+
+    maps: Tensor
+    scores: Tensor | None = None
 
 
 class Method(nn.Module, ABC):
-    """An anomaly-detection method that learns to reconstruct features.
+    """An anomaly-detection method.
 
     Attributes:
-        max_gradient_norm: The gradient of all parameters is clipped to this length; infinity for none.
+        settings: The class of its settings.
+        sigma: Of the Gaussian blur of its maps, in pixels of an image of 256 pixels; 0 for none.
+        align_corners: Of the bilinear resizing of its maps to the image.
+        map_choices: Whether it heeds `map_levels` and `map_distance` of `ScoreConfig`.
+        fitted: Tensors of its state whose length is known only after `fit`.
+        needs: What it asks for.
+        output: The encoder's output that it was built for.
     """
 
-    max_gradient_norm: float
-    __call__: Callable[[Sequence[Tensor]], list[Tensor]]  # torch's own, which calls `forward`
+    settings: ClassVar[type[TrainConfig]]
+    sigma: ClassVar[float] = 4.0
+    align_corners: ClassVar[bool] = True
+    map_choices: ClassVar[bool] = False
+    fitted: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, output: EncoderOutput, config: TrainConfig) -> None:
-        """Build the method for the features of an encoder; a method names its own kind of `config`."""
+        """Build the method for an encoder, initialised from torch's seed; a method names its own kind of `config`.
+
+        It asks for all levels unless it sets `needs` itself.
+        """
         super().__init__()
+        self.output = output
+        self.needs = Needs(strides=output.strides)
+
+    def phases(self) -> Sequence[TrainingPhase]:
+        """Return the phases of its training by gradients, in order; none by default."""
+        return ()
+
+    def loss(self, batch: Batch, position: Position) -> Tensor:
+        """Return the loss of a batch in training, a float32 scalar averaged over it."""
+        raise NotImplementedError(f"{type(self).__name__} has phases but no loss")
+
+    def forward(self, batch: Batch, position: Position) -> Tensor:
+        """Return the loss: what torch wraps and compiles for training."""
+        return self.loss(batch, position)
+
+    def fit(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Learn without gradients, after all phases; `batches()` goes once through the training images. By default nothing."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it learns anything in `fit`."""
+        return type(self).fit is not Method.fit
 
     @abstractmethod
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Reconstruct the encoder's features, fine to coarse, in the shapes of the input (B, C_l, H_l, W_l)."""
+    def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
+        """Return maps of a batch, in eval mode."""
 
-    @abstractmethod
-    def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
-        """Return the training loss, a float32 scalar averaged over the batch."""
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(iter(self.state_dict().values())).device
 
-    @abstractmethod
-    def anomaly_map(
-        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
-    ) -> Tensor:
-        """Return float32 maps (B, size, size), larger where more anomalous."""
 
-    @abstractmethod
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Return the optimiser of the method's recipe."""
-
-    @abstractmethod
-    def learning_rate(self, epoch: int) -> float:
-        """Return the learning rate of `epoch`, counted from 0."""
+def load_fitted(method: Method, state: Mapping[str, Tensor]) -> None:
+    """Load a state into a method; its tensors whose length `fit` decides get that of the state."""
+    for name in method.fitted:
+        module, _, buffer = name.rpartition(".")
+        owner = method.get_submodule(module)
+        setattr(owner, buffer, torch.empty_like(state[name], device=getattr(owner, buffer).device))
+    method.load_state_dict(state)

@@ -15,12 +15,10 @@ Pair = tuple[Tensor, Tensor]  # a level's features and their reconstruction
 LEVEL_INDEX: dict[MapLevels, int] = {"fine": 0, "middle": 1, "coarse": -1}
 
 
-def anomaly_map(
+def reconstruction_map(
     features: Sequence[Tensor],
     reconstructions: Sequence[Tensor],
     size: int | tuple[int, int],
-    sigma: float,
-    *,
     levels: MapLevels = "concatenated",
     distance: MapDistance = "cosine",
 ) -> Tensor:
@@ -28,7 +26,6 @@ def anomaly_map(
 
     features, reconstructions: float (B, C_l, H_l, W_l), fine to coarse.
     size: of the maps in pixels, one number or (height, width).
-    sigma: of the Gaussian blur in pixels of the maps (the paper's is 4 at 256); 0 for none.
     levels: all concatenated (the paper's), the sum of the levels' maps, or one level: the finest, second finest or coarsest.
     distance: 1 - cosine of the levels' unit vectors (the paper's), or the length of the features' difference ("l2").
 
@@ -38,18 +35,42 @@ def anomaly_map(
     """
     if not features or [x.shape for x in features] != [y.shape for y in reconstructions]:
         raise InputError("reconstructions: expected one per level of features, in the same shapes")
-    height, width = (size, size) if isinstance(size, int) else size
     pairs = list(zip(features, reconstructions, strict=True))
     if levels in LEVEL_INDEX:
         pairs = [pairs[LEVEL_INDEX[levels]]]
     with torch.autocast(features[0].device.type, enabled=False):
         groups = [[pair] for pair in pairs] if levels == "sum" else [pairs]
-        maps_bhw = [_resized(DISTANCES[distance](group), (height, width)) for group in groups]
-    return gaussian_blur(torch.stack(maps_bhw).sum(dim=0), sigma)
+        maps_bhw = [resized(DISTANCES[distance](group), size) for group in groups]
+    return torch.stack(maps_bhw).sum(dim=0)
 
 
-def _resized(maps_bhw: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(maps_bhw.unsqueeze(1), size=size, mode="bilinear", align_corners=True).squeeze(1)
+def anomaly_map(
+    features: Sequence[Tensor],
+    reconstructions: Sequence[Tensor],
+    size: int | tuple[int, int],
+    sigma: float,
+    *,
+    levels: MapLevels = "concatenated",
+    distance: MapDistance = "cosine",
+) -> Tensor:
+    """Return `reconstruction_map` blurred: `sigma` in pixels of the maps (the paper's is 4 at 256), 0 for none."""
+    return gaussian_blur(reconstruction_map(features, reconstructions, size, levels, distance), sigma)
+
+
+def resized(maps_bhw: Tensor, size: int | tuple[int, int], *, align_corners: bool = True) -> Tensor:
+    """Return maps (B, H, W) resized bilinearly to `size` in pixels, one number or (height, width)."""
+    height_width = (size, size) if isinstance(size, int) else size
+    if maps_bhw.shape[-2:] == height_width:
+        return maps_bhw
+    resized_b1hw = functional.interpolate(
+        maps_bhw.unsqueeze(1), size=height_width, mode="bilinear", align_corners=align_corners
+    )
+    return resized_b1hw.squeeze(1)
+
+
+def mean_filtered_maximum(maps_bhw: Tensor, side: int, padding: int = 0) -> Tensor:
+    """Return (B,) the maxima of maps after a mean filter of `side` x `side`, stride 1, with `padding` zeros that count."""
+    return functional.avg_pool2d(maps_bhw.unsqueeze(1), side, stride=1, padding=padding).amax(dim=(1, 2, 3))
 
 
 def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:

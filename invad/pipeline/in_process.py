@@ -29,16 +29,17 @@ from invad.data.split_table import NORMAL, Split, SplitRow
 from invad.devices import named_device, place
 from invad.errors import InputError
 from invad.features import extract_features, open_features
+from invad.features.batches import batch_source
 from invad.features.encoder import build_encoder
 from invad.features.extract import ShardWriter
 from invad.predict.detector import Detector
 from invad.predict.inputs import ImageInput, rgb_image, single_images
 from invad.predict.predictor import Predictor
-from invad.scoring.score import source_maps
-from invad.scoring.thresholds import calibrate_maps
+from invad.scoring.score import predictions
+from invad.scoring.thresholds import calibrate
 from invad.training.curve import Step
 from invad.training.job import TrainJob, run_job
-from invad.training.loop import steps_per_epoch
+from invad.training.loop import training_steps
 from invad.training.model_folder import ModelConfig
 
 Images = str | Path | Iterable[ImageInput]
@@ -121,7 +122,6 @@ def _train(
     config: BenchmarkConfig, split: Split, root: Path, device: torch.device, threads: int, progress: bool
 ) -> Predictor:
     used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
-    steps = steps_per_epoch(len(used.phase("train")), config.train) * config.train.epochs
     encoder = build_encoder(config.features.encoder, config.features.weights)
     with tqdm(desc="features", unit="image", disable=not progress) as bar:
 
@@ -136,13 +136,14 @@ def _train(
             lambda extraction, shards: map(ShardWriter(extraction, device).write, shards),
             on_progress,
         )
+    steps = training_steps(len(used.phase("train")), key.output, config.train)
     job = TrainJob(
         str(root / "features"),
         used,
         config.features,
         str(root / "storage"),
         config.train,
-        checkpoint_steps=steps,
+        checkpoint_steps=max(1, steps),
         threads=threads,
     )
     with tqdm(desc="train", unit="step", total=steps, disable=not progress) as bar:
@@ -155,13 +156,13 @@ def _train(
         method, _ = run_job(job, device, after_step=after_step)
         torch.set_num_threads(others)  # features and maps are made with all, as in the stages
     method = place(method.eval(), device, config.score)
-    held_out, maps = used.phase("calibration"), ()
+    held_out, scored = used.phase("calibration"), iter(())
     if held_out:
         source = open_features(root / "features", "calibration", used, config.features)
-        label = "thresholds" if progress else ""
-        maps = source_maps(method, source, config.features.image_size, config.score, label=label)
+        batches = batch_source(source, method.needs, used, "calibration", config.features)
+        scored = predictions(method, batches, config.score, label="thresholds" if progress else "")
     names = {row.class_name for row in split.rows}
-    calibrated = calibrate_maps(maps, [row.class_name for row in held_out], names, config)
+    calibrated = calibrate(scored, [row.class_name for row in held_out], names, config)
     detector = Detector(place(encoder, device, config.features), method, config.features, config.score)
     return Predictor(detector.eval(), ModelConfig.of(config, split, key), calibrated, calibrated.all.thresholds)
 

@@ -88,7 +88,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.pipeline.run_log import describe_run
     from invad.training.counting import model_cost
     from invad.training.curve import Step, curve_csv
-    from invad.training.loop import steps_per_epoch
+    from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
 
@@ -96,7 +96,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     split = open_split(benchmark, workspace)
     features = open_features(workspace.features(name), "train", split, benchmark.features)
     try:  # before MLflow has a run of it
-        steps_per_epoch(len(features), benchmark.train)
+        training_steps(len(features), features.key.output, benchmark.train)
     except InputError as error:
         raise InputError(f"params.yaml: train.{name}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
@@ -142,7 +142,10 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     tracking.remember_run(run, benchmark, workspace)
     describe_run(run, benchmark, workspace)
     run.finish()
-    logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
+    if steps:
+        logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
+    else:
+        logger.info("fitted to %d images", len(features))
 
 
 def score(name: str, params: Params, workspace: Workspace) -> None:
@@ -194,14 +197,14 @@ def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration
     """Write the thresholds that the maps of a benchmark's held-out normal images give, and return them."""
     from invad.data.split_table import open_split
     from invad.scoring.store import CALIBRATION_FOLDER, open_scores
-    from invad.scoring.thresholds import calibrate_maps, write_calibration
+    from invad.scoring.thresholds import calibrate, write_calibration
 
     split = open_split(benchmark, workspace)
-    maps, classes = [], []
+    scored, classes = iter(()), []
     if split.phase("calibration"):
         held_out = open_scores(workspace.scores(benchmark.name) / CALIBRATION_FOLDER)
-        maps, classes = held_out.maps_nhw, held_out.classes
-    calibration = calibrate_maps(maps, classes, {row.class_name for row in split.rows}, benchmark)
+        scored, classes = held_out.scored(), held_out.classes
+    calibration = calibrate(scored, classes, {row.class_name for row in split.rows}, benchmark)
     write_calibration(calibration, workspace.calibration(benchmark.name))
     return calibration
 

@@ -1,4 +1,4 @@
-"""A model folder as one network: images in, anomaly maps out, the numbers of the stage `score`."""
+"""A model folder as one network: images in, anomaly maps and scores out, the numbers of the stage `score`."""
 
 from pathlib import Path
 
@@ -6,15 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import FeaturesConfig, ScoreConfig
-from invad.devices import autocast, place
+from invad.devices import autocast, compiled, place
+from invad.features.batches import Batch, image_tensor
 from invad.features.encoder import Encoder, normalize
 from invad.methods import Method
-from invad.scoring.score import feature_maps
+from invad.methods.base import Prediction
+from invad.scoring.score import finished, sharp
 from invad.training.model_folder import load_encoder, load_model
 
 
 class Detector(nn.Module):
-    """Encoder, method, anomaly map and blur.
+    """Encoder, method, anomaly map, blur and the scores of the images.
 
     Attributes:
         features, score: How the encoder runs and how maps are made.
@@ -24,18 +26,30 @@ class Detector(nn.Module):
         super().__init__()
         self.features, self.score = features, score
         self.encoder, self.method = encoder, method.requires_grad_(False)
-        for network, config in ((encoder, features), (method, score)):
-            if config.compile:
-                network.compile()
+        self._levels = method.needs.levels(method.output)
+        # A copy of this module has a method of its own: what is not compiled is looked up when it is called.
+        self._encode = compiled(encoder, features) if features.compile else None
+        self._predict = compiled(method.predict, score) if score.compile else None
 
-    def forward(self, images_bhwc: Tensor) -> Tensor:
-        """Return raw maps, float32 (B, size, size), of RGB images, uint8 (B, size, size, 3)."""
+    def batch(self, images_bhwc: Tensor) -> Batch:
+        """Return what the method asks for of RGB images, uint8 (B, size, size, 3)."""
+        images = image_tensor(images_bhwc) if self.method.needs.images else None
+        if not self._levels:
+            return Batch(images=images)
         with autocast(images_bhwc.device, self.features.precision):
-            levels = self.encoder(normalize(images_bhwc))
+            levels = (self._encode or self.encoder)(normalize(images_bhwc))
         # A store of halves rounds the features that the method was trained on.
         rounded = self.features.mode == "store" and self.features.dtype == "float16"
         levels = [level.half().float() if rounded else level.float() for level in levels]
-        return feature_maps(self.method, self.method, levels, self.features.image_size, self.score)
+        return Batch(tuple(levels[level] for level in self._levels), images)
+
+    def sharp(self, images_bhwc: Tensor) -> Prediction:
+        """Return maps before the blur, float32 (B, size, size), and the method's own scores of the images, if it has any."""
+        return sharp(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
+
+    def forward(self, images_bhwc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3)."""
+        return finished(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
 
 
 def load_detector(folder: Path, score: ScoreConfig, device: torch.device) -> Detector:

@@ -83,11 +83,10 @@ class Predictor:
         """
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size or self.batch_size)):
-            maps = self.maps(np.stack([image.pixels for image in batch]))
-            for image, anomaly_map in zip(batch, maps, strict=True):
-                score = float(anomaly_map.max())
+            maps, scores = self.maps(np.stack([image.pixels for image in batch]))
+            for image, anomaly_map, score in zip(batch, maps, scores, strict=True):
                 yield ImagePrediction(
-                    score,
+                    float(score),
                     anomaly_map,
                     image.width,
                     image.height,
@@ -97,9 +96,11 @@ class Predictor:
                 )
 
     @torch.inference_mode()
-    def maps(self, images_bhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return raw maps, float32 (B, size, size), of RGB images that have the model's size, uint8 (B, size, size, 3), in one batch."""
-        return self.detector(torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)).cpu().numpy()
+    def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch."""
+        images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)
+        maps, scores = self.detector(images)
+        return maps.cpu().numpy(), scores.cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder that `invad.load` reads, whole or not at all: as the stages `train` and `evaluate` do, byte for byte.

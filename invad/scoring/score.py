@@ -1,7 +1,8 @@
-"""Model and features -> anomaly maps of a phase, and the scores of test and held-out images."""
+"""Model and features -> anomaly maps and scores of test and held-out images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +13,25 @@ from tqdm import tqdm
 from invad.config import BenchmarkConfig, ScoreConfig
 from invad.data.images import read_mask
 from invad.data.split_table import NORMAL, Phase, Split, SplitRow
-from invad.devices import autocast, best_device, compiled, formatted, place
+from invad.devices import autocast, best_device, compiled, place
 from invad.errors import InputError
-from invad.features import FeatureSource, open_features
+from invad.features import open_features
+from invad.features.batches import Batch, BatchSource, batch_source
 from invad.files import atomic_path
 from invad.methods import Method
-from invad.methods.maps import anomaly_map
+from invad.methods.base import Prediction
+from invad.methods.maps import gaussian_blur, resized
 from invad.scoring.store import CALIBRATION_FOLDER, write_scores
 from invad.training.model_folder import check_features, load_model
 
-__all__ = ["anomaly_map", "feature_maps", "phase_maps", "resized_masks", "score_images", "source_maps"]
+SIGMA_SIZE = 256  # the side of the images that `Method.sigma` is for
+
+
+class Predictions(NamedTuple):
+    """What a method says of a batch of images: raw maps, float32 (n, H, W), and scores, float32 (n,)."""
+
+    maps: np.ndarray
+    scores: np.ndarray
 
 
 def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
@@ -41,6 +51,12 @@ def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model
 def _score_phase(
     benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, out: Path
 ) -> None:
+    scored = phase_predictions(benchmark, split, phase, features, model, label=f"score@{benchmark.name}, {phase}")
+    write_phase(scored, split, phase, benchmark.features.image_size, out)
+
+
+def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size: int, out: Path) -> None:
+    """Write what a method says of the images of a phase, with their masks at the side `size`, as `invad.scoring.store` has them."""
     rows = split.phase(phase)
     table = pa.table(
         {
@@ -51,14 +67,13 @@ def _score_phase(
             "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
         }
     )
-    maps = phase_maps(benchmark, split, phase, features, model, label=f"score@{benchmark.name}, {phase}")
-    write_scores(table, _with_masks(maps, split, rows, benchmark.features.image_size), out)
+    write_scores(table, _with_masks(scored, split, rows, size), out)
 
 
-def phase_maps(
+def phase_predictions(
     benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, *, label: str
-) -> Iterator[np.ndarray]:
-    """Return the anomaly maps of all images of a phase: batches float32 (n, H, W) in the table's order, raw.
+) -> Iterator[Predictions]:
+    """Return what a model says of all images of a phase, batch by batch in the table's order.
 
     Args:
         benchmark: Its settings of features and score.
@@ -74,72 +89,82 @@ def phase_maps(
     source = open_features(features, phase, split, benchmark.features)
     check_features(config, source.key, model)
     method = place(method, best_device(), benchmark.score)
-    return source_maps(method, source, benchmark.features.image_size, benchmark.score, label=label)
+    batches = batch_source(source, method.needs, split, phase, benchmark.features)
+    return predictions(method, batches, benchmark.score, label=label)
 
 
 @torch.no_grad()
-def source_maps(
-    method: Method, source: FeatureSource, size: int, config: ScoreConfig, *, label: str = ""
-) -> Iterator[np.ndarray]:
-    """Yield the anomaly maps of all images of a source: batches float32 (n, size, size) in its order, raw.
+def predictions(method: Method, source: BatchSource, config: ScoreConfig, *, label: str = "") -> Iterator[Predictions]:
+    """Yield what a method says of all images of a source, batch by batch in its order.
 
     Args:
         method: In eval mode and on its device, placed as `config` says.
-        source: Its features.
-        size: Of the maps in pixels.
-        config: How maps are made.
+        source: What it asks for.
+        config: How maps and scores are made.
         label: Names a progress bar; without it there is none.
 
     Raises:
-        InputError: A map has a value that is NaN or infinite.
+        InputError: A map or a score is NaN or infinite.
     """
-    device = next(method.parameters()).device
     images = len(source)
-    reconstruct = compiled(method, config)
+    predict = compiled(method.predict, config)
     starts = range(0, images, config.batch_size)
-    batches = [range(start, min(start + config.batch_size, images)) for start in starts]
+    rows = [range(start, min(start + config.batch_size, images)) for start in starts]
     with tqdm(total=images, desc=label, unit="image", mininterval=1, disable=not label) as progress:
-        for features in source.batches(batches, device):
-            maps = feature_maps(method, reconstruct, features, size, config)
-            values = maps.cpu().numpy()
-            if not np.isfinite(values).all():
+        for batch in source.batches(rows, method.device):
+            maps, scores = (part.cpu().numpy() for part in finished(method, predict, batch, config))
+            if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
                 raise InputError(
                     f"{label or 'anomaly maps'}: NaN or infinite; `precision: float32` helps where a lower one overflows"
                 )
-            yield values
-            progress.update(len(values))
+            yield Predictions(maps, scores)
+            progress.update(len(maps))
 
 
-def feature_maps(
-    method: Method,
-    reconstruct: Callable[[Sequence[Tensor]], Sequence[Tensor]],
-    features: Sequence[Tensor],
-    size: int,
-    config: ScoreConfig,
-) -> Tensor:
-    """Return the anomaly maps, float32 (B, size, size), of the features of a batch, float32 (B, C_l, H_l, W_l), fine to coarse.
+def finished(
+    method: Method, predict: Callable[[Batch, ScoreConfig], Prediction], batch: Batch, config: ScoreConfig
+) -> tuple[Tensor, Tensor]:
+    """Return raw maps, float32 (B, H, W) of the image's size, blurred, and the scores of the images, float32 (B,).
 
-    `reconstruct` is the method, compiled or as it is.
+    `predict` is that of the method, compiled or as it is. This is the one place where maps are finished, and where images get scores.
     """
-    features = formatted(features, config)
-    with autocast(features[0].device, config.precision):
-        reconstructions = reconstruct(features)
-    if config.map_levels == config.map_distance == "method":
-        return method.anomaly_map(features, reconstructions, size, config.sigma)
-    levels = "concatenated" if config.map_levels == "method" else config.map_levels
-    distance = "cosine" if config.map_distance == "method" else config.map_distance
-    return anomaly_map(features, reconstructions, size, config.sigma, levels=levels, distance=distance)
+    maps, scores = sharp(method, predict, batch, config)
+    maps = gaussian_blur(maps, blur_sigma(method, config))
+    return maps, image_scores(maps, scores, config)
+
+
+def sharp(
+    method: Method, predict: Callable[[Batch, ScoreConfig], Prediction], batch: Batch, config: ScoreConfig
+) -> Prediction:
+    """Return maps of the image's size before the blur, float32 (B, H, W), and the method's own scores of the images, if it has any."""
+    batch = batch.formatted(config)
+    with autocast(method.device, config.precision):
+        maps, scores = predict(batch, config)
+    size = method.output.image_size
+    return Prediction(resized(maps.float(), size, align_corners=method.align_corners), scores)
+
+
+def image_scores(maps: Tensor, own: Tensor | None, config: ScoreConfig) -> Tensor:
+    """Return the scores of images, float32 (B,): the method's `own`, or the maxima of its finished maps (B, H, W)."""
+    return maps.amax(dim=(1, 2)) if own is None or config.image_score == "maximum" else own.float()
+
+
+def blur_sigma(method: Method, config: ScoreConfig) -> float:
+    """Return the sigma of the blur in pixels of the image, 0 for none."""
+    if config.sigma != "method":
+        return config.sigma
+    return method.sigma * method.output.image_size / SIGMA_SIZE
 
 
 def _with_masks(
-    maps: Iterable[np.ndarray], split: Split, rows: Sequence[SplitRow], size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield each batch of maps with the masks of the same rows, bool (n, H, W)."""
+    scored: Iterable[Predictions], split: Split, rows: Sequence[SplitRow], size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each batch of maps and scores with the masks of the same rows, bool (n, H, W), in between."""
     done = 0
-    for batch in maps:
-        batch_rows = rows[done : done + len(batch)]
-        yield batch, resized_masks(split, batch_rows, size)
-        done += len(batch)
+    for maps, scores in scored:
+        batch_rows = rows[done : done + len(maps)]
+        yield maps, resized_masks(split, batch_rows, size), scores
+        done += len(maps)
 
 
 def resized_masks(split: Split, rows: Sequence[SplitRow], size: int) -> np.ndarray:

@@ -32,7 +32,7 @@ class Scores:
         images, classes, defect_types: Of each image.
         labels: The data set's own, int8 (N,), 1 anomalous.
         has_mask: bool (N,), False for an anomalous image whose mask is not known; that of a normal one is known to be empty.
-        image_scores: float32 (N,), the maximum of each map.
+        image_scores: float32 (N,).
         maps_nhw, masks_nhw: Memory-mapped batches, float32 and uint8 (n, H, W), whose lengths add up to N; an unknown mask is all 0.
     """
 
@@ -48,6 +48,13 @@ class Scores:
     def __len__(self) -> int:
         return len(self.images)
 
+    def scored(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (maps, scores of the images) batch by batch, in order."""
+        start = 0
+        for maps in self.maps_nhw:
+            yield maps, self.image_scores[start : start + len(maps)]
+            start += len(maps)
+
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (maps, masks) batch by batch, in order."""
         yield from zip(self.maps_nhw, self.masks_nhw, strict=True)
@@ -61,19 +68,19 @@ class Scores:
         raise IndexError(index)
 
 
-def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray]], folder: Path) -> None:
+def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], folder: Path) -> None:
     """Write the scores, whole or not at all.
 
     Args:
-        table: One row for each image, columns `COLUMNS` without `image_score`, which is the maximum of each map.
-        batches: (maps float32 (n, H, W), masks bool (n, H, W)) in the table's order.
+        table: One row for each image, columns `COLUMNS` without `image_score`.
+        batches: (maps float32 (n, H, W), masks bool (n, H, W), scores of the images float32 (n,)) in the table's order.
         folder: Replaced.
     """
     image_scores: list[np.ndarray] = []
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)
         writer, rows, shard = None, 0, 0
-        for maps, masks in batches:
+        for maps, masks, scores in batches:
             batch = pa.record_batch({"map": tensor_column(maps), "mask": tensor_column(masks.astype(np.uint8))})
             if writer is None or rows >= SHARD_IMAGES:
                 if writer is not None:
@@ -81,7 +88,7 @@ def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray
                 writer, rows, shard = pa.ipc.new_file(temporary / f"maps-{shard:05d}.arrow", batch.schema), 0, shard + 1
             writer.write_batch(batch)
             rows += len(maps)
-            image_scores.append(maps.max(axis=(1, 2)))
+            image_scores.append(scores)
         if writer is not None:
             writer.close()
         table = table.append_column("image_score", pa.array(np.concatenate(image_scores)))

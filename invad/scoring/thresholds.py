@@ -5,7 +5,7 @@ latter are for images whose class is not known.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -59,13 +59,17 @@ def why_none(benchmark: str) -> str:
     return f"no normal image is held out; set calibration.{benchmark}.share above 0"
 
 
-def calibrate_maps(
-    batches: Iterable[np.ndarray], classes: Sequence[str], names: Iterable[str], benchmark: BenchmarkConfig
+def calibrate(
+    scored: Iterable[tuple[np.ndarray, np.ndarray]],
+    classes: Sequence[str],
+    names: Iterable[str],
+    benchmark: BenchmarkConfig,
 ) -> Calibration:
-    """Return the thresholds that anomaly maps of held-out normal images give.
+    """Return the thresholds that anomaly maps and scores of held-out normal images give.
 
     Args:
-        batches: float32 (n, H, W), read once; H and W are the benchmark's image size.
+        scored: Batches of maps float32 (n, H, W), each read once, and of scores of the images, float32 (n,); H and W are the benchmark's
+            image size.
         classes: Of each of the images, in the same order.
         names: All classes of the benchmark, with images among them or not.
         benchmark: Its name, image size and false-positive rate.
@@ -76,9 +80,10 @@ def calibrate_maps(
     pixels = benchmark.features.image_size**2
     image = {name: RunningThreshold(count, rate) for name, count in counts.items()}
     pixel = {name: RunningThreshold(count * pixels, rate) for name, count in counts.items()}
-    for name, anomaly_map in zip(classes, _maps(batches), strict=True):
+    single = (pair for maps, scores in scored for pair in zip(maps, scores[:, None], strict=True))
+    for name, (anomaly_map, score) in zip(classes, single, strict=True):
         for key in (name, _ALL):
-            image[key].add(anomaly_map.max(keepdims=True))
+            image[key].add(score)
             pixel[key].add(anomaly_map)
 
     def held_out(name: str | None) -> HeldOut:
@@ -87,11 +92,6 @@ def calibrate_maps(
     per_class = {name: held_out(name) for name in sorted(names)}
     notes = [f"splits: {why_none(benchmark.name)}"] if not classes else _notes(per_class, rate)
     return Calibration(rate, len(classes), per_class, held_out(_ALL), notes, benchmark.score)
-
-
-def _maps(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for maps in batches:
-        yield from maps
 
 
 def _notes(per_class: dict[str, HeldOut], rate: float) -> list[str]:

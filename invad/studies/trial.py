@@ -2,22 +2,24 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from invad import metrics
 from invad.config import BenchmarkConfig
-from invad.data.split_table import NORMAL, Split
+from invad.data.split_table import Split
 from invad.devices import best_device, place
 from invad.errors import InputError
 from invad.features import open_features
+from invad.features.batches import batch_source
 from invad.files import read_json, remove, write_json, write_text
 from invad.methods import Method
-from invad.scoring.score import resized_masks, source_maps
+from invad.scoring.score import predictions, write_phase
+from invad.scoring.store import open_scores
 from invad.studies.results import TrialResult, read_result, write_result
 from invad.studies.study import Trial
 from invad.studies.validation import ValidationSplit
@@ -210,38 +212,42 @@ def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[Met
 
 
 def _test_metrics(method: Method, task: TrialTask, trial: Trial) -> dict[str, float | None]:
-    return _metrics(method, task.split, Path(task.features), trial.benchmark)
+    return _metrics(method, task.split, Path(task.features), trial.benchmark, task.storage)
 
 
 def _validation_metrics(method: Method, task: TrialTask, trial: Trial) -> dict[str, float | None]:
     """Return the metrics on the validation images, and the one number that trials are compared by."""
     if task.validation is None:
         raise ValueError("a task without test images needs a validation split")
-    values = _metrics(method, task.validation.split.split, Path(task.validation.features), trial.benchmark)
+    values = _metrics(
+        method, task.validation.split.split, Path(task.validation.features), trial.benchmark, task.storage
+    )
     parts = [value for value in (values[key] for key in SCORED_BY) if value is not None]
     score = sum(parts) / len(parts) if len(parts) == len(SCORED_BY) else None
     return {VALIDATION_SCORE: score, **values}
 
 
-def _metrics(method: Method, split: Split, features: Path, benchmark: BenchmarkConfig) -> dict[str, float | None]:
-    """Return the mean over the classes by the paper's protocol; maps and masks are streamed, never held together."""
-    rows, size, config = split.phase("test"), benchmark.features.image_size, benchmark.score
+def _metrics(
+    method: Method, split: Split, features: Path, benchmark: BenchmarkConfig, scratch: Path
+) -> dict[str, float | None]:
+    """Return the mean over the classes by the paper's protocol; maps and masks lie in `scratch` meanwhile, never together in memory."""
+    config = benchmark.score
     source = open_features(features, "test", split, benchmark.features)
-    result = metrics.evaluate(
-        source_maps(place(method, best_device(), config), source, size, config),
-        _masks(split, config.batch_size, size),
-        [row.class_name for row in rows],
-        [row.label for row in rows],
-        protocol="paper",
-        has_mask=[row.label == NORMAL or row.mask is not None for row in rows],
-    )
+    batches = batch_source(source, method.needs, split, "test", benchmark.features)
+    with TemporaryDirectory(dir=scratch) as folder:
+        scored = predictions(place(method, best_device(), config), batches, config)
+        write_phase(scored, split, "test", benchmark.features.image_size, Path(folder) / "scores")
+        scores = open_scores(Path(folder) / "scores")
+        result = metrics.evaluate(
+            scores.maps_nhw,
+            scores.masks_nhw,
+            scores.classes,
+            scores.labels,
+            scores.image_scores,
+            protocol="paper",
+            has_mask=scores.has_mask,
+        )
     return dict(result["mean"]["paper"])
-
-
-def _masks(split: Split, batch_size: int, size: int) -> Iterator[np.ndarray]:
-    rows = split.phase("test")
-    for start in range(0, len(rows), batch_size):
-        yield resized_masks(split, rows[start : start + batch_size], size)
 
 
 def _device_name(device: torch.device) -> str:

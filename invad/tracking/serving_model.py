@@ -38,12 +38,11 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         """
         images, size, step = model_input["images"], self._predictor.image_size, self._predictor.batch_size
         threshold = self._threshold((params or {}).get("class_name", ""))
-        maps = [np.empty((0, size, size), np.float32)]
-        maps += [self._predictor.maps(images[start : start + step]) for start in range(0, len(images), step)]
-        joined = np.concatenate(maps)
-        if not np.isfinite(joined).all():
+        parts = [(np.empty((0, size, size), np.float32), np.empty(0, np.float32))]
+        parts += [self._predictor.maps(images[start : start + step]) for start in range(0, len(images), step)]
+        joined, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not (np.isfinite(joined).all() and np.isfinite(scores).all()):
             raise MlflowException("the model gives NaN or infinity as scores")
-        scores = joined.max(axis=(1, 2))
         decisions = {} if threshold is None else {"anomalous": scores > np.float64(threshold)}
         return {"scores": scores, **decisions, "maps": joined}
 

@@ -1,14 +1,16 @@
 """Counting what a model costs: its parameters, and the multiply-adds for one image."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from invad.config import BenchmarkConfig
+from invad.config import BenchmarkConfig, ScoreConfig
+from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput, build_encoder
-from invad.methods import build_method
+from invad.methods import Method, build_method
 from invad.methods.invad.layers import FirBlur
 from invad.training.cost import Cost
 
@@ -24,9 +26,9 @@ class Networks(NamedTuple):
     """Encoder and method of a benchmark on torch's meta device: shapes without values."""
 
     encoder: nn.Module
-    method: nn.Module
+    method: Method
     image: Tensor
-    features: list[Tensor]
+    batch: Batch
 
 
 def networks(benchmark: BenchmarkConfig) -> Networks:
@@ -37,8 +39,8 @@ def networks(benchmark: BenchmarkConfig) -> Networks:
     with torch.device("meta"):
         method = build_method(output, benchmark.train).eval()
         image = torch.empty(1, 3, side, side)
-        features = [torch.empty(1, *shape) for shape in output.shapes]
-    return Networks(encoder, method, image, features)
+        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.levels(output))
+    return Networks(encoder, method, image, Batch(features, image if method.needs.images else None))
 
 
 def parameter_count(network: nn.Module, *, trainable: bool = True) -> int:
@@ -53,15 +55,22 @@ def multiply_adds(benchmark: BenchmarkConfig) -> int:
 
 def networks_multiply_adds(found: Networks) -> int:
     """Return the same of networks at hand."""
-    return count_multiply_adds(found.encoder, found.image) + count_multiply_adds(found.method, found.features)
+    method = count_multiply_adds(found.method, lambda: found.method.predict(found.batch, ScoreConfig()))
+    return method + (
+        count_multiply_adds(found.encoder, lambda: found.encoder(found.image)) if found.batch.features else 0
+    )
 
 
-def count_multiply_adds(network: nn.Module, argument: object) -> int:
-    """Return the multiply-adds of `network(argument)`, without the blur, which the published numbers leave out."""
+def count_multiply_adds(network: nn.Module, run: Callable[[], object]) -> int:
+    """Return the multiply-adds of `run()`, which calls `network`, without those of `FirBlur`, which the published numbers leave out."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(argument)
+        run()
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    root = type(network).__name__
-    blurs = [f"{root}.{name}" for name, module in network.named_modules() if isinstance(module, FirBlur)]
-    return (flops[root] - sum(flops.get(name, 0) for name in blurs)) // 2
+    blurs = {
+        f"{type(root).__name__}.{name}"
+        for root in network.modules()
+        for name, module in root.named_modules()
+        if isinstance(module, FirBlur)
+    }
+    return (flops["Global"] - sum(flops.get(name, 0) for name in blurs)) // 2

@@ -19,12 +19,12 @@ from invad.data.split_table import Split
 from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
-from invad.features.subset import SubsetFeatures
+from invad.features.batches import batch_source
 from invad.methods import Method, build_method
 from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints, newest_step
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
-from invad.training.loop import NotFiniteError, Share, Trainer, steps_per_epoch
+from invad.training.loop import NotFiniteError, Share, Trainer
 
 CURVE_FILE = "curve.csv"
 ALONE = Share()
@@ -59,9 +59,8 @@ class TrainJob:
         return Path(self.storage) / CURVE_FILE
 
     def open_features(self) -> FeatureSource:
-        """Open the features of the training images."""
-        features = open_features(Path(self.folder), "train", self.split, self.features)
-        return features if self.rows is None else SubsetFeatures(features, self.rows, self.split.reading)
+        """Open the features of all training images."""
+        return open_features(Path(self.folder), "train", self.split, self.features)
 
 
 def run_job(
@@ -93,15 +92,13 @@ def run_job(
     """
     torch.set_num_threads(job.threads)
     features = job.open_features()
-    per_epoch = steps_per_epoch(len(features), job.train)
-    total = per_epoch * job.train.epochs
     make_deterministic(job.train.seed, device)
     method = build_method(features.key.output, job.train)
     if share.world_size > 1:
         method = synchronised(method)
     trainer = Trainer(
         place(method, device, job.train),
-        features,
+        batch_source(features, method.needs, job.split, "train", job.features, job.rows),
         job.train,
         share=share,
         wrap=wrap,
@@ -113,12 +110,15 @@ def run_job(
             if share.rank == 0:
                 append_step(job.curve, step)
             after_step(step)
-            if after_epoch is not None and step.step % per_epoch == 0:
+            if after_epoch is not None and trainer.ends_epoch(step.step):
                 after_epoch(step.epoch + 1, method)
-            if step.step % job.checkpoint_steps == 0 or step.step == total:
-                if share.rank == 0:
-                    _save(trainer, job, step)
+            if step.step % job.checkpoint_steps == 0 or step.step == trainer.total:
+                _save(trainer, job, step.step, share)
                 at_checkpoint(step.step)
+        if method.fits and done <= trainer.total:
+            trainer.fit()  # alike on every worker
+            _save(trainer, job, trainer.total + 1, share)
+            at_checkpoint(trainer.total + 1)
     except NotFiniteError as error:
         raise InputError(f"{error}; {_advice(job)}") from None
     return method, read_curve(job.curve)
@@ -128,12 +128,10 @@ def _resume(trainer: Trainer, job: TrainJob, share: Share, mean_over_workers: Ca
     """Load the newest checkpoint and return after how many steps it was written; 0 when there is none."""
     state = job.checkpoints.newest()
     if state is not None:
-        trainer.load_state_dict(state["trainer"])
+        trainer.load_state_dict(state["trainer"], state["step"])
     done = state["step"] if state is not None else 0
-    device = next(trainer.method.parameters()).device
-    if (
-        mean_over_workers(torch.tensor(float(done), device=device)) != done
-    ):  # a file system that shows them different files
+    # A file system may show them different files.
+    if mean_over_workers(torch.tensor(float(done), device=trainer.method.device)) != done:
         raise InputError(
             f"{job.storage}: the workers do not see the same checkpoints; put it on a file system they share"
         )
@@ -142,9 +140,9 @@ def _resume(trainer: Trainer, job: TrainJob, share: Share, mean_over_workers: Ca
     return done
 
 
-def _save(trainer: Trainer, job: TrainJob, step: Step) -> None:
-    state = {"trainer": trainer.state_dict(), "step": step.step, "learning_rate": step.learning_rate}
-    job.checkpoints.save(step.step, state)
+def _save(trainer: Trainer, job: TrainJob, step: int, share: Share) -> None:
+    if share.rank == 0:
+        job.checkpoints.save(step, {"trainer": trainer.state_dict(), "step": step})
 
 
 def _advice(job: TrainJob) -> str:

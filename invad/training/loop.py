@@ -5,8 +5,10 @@ many there are.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import TrainConfig
-from invad.devices import autocast, compiled, formatted
+from invad.devices import autocast, compiled
 from invad.errors import InputError
-from invad.features import FeatureSource
-from invad.methods import Method
+from invad.features.batches import Batch, BatchSource
+from invad.methods import EncoderOutput, Method, build_method
+from invad.methods.base import Optimisation, Position, load_fitted
 from invad.training.curve import Step
 
 
@@ -51,102 +54,185 @@ def epoch_batches(images: int, epoch: int, config: TrainConfig) -> list[np.ndarr
     return np.split(order[: steps_per_epoch(images, config) * config.batch_size], steps_per_epoch(images, config))
 
 
+def training_steps(images: int, output: EncoderOutput, config: TrainConfig) -> int:
+    """Return the number of steps of a training: those of all phases, and one for what is learned without gradients.
+
+    Raises:
+        InputError: There are too few images for a batch, or the method does not take such an encoder.
+    """
+    with torch.device("meta"):  # shapes without values
+        method = build_method(output, config)
+    phases = method.phases()
+    per_epoch = steps_per_epoch(images, config) if phases else 0
+    return sum(phase.length(per_epoch) for phase in phases) + method.fits
+
+
 class Trainer:
-    """A method in training: with its optimiser and the scale of its loss, all that a checkpoint has to hold."""
+    """A method in training: with its optimisers and the scale of its loss, all that a checkpoint has to hold."""
 
     def __init__(
         self,
         method: Method,
-        features: FeatureSource,
+        source: BatchSource,
         config: TrainConfig,
         *,
         share: Share = Share(),
         wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
         mean_over_workers: Callable[[Tensor], float] = float,
     ) -> None:
-        """Train `method`, which is on its device already, on `features`.
+        """Train `method`, which is on its device already, on `source`.
 
         Args:
             method: What learns.
-            features: Of the training images.
+            source: What it asks for of the training images.
             config: The recipe.
             share: Which worker this is.
             wrap: Makes the method data-parallel.
             mean_over_workers: Averages a scalar over all workers.
         """
         self.method = method
-        self.features = features
+        self.source = source
         self.config = config
         self._share = share
+        self._wrap = wrap
         self._mean_over_workers = mean_over_workers
-        self._device = next(method.parameters()).device
-        self._model = compiled(wrap(method), config)
-        self._optimizer = method.optimizer(method.parameters())
+        self._device = method.device
+        self._phases = method.phases()
+        self._per_epoch = steps_per_epoch(len(source), config) if self._phases else 0
+        lengths = (phase.length(self._per_epoch) for phase in self._phases)
+        self._starts = [0, *accumulate(lengths)]
+        self._running: int | None = None  # the phase whose optimisers these are
+        self._optimisations: Sequence[Optimisation] = ()
+        self._model: Callable[[Batch, Position], Tensor] = method
         # float16 gradients underflow unless the loss is scaled up; otherwise the scaler does nothing.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "float16")
+        if self._phases:
+            self._begin(0)
+
+    @property
+    def total(self) -> int:
+        """The number of steps of all phases."""
+        return self._starts[-1]
 
     def steps(self, done: int = 0) -> Iterator[Step]:
-        """Train from the first step behind `done` steps to the end of the last epoch, yielding after every step.
+        """Train from the first step behind `done` steps to the end of the last phase, yielding after every step.
 
         Raises:
-            NotFiniteError: The loss or the gradient is NaN or infinite; names the step and the images. The parameters are still
-                those of the step before (BatchNorm's statistics have seen the batch).
+            NotFiniteError: The loss or a gradient is NaN or infinite; names the step and the images. The parameters are still those of
+                the step before (BatchNorm's statistics have seen the batch).
         """
-        first_epoch, position = divmod(done, steps_per_epoch(len(self.features), self.config))
-        for epoch in range(first_epoch, self.config.epochs):
-            yield from self.epoch(epoch, position if epoch == first_epoch else 0)
+        while done < self.total:
+            phase = self._phase_of(done)
+            self._begin(phase)
+            # To the end of the epoch, or of the phase where that comes first.
+            epoch, position = divmod(done, self._per_epoch)
+            end = min((epoch + 1) * self._per_epoch, self._starts[phase + 1])
+            yield from self._part(phase, epoch, position, end - done)
+            done = end
 
-    def epoch(self, epoch: int, position: int = 0) -> Iterator[Step]:
-        """Train one epoch, counted from 0, but for its first `position` batches; yield, and raise `NotFiniteError`, as `steps` does."""
-        rate = self.method.learning_rate(epoch)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+    def ends_epoch(self, step: int) -> bool:
+        """Return whether an epoch ends with a step, counted from 1."""
+        return step % self._per_epoch == 0
+
+    def _phase_of(self, done: int) -> int:
+        """Return the phase of the step behind `done` steps; behind the last step the last phase."""
+        return min(bisect_right(self._starts, done), len(self._phases)) - 1
+
+    def _begin(self, phase: int) -> None:
+        """Make the optimisers of a phase, unless it has begun; what the phase before kept still may move again."""
+        if phase == self._running:
+            return
+        for name in self._phases[self._running].frozen if self._running is not None else ():
+            self.method.get_submodule(name).requires_grad_(True)
+        for name in self._phases[phase].frozen:
+            self.method.get_submodule(name).requires_grad_(False)
+        self._running = phase
+        self._optimisations = self._phases[phase].optimisations()
+        self._model = compiled(self._wrap(self.method), self.config)
+
+    def _part(self, phase: int, epoch: int, position: int, length: int) -> Iterator[Step]:
+        """Make `length` steps of an epoch from its batch `position` on."""
         self.method.train()
-        batches = epoch_batches(len(self.features), epoch, self.config)
-        first, batches = epoch * len(batches) + position + 1, batches[position:]
-        features = self.features.batches(map(self._share.of, batches), self._device)
-        for step, (batch, levels) in enumerate(zip(batches, features, strict=True), start=first):
+        for name in self._phases[phase].frozen:
+            self.method.get_submodule(name).eval()
+        batches = epoch_batches(len(self.source), epoch, self.config)[position : position + length]
+        first = epoch * self._per_epoch + position
+        wanted = self.source.batches(map(self._share.of, batches), self._device, (self.config.seed, epoch))
+        for done, (rows, batch) in enumerate(zip(batches, wanted, strict=True), start=first):
+            at = self._position(phase, done)
             try:
-                yield Step(step, epoch, self._step(levels), rate)
+                loss = self._step(batch, at)
             except NotFiniteError as error:
-                names = ", ".join(self.features.images[index] for index in batch)
-                raise NotFiniteError(f"{error} at step {step} (epoch {epoch + 1}); its batch: {names}") from None
+                names = ", ".join(self.source.images[row] for row in rows)
+                raise NotFiniteError(f"{error} at step {done + 1} (epoch {epoch + 1}); its batch: {names}") from None
+            yield Step(done + 1, epoch, loss, self._optimisations[0].rate(at))
 
-    def _step(self, features: list[Tensor]) -> float:
+    def _position(self, phase: int, done: int) -> Position:
+        start, end = self._starts[phase], self._starts[phase + 1]
+        epochs = -(-(end - start) // self._per_epoch)
+        return Position(phase, done - start, end - start, (done - start) // self._per_epoch, epochs)
+
+    def _step(self, batch: Batch, position: Position) -> float:
         """Make one step and return the loss of the global batch."""
-        features = formatted(features, self.config)
+        batch = batch.formatted(self.config)
+        for optimisation in self._optimisations:
+            for group in optimisation.optimizer.param_groups:
+                group["lr"] = optimisation.rate(position)
         with autocast(self._device, self.config.precision):
-            loss = self.method.loss(features, self._model(features))
+            loss = self._model(batch, position)
         value = self._mean_over_workers(loss.detach().clone())
         if not math.isfinite(value):
             raise NotFiniteError(f"the loss is {value}")
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimisation in self._optimisations:
+            optimisation.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.method.max_gradient_norm)
+        for optimisation in self._optimisations:
+            self._clip(optimisation)
+        for optimisation in self._optimisations:
+            self._scaler.step(optimisation.optimizer)
+        self._scaler.update()
+        return value
+
+    def _clip(self, optimisation: Optimisation) -> None:
+        self._scaler.unscale_(optimisation.optimizer)
+        parameters = [parameter for group in optimisation.optimizer.param_groups for parameter in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip)
         # A scaler skips such a step and lowers its scale; at 1 (as where there is none) it is the gradient's own fault.
         if not math.isfinite(norm) and self._scaler.get_scale() <= 1:
             raise NotFiniteError(f"the gradient is {float(norm)}")
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        return value
+
+    def fit(self) -> None:
+        """Let the method learn what it learns without gradients, from all training images in their order."""
+        starts = range(0, len(self.source), self.config.batch_size)
+        rows = [range(start, min(start + self.config.batch_size, len(self.source))) for start in starts]
+        self.method.eval()
+        with torch.no_grad(), autocast(self._device, self.config.precision):
+            self.method.fit(lambda: (batch.formatted(self.config) for batch in self.source.batches(rows, self._device)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: tensors and plain values.
 
-        The state of torch's random numbers is that of this worker. It serves all: they are seeded alike and draw alike. The position
-        in the order of the images and the learning rate follow from the number of steps.
+        The state of torch's random numbers is that of this worker. It serves all: they are seeded alike and draw alike. The phase, the
+        position in the order of the images and the learning rate follow from the number of steps.
         """
-        parts = {"method": self.method, "optimizer": self._optimizer, "scaler": self._scaler}
         random = {"cpu": torch.get_rng_state()}
         if self._device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self._device)
-        return {**{name: part.state_dict() for name, part in parts.items()}, "random": random}
+        return {
+            "method": self.method.state_dict(),
+            "optimizers": [optimisation.optimizer.state_dict() for optimisation in self._optimisations],
+            "scaler": self._scaler.state_dict(),
+            "random": random,
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint, which lies on the CPU."""
-        self.method.load_state_dict(state["method"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def load_state_dict(self, state: dict[str, Any], done: int) -> None:
+        """Go on from a checkpoint, which lies on the CPU and was written after `done` steps."""
+        load_fitted(self.method, state["method"])
+        if self._phases:
+            # A checkpoint at the end of a phase holds that phase's optimisers; the next one begins with its own.
+            self._begin(self._phase_of(max(done - 1, 0)))
+        for optimisation, saved in zip(self._optimisations, state["optimizers"], strict=True):
+            optimisation.optimizer.load_state_dict(saved)
         self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"]["cpu"])
         if self._device.type == "cuda" and "cuda" in state["random"]:

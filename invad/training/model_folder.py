@@ -37,6 +37,7 @@ from invad.features import FeatureKey
 from invad.features.encoder import Encoder, build_encoder, check_finite
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, Method, build_method
+from invad.methods.base import load_fitted
 from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 FORMAT = 1
@@ -125,7 +126,7 @@ def load_model(folder: Path) -> tuple[Method, ModelConfig]:
         _check_digest(weights, written)
         _check_shapes(weights, config)
         model = build_method(config.encoder_output, config.train)
-        model.load_state_dict(load_file(weights))
+        load_fitted(model, load_file(weights))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise _damaged(folder, error, written) from None
     check_finite(model.state_dict(), str(folder / WEIGHTS_FILE))
@@ -167,17 +168,20 @@ def _check_digest(weights: Path, written: "_Written") -> None:
 def _check_shapes(weights: Path, config: ModelConfig) -> None:
     """Raise `ValueError` unless the file holds the tensors that the settings ask for, before memory is taken for them."""
     with torch.device("meta"):
-        expected = build_method(config.encoder_output, config.train).state_dict()
+        method = build_method(config.encoder_output, config.train)
+    expected = {name: tuple(tensor.shape) for name, tensor in method.state_dict().items()}
     with safe_open(weights, "pt") as file:
         stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
     for name in stored:
         if name not in expected:
             raise ValueError(f"{WEIGHTS_FILE}: unexpected: {name}")
-    for name, tensor in expected.items():
+    for name, shape in expected.items():
         if name not in stored:
             raise ValueError(f"{WEIGHTS_FILE}: missing: {name}")
-        if stored[name] != tuple(tensor.shape):
-            raise ValueError(f"{WEIGHTS_FILE}: {name} has the shape {stored[name]}, expected {tuple(tensor.shape)}")
+        if name in method.fitted:  # its length is known to nobody but the file
+            shape = (*stored[name][:1], *shape[1:])
+        if stored[name] != shape:
+            raise ValueError(f"{WEIGHTS_FILE}: {name} has the shape {stored[name]}, expected {shape}")
 
 
 def _sha256(path: Path) -> str:

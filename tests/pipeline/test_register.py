@@ -30,7 +30,7 @@ from invad import cli, tracking
 from invad.config import BenchmarkConfig, ScoreConfig
 from invad.files import write_json
 from invad.pipeline.run_log import log_metrics
-from invad.scoring.score import phase_maps
+from invad.scoring.score import phase_predictions
 from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
 from invad.tracking.register import register_model, serve_commands
 from invad.workspace import ENCODER_FILE, Workspace
@@ -271,7 +271,7 @@ def registered(tmp_path_factory, empty_database):
     benchmark, split = trained(workspace, "live")
     images = np.stack([np.asarray(Image.open(split.image_path(row))) for row in split.phase("test")])
     folders = workspace.features("mvtec"), workspace.model("mvtec")
-    maps = np.concatenate(list(phase_maps(benchmark, split, "test", *folders, label="")))
+    maps = np.concatenate([maps for maps, _ in phase_predictions(benchmark, split, "test", *folders, label="")])
     run = logged(workspace, benchmark=benchmark)
     evaluate(run, workspace, float(np.median(maps.max(axis=(1, 2)))), benchmark)
     return workspace, register_model(run.run_id, workspace), images, maps

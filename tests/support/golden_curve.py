@@ -9,6 +9,7 @@ from toys import CPU, KEY, MemoryFeatures
 
 from invad.config import InvADConfig
 from invad.devices import place
+from invad.features.batches import BatchSource
 from invad.files import write_text
 from invad.methods import build_method
 from invad.training.loop import Trainer
@@ -34,7 +35,8 @@ def loss_curve(config: InvADConfig = RECIPE, images: int = IMAGES) -> list[float
         levels = [torch.randn(images, *shape, generator=generator) for shape in key.output.shapes]
     finally:
         torch.set_default_dtype(torch.float32)
-    return [step.loss for step in Trainer(method, MemoryFeatures(levels, key), config).steps()]
+    source = BatchSource(MemoryFeatures(levels, key), method.needs)
+    return [step.loss for step in Trainer(method, source, config).steps()]
 
 
 if __name__ == "__main__":

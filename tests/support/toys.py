@@ -9,13 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
-from invad.config import FeaturesConfig, TrainConfig
+from invad.config import FeaturesConfig, InvADConfig, ScoreConfig, TrainConfig
 from invad.data.split_table import Phase, Split, SplitRow
+from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
 from invad.features.source import FeatureKey, split_sha256
 from invad.features.store import images_per_shard, shard_name, write_shard
+from invad.methods.base import Method, Optimisation, Position, Prediction, TrainingPhase
 
 CPU = torch.device("cpu")
 CHANNELS = (6, 8, 12)
@@ -86,31 +88,33 @@ class MemoryFeatures:
             yield [level[torch.as_tensor(rows)].to(device) for level in self.levels]
 
 
-class ToyMethod(nn.Module):
-    """A method that has what `Method` asks for and nothing else: a linear layer per level."""
+class ToyMethod(Method):
+    """The least that a method with gradients is: a linear layer per level."""
 
-    max_gradient_norm = 100.0
+    settings = InvADConfig
 
     def __init__(self, output: EncoderOutput, config: TrainConfig) -> None:
-        super().__init__()
-        self.rate = config.learning_rate
+        super().__init__(output, config)
+        self.rate, self.epochs = config.learning_rate, config.epochs
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for width in output.channels)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return [layer(x) for layer, x in zip(self.layers, features, strict=True)]
+    def phases(self) -> list[TrainingPhase]:
+        def optimisations() -> list[Optimisation]:
+            return [Optimisation(SGD(self.parameters(), lr=self.rate), lambda position: self.rate, 100.0)]
 
-    def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
-        pairs = zip(features, reconstructions, strict=True)
+        return [TrainingPhase(optimisations, epochs=self.epochs)]
+
+    def loss(self, batch: Batch, position: Position) -> Tensor:
+        pairs = zip(batch.features, self.reconstructions(batch), strict=True)
         return torch.stack([functional.mse_loss(y.float(), x.float()) for x, y in pairs]).sum()
 
-    def anomaly_map(
-        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
-    ) -> Tensor:
-        distance = (features[0].float() - reconstructions[0].float()).abs().mean(1, keepdim=True)
-        return functional.interpolate(distance, (size, size)).squeeze(1)
+    def reconstructions(self, batch: Batch) -> list[Tensor]:
+        return [layer(x) for layer, x in zip(self.layers, batch.features, strict=True)]
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return SGD(parameters, lr=self.rate)
+    def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
+        return Prediction((batch.features[0].float() - self.reconstructions(batch)[0].float()).abs().mean(1))
 
-    def learning_rate(self, epoch: int) -> float:
-        return self.rate
+
+def batch_of(levels: Sequence[Tensor]) -> Batch:
+    """What a method gets of features (B, C_l, H_l, W_l)."""
+    return Batch(tuple(levels))

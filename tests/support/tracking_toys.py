@@ -16,7 +16,7 @@ from invad.data.split_table import Split
 from invad.features import extract_features
 from invad.features.encoder import build_encoder
 from invad.methods import EncoderOutput, build_method
-from invad.scoring.score import phase_maps
+from invad.scoring.score import phase_predictions
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import Workspace
 
@@ -53,7 +53,7 @@ def trained(workspace: Workspace, mode: str) -> tuple[BenchmarkConfig, Split]:
 def check_model(model: PyFuncModel, benchmark: BenchmarkConfig, split: Split, workspace: Workspace) -> None:
     """It gives what the stage `score` gives for the test images, bit by bit."""
     folders = workspace.features("mvtec"), workspace.model("mvtec")
-    expected = np.concatenate(list(phase_maps(benchmark, split, "test", *folders, label="test")))
+    expected = np.concatenate([maps for maps, _ in phase_predictions(benchmark, split, "test", *folders, label="test")])
     images = np.stack([np.asarray(Image.open(split.image_path(row))) for row in split.phase("test")])
     result = model.predict({"images": images})
     np.testing.assert_array_equal(result["maps"], expected)

@@ -33,8 +33,8 @@ from invad.errors import InputError
 from invad.features import extract_features
 from invad.features.encoder import build_encoder
 from invad.predict.predictor import Predictor
-from invad.scoring.score import phase_maps
-from invad.scoring.thresholds import calibrate_maps, write_calibration
+from invad.scoring.score import phase_predictions
+from invad.scoring.thresholds import calibrate, write_calibration
 from invad.training.model_folder import ModelConfig, save_model
 
 FEATURES = FeaturesConfig("mobilenetv2_100", "none", image_size=SIZE)
@@ -92,9 +92,9 @@ def trained_by_the_stages(split: Split, benchmark: BenchmarkConfig, root: Path) 
     encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
     model = root / "model"
     save_model(method, ModelConfig.of(benchmark, split, key), model, encoder)
-    maps = phase_maps(benchmark, split, "calibration", root / "features", model, label="")
+    maps = phase_predictions(benchmark, split, "calibration", root / "features", model, label="")
     classes = [row.class_name for row in split.phase("calibration")]
-    write_calibration(calibrate_maps(maps, classes, {"bolt", "nut"}, benchmark), model / "calibration.json")
+    write_calibration(calibrate(maps, classes, {"bolt", "nut"}, benchmark), model / "calibration.json")
     return model
 
 

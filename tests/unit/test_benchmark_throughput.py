@@ -144,9 +144,10 @@ def test_the_plain_loop_computes_the_stages_maps_and_masks(tmp_path, monkeypatch
         loops.score_as_stage(work, "float32", live)
         (plain_table, plain), (stage_table, stage) = written[-2:]
         assert plain_table.equals(stage_table)
-        assert [len(maps) for maps, _ in plain] == [2, 2, 1]
-        for (maps, masks), (expected_maps, expected_masks) in zip(plain, stage, strict=True):
+        assert [len(maps) for maps, *_ in plain] == [2, 2, 1]
+        for (maps, masks, scores), (expected_maps, expected_masks, expected_scores) in zip(plain, stage, strict=True):
             np.testing.assert_allclose(maps, expected_maps, atol=1e-5)
+            np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
             assert np.array_equal(masks, expected_masks)
 
 

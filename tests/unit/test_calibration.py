@@ -38,8 +38,8 @@ from invad.metrics.calibration import (
     threshold_at,
 )
 from invad.scoring import thresholds as calibration_files
-from invad.scoring.score import phase_maps
-from invad.scoring.thresholds import Calibration, HeldOut, calibrate_maps, read_calibration, write_calibration
+from invad.scoring.score import phase_predictions
+from invad.scoring.thresholds import Calibration, HeldOut, calibrate, read_calibration, write_calibration
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import Workspace
 
@@ -282,9 +282,14 @@ def benchmark_of(rate: float = 0.01, size: int = 2) -> BenchmarkConfig:
     )
 
 
+def scored(*batches: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Batches of maps, and of their maxima as scores."""
+    return [(maps, maps.max((1, 2))) for maps in batches]
+
+
 def test_thresholds_of_classes_and_of_all_by_hand():
     maps = np.arange(12, dtype=np.float32).reshape(3, 2, 2)  # maxima 3, 7, 11
-    calibration = calibrate_maps([maps[:1], maps[1:]], ["a", "b", "a"], {"b", "a", "c"}, benchmark_of(rate=0.25))
+    calibration = calibrate(scored(maps[:1], maps[1:]), ["a", "b", "a"], {"b", "a", "c"}, benchmark_of(rate=0.25))
     # "a" has the pixels 0..3 and 8..11, of which two may lie above; of all twelve, three.
     assert calibration.per_class == {
         "a": HeldOut(11.0, 9.0, 2),
@@ -304,7 +309,7 @@ def test_thresholds_of_classes_and_of_all_by_hand():
 
 
 def test_without_held_out_images_there_are_no_thresholds_but_a_reason():
-    calibration = calibrate_maps([], [], {"a"}, benchmark_of())
+    calibration = calibrate([], [], {"a"}, benchmark_of())
     assert calibration.per_class == {"a": HeldOut(None, None, 0)}
     assert calibration.notes == ["splits: no normal image is held out; set calibration.shop.share above 0"]
 
@@ -351,9 +356,9 @@ def test_the_maps_of_held_out_images_give_image_thresholds_that_are_their_larges
     model = ModelConfig("shop", ("bottle",), key.channels, key.weights_sha256, FEATURES, train)
     save_model(build_method(key.output, train), model, tmp_path / "model")
     arguments = (benchmark, split, "calibration", tmp_path / "features", tmp_path / "model")
-    maps = np.concatenate(list(phase_maps(*arguments, label="test")))
+    maps = np.concatenate([maps for maps, _ in phase_predictions(*arguments, label="test")])
     assert maps.shape == (2, 64, 64)
-    calibration = calibrate_maps(phase_maps(*arguments, label="test"), ["bottle"] * 2, ["bottle"], benchmark)
+    calibration = calibrate(phase_predictions(*arguments, label="test"), ["bottle"] * 2, ["bottle"], benchmark)
     assert calibration.all == calibration.per_class["bottle"]
     assert calibration.all.image_threshold == maps.max(axis=(1, 2)).min()  # one of two may lie above
     assert calibration.all.pixel_threshold == np.sort(maps.ravel())[::-1][maps.size // 2]

@@ -100,7 +100,7 @@ def test_the_imported_model_gives_the_digits_of_the_checkpoint(source, checkpoin
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         features = encoder(images)
-        for output, expected in zip(method(features), network(features), strict=True):
+        for output, expected in zip(method.network(features), network(features), strict=True):
             assert torch.equal(output, expected)
     assert (config.benchmark, config.classes, config.channels) == ("lite", (), (64, 128, 256))
     assert (config.features.encoder, config.features.image_size) == ("resnet34", 64)

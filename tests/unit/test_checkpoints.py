@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
-from toys import CPU, FEATURES, KEY, MemoryFeatures, random_levels, split_of, write_toy_store
+from toys import CPU, FEATURES, KEY, ToyMethod, split_of, write_toy_store
 
 from invad.config import InvADConfig
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import open_features
-from invad.features.source import split_sha256
-from invad.features.subset import SubsetFeatures
+from invad.features.batches import BatchSource
 from invad.methods import build_method
+from invad.methods.base import Needs
 from invad.training import job as job_module
 from invad.training.batch_norm import SynchronisedBatchNorm2d, synchronised
 from invad.training.checkpoints import Checkpoints, newest_step
 from invad.training.curve import Step
 from invad.training.job import TrainJob, run_job
-from invad.training.loop import Share, epoch_batches
+from invad.training.loop import Share
 from invad.training.owner import OWNER_FILE, claim, owner
 from invad.training.progress import Progress
 
@@ -143,27 +143,15 @@ def test_a_damaged_newest_checkpoint_costs_steps_and_not_the_result(split, tmp_p
     assert same(resumed.state_dict(), whole.state_dict())
 
 
-class NoisyMethod(nn.Module):
+class NoisyMethod(ToyMethod):
     """A method that draws random numbers while it trains."""
 
-    max_gradient_norm = 1.0
-
     def __init__(self, output, config):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(width, width, 1) for width in output.channels)
+        super().__init__(output, config)
         self.dropout = nn.Dropout(0.5)
 
-    def forward(self, features):
-        return [self.dropout(layer(x)) for layer, x in zip(self.layers, features, strict=True)]
-
-    def loss(self, features, reconstructions):
-        return sum((x - y).square().mean() for x, y in zip(features, reconstructions, strict=True))
-
-    def optimizer(self, parameters):
-        return torch.optim.SGD(parameters, lr=0.1)
-
-    def learning_rate(self, epoch):
-        return 0.1 / (1 + epoch)
+    def reconstructions(self, batch):
+        return [self.dropout(x) for x in super().reconstructions(batch)]
 
 
 def test_random_numbers_go_on_where_they_were(split, tmp_path, monkeypatch):
@@ -219,24 +207,12 @@ def test_a_job_can_train_on_some_of_the_images(split, tmp_path):
     rows = (1, 3, 4, 6)
     few, curve = run_job(job(split, tmp_path, rows=rows), CPU)
     assert len(curve) == 6
-    names = [split.rows[row].image for row in rows]
-    features = job(split, tmp_path, rows=rows).open_features()
-    assert features.images == names
     source = open_features(tmp_path / "features", "train", split, FEATURES)
-    assert features.key == replace(source.key, split_sha256=split_sha256([split.rows[row] for row in rows]))
-    for mine, all_of_them in zip(
-        next(features.batches([[2, 0]], CPU)), next(source.batches([[4, 1]], CPU)), strict=True
-    ):
-        assert torch.equal(mine, all_of_them)
-    # As if there were no others.
-    other = split_of(tmp_path / "other", train=4, test=0)
-    key = write_toy_store(tmp_path / "other/features", other)
-    subset = SubsetFeatures(MemoryFeatures(random_levels(7)), rows)
-    assert len(subset) == len(other.rows)
-    assert [batch.tolist() for batch in epoch_batches(len(subset), 0, CONFIG)] == [
-        batch.tolist() for batch in epoch_batches(4, 0, CONFIG)
-    ]
-    assert key.split_sha256 != features.key.split_sha256
+    some = BatchSource(source, Needs(strides=(4, 8, 16)), rows=rows)
+    assert some.images == [split.rows[row].image for row in rows]
+    assert len(some) == len(rows)
+    (batch,), (expected,) = some.batches([[2, 0]], CPU), source.batches([[4, 1]], CPU)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch.features, expected, strict=True))
     assert same(few.state_dict(), run_job(job(split, tmp_path, "again", rows=rows), CPU)[0].state_dict())
 
 

@@ -31,6 +31,7 @@ from invad.data.split_table import Split
 from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore
+from invad.features.batches import BatchSource
 from invad.features.extract import run_here
 from invad.files import write_text
 from invad.methods import build_method
@@ -68,8 +69,9 @@ def test_ray_gives_the_curve_and_weights_of_the_plain_loop_and_leaves_no_storage
     config = replace(CONFIG, precision=precision)
     features = FeatureStore(tmp_path / "features", "train")
     make_deterministic(config.seed, CPU)
-    trainer = Trainer(place(build_method(features.key.output, config), CPU, config), features, config)
-    expected = [step for epoch in range(config.epochs) for step in trainer.epoch(epoch)]
+    method = place(build_method(features.key.output, config), CPU, config)
+    trainer = Trainer(method, BatchSource(features, method.needs), config)
+    expected = list(trainer.steps())
     seen = []
     method, steps = run(split, tmp_path, config, on_progress=lambda new, total, _: seen.append((len(new), total)))
     assert [step.step for step in steps] == list(range(1, 9))

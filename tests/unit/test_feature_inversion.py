@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from invad.config import InvADConfig
 from invad.errors import InputError
+from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
+from invad.methods.base import Position
 from invad.methods.invad.layers import (
     ActivatedSum,
     FirBlur,
@@ -289,8 +291,9 @@ def test_the_method_builds_and_trains_what_its_settings_say(change):
     switches = {name: value for name, value in change.items() if name != "loss"}
     assert method.network.ablations == switches
     features = [torch.randn(2, width, size, size) for width, size in zip(TINY["channels"], (16, 8, 4), strict=True)]
-    expected = reconstruction_loss(features, method(features), config.loss_weight, change.get("loss", "l2"))
-    loss = method.loss(features, method(features))
+    reconstructions = method.network(features)
+    expected = reconstruction_loss(features, reconstructions, config.loss_weight, change.get("loss", "l2"))
+    loss = method.loss(Batch(tuple(features)), Position(0, 0, 1, 0, 1))
     assert loss.item() == expected.item()
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)

@@ -104,7 +104,7 @@ def test_the_bytes_of_features_follow_from_the_channels_of_each_stride(encoder, 
 def test_maps_take_exactly_the_planned_bytes_beside_the_headers_of_their_files(tmp_path):
     columns = {"image": ["a", "b", "c"], "class": ["one"] * 3, "label": [0, 1, 1], "defect_type": ["good", "x", "x"]}
     maps, masks = np.ones((3, 32, 32), np.float32), np.zeros((3, 32, 32), bool)
-    write_scores(pa.table(columns | {"has_mask": [True] * 3}), [(maps, masks)], tmp_path / "scores")
+    write_scores(pa.table(columns | {"has_mask": [True] * 3}), [(maps, masks, maps.max((1, 2)))], tmp_path / "scores")
     planned = map_bytes(Images(5, 0, 3, ""), 32)
     assert planned == 3 * 32**2 * (4 + 1)
     scores = open_scores(tmp_path / "scores")

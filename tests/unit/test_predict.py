@@ -34,6 +34,7 @@ from invad.config import ReadingConfig
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
+from invad.features.batches import BatchSource
 from invad.metrics.calibration import Thresholds
 from invad.predict import job as job_module
 from invad.predict import sources as sources_module
@@ -45,7 +46,7 @@ from invad.predict.regions import find_regions, map_at_size
 from invad.predict.rle import encode_regions
 from invad.predict.sources import ImageSources
 from invad.predict.threads import ahead
-from invad.scoring.score import source_maps
+from invad.scoring.score import predictions
 from invad.training.model_folder import load_model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
@@ -918,7 +919,7 @@ def test_maps_are_those_of_the_stage_score(predictor, model, tmp_path):
     extract_features(split, config.features, tmp_path / "features")
     source = open_features(tmp_path / "features", "test", split, config.features)
     score = predictor.detector.score
-    expected = np.concatenate([*source_maps(method, source, SIZE, score)])
+    expected = np.concatenate([maps for maps, _ in predictions(method, BatchSource(source, method.needs), score)])
     maps = predictor.predict([split.image_path(row) for row in split.rows]).maps
     assert maps.shape == (6, SIZE, SIZE)
     assert maps == pytest.approx(expected, abs=1e-5)  # the encoder rounds batches of another size differently

@@ -9,9 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from invad.config import RDConfig
 from invad.errors import InputError
+from invad.features.batches import Batch
 from invad.methods import EncoderOutput
-from invad.methods.rd.method import RD
-from invad.methods.rd.network import ReverseDistillation
+from invad.methods.base import Position
+from invad.methods.invad.network import reconstruction_loss
+from invad.methods.maps import gaussian_blur
+from invad.methods.rd import RD, ReverseDistillation, summed_distances
 
 TINY = (8, 12, 16)
 WIDE_RESNET50_2 = (256, 512, 1024)
@@ -37,9 +40,26 @@ def on_meta(channels, block):
         return ReverseDistillation(channels, block)
 
 
-def tiny_rd(encoder="resnet18", channels=TINY, image_size=64):
+def tiny_rd(encoder="resnet18", channels=TINY, image_size=64, **settings):
     torch.manual_seed(0)
-    return RD(EncoderOutput(encoder, channels, image_size), RDConfig())
+    return RD(EncoderOutput(encoder, channels, image_size), RDConfig(**settings))
+
+
+def cosine_loss(features, reconstructions):
+    return reconstruction_loss(features, reconstructions, kind="cosine")
+
+
+def anomaly_map(features, reconstructions, size, sigma):
+    return gaussian_blur(summed_distances(features, reconstructions, size), sigma)
+
+
+def optimisation_of(method):
+    ((optimisation,),) = (phase.optimisations() for phase in method.phases())
+    return optimisation
+
+
+def position(epoch, epochs=100):
+    return Position(0, epoch, epochs, epoch, epochs)
 
 
 def column(*values):
@@ -114,7 +134,7 @@ def test_convolutions_start_kaiming_normal_and_batch_norms_as_the_identity():
 def test_every_parameter_gets_a_finite_gradient(block, signed):
     model = seeded((8, 16, 16), block, signed=signed)
     features = random_features(model.channels)
-    tiny_rd().loss(features, model(features)).backward()
+    cosine_loss(features, model(features)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -165,13 +185,13 @@ def test_loss_is_the_sum_over_levels_of_the_batch_mean_of_one_minus_cosine():
     features = [torch.cat([column(1.0, 0.0), column(1.0, 0.0)]), torch.cat([column(2.0), column(5.0)])]
     reconstructions = [torch.cat([column(0.0, 7.0), column(3.0, 3.0)]), torch.cat([column(-1.0), column(5.0)])]
     expected = (1 + (1 - math.sqrt(0.5))) / 2 + (2 + 0) / 2
-    assert tiny_rd().loss(features, reconstructions).item() == pytest.approx(expected)
+    assert cosine_loss(features, reconstructions).item() == pytest.approx(expected)
 
 
 def test_loss_takes_a_level_as_one_vector():
     # Each position alone has cosine 1; (3, 4) and (4, 3) have 24/25.
     feature, reconstruction = torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[4.0, 3.0]]]])
-    assert tiny_rd().loss([feature], [reconstruction]).item() == pytest.approx(1 - 24 / 25)
+    assert cosine_loss([feature], [reconstruction]).item() == pytest.approx(1 - 24 / 25)
 
 
 def test_map_is_the_sum_of_the_levels_distances():
@@ -179,7 +199,7 @@ def test_map_is_the_sum_of_the_levels_distances():
     features = [column(2.0, 0.0).expand(2, 2, 4, 4), column(1.0, 1.0, 1.0).expand(2, 3, 2, 2)]
     reconstructions = [column(0.0, 5.0).expand(2, 2, 4, 4), -3 * features[1]]
     for sigma in (0, 4):
-        maps = tiny_rd().anomaly_map(features, reconstructions, size=16, sigma=sigma)
+        maps = anomaly_map(features, reconstructions, size=16, sigma=sigma)
         torch.testing.assert_close(maps, torch.full((2, 16, 16), 3.0))
 
 
@@ -187,44 +207,50 @@ def test_map_aligns_the_corners():
     # Distances 0 and 1 from left to right on a 2-pixel grid are 0, 1/4, 1/2, 3/4, 1 at 5 pixels.
     features = column(1.0, 0.0).expand(1, 2, 2, 2)
     reconstruction = torch.cat([column(1.0, 0.0), column(0.0, 1.0)], dim=3).expand(1, 2, 2, 2)
-    maps = tiny_rd().anomaly_map([features], [reconstruction], size=5, sigma=0)
+    maps = anomaly_map([features], [reconstruction], size=5, sigma=0)
     torch.testing.assert_close(maps, torch.linspace(0, 1, 5).expand(1, 5, 5))
 
 
 def test_zero_features_are_no_division_by_zero():
     zeros = [torch.zeros(1, 4, 2, 2)]
-    assert tiny_rd().loss(zeros, zeros).item() == 1
-    torch.testing.assert_close(tiny_rd().anomaly_map(zeros, zeros, size=4, sigma=0), torch.ones(1, 4, 4))
+    assert cosine_loss(zeros, zeros).item() == 1
+    torch.testing.assert_close(anomaly_map(zeros, zeros, size=4, sigma=0), torch.ones(1, 4, 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_loss_and_map_are_float32_under_half_precision(dtype):
-    method = tiny_rd()
     features, reconstructions = ([x.to(dtype) for x in random_features(TINY, seed=seed)] for seed in (0, 1))
     widened = [x.float() for x in features], [y.float() for y in reconstructions]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = method.loss(features, reconstructions)
-        maps = method.anomaly_map(features, reconstructions, size=32, sigma=2)
+        loss = cosine_loss(features, reconstructions)
+        maps = anomaly_map(features, reconstructions, size=32, sigma=2)
     assert loss.dtype == maps.dtype == torch.float32
-    assert torch.equal(loss, method.loss(*widened))
-    assert torch.equal(maps, method.anomaly_map(*widened, size=32, sigma=2))
+    assert torch.equal(loss, cosine_loss(*widened))
+    assert torch.equal(maps, anomaly_map(*widened, size=32, sigma=2))
 
 
 def test_other_shapes_of_reconstructions_are_refused():
-    method, features = tiny_rd(), random_features(TINY)
+    features = random_features(TINY)
     for reconstructions in (features[:2], [x[:1] for x in features]):
         with pytest.raises(InputError, match=r"^reconstructions: "):
-            method.loss(features, reconstructions)
+            cosine_loss(features, reconstructions)
         with pytest.raises(InputError, match=r"^reconstructions: "):
-            method.anomaly_map(features, reconstructions, size=16, sigma=0)
+            anomaly_map(features, reconstructions, size=16, sigma=0)
 
 
 def test_the_recipe_is_the_papers():
     method = tiny_rd()
-    group = method.optimizer(method.parameters()).param_groups[0]
+    optimisation = optimisation_of(method)
+    (group,) = optimisation.optimizer.param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.005, (0.5, 0.999), 0)
-    assert {method.learning_rate(epoch) for epoch in range(RDConfig().epochs)} == {0.005}
-    assert method.max_gradient_norm == math.inf
+    assert {optimisation.rate(position(epoch)) for epoch in range(100)} == {0.005}
+    assert optimisation.clip == math.inf
+
+
+def test_the_recipe_of_the_re_run_clips_and_ends_with_a_tenth_of_the_rate():
+    optimisation = optimisation_of(tiny_rd(recipe="re-run"))
+    assert [optimisation.rate(position(epoch)) for epoch in (0, 79, 80, 99)] == [0.005, 0.005, 0.0005, 0.0005]
+    assert optimisation.clip == 5.0
 
 
 @pytest.mark.parametrize("encoder", ["mobilenetv2_100", "resnet50", "wide_resnet50_2"])
@@ -232,10 +258,10 @@ def test_the_recipe_is_the_papers():
 def test_training_lowers_the_loss(encoder):
     method = tiny_rd(encoder).train()
     features = random_features(TINY)
-    optimiser = method.optimizer(method.parameters())
+    optimiser = optimisation_of(method).optimizer
     losses = []
     for _ in range(20):
-        loss = method.loss(features, method(features))
+        loss = method(Batch(tuple(features)), position(0))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

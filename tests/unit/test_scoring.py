@@ -17,7 +17,10 @@ from invad.data.split_table import Split, SplitRow
 from invad.devices import make_deterministic
 from invad.errors import InputError
 from invad.features import FeatureKey, extract_features
-from invad.methods import METHODS, build_method
+from invad.features.batches import BatchSource
+from invad.features.encoder import EncoderOutput
+from invad.methods import METHODS, Method, build_method
+from invad.methods.base import Prediction
 from invad.scoring import score as scoring
 from invad.scoring import store as score_store
 from invad.scoring.store import Scores, open_scores, write_scores
@@ -41,7 +44,7 @@ def batches(count: int, size: int = 4):
         rows = np.arange(start, min(start + 3, count), dtype=np.float32)
         maps = np.broadcast_to(rows[:, None, None], (len(rows), size, size)).copy()
         maps[:, 0, 0] += 0.5
-        yield maps, maps > rows[:, None, None]
+        yield maps, maps > rows[:, None, None], maps.max((1, 2))
 
 
 def test_scores_survive_in_order_and_the_image_score_is_the_maps_maximum(tmp_path, monkeypatch):
@@ -91,27 +94,24 @@ def test_scores_without_a_column_name_it(tmp_path):
         open_scores(tmp_path / "scores")
 
 
-class ZeroMaps(torch.nn.Module):
+class ZeroMaps(Method):
     """A method whose maps are all zero."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(EncoderOutput("none", (), 8), InvADConfig())
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, features):
-        return features
-
-    def anomaly_map(self, features, reproduced, size, sigma):
-        return torch.zeros(len(features[0]), size, size)
+    def predict(self, batch, score):
+        return Prediction(torch.zeros(batch.size, 2, 2))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_map_that_is_no_number_stops_the_scoring(value):
     features = MemoryFeatures([torch.full((3, 1, 2, 2), value)])
     method = ZeroMaps()
-    method.anomaly_map = lambda features, reproduced, size, sigma: features[0].mean(dim=1)
+    method.predict = lambda batch, score: Prediction(batch.features[0].mean(dim=1))
     with pytest.raises(InputError, match="score@shop: NaN or infinite; `precision: float32` helps"):
-        list(scoring.source_maps(method, features, 2, ScoreConfig(), label="score@shop"))
+        list(scoring.predictions(method, BatchSource(features, method.needs), ScoreConfig(), label="score@shop"))
 
 
 def test_an_anomalous_image_without_a_mask_is_scored_and_its_mask_is_not_known(tmp_path, monkeypatch):

@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -18,23 +19,28 @@ from toys import (
     SIZE,
     MemoryFeatures,
     ToyMethod,
+    batch_of,
     image_split,
     random_levels,
     split_of,
     write_toy_store,
 )
 
-from invad.config import TRAIN_CONFIGS, FeaturesConfig, InvADConfig, RDConfig, TrainConfig
+from invad.config import TRAIN_CONFIGS, FeaturesConfig, InvADConfig, RDConfig, ScoreConfig, TrainConfig
 from invad.devices import autocast, make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureSource, FeatureStore, extract_features, open_features
-from invad.methods import METHODS, build_method
+from invad.features.batches import BatchSource
+from invad.methods import METHODS, Method, build_method
+from invad.methods.base import Optimisation, Position, TrainingPhase
+from invad.scoring.score import finished
 from invad.training.curve import CURVE_HEADER, Step, append_step, curve_csv, read_curve, truncate_curve
 from invad.training.loop import NotFiniteError, Share, Trainer, epoch_batches, steps_per_epoch
 from invad.training.model_folder import ModelConfig, check_features, load_model, save_model
 
 CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1)
 CONFIGS = {"invad": CONFIG, "rd": RDConfig(epochs=4, batch_size=4)}
+START = Position(0, 0, 8, 0, 4)
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -47,12 +53,30 @@ def store(tmp_path) -> FeatureStore:
 
 def new_trainer(features: FeatureSource, config: TrainConfig, **settings) -> Trainer:
     make_deterministic(config.seed, CPU)
-    return Trainer(place(build_method(features.key.output, config), CPU, config), features, config, **settings)
+    method = place(build_method(features.key.output, config), CPU, config)
+    return Trainer(method, BatchSource(features, method.needs), config, **settings)
+
+
+def epoch_of(trainer: Trainer, epoch: int) -> Iterator[Step]:
+    """Train one epoch, counted from 0."""
+    steps = steps_per_epoch(len(trainer.source), trainer.config)
+    return islice(trainer.steps(epoch * steps), steps)
+
+
+def parts_of(method: Method) -> tuple[TrainingPhase, Optimisation]:
+    """The only phase of a method and its only optimiser."""
+    (phase,) = method.phases()
+    (optimisation,) = phase.optimisations()
+    return phase, optimisation
+
+
+def rate_of(method: Method, epoch: int, epochs: int) -> float:
+    return parts_of(method)[1].rate(Position(0, 2 * epoch, 2 * epochs, epoch, epochs))
 
 
 def train(features: FeatureSource, config: TrainConfig, epochs: int) -> tuple[list[Step], dict[str, Tensor]]:
     trainer = new_trainer(features, config)
-    steps = [step for epoch in range(epochs) for step in trainer.epoch(epoch)]
+    steps = [step for epoch in range(epochs) for step in epoch_of(trainer, epoch)]
     return steps, trainer.method.state_dict()
 
 
@@ -93,16 +117,16 @@ def test_workers_share_every_global_batch():
 def test_the_learning_rate_falls_to_a_tenth_after_four_fifths_of_the_epochs(store):
     config = replace(CONFIG, epochs=10, learning_rate=0.001)
     method = build_method(KEY.output, config)
-    assert [method.learning_rate(epoch) for epoch in (0, 7, 8, 9)] == [0.001, 0.001, 0.0001, 0.0001]
+    assert [rate_of(method, epoch, 10) for epoch in (0, 7, 8, 9)] == [0.001, 0.001, 0.0001, 0.0001]
     trainer = new_trainer(store, config)
     for epoch in (7, 8):
         before = parameters(trainer.method)
-        steps = list(trainer.epoch(epoch))
-        assert {step.learning_rate for step in steps} == {method.learning_rate(epoch)}
+        steps = list(epoch_of(trainer, epoch))
+        assert {step.learning_rate for step in steps} == {rate_of(method, epoch, 10)}
         # Adam's first steps move a weight by about the learning rate each, its later ones by not much more.
         after = parameters(trainer.method)
         moved = max(float((after[name] - before[name]).abs().max()) for name in before)
-        assert 0.5 * method.learning_rate(epoch) < moved < 10 * method.learning_rate(epoch)
+        assert 0.5 * rate_of(method, epoch, 10) < moved < 10 * rate_of(method, epoch, 10)
 
 
 def test_a_batch_larger_than_the_data_is_an_error():
@@ -112,13 +136,14 @@ def test_a_batch_larger_than_the_data_is_an_error():
 
 def test_the_optimiser_and_the_loss_are_the_papers(store):
     method = build_method(KEY.output, replace(CONFIG, learning_rate=0.003, loss_weight=5.0))
-    (group,) = method.optimizer(method.parameters()).param_groups
+    _, optimisation = parts_of(method)
+    (group,) = optimisation.optimizer.param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.003, (0.0, 0.99), 0)
-    assert method.max_gradient_norm == 5.0
+    assert optimisation.clip == 5.0
     features = store.batch([0, 1])
-    zeros = [torch.zeros_like(level) for level in features]
+    method.network.forward = lambda levels: [torch.zeros_like(level) for level in levels]
     expected = 5 * sum(float((level**2).mean()) for level in features)
-    assert float(method.loss(features, zeros)) == pytest.approx(expected, rel=1e-5)
+    assert float(method.loss(batch_of(features), START)) == pytest.approx(expected, rel=1e-5)
 
 
 # The trainer
@@ -142,15 +167,15 @@ def test_training_lowers_the_loss_and_is_the_same_twice(store, precision):
 def test_a_checkpoint_holds_all_that_the_next_steps_depend_on(store, tmp_path, precision):
     config = replace(CONFIG, precision=precision)
     trainer = new_trainer(store, config)
-    list(trainer.epoch(0))
+    list(epoch_of(trainer, 0))
     torch.save(trainer.state_dict(), tmp_path / "checkpoint.pt")
-    expected = list(trainer.epoch(1))
+    expected = list(epoch_of(trainer, 1))
     resumed = new_trainer(store, replace(config, seed=7))
     resumed.config = config
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert bool(state["scaler"]) == (precision == "float16")
-    resumed.load_state_dict(state)
-    assert list(resumed.epoch(1)) == expected
+    resumed.load_state_dict(state, 2)
+    assert list(epoch_of(resumed, 1)) == expected
     assert same_tensors(resumed.method.state_dict(), trainer.method.state_dict())
     assert resumed.state_dict()["scaler"] == trainer.state_dict()["scaler"]
 
@@ -175,7 +200,7 @@ def test_the_trainer_asks_for_its_share_and_reports_the_mean_over_all_workers(st
         wrap=lambda method: wrapped.append(method) or method,
         mean_over_workers=lambda loss: 42.0,
     )
-    assert [step.loss for step in trainer.epoch(0)] == [42.0, 42.0]
+    assert [step.loss for step in epoch_of(trainer, 0)] == [42.0, 42.0]
     assert [rows.tolist() for rows in asked] == [batch[1::2].tolist() for batch in epoch_batches(10, 0, CONFIG)]
     assert wrapped == [trainer.method]
 
@@ -183,11 +208,13 @@ def test_the_trainer_asks_for_its_share_and_reports_the_mean_over_all_workers(st
 def test_averaging_in_place_leaves_the_loss_of_this_worker_as_it_is(monkeypatch):
     monkeypatch.setitem(METHODS, "invad", ToyMethod)
     loss = ToyMethod.loss
-    monkeypatch.setattr(ToyMethod, "loss", lambda self, x, y: loss(self, x, y).sqrt())  # whose gradient needs its value
+    monkeypatch.setattr(
+        ToyMethod, "loss", lambda self, *given: loss(self, *given).sqrt()
+    )  # whose gradient needs its value
     features = MemoryFeatures(random_levels(10))
     expected, weights = train(features, CONFIG, 1)
     trainer = new_trainer(features, CONFIG, mean_over_workers=lambda value: float(value.mul_(2)))
-    assert [step.loss for step in trainer.epoch(0)] == [2 * step.loss for step in expected]
+    assert [step.loss for step in epoch_of(trainer, 0)] == [2 * step.loss for step in expected]
     assert same_tensors(trainer.method.state_dict(), weights)
 
 
@@ -210,7 +237,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_before_it_spoils_the_weigh
     assert bad >= 2
     with pytest.raises(NotFiniteError) as caught:
         for epoch in (0, 1):
-            for step in trainer.epoch(epoch):
+            for step in epoch_of(trainer, epoch):
                 steps.append(step)
                 before = parameters(trainer.method)
     names = ", ".join(f"{index:03d}.png" for index in expected[bad])
@@ -229,7 +256,7 @@ def test_the_whole_global_batch_is_named_by_every_worker():
     )
     names = ", ".join(f"{index:03d}.png" for index in epoch_batches(10, 0, CONFIG)[0])
     with pytest.raises(NotFiniteError, match=rf"^the loss is inf at step 1 \(epoch 1\); its batch: {names}$"):
-        next(trainer.epoch(0))
+        next(epoch_of(trainer, 0))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -239,15 +266,15 @@ def test_a_gradient_that_is_not_finite_stops_the_training_before_it_spoils_the_w
     trainer = new_trainer(MemoryFeatures(random_levels(10)), config)
     loss = trainer.method.loss
     weight = next(trainer.method.parameters())
-    list(trainer.epoch(0))
+    list(epoch_of(trainer, 0))
     before = parameters(trainer.method)
     # The square root of nothing is finite, its slope is not.
-    monkeypatch.setattr(trainer.method, "loss", lambda x, y: loss(x, y) + (weight.sum() * 0).sqrt())
+    monkeypatch.setattr(trainer.method, "loss", lambda *given: loss(*given) + (weight.sum() * 0).sqrt())
     with pytest.raises(
         NotFiniteError, match=r"^the gradient is nan at step (\d+) \(epoch \d+\); its batch: \d"
     ) as caught:
         for epoch in range(1, 20):
-            list(trainer.epoch(epoch))
+            list(epoch_of(trainer, epoch))
     # float16 takes it for an overflow at first, and lowers the scale of the loss until there is none left.
     step = int(str(caught.value).split(" at step ")[1].split()[0])
     assert step == 6 if precision != "float16" else 16 < step <= 6 + 16
@@ -257,11 +284,11 @@ def test_a_gradient_that_is_not_finite_stops_the_training_before_it_spoils_the_w
 def test_float16_leaves_out_steps_that_overflow_until_its_scale_fits(monkeypatch):
     monkeypatch.setitem(METHODS, "invad", ToyMethod)
     loss = ToyMethod.loss
-    monkeypatch.setattr(ToyMethod, "loss", lambda self, x, y: 1e3 * loss(self, x, y))
+    monkeypatch.setattr(ToyMethod, "loss", lambda self, *given: 1e3 * loss(self, *given))
     config = replace(CONFIG, precision="float16", learning_rate=0.003, epochs=20)
     trainer = new_trainer(MemoryFeatures(random_levels(8)), config)
     before = parameters(trainer.method)
-    steps = (step for epoch in range(20) for step in trainer.epoch(epoch))
+    steps = (step for epoch in range(20) for step in epoch_of(trainer, epoch))
     first = next(steps)
     assert same_tensors(parameters(trainer.method), before)
     *_, last = steps
@@ -348,25 +375,24 @@ def test_every_method_has_its_settings():
 
 @pytest.mark.parametrize("model", METHODS)
 @pytest.mark.slow
-def test_every_method_reconstructs_maps_and_learns(model, store):
+def test_every_method_predicts_maps_and_learns(model, store):
     """The contract of `Method`."""
     torch.manual_seed(0)
     method = build_method(KEY.output, CONFIGS[model])
     (features,) = store.batches([[0, 1, 2]], CPU)
-    reconstructions = method(features)
-    assert [level.shape for level in reconstructions] == [level.shape for level in features]
-    loss = method.loss(features, reconstructions)
+    loss = method(batch_of(features), START)
     assert loss.shape == ()
     loss.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    maps = method.anomaly_map(features, reconstructions, SIZE, 1.0)
+    maps, scores = finished(method, method.predict, batch_of(features), ScoreConfig(sigma=1.0))
     assert maps.shape == (3, SIZE, SIZE)
     assert maps.dtype == torch.float32
-    assert method.max_gradient_norm > 0
-    assert all(0 < method.learning_rate(epoch) <= CONFIGS[model].learning_rate for epoch in range(4))
-    assert sum(len(group["params"]) for group in method.optimizer(method.parameters()).param_groups) == len(
-        list(method.parameters())
-    )
+    assert torch.equal(scores, maps.amax((1, 2)))
+    _, optimisation = parts_of(method)
+    assert optimisation.clip > 0
+    assert all(0 < rate_of(method, epoch, 4) <= CONFIGS[model].learning_rate for epoch in range(4))
+    parameters = [p for group in optimisation.optimizer.param_groups for p in group["params"]]
+    assert len(parameters) == len(list(method.parameters()))
     steps, _ = train(store, replace(CONFIGS[model], epochs=8), 8)
     assert np.mean([step.loss for step in steps[-4:]]) < 0.95 * steps[0].loss
 
@@ -377,9 +403,8 @@ def test_losses_and_maps_are_float32_in_every_precision(model, precision, store)
     method = build_method(KEY.output, CONFIGS[model])
     (features,) = store.batches([[0, 1, 2]], CPU)
     with autocast(CPU, precision):
-        reconstructions = method(features)
-        loss = method.loss(features, reconstructions)
-    maps = method.anomaly_map(features, reconstructions, SIZE, 1.0)
+        loss = method(batch_of(features), START)
+        maps, _ = method.predict(batch_of(features), ScoreConfig())
     assert loss.dtype == maps.dtype == torch.float32
     assert torch.isfinite(maps).all()
 
@@ -387,7 +412,7 @@ def test_losses_and_maps_are_float32_in_every_precision(model, precision, store)
 def test_a_method_needs_nothing_but_what_method_says(store, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "invad", ToyMethod)
     trainer = new_trainer(store, replace(CONFIG, learning_rate=0.5))
-    losses = [step.loss for epoch in range(4) for step in trainer.epoch(epoch)]
+    losses = [step.loss for epoch in range(4) for step in epoch_of(trainer, epoch)]
     assert losses[-1] < 0.9 * losses[0]
     save_model(trainer.method, MODEL, tmp_path / "model")
     loaded, _ = load_model(tmp_path / "model")
@@ -458,8 +483,9 @@ def test_a_model_folder_survives_and_is_the_same_bytes_twice(model, tmp_path, st
     assert same_tensors(loaded.state_dict(), method.state_dict())
     features = store.batch([0])
     assert not loaded.training
-    for a, b in zip(place(loaded, CPU, config.train)(features), method(features), strict=True):
-        assert torch.equal(a, b)
+    batch = batch_of(features).formatted(config.train)
+    maps = [each.predict(batch, ScoreConfig()).maps for each in (place(loaded, CPU, config.train), method)]
+    assert torch.equal(*maps)
 
 
 def test_a_model_folder_of_before_the_switches_is_the_papers_network(tmp_path):

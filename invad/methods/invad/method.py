@@ -1,23 +1,29 @@
 """InvAD: what a generator, steered by Space-aware Style Modulation, cannot reproduce of the encoder's features is anomalous."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor
+from torch.optim import Adam
 
-from invad.config import InvADConfig
-from invad.config.constants import STRIDES
-from invad.methods.base import EncoderOutput, Method
+from invad.config import InvADConfig, ScoreConfig
+from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
 from invad.methods.invad.network import FeatureInversion, reconstruction_loss
-from invad.methods.maps import anomaly_map
+from invad.methods.maps import reconstruction_map
 
 DECAY_AT, DECAY = 0.8, 0.1  # the learning rate is multiplied by DECAY after the fraction DECAY_AT of the epochs
+CLIP = 5.0
+
+
+def decayed(rate: float, position: Position) -> float:
+    """Return the learning rate at a position: a tenth in the last fifth of the epochs."""
+    return rate * (DECAY if position.epoch >= int(DECAY_AT * position.epochs) else 1.0)
 
 
 class InvAD(Method):
     """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3)."""
 
-    max_gradient_norm = 5.0
+    settings = InvADConfig
+    map_choices = True
 
     def __init__(self, output: EncoderOutput, config: InvADConfig) -> None:
         super().__init__(output, config)
@@ -27,7 +33,7 @@ class InvAD(Method):
             style_channels=config.style_channels,
             latent_channels=config.latent_channels,
             blocks=config.blocks,
-            constant_size=output.image_size // STRIDES[-1],
+            constant_size=output.image_size // output.strides[-1],
             modulation=config.modulation,
             modulation_terms=config.modulation_terms,
             normalisation=config.normalisation,
@@ -36,24 +42,25 @@ class InvAD(Method):
             aggregation=config.aggregation,
         )
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Reconstruct the features, fine to coarse, in the shapes of the input (B, C_l, H_l, W_l)."""
-        return self.network(features)
+    def phases(self) -> Sequence[TrainingPhase]:
+        """Return one: Adam with betas (0.0, 0.99) and no weight decay, a tenth of the rate in the last fifth, clipped at 5."""
+        rate = self.config.learning_rate
 
-    def loss(self, features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> Tensor:
+        def optimisations() -> list[Optimisation]:
+            adam = Adam(self.parameters(), lr=rate, betas=(0.0, 0.99))
+            return [Optimisation(adam, lambda position: decayed(rate, position), CLIP)]
+
+        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+
+    def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return `loss_weight` times the sum over levels of the mean squared error, or of the ablation's loss."""
-        return reconstruction_loss(features, reconstructions, self.config.loss_weight, self.config.loss)
+        return reconstruction_loss(
+            batch.features, self.network(batch.features), self.config.loss_weight, self.config.loss
+        )
 
-    def anomaly_map(
-        self, features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int, sigma: float
-    ) -> Tensor:
-        """Return float32 maps (B, size, size): one minus the cosine over the concatenated levels, blurred."""
-        return anomaly_map(features, reconstructions, size, sigma)
-
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Return Adam with betas (0.0, 0.99) and no weight decay."""
-        return Adam(parameters, lr=self.config.learning_rate, betas=(0.0, 0.99))
-
-    def learning_rate(self, epoch: int) -> float:
-        """Return the learning rate of `epoch`, counted from 0: a tenth in the last fifth of the epochs."""
-        return self.config.learning_rate * (DECAY if epoch >= int(DECAY_AT * self.config.epochs) else 1.0)
+    def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
+        """Return one minus the cosine over the concatenated levels, in [0, 2], or what `score` has in its place."""
+        levels = "concatenated" if score.map_levels == "method" else score.map_levels
+        distance = "cosine" if score.map_distance == "method" else score.map_distance
+        size = self.output.image_size
+        return Prediction(reconstruction_map(batch.features, self.network(batch.features), size, levels, distance))

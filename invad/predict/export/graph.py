@@ -13,6 +13,7 @@ from invad.config import ComputeConfig, ScoreConfig
 from invad.devices import place
 from invad.methods.maps import blur_matrix
 from invad.predict.detector import Detector
+from invad.scoring.score import blur_sigma, image_scores
 from invad.scoring.thresholds import Calibration, read_calibration
 from invad.training.model_folder import ModelConfig, load_encoder, load_model
 from invad.workspace import CALIBRATION_FILE
@@ -33,18 +34,18 @@ class Graph(nn.Module):
 
     blur: Tensor | None
 
-    def __init__(self, detector: Detector, sigma: float) -> None:
-        """`detector` does not blur by itself; `sigma` of the blur in pixels, 0 for none."""
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector, self.image_size = detector, detector.features.image_size
-        self.register_buffer("blur", blur_matrix(self.image_size, sigma).float() if sigma else None)
+        self.sigma = blur_sigma(detector.method, detector.score)
+        self.register_buffer("blur", blur_matrix(self.image_size, self.sigma).float() if self.sigma else None)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map RGB images, uint8 (B, size, size, 3), to scores, float32 (B,), and raw maps, float32 (B, size, size)."""
-        maps = self.detector(images)
+        maps, scores = self.detector.sharp(images)
         if self.blur is not None:
             maps = self.blur @ maps @ self.blur.T
-        return maps.amax(dim=(1, 2)), maps
+        return image_scores(maps, scores, self.detector.score), maps
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def load_graph(folder: Path) -> LoadedGraph:
     score = ScoreConfig() if calibration is None else calibration.score
     features, plain = _plain(config.features), _plain(score)
     encoder = place(load_encoder(folder, config), CPU, features)
-    detector = Detector(encoder, place(method, CPU, plain), features, replace(plain, sigma=0.0))
-    return LoadedGraph(Graph(detector, score.sigma).eval(), config, calibration, score)
+    detector = Detector(encoder, place(method, CPU, plain), features, plain)
+    return LoadedGraph(Graph(detector).eval(), config, calibration, score)
 
 
 def _plain(config: Config) -> Config:

@@ -47,7 +47,7 @@ def metadata(loaded: LoadedGraph, folder: Path, precision: str) -> dict[str, str
         "std": IMAGENET_STD,
         "map_levels": loaded.score.map_levels,
         "map_distance": loaded.score.map_distance,
-        "sigma": loaded.score.sigma,
+        "sigma": loaded.graph.sigma,
         **_thresholds(loaded.calibration),
     }
     return {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in values.items()}

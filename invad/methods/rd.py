@@ -1,7 +1,7 @@
-"""The trainable network of Reverse Distillation (CVPR 2022): a decoder learns to reproduce an encoder's features from a narrow embedding.
+"""RD, Reverse Distillation (CVPR 2022): what a decoder cannot recover of an encoder's features from a narrow embedding is anomalous.
 
-Trained on normal images, the embedding has no room for what is anomalous. The frozen encoder is not part of it. Public
-lists of levels run from fine to coarse; the decoder counts them from coarse to fine, the order in which it runs.
+Trained on normal images, the embedding has no room for what is anomalous. Public lists of levels run from fine to coarse; the decoder
+counts them from coarse to fine, the order in which it runs.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,23 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam
 
+from invad.config import RDConfig, ScoreConfig, check_image_size
 from invad.errors import InputError
+from invad.features.encoder import ResidualBlock, residual_blocks
+from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
+from invad.methods.invad.network import float32_pairs, reconstruction_loss
+from invad.methods.maps import resized
 
-BlockKind = Literal["basic", "bottleneck", "wide-bottleneck"]
 Resampling = Literal["none", "halve", "double"]
 
 EMBEDDING_BLOCKS = 3
 DECODER_BLOCKS = (3, 4, 6)  # coarse to fine; any finer level has as many as the last
 # A bottleneck's width is its output channels divided by this; None stands for basic blocks, which have no width.
-EMBEDDING_DIVISORS: dict[BlockKind, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 4}
-DECODER_DIVISORS: dict[BlockKind, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 2}
+EMBEDDING_DIVISORS: dict[ResidualBlock, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 4}
+DECODER_DIVISORS: dict[ResidualBlock, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 2}
 
 
 class ResNetBlock(nn.Module):
@@ -70,7 +76,7 @@ class ReverseDistillation(nn.Module):
     Raises `InputError` that names the argument.
     """
 
-    def __init__(self, channels: Sequence[int], block: BlockKind = "bottleneck", *, signed: bool = False) -> None:
+    def __init__(self, channels: Sequence[int], block: ResidualBlock = "bottleneck", *, signed: bool = False) -> None:
         super().__init__()
         _check_arguments(channels, block)
         self.channels = tuple(channels)
@@ -156,9 +162,65 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _check_arguments(channels: Sequence[int], block: BlockKind) -> None:
+def _check_arguments(channels: Sequence[int], block: ResidualBlock) -> None:
     levels_fit = isinstance(channels, Sequence) and len(channels) >= 2
     if not levels_fit or not all(type(width) is int and width > 0 for width in channels):
         raise InputError(f"channels: expected two or more positive integers, fine to coarse, got {channels!r}")
-    if block not in get_args(BlockKind):
-        raise InputError(f"block: expected one of {', '.join(map(repr, get_args(BlockKind)))}, got {block!r}")
+    if block not in get_args(ResidualBlock):
+        raise InputError(f"block: expected one of {', '.join(map(repr, get_args(ResidualBlock)))}, got {block!r}")
+
+
+RERUN_DECAY_AT, RERUN_DECAY, RERUN_CLIP = 0.8, 0.1, 5.0
+
+
+class RD(Method):
+    """The paper's method: `ReverseDistillation`, its loss of one cosine per level and its map, the sum of the levels' cosine distances.
+
+    The learning rate is constant and the gradient is not clipped, as in the RD paper, which names neither a schedule nor clipping.
+    `recipe: re-run` is that of the published comparison: clipped at 5, a tenth of the rate after 80 % of the epochs.
+
+    Raises `InputError` for an image size that is no multiple of 32: the embedding halves the coarsest grid once more.
+    """
+
+    settings = RDConfig
+
+    def __init__(self, output: EncoderOutput, config: RDConfig) -> None:
+        super().__init__(output, config)
+        self.config = config
+        try:
+            check_image_size(output.image_size, config.SIZE_MULTIPLE)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        # The decoder mirrors a ResNet encoder. Features of any other encoder may be negative and are mirrored by basic blocks.
+        block = residual_blocks(output.encoder)
+        self.network = ReverseDistillation(output.channels, block or "basic", signed=block is None)
+
+    def phases(self) -> Sequence[TrainingPhase]:
+        """Return one: Adam with betas (0.5, 0.999) and no weight decay."""
+        config, rerun = self.config, self.config.recipe == "re-run"
+
+        def rate(position: Position) -> float:
+            late = rerun and position.epoch >= int(RERUN_DECAY_AT * position.epochs)
+            return config.learning_rate * (RERUN_DECAY if late else 1.0)
+
+        def optimisations() -> list[Optimisation]:
+            adam = Adam(self.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
+            return [Optimisation(adam, rate, RERUN_CLIP if rerun else float("inf"))]
+
+        return [TrainingPhase(optimisations, epochs=config.epochs)]
+
+    def loss(self, batch: Batch, position: Position) -> Tensor:
+        """Return the sum over levels of one minus the cosine of the whole level, flattened; in [0, 2 * levels]."""
+        return reconstruction_loss(batch.features, self.network(batch.features), kind="cosine")
+
+    def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
+        """Return maps in [0, 2 * levels]: the levels' cosine distances, resized to the image and summed."""
+        return Prediction(summed_distances(batch.features, self.network(batch.features), self.output.image_size))
+
+
+def summed_distances(features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int) -> Tensor:
+    """Return the levels' cosine distances, resized and summed, float32 (B, size, size); `InputError` for shapes that differ."""
+    pairs = float32_pairs(features, reconstructions)
+    with torch.autocast(pairs[0][0].device.type, enabled=False):
+        distances = [1 - functional.cosine_similarity(x, y, dim=1) for x, y in pairs]
+        return torch.stack([resized(distance, size) for distance in distances], dim=1).sum(dim=1)

@@ -1,0 +1,189 @@
+"""What a method asks of the images of a phase, batch by batch: features, the images themselves, or images with synthetic anomalies.
+
+What it does not ask for is not computed. All randomness depends on (seed, epoch, image) alone, so that neither an interruption nor the
+number of workers changes anything.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invad.config import ComputeConfig, FeaturesConfig
+from invad.data.images import read_image
+from invad.data.split_table import Phase, Split
+from invad.devices import formatted
+from invad.features.encoder import EncoderOutput
+from invad.features.source import FeatureKey, FeatureSource
+from invad.features.synthesis import Corruption, Textures, corrupted
+
+Rows = Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks for.
+
+    `strides`: of the levels of features, fine to coarse. `images`: the images as they are. `corruption`: how synthetic anomalies are
+    painted into the training images; it implies `images`.
+    """
+
+    strides: tuple[int, ...] = ()
+    images: bool = False
+    corruption: Corruption | None = None
+
+    def levels(self, output: EncoderOutput) -> tuple[int, ...]:
+        """Return which levels of an encoder these are; `ValueError` where it lacks one."""
+        return tuple(output.strides.index(stride) for stride in self.strides)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method has asked for of some images.
+
+    `features`: float32 (B, C_l, H_l, W_l), fine to coarse. `images`: RGB, float32 (B, 3, H, W) in [0, 1]. While training, where the method
+    asks for synthetic anomalies: `corrupted` images alike, the clean images that they should be, in place of `images`, and `masks`,
+    float32 (B, 1, H, W), 1 where there is an anomaly. `seeds`: of each image in this epoch; none outside of training.
+    """
+
+    features: tuple[Tensor, ...] = ()
+    images: Tensor | None = None
+    corrupted: Tensor | None = None
+    masks: Tensor | None = None
+    seeds: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The number of images."""
+        first = self.features[0] if self.features else self.images
+        return len(self.seeds) if first is None else first.shape[0]
+
+    def formatted(self, config: ComputeConfig) -> "Batch":
+        """Return the same in the memory format of `config`."""
+        features = tuple(formatted(self.features, config))
+        images = (None if x is None else formatted([x], config)[0] for x in (self.images, self.corrupted, self.masks))
+        return Batch(features, *images, seeds=self.seeds)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return standard normal numbers (B, *shape), float32 on the CPU, that depend on seed, epoch and image alone."""
+        draws = [torch.randn(shape, generator=_generator(seed)) for seed in self.seeds]
+        return torch.stack(draws)
+
+
+def _generator(seed: tuple[int, ...]) -> torch.Generator:
+    word = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(word % 2**63)
+
+
+class BatchSource:
+    """The batches of a phase.
+
+    Attributes:
+        key: What their features depend on.
+        images: The image of each row, as the split table names it.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSource,
+        needs: Needs,
+        pictures: "Pictures | None" = None,
+        rows: Sequence[int] | None = None,
+    ) -> None:
+        """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all."""
+        self._features = features
+        self._needs = needs
+        self._levels = needs.levels(features.key.output)
+        self._pictures = pictures
+        self._rows = np.arange(len(features)) if rows is None else np.asarray(rows, np.int64)
+        self.key: FeatureKey = features.key
+        self.images: Sequence[str] = [features.images[row] for row in self._rows.tolist()]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(
+        self, batches: Iterable[Rows], device: torch.device, seed: tuple[int, ...] | None = None
+    ) -> Iterator[Batch]:
+        """Yield a batch on `device` for each of `batches`, rows in [0, len(self)), in order.
+
+        `seed` is that of the epoch of a training, and gives synthetic anomalies and `Batch.seeds`; without it images are as they are.
+        """
+        wanted = [self._rows[np.asarray(batch)] for batch in batches]
+        for batch, rows in zip(self._of_features(wanted, device), wanted, strict=True):
+            seeds = () if seed is None else tuple((*seed, int(row)) for row in rows)
+            batch = replace(batch, seeds=seeds)
+            if self._pictures is None:
+                yield batch
+            else:
+                yield self._pictures.added(batch, rows, device)
+
+    def _of_features(self, batches: Sequence[Rows], device: torch.device) -> Iterator[Batch]:
+        if not self._levels:
+            yield from (Batch() for _ in batches)
+            return
+        for levels in self._features.batches(batches, device):
+            yield Batch(tuple(levels[level] for level in self._levels))
+
+
+class Pictures:
+    """The images of a phase, for methods that ask for them."""
+
+    def __init__(self, split: Split, phase: Phase, size: int, corruption: Corruption | None = None) -> None:
+        """`size`: the side of the square that images are resized to."""
+        rows = split.phase(phase)
+        self._paths = [split.image_path(row) for row in rows]
+        self._size, self._reading, self._corruption = size, split.reading, corruption
+        self._textures = None
+        if corruption is not None and phase == "train":
+            self._textures = Textures.of(corruption, self._paths, [row.class_name for row in rows], self.read)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return an image, uint8 (size, size, 3); `InputError` names one that is missing or damaged."""
+        return read_image(path, self._size, self._reading)
+
+    def added(self, batch: Batch, rows: Rows, device: torch.device) -> Batch:
+        """Return a batch with the images of `rows`, and in training with anomalies painted into them."""
+        with ThreadPoolExecutor(os.cpu_count()) as decoders:
+            images = list(decoders.map(lambda row: self.read(self._paths[row]), rows))
+        if self._textures is None or self._corruption is None or not batch.seeds:
+            return replace(batch, images=_tensor(images, device))
+        draws = [
+            corrupted(image, self._textures, int(row), self._corruption, np.random.default_rng(seed))
+            for image, row, seed in zip(images, rows, batch.seeds, strict=True)
+        ]
+        clean, dirty, masks = ([part[index] for part in draws] for index in range(3))
+        return replace(
+            batch,
+            images=_tensor(clean, device),
+            corrupted=_tensor(dirty, device),
+            masks=torch.from_numpy(np.stack(masks)).unsqueeze(1).float().to(device),
+        )
+
+
+def _tensor(images: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    return image_tensor(torch.from_numpy(np.stack(images)).to(device))
+
+
+def image_tensor(images_bhwc: Tensor) -> Tensor:
+    """Return images, uint8 or float32 (B, H, W, 3) in [0, 255], as float32 (B, 3, H, W) in [0, 1]."""
+    return images_bhwc.permute(0, 3, 1, 2).float() / 255
+
+
+def batch_source(
+    features: FeatureSource,
+    needs: Needs,
+    split: Split,
+    phase: Phase,
+    config: FeaturesConfig,
+    rows: Sequence[int] | None = None,
+) -> BatchSource:
+    """Return the batches of a phase's images whose features are `features`: of `rows`, by default of all."""
+    wants_images = needs.images or needs.corruption is not None
+    pictures = Pictures(split, phase, config.image_size, needs.corruption) if wants_images else None
+    return BatchSource(features, needs, pictures, rows)

@@ -1,1 +1,0 @@
-"""RD: Reverse Distillation (CVPR 2022)."""
