@@ -37,7 +37,7 @@ from invad.methods.maps import gaussian_blur
 from invad.scoring.score import finished
 from invad.training.model_folder import load_model
 
-SIGMA = ScoreConfig.sigma  # of the blur, in pixels
+SIGMA = 4.0  # of the blur, in pixels
 PLAIN, RAY = "plain loop", "stage, workers of Ray"
 Ways = Mapping[str, Callable[[], Mapping[str, float]]]
 
@@ -116,7 +116,7 @@ def compare_blurs(work: Workload, rounds: int) -> dict[str, float]:
         return watch.seconds
 
     ways = {
-        "device": partial(timed, "device", lambda: gaussian_blur(on_device, float(SIGMA))),
+        "device": partial(timed, "device", lambda: gaussian_blur(on_device, SIGMA)),
         "scipy": partial(timed, "scipy", lambda: gaussian_filter(maps.numpy(), (0, SIGMA, SIGMA), mode="reflect")),
     }
     seconds = take_turns(ways, rounds)

@@ -63,6 +63,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which nothing is rounded below float32, whatever the context around it."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 def make_deterministic(seed: int, device: torch.device) -> None:
     """Seed torch and, on the CPU, insist on deterministic algorithms (a GPU is seeded, but may round differently)."""
     torch.manual_seed(seed)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from invad.config import MapDistance, MapLevels
+from invad.devices import full_precision
 from invad.errors import InputError
 
 TRUNCATE = 4.0  # radius of the blur in sigmas
@@ -38,7 +39,7 @@ def reconstruction_map(
     pairs = list(zip(features, reconstructions, strict=True))
     if levels in LEVEL_INDEX:
         pairs = [pairs[LEVEL_INDEX[levels]]]
-    with torch.autocast(features[0].device.type, enabled=False):
+    with full_precision(features[0].device):
         groups = [[pair] for pair in pairs] if levels == "sum" else [pairs]
         maps_bhw = [resized(DISTANCES[distance](group), size) for group in groups]
     return torch.stack(maps_bhw).sum(dim=0)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from invad.config import RDConfig, ScoreConfig, check_image_size
+from invad.devices import full_precision
 from invad.errors import InputError
 from invad.features.encoder import ResidualBlock, residual_blocks
 from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
@@ -221,6 +222,6 @@ class RD(Method):
 def summed_distances(features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int) -> Tensor:
     """Return the levels' cosine distances, resized and summed, float32 (B, size, size); `InputError` for shapes that differ."""
     pairs = float32_pairs(features, reconstructions)
-    with torch.autocast(pairs[0][0].device.type, enabled=False):
+    with full_precision(pairs[0][0].device):
         distances = [1 - functional.cosine_similarity(x, y, dim=1) for x, y in pairs]
         return torch.stack([resized(distance, size) for distance in distances], dim=1).sum(dim=1)

@@ -35,6 +35,8 @@ def toy_model_folder(
             "bottle": held_out,
             "cable": replace(held_out, image_threshold=2 * image, pixel_threshold=2 * pixel),
         }
-        calibration = Calibration(0.01, 20, per_class, replace(held_out, images=20), [], ScoreConfig(batch_size=4))
+        calibration = Calibration(
+            0.01, 20, per_class, replace(held_out, images=20), [], ScoreConfig(sigma=4.0, batch_size=4)
+        )
         write_calibration(calibration, folder / CALIBRATION_FILE)
     return folder

@@ -48,7 +48,7 @@ def test_a_run_writes_json_and_tables_that_name_hardware_and_command_but_no_path
 def test_rows_have_speeds_and_the_shares_of_a_plain_loop_add_up(run):
     _, result, _ = run
     rows = {(task, row["way"]): row for task in ("extraction", "scoring") for row in result[task]}
-    shared = {"decoder", "map", "blur", "masks", "writing"}
+    shared = {"method", "blur", "masks", "writing"}
     assert {key: set(row["shares"]) for key, row in rows.items()} == {
         ("extraction", "plain loop"): {"decode", "encoder", "writing"},
         ("extraction", "stage, one process"): {"rest"},

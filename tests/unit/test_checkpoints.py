@@ -182,7 +182,7 @@ def test_what_is_told_of_checkpoints_and_epochs_and_what_a_checkpoint_holds(spli
     method, curve = run_job(settings, CPU, at_checkpoint=lambda step: told.append(step), after_epoch=after_epoch)
     assert told == [("epoch", 1, False), 4, ("epoch", 2, False), 8, ("epoch", 3, False), 9]
     state = settings.checkpoints.newest()
-    assert (state["step"], state["learning_rate"]) == (9, curve[-1].learning_rate)
+    assert state["step"] == 9
     assert state["trainer"].keys() == {"method", "optimizer", "scaler", "random"}
     assert same(state["trainer"]["method"], method.state_dict())
     plain, _ = run_job(job(split, tmp_path, "plain", every=4), CPU)

@@ -142,8 +142,8 @@ def test_every_parameter_gets_a_finite_gradient(block, signed):
 
 def test_reconstructions_are_negative_only_where_features_can_be():
     features = random_features(TINY)
-    assert all((y >= 0).all() for y in tiny_rd("resnet18")(features))
-    assert all((y < 0).any() for y in tiny_rd("mobilenetv2_100")(features))  # its blocks end without activation
+    assert all((y >= 0).all() for y in tiny_rd("resnet18").network(features))
+    assert all((y < 0).any() for y in tiny_rd("mobilenetv2_100").network(features))  # its blocks end without activation
 
 
 @pytest.mark.parametrize(

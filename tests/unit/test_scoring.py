@@ -98,7 +98,7 @@ class ZeroMaps(Method):
     """A method whose maps are all zero."""
 
     def __init__(self):
-        super().__init__(EncoderOutput("none", (), 8), InvADConfig())
+        super().__init__(EncoderOutput("toy", (1,), 8), InvADConfig())
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def predict(self, batch, score):

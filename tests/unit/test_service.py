@@ -69,9 +69,12 @@ def refusal(answer):
 @pytest.mark.parametrize("query", ["", "?heatmap=true", "?class=cable"])
 def test_what_has_no_score_is_no_decision(folder, value, query):
     predictor = invad.load(folder, device="cpu")
-    predictor.maps = lambda batch: np.where(
-        np.arange(64) == 5, np.float32(value), np.ones((len(batch), 64, 64), np.float32)
-    )
+
+    def maps(batch):
+        maps = np.where(np.arange(64) == 5, np.float32(value), np.ones((len(batch), 64, 64), np.float32))
+        return maps, maps.max((1, 2))
+
+    predictor.maps = maps
     with serving(predictor) as client:
         answer = client.post("/predict" + query, content=encoded(), headers=PNG)
         status, reason = refusal(answer)

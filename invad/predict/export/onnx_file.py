@@ -17,7 +17,7 @@ from invad import __version__
 from invad.predict.export.check import Outputs, Runtime
 
 IMAGES, SCORES, MAPS = "images", "scores", "maps"
-_METHOD = "'detector.method'"  # of `Graph`; in the scopes of a node
+_METHOD = "'detector.method."  # of `Graph`; in the scopes of a node
 _ANY_SIZE = 2**40  # bytes of constants that are computed now rather than by every runtime
 
 
