@@ -10,6 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from invad.config import Params
+from invad.config.loading import parse_params
+from invad.config.profiles import profile_text
 from invad.errors import InputError
 
 # Before torch is imported: threads that spin are slow as soon as something else runs.
@@ -41,11 +44,19 @@ def repository_params(*benchmarks: str) -> dict:
     """The repository's params.yaml as a plain dictionary, free to change; with only these benchmarks if any are named."""
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     if benchmarks:
-        kept = {"workers", "resources_per_worker", "checkpoint_steps", *benchmarks}
-        for section in ("benchmarks", "splits", "calibration", "features", "train", "score"):
+        params["benchmarks"] = {name: params["benchmarks"][name] for name in benchmarks}
+        settings = {entry["settings"] for entry in params["benchmarks"].values()}
+        for section in ("splits", "calibration", "features", "train", "score"):
+            kept = {"workers", "resources_per_worker", "checkpoint_steps", *settings}
             params[section] = {name: value for name, value in params[section].items() if name in kept}
-        params["download"] = {name: params["download"][name] for name in dict.fromkeys(params["benchmarks"].values())}
+        datasets = dict.fromkeys(entry["dataset"] for entry in params["benchmarks"].values())
+        params["download"] = {name: params["download"][name] for name in datasets}
     return params
+
+
+def profile_params(name: str) -> Params:
+    """The settings of a profile."""
+    return parse_params(profile_text(name), name)
 
 
 @pytest.fixture

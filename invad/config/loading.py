@@ -1,16 +1,15 @@
 """Reading `params.yaml`, once and as a whole.
 
-Every section is checked before anything runs: an unknown key, a wrong type, a value out of range or a benchmark that is not
-there is an `InputError` of one line that names the key and what is accepted.
+Every section is checked before anything runs: an unknown key, a wrong type, a value out of range or a name that is not there is an
+`InputError` of one line that names the key and what is accepted. Settings that no benchmark names are taken, for experiments.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from invad.config.constants import PUBLISHED_DATASETS
@@ -19,7 +18,9 @@ from invad.config.sections import (
     SPLIT_CONFIGS,
     TRAIN_CONFIGS,
     BenchmarkConfig,
+    BenchmarkEntry,
     CalibrationConfig,
+    CocoAdSplitConfig,
     DownloadConfig,
     FeaturesConfig,
     Params,
@@ -32,106 +33,192 @@ from invad.config.sections import (
 )
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import Name
-from invad.config.yaml_text import load_yaml, yaml_reason
+from invad.config.yaml_text import YAMLError, load_yaml, yaml_reason
 from invad.errors import InputError
 
 T = TypeVar("T")
 Workers = TypeVar("Workers", bound=WorkersConfig)
-_OF_BENCHMARKS = ("splits", "calibration", "features", "train", "score")
-SECTIONS = ("download", "benchmarks", *_OF_BENCHMARKS, "ablations", "tune")
+NAMED_SECTIONS = ("splits", "calibration", "features", "train", "score")  # of settings by name
+SECTIONS = ("download", "benchmarks", *NAMED_SECTIONS, "ablations", "tune")
 _OPTIONAL = ("tune",)  # dvc.yaml names all others
+_STAGE_KEYS: Mapping[str, type[WorkersConfig]] = {"features": WorkersConfig, "train": TrainingConfig}
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`; `InputError` names the first key that is wrong."""
-    sections = _read_yaml(path)
-    for key in sections:
-        if key not in SECTIONS:
-            raise InputError(f"{path}: {key}: unknown section; known are {', '.join(SECTIONS)}")
-    sections = {key: {} for key in _OPTIONAL} | sections
-    for key in SECTIONS:
-        if not isinstance(sections.get(key), dict):
-            raise InputError(f"{path}: {key}: this section is missing or not a mapping")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not valid YAML: {yaml_reason(error)}") from None
+    return parse_params(text, str(path))
 
+
+def parse_params(text: str, where: str) -> Params:
+    """Check the text of a params.yaml; `InputError` begins with `where` and names the first key that is wrong."""
+    sections = _read_sections(text, where)
     download = {
-        dataset: _parse_download(section, dataset, f"{path}: download.{dataset}")
-        for dataset, section in parse(dict[Name, Any], sections["download"], f"{path}: download").items()
+        dataset: _parse_download(section, dataset, f"{where}: download.{dataset}")
+        for dataset, section in parse(dict[Name, Any], sections["download"], f"{where}: download").items()
     }
-
-    datasets = parse(dict[Name, str], sections["benchmarks"], f"{path}: benchmarks")
-    if not datasets:
-        raise InputError(f"{path}: benchmarks: is empty; give at least one `benchmark: data set`")
-    for benchmark, dataset in datasets.items():
-        if dataset not in download:
-            raise InputError(
-                f"{path}: benchmarks.{benchmark}: unknown data set {dataset!r}; known are {', '.join(download)}"
-            )
-    extraction, features = _split_workers(WorkersConfig, sections["features"], f"{path}: features")
-    training, train = _split_workers(TrainingConfig, sections["train"], f"{path}: train")
-    train = {name: _of_method(section, f"{path}: train.{name}") for name, section in train.items()}
-    per_benchmark = {**sections, "features": features, "train": train}
-    for name in _OF_BENCHMARKS:
-        _same_benchmarks(per_benchmark[name], datasets, f"{path}: {name}")
-
-    benchmarks = {
-        name: parse_benchmark(name, dataset, {key: per_benchmark[key][name] for key in _OF_BENCHMARKS}, str(path))
-        for name, dataset in datasets.items()
-    }
-    ablations = parse(dict[str, AblationConfig], sections["ablations"], f"{path}: ablations")
+    entries = _parse_entries(sections["benchmarks"], download, f"{where}: benchmarks")
+    extraction = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
+    training = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
+    named = {key: _named_settings(key, sections[key], f"{where}: {key}") for key in NAMED_SECTIONS}
+    benchmarks = {name: _build_benchmark(name, entry, named, where) for name, entry in entries.items()}
+    _check_unused(named, {entry.settings for entry in entries.values()}, where)
+    ablations = parse(dict[str, AblationConfig], sections["ablations"], f"{where}: ablations")
     for module, ablation in ablations.items():
         if ablation.benchmark not in benchmarks:
             raise InputError(
-                f"{path}: ablations.{module}.benchmark: unknown benchmark {ablation.benchmark!r}; known are {', '.join(benchmarks)}"
+                f"{where}: ablations.{module}.benchmark: unknown benchmark {ablation.benchmark!r}; known are {', '.join(benchmarks)}"
             )
-    tune = parse(TuneConfig, sections["tune"], f"{path}: tune")
+    tune = parse(TuneConfig, sections["tune"], f"{where}: tune")
     return Params(download, benchmarks, extraction, training, ablations, tune)
 
 
-def _split_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> tuple[Workers, dict[str, Any]]:
-    """Return the keys that say how a section's stage is run, and the rest: the benchmarks."""
-    keys = [field.name for field in fields(kind)]
-    workers = parse(kind, {key: section[key] for key in keys if key in section}, where)
-    return workers, {key: value for key, value in section.items() if key not in keys}
+def parse_benchmark(
+    name: str, dataset: str, sections: Mapping[str, Any], where: str, settings: str | None = None
+) -> BenchmarkConfig:
+    """Check the sections of one benchmark, given as plain values.
 
-
-def parse_benchmark(name: str, dataset: str, sections: Mapping[str, Any], where: str) -> BenchmarkConfig:
-    """Check the sections of one benchmark, given as plain values; `where` is the file that an error names.
+    Args:
+        name: Of the benchmark.
+        dataset: That it is built from.
+        sections: `splits` with its fold, `calibration`, `features`, `train`, `score`.
+        where: What an error begins with, such as `params.yaml: `.
+        settings: Their name in params.yaml; an error then names `train.<settings>.epochs`, otherwise `train.epochs`.
 
     Raises:
         InputError: A key is unknown, or a value has the wrong type or range.
     """
-    model = _model(sections["train"])
-    train_kind = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig  # which names what is known
-
-    def parsed(key: str, kind: type[T]) -> T:
-        return parse(kind, sections[key], f"{where}: {key}.{name}")
-
-    splits = parsed("splits", SPLIT_CONFIGS[dataset_kind(dataset)])
-    calibration = parsed("calibration", CalibrationConfig)
-    features = parsed("features", FeaturesConfig)
-    train = parsed("train", train_kind)
-    score = parsed("score", ScoreConfig)
+    kinds = {"splits": SPLIT_CONFIGS[dataset_kind(dataset)], **_kinds(sections["train"])}
+    key = {section: f"{section}.{settings}" if settings else section for section in kinds}
+    parsed: dict[str, Any] = {
+        section: parse(kind, sections[section], f"{where}{key[section]}") for section, kind in kinds.items()
+    }
+    features, train, score = parsed["features"], parsed["train"], parsed["score"]
     try:
         check_image_size(features.image_size, train.SIZE_MULTIPLE)
     except ValueError as error:
-        raise InputError(f"{where}: features.{name}.{error} (for `model: {model}`)") from None
-    if model != "invad" and (score.map_levels, score.map_distance) != ("method", "method"):
-        raise InputError(f"{where}: score.{name}: map_levels and map_distance are for `model: invad` only")
-    return BenchmarkConfig(name, dataset, splits, features, train, score, calibration)
+        raise InputError(f"{where}{key['features']}.{error} (for `model: {train.model}`)") from None
+    if train.model != "invad" and (score.map_levels, score.map_distance) != ("method", "method"):
+        raise InputError(f"{where}{key['score']}: map_levels and map_distance are for `model: invad` only")
+    return BenchmarkConfig(name, dataset, **parsed, settings=settings or name)
+
+
+def _read_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
+    try:
+        value = load_yaml(text)
+    except YAMLError as error:
+        raise InputError(f"{where}: not valid YAML: {yaml_reason(error)}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: must hold the sections {', '.join(SECTIONS)}")
+    sections = {key: {} for key in _OPTIONAL} | value
+    for key in sections:
+        if key not in SECTIONS:
+            raise InputError(f"{where}: {key}: unknown section; known are {', '.join(SECTIONS)}")
+    for key in SECTIONS:
+        if not isinstance(sections.get(key), dict):
+            raise InputError(f"{where}: {key}: this section is missing or not a mapping")
+    return sections
+
+
+def _parse_entries(section: Mapping[str, Any], download: Mapping[str, Any], where: str) -> dict[str, BenchmarkEntry]:
+    for name, value in section.items():
+        if isinstance(value, str):  # as it was before settings had names
+            raise InputError(
+                f"{where}.{name}: must be a mapping now, such as {{dataset: {value}, settings: {name}}}; the sections "
+                f"{', '.join(NAMED_SECTIONS)} may stay as they are, but for the fold of COCO-AD, which moves from splits to here"
+            )
+    entries = {
+        name: parse(BenchmarkEntry, value, f"{where}.{name}")
+        for name, value in parse(dict[Name, Any], section, where).items()
+    }
+    if not entries:
+        raise InputError(f"{where}: is empty; give at least one `benchmark: {{dataset: ..., settings: ...}}`")
+    for name, entry in entries.items():
+        if entry.dataset not in download:
+            raise InputError(
+                f"{where}.{name}.dataset: unknown data set {entry.dataset!r}; known are {', '.join(download)}"
+            )
+        if (entry.fold is None) == (dataset_kind(entry.dataset) == "coco"):
+            raise InputError(f"{where}.{name}.fold: is needed for COCO-AD, and only there")
+    return entries
+
+
+def _parse_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> Workers:
+    """Return what stands beside the names of settings: how the stage is run."""
+    keys = [field.name for field in fields(kind)]
+    return parse(kind, {key: section[key] for key in keys if key in section}, where)
+
+
+def _named_settings(key: str, section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a section's settings by their names."""
+    beside = {field.name for field in fields(_STAGE_KEYS[key])} if key in _STAGE_KEYS else set()
+    named = parse(dict[Name, Any], {name: value for name, value in section.items() if name not in beside}, where)
+    for name, value in named.items():
+        if not isinstance(value, dict):
+            raise InputError(f"{where}.{name}: must be a mapping, not {value!r}")
+    if key == "train":
+        return {name: _of_method(value, f"{where}.{name}") for name, value in named.items()}
+    return named
+
+
+def _build_benchmark(
+    name: str, entry: BenchmarkEntry, named: Mapping[str, Mapping[str, Any]], where: str
+) -> BenchmarkConfig:
+    sections = {}
+    for key, settings in named.items():
+        if entry.settings not in settings:
+            known = ", ".join(settings) or "none"
+            raise InputError(
+                f"{where}: {key}.{entry.settings}: is missing; benchmarks.{name}.settings names it, and {key} has {known}"
+            )
+        sections[key] = settings[entry.settings]
+    if entry.fold is not None:
+        sections["splits"] = _with_fold(sections["splits"], name, entry, where)
+    return parse_benchmark(name, entry.dataset, sections, f"{where}: ", entry.settings)
+
+
+def _with_fold(splits: Mapping[str, Any], name: str, entry: BenchmarkEntry, where: str) -> dict[str, Any]:
+    """Return the section `splits` of COCO-AD with the benchmark's fold, which has to be one of it."""
+    key = f"{where}: splits.{entry.settings}"
+    if "fold" in splits:
+        raise InputError(f"{key}.fold: belongs to the benchmark; write it as benchmarks.{name}.fold")
+    held_out = parse(CocoAdSplitConfig, {**splits, "fold": 0}, key).held_out
+    parse(CocoAdSplitConfig, {"fold": entry.fold, "held_out": held_out}, f"{where}: benchmarks.{name}")
+    return {**splits, "fold": entry.fold}
+
+
+def _check_unused(named: Mapping[str, Mapping[str, Any]], used: Set[str], where: str) -> None:
+    """Check settings that no benchmark names, such as those of an experiment, as far as that goes without a data set."""
+    for key in NAMED_SECTIONS[1:]:
+        for name, value in named[key].items():
+            if name not in used:
+                parse(_kinds(value)[key], value, f"{where}: {key}.{name}")
+
+
+def _kinds(train: object) -> dict[str, type[Any]]:
+    """Return the types of the sections that are the same for every data set; `train` says whose recipe it is."""
+    model = _model(train)
+    recipe = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig  # which names what is known
+    return {"calibration": CalibrationConfig, "features": FeaturesConfig, "train": recipe, "score": ScoreConfig}
 
 
 def _model(train: object) -> Any:  # noqa: ANN401  (whatever the file says)
     return train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
 
 
-def _of_method(train: object, where: str) -> object:
+def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a section `train` without what an edit of `model` alone has left there: another method's usual values.
 
     Raises:
         InputError: A key is another method's and has a value that somebody has chosen.
     """
     model = _model(train)
-    if not isinstance(train, dict) or model not in list(TRAIN_CONFIGS):
+    if model not in list(TRAIN_CONFIGS):
         return train
     own, kept = {field.name for field in fields(TRAIN_CONFIGS[model])}, dict(train)
     for other, kind in TRAIN_CONFIGS.items():
@@ -161,28 +248,6 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
             owners = "a data set of your own" if owner == "table" else owner
             raise InputError(f"{where}.{key}: is a key of {owners} only")
     return config
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = load_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run from the folder that holds params.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {yaml_reason(error)}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
-    return value
-
-
-def _same_benchmarks(section: Mapping[str, Any], benchmarks: Mapping[str, str], where: str) -> None:
-    known = ", ".join(benchmarks)
-    for name in section:
-        if name not in benchmarks:
-            raise InputError(f"{where}.{name}: unknown benchmark; `benchmarks` lists {known}")
-    for name in benchmarks:
-        if name not in section:
-            raise InputError(f"{where}.{name}: is missing; every benchmark of `benchmarks` ({known}) needs it")
 
 
 def parse(kind: type[T], value: object, where: str) -> T:

@@ -1,38 +1,36 @@
-"""Edits of `params.yaml` that leave every other byte of it alone: comments, quotes, spacing, line ends.
+"""Edits of `params.yaml` by ruamel.yaml, which keeps comments, order, quotes and braces; it makes spaces regular where they are not."""
 
-The YAML parser says where each key and value stands, and only that text is replaced. Writing the parsed file out again would not do:
-even a parser that keeps comments gives the whole file its own spacing.
-"""
-
-import re
-import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from io import StringIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark
+from ruamel.yaml.tokens import CommentToken
+from ruamel.yaml.util import load_yaml_guess_indent
 
-from invad.config import load_params
-from invad.config.yaml_text import Dumper, Loader, load_yaml
+from invad.config.loading import NAMED_SECTIONS, load_params, parse_params
+from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
-from invad.files import atomic_path
+from invad.files import write_text
 
 Keys = tuple[str, ...]  # the way to a value: ("download", "mvtec", "path")
 CALIBRATION = {"share": 0.1, "false_positive_rate": 0.01, "seed": 0}  # of a new benchmark
 _COPIED_SECTIONS = ("features", "train", "score")
-_BENCHMARK_SECTIONS = ("benchmarks", "splits", "calibration", *_COPIED_SECTIONS)
-_TRAIN_KEYS = ("workers", "resources_per_worker", "checkpoint_steps")  # stand beside the benchmarks in `train`
-_ABSENT = object()
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def add_benchmark(
     path: Path, name: str, *, download: Mapping[str, Any], splits: Mapping[str, Any], like: str | None = None
 ) -> str:
-    """Add data set `name` and a benchmark of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
+    """Add data set `name`, and a benchmark and settings of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
 
     Args:
         path: The settings, replaced as a whole when the result is valid.
-        name: Of the data set and the benchmark.
+        name: Of the data set, the benchmark and its settings.
         download: Its `download` section, of plain values.
         splits: Its `splits` section, of plain values.
         like: Benchmark whose `features`, `train` and `score` are copied; by default the first that is not built on coco, or the first.
@@ -43,63 +41,55 @@ def add_benchmark(
     Raises:
         InputError: `path` is not valid or would not be with the addition, `name` is taken, or there is no benchmark `like`.
     """
-    params = load_params(path)
-    for section, taken in (("benchmarks", params.benchmarks), ("download", params.download), ("train", _TRAIN_KEYS)):
-        if name in taken:
+    params, text = load_params(path), read_settings(path)
+    data = load_yaml(text)
+    for section in ("benchmarks", "download", *reversed(NAMED_SECTIONS)):
+        if name in map(str, data[section]):
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
     if like is None:
         others = (benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset != "coco")
         like = next(others, next(iter(params.benchmarks)))
-    like = params.benchmark(like).name
-    text = read_settings(path)
-    data = load_yaml(text)
+    copied = params.benchmark(like).settings
     edits: dict[Keys, Any] = {
-        ("benchmarks", name): name,
+        ("benchmarks", name): {"dataset": name, "settings": name},
         ("download", name): dict(download),
         ("splits", name): dict(splits),
         ("calibration", name): CALIBRATION,
-        **{(section, name): data[section][like] for section in _COPIED_SECTIONS},
+        **{(section, name): by_name(data[section])[copied] for section in _COPIED_SECTIONS},
     }
-    write_settings(path, edit_settings(text, edits, path))
+    write_settings(path, edit_settings(text, edits))
     return like
 
 
 def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> None:
-    """Make `download` (plain values) the section of `dataset` in the settings in `path`; what is equal in it stays as it stands.
+    """Make `download` (plain values) the section of `dataset` in the settings in `path`.
 
     Raises:
         InputError: `path` is not valid or would not be afterwards, or it has no such data set.
     """
     load_params(path).dataset(dataset)
-    text = read_settings(path)
-    write_settings(path, edit_settings(text, {("download", dataset): dict(download)}, path))
+    write_settings(path, edit_settings(read_settings(path), {("download", dataset): dict(download)}))
 
 
-def remove_dataset(path: Path, dataset: str, benchmarks: Iterable[str]) -> None:
-    """Remove a data set and its `benchmarks` from all sections of the settings in `path`; their comments go with them.
+def remove_dataset(path: Path, dataset: str, benchmarks: Collection[str]) -> None:
+    """Remove a data set, its `benchmarks` and the settings that no other benchmark has from the settings in `path`.
 
     Raises:
-        InputError: `path` is not valid or would not be afterwards (the last benchmark, one that a study needs), or its text does not
-            allow it.
+        InputError: `path` is not valid or would not be afterwards (the last benchmark, one that a study needs).
     """
-    load_params(path)
-    text = read_settings(path)
-    keys = [("download", dataset), *((section, name) for section in _BENCHMARK_SECTIONS for name in benchmarks)]
-    expected = load_yaml(text)
-    for section, name in keys:
-        if len(expected[section]) == 1:
-            raise InputError(f"{path}: {section}.{name}: is the only one; another has to be there first")
-        del expected[section][name]
-    try:
-        for key in keys:
-            text = _remove(text, key)
-        understood = load_yaml(text) == expected
-    except yaml.YAMLError:
-        understood = False
-    if not understood:
-        names = ", ".join(".".join(key) for key in keys)
-        raise InputError(f"{path}: its anchors or braces make an edit unsafe; remove by hand: {names}")
-    write_settings(path, text)
+    params, text = load_params(path), read_settings(path)
+    others = {each.settings for each in params.benchmarks.values() if each.name not in benchmarks}
+    if not others:
+        raise InputError(f"{path}: benchmarks.{', '.join(benchmarks)}: is the only one; another has to be there first")
+    settings = {params.benchmark(name).settings for name in benchmarks} - others
+    keys = [("download", dataset), *(("benchmarks", name) for name in benchmarks)]
+    keys += [(section, name) for section in NAMED_SECTIONS for name in sorted(settings)]
+    write_settings(path, edit_settings(text, {}, removed=keys))
+
+
+def by_name(section: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a section with names for keys, of which an unquoted 2024 is read as a number."""
+    return {str(name): value for name, value in section.items()}
 
 
 def read_settings(path: Path) -> str:
@@ -109,149 +99,122 @@ def read_settings(path: Path) -> str:
 
 def write_settings(path: Path, text: str) -> None:
     """Replace `path` by `text`, whole or not at all; `InputError`, and no change, when those are no valid settings."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
-        try:
-            load_params(temporary)
-        except InputError as error:
-            raise InputError(str(error).replace(str(temporary), str(path))) from None
+    parse_params(text, str(path))
+    write_text(path, text)
 
 
-def edit_settings(text: str, edits: Mapping[Keys, Any], path: Path) -> str:
-    """Set the values of `edits` in the YAML `text`; a new key comes last in its section. `path` is what an error names.
-
-    Raises:
-        InputError: The text does not allow them: a section in braces gets no new key, and what an alias repeats is not replaced.
-    """
-    expected = load_yaml(text)
-    try:
-        for keys, value in edits.items():
-            *parents, last = keys
-            section = expected
-            for key in parents:
-                section = section[key]
-            text = _set(text, keys, section.get(last, _ABSENT), value)
-            section[last] = value
-        understood = load_yaml(text) == expected
-    except (yaml.YAMLError, KeyError):
-        understood = False
-    if not understood:
-        names = ", ".join(".".join(keys) for keys in edits)
-        raise InputError(f"{path}: its anchors or braces make an edit unsafe; set by hand: {names}")
-    return text
-
-
-def _set(text: str, keys: Keys, old: Any, value: Any) -> str:  # noqa: ANN401  (anything that YAML can hold)
-    if old == value:
-        return text
-    section = _section(text, keys[:-1])
-    entry = next((entry for entry in section.value if entry[0].value == keys[-1]), None)
-    if entry is None:
-        return _append(text, section, keys[-1], value)
-    key_node, value_node = entry
-    if _is_block(value_node) and isinstance(old, dict) and isinstance(value, Mapping):
-        for key, item in value.items():
-            text = _set(text, (*keys, key), old.get(key, _ABSENT), item)
-        for key in old:
-            if key not in value:
-                text = _remove(text, (*keys, key))
-        return text
-    if _is_block(value_node) or _is_alias(key_node, value_node):
-        start, end = _lines(text, key_node, value_node)
-        return _splice(text, start, end, _block({keys[-1]: value}, key_node.start_mark.column))
-    start, end = value_node.start_mark.index, _end(text, key_node, value_node)
-    gap = "" if text[start - 1] == " " else " "  # a key without a value
-    return text[:start] + gap + _inline(value) + text[max(start, end) :]
-
-
-def _append(text: str, section: yaml.MappingNode, key: str, value: Any) -> str:  # noqa: ANN401
-    """Add an entry behind the last one, and behind the comments that directly follow it with its indentation."""
-    if not _is_block(section):
-        raise yaml.YAMLError("a section in braces")
-    first_key, _ = section.value[0]
-    column = first_key.start_mark.column  # the section's own is that of its anchor, where it has one
-    _, position = _lines(text, *section.value[-1])
-    while comment := re.compile(r"( *)#.*(\n|$)").match(text, position):
-        if len(comment[1]) < max(column, 1):
-            break
-        position = comment.end()
-    return _splice(text, position, position, _block({key: value}, column))
-
-
-def _remove(text: str, keys: Keys) -> str:
-    for key_node, value_node in _section(text, keys[:-1]).value:
-        if key_node.value == keys[-1]:
-            return _splice(text, *_lines(text, key_node, value_node), "")
-    return text  # it comes from a merged anchor, which the final check refuses
-
-
-def _splice(text: str, start: int, end: int, lines: str) -> str:
+def edit_settings(text: str, edits: Mapping[Keys, Any], removed: Iterable[Keys] = ()) -> str:
+    """Return the YAML `text` with other values, a new key last in its section, and without the keys `removed`."""
+    mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
     newline = "\r\n" if "\r\n" in text else "\n"
-    before = text[:start] if text[:start].endswith("\n") else text[:start] + newline
-    return before + lines.replace("\n", newline) + text[end:]
+    plain = text.removeprefix(mark).replace("\r\n", "\n")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = len(plain) + 10_000  # nothing is folded
+    _, indent, _ = load_yaml_guess_indent(plain)
+    yaml.indent(mapping=indent or 2)
+    data = yaml.load(plain)
+    for keys, value in edits.items():
+        _set(*_place(data, keys), value)
+    for keys in removed:
+        _remove(*_place(data, keys))
+    stream = StringIO()
+    yaml.dump(data, stream)
+    return mark + stream.getvalue().replace("\n", newline)
 
 
-def _section(text: str, keys: Keys) -> yaml.MappingNode:
-    node = _mapping(yaml.compose(text, Loader=Loader), "the file")
-    for key in keys:
-        node = _mapping(next((value for name, value in node.value if name.value == key), None), key)
+def _place(data: CommentedMap, keys: Keys) -> tuple[CommentedMap, Any]:
+    """Return the mapping that `keys` lead to and the last of them, as it stands there: a name such as 2024 may be a number."""
+    *parents, last = keys
+    for key in parents:
+        data = data[_key(data, key)]
+    return data, _key(data, last)
+
+
+def _key(section: CommentedMap, name: str) -> Any:  # noqa: ANN401
+    return next((key for key in section if str(key) == name), name)
+
+
+def _set(section: CommentedMap, key: Any, value: Any) -> None:  # noqa: ANN401  (anything that YAML can hold)
+    old, names = section.get(key), list(section)
+    if key in section and old == value:
+        return
+    behind = _take_comments(section, key if key in section else names[-1]) if names else ""
+    if isinstance(value, Mapping) and isinstance(old, CommentedMap) and not (old.merge or old.yaml_anchor()):
+        for name, item in value.items():
+            _set(old, name, item)
+        for name in [name for name in old if name not in value]:
+            _remove(old, name)
+    else:
+        section[key] = _commented(value, in_braces=_is_in_braces(section))
+    _give_comments(section, key, behind)
+
+
+def _remove(section: CommentedMap, key: Any) -> None:  # noqa: ANN401
+    names = list(section)
+    behind, at = _take_comments(section, key), names.index(key)
+    del section[key]
+    if at:
+        _give_comments(section, names[at - 1], behind)
+
+
+def _commented(value: Any, *, in_braces: bool) -> Any:  # noqa: ANN401
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        node = CommentedSeq(value)
+        node.fa.set_flow_style()
+        return node
+    if not isinstance(value, Mapping):
+        return value
+    node = CommentedMap({key: _commented(item, in_braces=in_braces) for key, item in value.items()})
+    if in_braces:
+        node.fa.set_flow_style()
     return node
 
 
-def _mapping(node: yaml.Node | None, name: str) -> yaml.MappingNode:
-    if not isinstance(node, yaml.MappingNode):
-        raise yaml.YAMLError(f"{name} is no mapping of its own")
-    return node
+def _is_in_braces(section: CommentedMap) -> bool:
+    """Tell whether the last mapping in a section is written in braces."""
+    mappings = [value for value in section.values() if isinstance(value, CommentedMap)]
+    return bool(mappings) and mappings[-1].fa.flow_style() is True
 
 
-def _is_block(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.CollectionNode) and not node.flow_style
+def _last_line(section: CommentedMap, key: Any) -> tuple[CommentedMap | CommentedSeq, Any]:  # noqa: ANN401
+    """Return the mapping or list, and the key or index in it, of the last line of an entry: there ruamel keeps the comments behind it."""
+    holder: CommentedMap | CommentedSeq = section
+    at = key
+    while _has_lines(holder[at]) and not _is_alias(holder, at):
+        holder = holder[at]
+        at = len(holder) - 1 if isinstance(holder, CommentedSeq) else list(holder)[-1]
+    return holder, at
 
 
-def _is_alias(before: yaml.Node, node: yaml.Node) -> bool:
-    """Tell whether `*name` stands behind `before`: the node it stands for was written earlier."""
-    return node.start_mark.index < before.start_mark.index
+def _has_lines(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, CommentedMap | CommentedSeq) and len(value) > 0 and not value.fa.flow_style()
 
 
-def _end(text: str, before: yaml.Node, node: yaml.Node) -> int:
-    """Return the index behind the last character of `node`, which follows `before`; the parser's own is behind the comments."""
-    if _is_alias(before, node):
-        return before.end_mark.index
-    if not _is_block(node):
-        return len(text[: node.end_mark.index].rstrip())
-    last = node.value[-1]
-    return _end(text, *last) if isinstance(last, tuple) else _end(text, node, last)
+def _is_alias(holder: CommentedMap | CommentedSeq, at: Any) -> bool:  # noqa: ANN401
+    """Tell whether an entry repeats one that stands before it in the same mapping."""
+    if isinstance(holder, CommentedSeq):
+        return False
+    return any(holder[key] is holder[at] for key in takewhile(lambda key: key != at, holder))
 
 
-def _lines(text: str, key: yaml.Node, value: yaml.Node) -> tuple[int, int]:
-    """Return where the first line of an entry begins and its last line ends."""
-    start = text.rfind("\n", 0, key.start_mark.index) + 1
-    end = text.find("\n", _end(text, key, value)) + 1
-    return start, end or len(text)
+def _take_comments(section: CommentedMap, key: Any) -> str:  # noqa: ANN401
+    """Remove and return the lines of comments behind an entry, which are those of the next one; what stands on its own lines stays."""
+    holder, at = _last_line(section, key)
+    place = 0 if isinstance(holder, CommentedSeq) else 2
+    token = (holder.ca.items.get(at) or [None] * 4)[place]
+    if token is None:
+        return ""
+    own, _, behind = token.value.partition("\n")
+    holder.ca.items[at][place] = CommentToken(f"{own}\n", token.start_mark) if own else None
+    return behind
 
 
-class _Dumper(Dumper):
-    """Mappings with one key a line, lists in brackets, nothing folded."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401
-        return True
-
-
-_Dumper.add_representer(
-    list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
-)
-
-
-def _block(value: Mapping[str, Any], column: int) -> str:
-    text = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=float("inf")
-    )
-    return textwrap.indent(text, " " * column)
-
-
-def _inline(value: Any) -> str:  # noqa: ANN401
-    """Write a value on one line; in a list, because YAML ends a lone scalar's document with dots."""
-    text = yaml.dump(
-        [value], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf")
-    )
-    return text.strip()[1:-1]
+def _give_comments(section: CommentedMap, key: Any, behind: str) -> None:  # noqa: ANN401
+    if not behind:
+        return
+    holder, at = _last_line(section, key)
+    place = 0 if isinstance(holder, CommentedSeq) else 2
+    slots = holder.ca.items.setdefault(at, [None] * 4)
+    own = slots[place].value.partition("\n")[0] if slots[place] else ""
+    slots[place] = CommentToken(f"{own}\n{behind}", CommentMark(0))

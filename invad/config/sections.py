@@ -296,9 +296,24 @@ class ScoreConfig(ComputeConfig):
     map_distance: Literal["method"] | MapDistance = "method"
 
 
+@dataclass(frozen=True, config=STRICT)
+class BenchmarkEntry:
+    """What the section `benchmarks` says of one: its data set, the name of its settings, and of COCO-AD which fold it is.
+
+    `settings` has no default, because dvc.yaml looks up `train.${item.settings}` and DVC has no defaults.
+    """
+
+    dataset: str
+    settings: Name
+    fold: Annotated[int, Field(ge=0)] | None = None
+
+
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """All sections of one benchmark, and the name of the data set it is built from."""
+    """All settings of one benchmark, and the name of the data set it is built from.
+
+    `settings`: what they are called in the sections of params.yaml; as the benchmark itself where nothing else is said.
+    """
 
     name: str
     dataset: str
@@ -307,6 +322,10 @@ class BenchmarkConfig:
     train: TrainConfig
     score: ScoreConfig
     calibration: CalibrationConfig = NOT_CALIBRATED
+    settings: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", self.settings or self.name)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def train_predictor(
         "train": recipe | dict(settings),
         **{key: asdict(section) for key, section in sections.items()},
     }
-    config = parse_benchmark(name, "images", plain, "invad.train")
+    config = parse_benchmark(name, "images", plain, "invad.train: ")
     on = named_device(device)
     with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(on):
         root = Path(folder)

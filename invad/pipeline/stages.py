@@ -98,7 +98,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     try:  # before MLflow has a run of it
         training_steps(len(features), features.key.output, benchmark.train)
     except InputError as error:
-        raise InputError(f"params.yaml: train.{name}.{error}") from None
+        raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
     log = workspace.private / "logs" / f"train@{name}.log"
     logger.info("progress also in %s", log)
@@ -177,7 +177,7 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
         curves=True,
     )
     _write_curves(result.pop("curves"), name, workspace)
-    point = _operating_point(scores, calibration, name)
+    point = _operating_point(scores, calibration, benchmark.settings)
     write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
     mean = result["mean"]
     summary = {label: mean["paper"][key] for label, key in SUMMARY.items()}
@@ -218,7 +218,7 @@ def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, worksp
         write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
 
 
-def _operating_point(scores: "Scores", calibration: "Calibration", name: str) -> dict[str, Any]:
+def _operating_point(scores: "Scores", calibration: "Calibration", settings: str) -> dict[str, Any]:
     """Return what the calibrated thresholds give on the test images, with the rate and the number of images behind them."""
     from invad.metrics.calibration import operating_point
     from invad.scoring.thresholds import why_none
@@ -231,7 +231,7 @@ def _operating_point(scores: "Scores", calibration: "Calibration", name: str) ->
         scores.image_scores,
         scores.has_mask,
         {class_name: held_out.thresholds for class_name, held_out in calibration.per_class.items()},
-        without=why_none(name),
+        without=why_none(settings),
     )
     return {
         "false_positive_rate": calibration.false_positive_rate,

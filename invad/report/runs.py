@@ -61,7 +61,7 @@ def _config(path: Path) -> BenchmarkConfig:
     lacking = [key for key in ("name", "dataset", *_SECTIONS) if not isinstance(value, dict) or key not in value]
     if lacking:
         raise InputError(f"{path.name}: not the settings of a benchmark, {', '.join(lacking)} missing")
-    return parse_benchmark(value["name"], value["dataset"], {key: value[key] for key in _SECTIONS}, path.name)
+    return parse_benchmark(value["name"], value["dataset"], {key: value[key] for key in _SECTIONS}, f"{path.name}: ")
 
 
 def _means(name: str, metrics: Mapping[str, float]) -> dict[str, Any]:

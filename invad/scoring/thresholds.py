@@ -54,9 +54,9 @@ class Calibration:
     score: ScoreConfig
 
 
-def why_none(benchmark: str) -> str:
-    """Return the reason of a benchmark without thresholds."""
-    return f"no normal image is held out; set calibration.{benchmark}.share above 0"
+def why_none(settings: str) -> str:
+    """Return the reason of a benchmark without thresholds; `settings`: the name of its settings."""
+    return f"no normal image is held out; set calibration.{settings}.share above 0"
 
 
 def calibrate(
@@ -90,7 +90,7 @@ def calibrate(
         return HeldOut(image[name].value, pixel[name].value, counts[name]) if counts[name] else HeldOut(None, None, 0)
 
     per_class = {name: held_out(name) for name in sorted(names)}
-    notes = [f"splits: {why_none(benchmark.name)}"] if not classes else _notes(per_class, rate)
+    notes = [f"splits: {why_none(benchmark.settings)}"] if not classes else _notes(per_class, rate)
     return Calibration(rate, len(classes), per_class, held_out(_ALL), notes, benchmark.score)
 
 

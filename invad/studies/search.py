@@ -114,16 +114,16 @@ def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
     samples = [Sample(*pair) for pair in zip(values, results, strict=True)]
     samples.sort(key=lambda sample: -1.0 if sample.score is None else sample.score, reverse=True)
     best = samples[0] if samples[0].score is not None else None
-    fragment = _fragment(study.base.name, best, len(samples), study.validation_share) if best else None
+    fragment = _fragment(study.base.settings, best, len(samples), study.validation_share) if best else None
     return TuneReport(study.base.name, study.validation_share, tuple(samples), fragment)
 
 
-def _fragment(benchmark: str, best: Sample, samples: int, share: float) -> str:
+def _fragment(settings: str, best: Sample, samples: int, share: float) -> str:
     lines = [
         f"# The best of {samples} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, the mean of {', '.join(SCORED_BY)}",
         f"# on synthetic defects in {share:g} of the normal training images. No test image was seen.",
         "train:",
-        f"  {benchmark}:",
+        f"  {settings}:",
         *(f"    {key}: {value}" for key, value in best.values.items()),
     ]
     return "\n".join(lines) + "\n"

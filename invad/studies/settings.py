@@ -1,14 +1,12 @@
 """Other values of a benchmark's settings, by dotted key: `train.epochs`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
-
-import yaml
 
 from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, ScoreConfig
 from invad.config.loading import parse_benchmark
-from invad.config.yaml_text import load_yaml
+from invad.config.yaml_text import YAMLError, load_yaml
 from invad.errors import InputError
 
 SECTIONS = ("features", "train", "score")
@@ -30,7 +28,7 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{OPTION} {key}: is given twice")
         try:
             changes[key] = load_yaml(value)
-        except yaml.YAMLError:
+        except YAMLError:
             raise InputError(f"{OPTION} {key}: {value!r} is no value as in params.yaml") from None
     return changes
 
@@ -40,7 +38,7 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
 
     Args:
         benchmark: Its settings so far.
-        changes: New values by dotted key, `features.*`, `train.*` or `score.*`; the benchmark's name may follow, as in params.yaml.
+        changes: New values by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml.
         where: What a message begins with.
 
     Raises:
@@ -51,25 +49,24 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
         name: asdict(getattr(benchmark, name)) for name in ("splits", "calibration", "features", "train", "score")
     }
     for key, value in changes.items():
-        section, _, name = key.partition(".")
-        name = name.removeprefix(f"{benchmark.name}.")
-        if section not in SECTIONS or not name:
-            raise InputError(
-                f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}"
-            )
-        known = known_keys(benchmark, section)
-        if name not in known:
-            raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}")
+        section, name = _parse_key(key, benchmark, where)
         if (section, name) == ("train", "model") and value != benchmark.train.model:
             raise InputError(f"{where} {key}: {benchmark.name} is of {benchmark.train.model}; edit params.yaml instead")
         sections[section][name] = value
-    try:
-        return parse_benchmark(benchmark.name, benchmark.dataset, sections, where)
-    except InputError as error:
-        message = str(error)
-        for section in SECTIONS:  # the benchmark is no part of the key here
-            message = message.replace(f"{where}: {section}.{benchmark.name}.", f"{where} {section}.")
-        raise InputError(message) from None
+    changed = parse_benchmark(benchmark.name, benchmark.dataset, sections, f"{where} ")
+    return replace(changed, settings=benchmark.settings)
+
+
+def _parse_key(key: str, benchmark: BenchmarkConfig, where: str) -> tuple[str, str]:
+    """Return the section and the key in it that `train.epochs` or `train.<settings>.epochs` names."""
+    section, _, name = key.partition(".")
+    if section not in SECTIONS or not name:
+        raise InputError(f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}")
+    name, known = name.removeprefix(f"{benchmark.settings}."), known_keys(benchmark, section)
+    if name not in known:
+        settings = f"{section}.{benchmark.settings}"
+        raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}, behind {section} or {settings}")
+    return section, name
 
 
 def known_keys(benchmark: BenchmarkConfig, section: str) -> list[str]:

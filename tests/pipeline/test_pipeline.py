@@ -78,11 +78,11 @@ def copy(tmp_path_factory) -> Copy:
     }
     for name, images in (("coco", (52, 40)), ("mvtec", (16, 12)), ("visa", (16, 12))):
         params["download"][name] |= {"train_images": images[0], "test_images": images[1], "image_size": 128}
-    for name in BENCHMARKS:
-        params["features"][name]["image_size"] = 96
-        params["train"][name] |= {"epochs": EPOCHS, "batch_size": 4}
-        params["score"][name]["sigma"] = 1.5
-    params["features"]["coco_ad_0"]["mode"] = "live"
+    for settings in ("coco", "mvtec", "visa"):
+        params["features"][settings]["image_size"] = 96
+        params["train"][settings] |= {"epochs": EPOCHS, "batch_size": 4}
+        params["score"][settings]["sigma"] = 1.5
+    params["features"]["coco"]["mode"] = "live"
     # RD is the largest network.
     params["download"]["visa"]["image_size"] = 96
     params["features"]["visa"]["image_size"] = 64

@@ -1,23 +1,22 @@
 """Small results for the tests of the report."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from conftest import profile_params
 
 from invad import metrics
-from invad.config import BenchmarkConfig, load_params
+from invad.config import BenchmarkConfig
 from invad.metrics.calibration import operating_point
 from invad.report.results import Cost, Counts, Picture, Result, TestImages, TrainingPicture
 
-PROFILES = Path(__file__).parents[2] / "invad/config/profiles"
 SIDE = 64  # of the full-size maps; those of the pictures are a quarter of it
 IMAGES = 8  # of each class, the second half anomalous
 
 
 def toy_config(name: str = "mvtec", profile: str = "quick", **train: object) -> BenchmarkConfig:
     """The settings of a benchmark of a profile (`quick`, `paper`, `paper-lite`); train: other values of its section `train`."""
-    config = load_params(PROFILES / f"{profile}.yaml").benchmarks[name]
+    config = profile_params(profile).benchmarks[name]
     return replace(config, train=replace(config.train, **train))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import save_image
+from conftest import profile_params, save_image
 from toys import FEATURES, split_of, write_toy_store
 
 from invad.config import (
@@ -390,13 +390,13 @@ def test_mistakes_in_the_section_are_named(params_dict, write_params, key, value
 
 def test_a_benchmark_without_the_section_is_named(params_dict, write_params):
     del params_dict["calibration"]["visa"]
-    with pytest.raises(InputError, match=r"calibration\.visa: is missing; every benchmark"):
+    with pytest.raises(InputError, match=r"calibration\.visa: is missing; benchmarks\.visa\.settings names it"):
         load_params(write_params(params_dict))
 
 
 @pytest.mark.parametrize(("profile", "share"), [("quick", 0.1), ("paper", 0.0), ("paper-lite", 0.0)])
 def test_the_papers_profiles_hold_nothing_out(profile, share):
-    params = load_params(REPOSITORY / f"invad/config/profiles/{profile}.yaml")
+    params = profile_params(profile)
     assert {benchmark.calibration for benchmark in params.benchmarks.values()} == {config_of(share)}
 
 
@@ -433,13 +433,13 @@ def test_the_false_positive_rate_changes_thresholds_and_what_they_give_and_nothi
 
 def test_share_and_seed_change_the_split_and_the_thresholds_belong_to_the_model():
     found = stages()
-    assert {"calibration.${key}.share", "calibration.${key}.seed"} <= set(keys(found["splits"]))
-    model = {f"models/${{item.benchmark}}/{name}" for name in ("model.safetensors", "config.json")}
+    assert {"calibration.${item.settings}.share", "calibration.${item.settings}.seed"} <= set(keys(found["splits"]))
+    model = {f"models/${{key}}/{name}" for name in ("model.safetensors", "config.json")}
     assert model <= outputs(found["train"])
     assert model <= set(found["score"]["deps"])
     assert outputs(found["score"]) <= set(found["evaluate"]["deps"])
-    assert "models/${item.benchmark}/calibration.json" in outputs(found["evaluate"])
-    assert "score.${item.benchmark}" in keys(found["evaluate"])
+    assert "models/${key}/calibration.json" in outputs(found["evaluate"])
+    assert "score.${item.settings}" in keys(found["evaluate"])
     assert str(Workspace().calibration("mvtec")) == "models/mvtec/calibration.json"
 
 

@@ -179,7 +179,7 @@ def test_what_is_told_of_checkpoints_and_epochs_and_what_a_checkpoint_holds(spli
         told.append(("epoch", epoch, method.eval().training))
 
     settings = job(split, tmp_path, every=4)
-    method, curve = run_job(settings, CPU, at_checkpoint=lambda step: told.append(step), after_epoch=after_epoch)
+    method, _ = run_job(settings, CPU, at_checkpoint=lambda step: told.append(step), after_epoch=after_epoch)
     assert told == [("epoch", 1, False), 4, ("epoch", 2, False), 8, ("epoch", 3, False), 9]
     state = settings.checkpoints.newest()
     assert state["step"] == 9

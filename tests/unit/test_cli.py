@@ -16,6 +16,7 @@ from docs_pages import problem
 
 import invad
 from invad.cli.examples import EXAMPLES
+from invad.config.profiles import profile_text
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -189,7 +190,7 @@ def test_commands_name_what_is_wrong(folder, arguments, message):
 
 
 def test_the_plan_of_the_paper_is_told_before_anything_is_fetched(folder):
-    shutil.copy(REPOSITORY / "invad/config/profiles/paper.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(profile_text("paper"))
     done = pipe("plan", cwd=folder)
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}

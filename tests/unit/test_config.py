@@ -40,8 +40,13 @@ def test_the_repositorys_own_params_are_valid():
         ("train.mvtec.model", "patchcore", "train.mvtec.model: must be 'invad' or 'rd', not 'patchcore'"),
         ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
         ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),
-        ("train.mvtecc", {}, "train.mvtecc: unknown benchmark; `benchmarks` lists coco_ad_0, "),
-        ("train.visa", None, "train.visa: is missing; every benchmark"),
+        (
+            "train.rd",
+            {"model": "rd", "epohs": 1},
+            "train.rd.epohs: unknown key; known are precision, ",
+        ),  # of no benchmark
+        ("train.wokers", 2, "train.wokers: must be a mapping, not 2"),
+        ("train.visa", None, "train.visa: is missing; benchmarks.visa.settings names it, and train has coco, mvtec"),
         ("train.visa", [1], "train.visa: must be a mapping, not [1]"),
         ("features.visa.encoder", "vgg", "features.visa.encoder: must be 'mobilenetv2_100', 'resnet18', "),
         ("features.visa.encoder", "resnet34", "features.visa.weights: packaged exists for mobilenetv2_100 only"),
@@ -51,8 +56,24 @@ def test_the_repositorys_own_params_are_valid():
             "features.visa.image_size: must be a multiple of 16, such as 96 or 112, not 100",
         ),
         ("features.visa.dtype", "bfloat16", "features.visa.dtype: must be 'float16' or 'float32', not 'bfloat16'"),
-        ("benchmarks.leather", "mvtek", "benchmarks.leather: unknown data set 'mvtek'; known are coco, mvtec, visa"),
-        ("benchmarks.leather", "mvtec", "splits.leather: is missing"),
+        (
+            "benchmarks.visa.dataset",
+            "vsa",
+            "benchmarks.visa.dataset: unknown data set 'vsa'; known are coco, mvtec, visa",
+        ),
+        (
+            "benchmarks.visa.settings",
+            "vsa",
+            "splits.vsa: is missing; benchmarks.visa.settings names it, and splits has coco, mvtec, visa",
+        ),
+        ("benchmarks.visa.settings", None, "benchmarks.visa.settings: is missing"),
+        ("benchmarks.visa.seting", "visa", "benchmarks.visa.seting: unknown key; known are dataset, settings, fold"),
+        (
+            "benchmarks.visa",
+            "visa",  # of a params.yaml without names of settings
+            "benchmarks.visa: must be a mapping now, such as {dataset: visa, settings: visa}; the sections splits, ",
+        ),
+        ("benchmarks", {}, "benchmarks: is empty; give at least one"),
         ("download.coco.source", "path", "download.coco.path: is needed with `source: path`"),
         ("download.coco.path", "/data/coco", "download.coco.path: is needed with `source: path`, and only there"),
         ("download.coco.source", None, "download.coco.source: is missing"),
@@ -73,7 +94,11 @@ def test_the_repositorys_own_params_are_valid():
         ("download.coco.images", "all", "download.coco.images: must be 'needed' or 'archive', not 'all'"),
         ("download.coco.files", ["a.zip"], "download.coco.files: must be "),
         ("download.coco.accept_license", 1, "download.coco.accept_license: must be a valid boolean, not 1"),
-        ("splits.coco_ad_3.fold", 4, "splits.coco_ad_3.fold: must be less than 4 with held_out 20"),
+        ("benchmarks.coco_ad_3.fold", 4, "benchmarks.coco_ad_3.fold: must be less than 4 with held_out 20"),
+        ("benchmarks.coco_ad_3.fold", None, "benchmarks.coco_ad_3.fold: is needed for COCO-AD, and only there"),
+        ("benchmarks.mvtec.fold", 0, "benchmarks.mvtec.fold: is needed for COCO-AD, and only there"),
+        ("splits.coco.fold", 0, "splits.coco.fold: belongs to the benchmark; write it as benchmarks.coco_ad_0.fold"),
+        ("splits.coco.held_out", 0, "splits.coco.held_out: must be greater than or equal to 1, not 0"),
         ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are exif_rotation, grey16_white, strict"),
         ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
         ("train.checkpoint_steps", 0, "train.checkpoint_steps: must be greater than or equal to 1, not 0"),
@@ -106,6 +131,37 @@ def test_a_mistake_is_one_line_that_names_the_key(params_dict, write_params, key
     text = str(caught.value)
     assert text.startswith(f"{path}: {message}")
     assert "\n" not in text
+
+
+def test_benchmarks_share_settings_and_those_of_none_are_for_experiments(params_dict, write_params):
+    params_dict["train"]["coco"]["epochs"] = 7
+    params_dict["train"]["rd"] = {"model": "rd", "epochs": 2}
+    params = load_params(write_params(params_dict))
+    folds = [benchmark for benchmark in params.benchmarks.values() if benchmark.settings == "coco"]
+    assert [(each.name, each.splits.fold, each.train.epochs) for each in folds] == [
+        (f"coco_ad_{fold}", fold, 7) for fold in range(4)
+    ]
+    params_dict["benchmarks"]["visa"]["settings"] = "rd"
+    for section in ("splits", "calibration", "features", "score"):
+        params_dict[section]["rd"] = params_dict[section]["visa"]
+    visa = load_params(write_params(params_dict)).benchmark("visa")
+    assert (visa.settings, visa.train) == ("rd", RDConfig(epochs=2))
+
+
+def test_a_file_of_before_settings_had_names_needs_an_entry_for_each_benchmark_and_the_folds_moved(
+    params_dict, write_params
+):
+    """What the error asks for, and nothing else, makes it valid."""
+    entries = params_dict["benchmarks"]
+    for section in ("splits", "calibration", "features", "train", "score"):
+        shared = params_dict[section].pop("coco")
+        params_dict[section] |= {f"coco_ad_{fold}": shared for fold in range(4)}
+    params_dict["benchmarks"] = {name: entry["dataset"] for name, entry in entries.items()}
+    path = write_params(params_dict)
+    with pytest.raises(InputError, match=r"benchmarks\.coco_ad_0: must be a mapping now, such as \{dataset: coco, "):
+        load_params(path)
+    params_dict["benchmarks"] = {name: entry | {"settings": name} for name, entry in entries.items()}
+    assert load_params(write_params(params_dict)).benchmark("coco_ad_3").splits.fold == 3
 
 
 def test_the_section_tune_may_be_left_out(params_dict, write_params):

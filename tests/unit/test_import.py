@@ -25,26 +25,26 @@ from invad.workspace import Workspace
 CONFIG = TableSplitConfig()
 PARAMS = """\
 benchmarks: # and their data sets
-  coco_ad_0: coco
-  mvtec: mvtec
+  coco_ad_0: {dataset: coco, fold: 0, settings: coco}
+  mvtec: {dataset: mvtec, settings: mvtec}
 download:
   coco: {source: embedded}
   mvtec: {source: embedded}
 splits:
-  coco_ad_0: {fold: 0}
+  coco: {held_out: 20}
   mvtec: {strict: true}
 calibration:
-  coco_ad_0: {share: 0.0, false_positive_rate: 0.01, seed: 0}
+  coco: {share: 0.0, false_positive_rate: 0.01, seed: 0}
   mvtec: {share: 0.0, false_positive_rate: 0.01, seed: 0}
 features:
-  coco_ad_0: {encoder: resnet18, weights: none}
+  coco: {encoder: resnet18, weights: none}
   mvtec: {encoder: mobilenetv2_100}
 train:
   workers: 1
-  coco_ad_0: {epochs: 6}
+  coco: {epochs: 6}
   mvtec: {epochs: 20} # longer
 score:
-  coco_ad_0: {sigma: 2.0}
+  coco: {sigma: 2.0}
   mvtec: {sigma: 4.0}
 ablations: {}
 """

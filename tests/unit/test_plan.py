@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import REPOSITORY, repository_params, save_image
+from conftest import profile_params, repository_params, save_image
 
 from invad.config import FeaturesConfig, load_params
+from invad.config.profiles import PROFILES
 from invad.data.arrow import map_file
 from invad.data.download import prepare_dataset
 from invad.data.split_table import Split, SplitRow
@@ -56,7 +57,7 @@ def official(*benchmarks: str) -> dict:
     params = repository_params(*benchmarks)
     for download in params["download"].values():
         download |= {"source": "official", "accept_license": True}
-    for name in benchmarks:
+    for name in {entry["settings"] for entry in params["benchmarks"].values()}:
         params["features"][name] = {"encoder": "wide_resnet50_2", "weights": "none", "image_size": 256}
         params["train"][name] |= {"batch_size": 32, "epochs": 100}
         params["calibration"][name]["share"] = 0.0
@@ -139,7 +140,7 @@ def test_the_plan_of_the_published_data_sets(planned):
 
 def test_what_is_held_out_is_not_trained_on(planned):
     params = official("visa", "coco_ad_0")
-    params["calibration"]["visa"]["share"] = params["calibration"]["coco_ad_0"]["share"] = 0.1
+    params["calibration"]["visa"]["share"] = params["calibration"]["coco"]["share"] = 0.1
     plan = planned(params)
     held_out = 54 + 4 * 45 + 7 * 90  # a tenth of each class: of 542, of four with 450 or 453, of seven with 900 to 905
     assert numbers(training(plan, "visa").images) == (8_659 - held_out, held_out, 2_162)
@@ -179,7 +180,7 @@ def test_generated_images_are_counted_from_the_settings_and_then_in_the_split_ta
     params = repository_params("mvtec", "coco_ad_0")
     params["download"]["mvtec"] |= {"train_images": 5, "test_images": 7, "image_size": 64}
     params["download"]["coco"] |= {"train_images": 20, "test_images": 12, "image_size": 64}
-    for name in ("mvtec", "coco_ad_0"):
+    for name in ("mvtec", "coco"):
         params["train"][name] |= {"batch_size": 4, "epochs": 3}
     before = planned(params)
     settings = load_params()
@@ -280,7 +281,7 @@ def test_single_images_of_coco_have_no_known_size(planned):
 
 def test_unknown_counts_are_said_and_not_guessed(text):
     params = official("coco_ad_0", "mvtec")
-    params["splits"]["coco_ad_0"] = {"fold": 0, "held_out": 10}
+    params["splits"]["coco"] = {"held_out": 10}
     lines = text(params)
     rows = {line.split()[0]: line.split() for line in lines if line}
     assert rows["coco_ad_0"][1:] == ["?", "?", "?", "-", "?", "?", "?"]
@@ -298,11 +299,9 @@ def test_a_disk_without_room_is_a_warning(text, planned, monkeypatch):
         assert warnings == (["WARNING: 1.00kB are lacking on that disk; make room or use another one"] * warned)
 
 
-@pytest.mark.parametrize(
-    "profile", ["params.yaml", "invad/config/profiles/paper.yaml", "invad/config/profiles/paper-lite.yaml"]
-)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_the_text_has_a_line_for_every_data_set_and_training_and_fits_100_columns(profile, tmp_path):
-    params = load_params(REPOSITORY / profile)
+    params = profile_params(profile)
     lines = plan_text(params, Workspace(tmp_path)).splitlines()
     names = [line.split()[0] for line in lines if line]
     assert names[: names.index("disk")] == ["data", *params.download, "training", *params.benchmarks, "total"]

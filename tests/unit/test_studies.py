@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
-from conftest import REPOSITORY, save_image
+from conftest import REPOSITORY, profile_params, save_image
 from studies_toys import tiny_workspace
 from toys import image_split
 
@@ -31,8 +30,6 @@ from invad.studies.trial import TrialTask, Validation, attempt, run_task
 from invad.studies.validation import validation_split
 from invad.training.counting import multiply_adds
 
-PROFILE = Path(str(files("invad.config.profiles"))) / "paper.yaml"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
@@ -41,7 +38,7 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def paper():
-    return load_params(PROFILE).benchmark("mvtec")
+    return profile_params("paper").benchmark("mvtec")
 
 
 @pytest.fixture(scope="module")

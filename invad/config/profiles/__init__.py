@@ -1,20 +1,28 @@
-"""The settings that come with the package: `quick`, the default, and the recipes of the paper. Each is a whole params.yaml."""
+"""The settings that come with the package: `quick`, the default, and the recipes of the paper.
+
+`quick.yaml` is a whole params.yaml; the others say what differs from it.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 from invad.config import Params, dataset_kind, load_params
-from invad.config.params_file import Keys, edit_settings, read_settings, write_settings
+from invad.config.loading import NAMED_SECTIONS, parse_params
+from invad.config.params_file import Keys, by_name, edit_settings, read_settings, write_settings
 from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
 from invad.files import atomic_path
 
-PROFILES = ("quick", "paper", "paper-lite")
-_BENCHMARK_SECTIONS = ("splits", "calibration", "features", "train", "score")
+# The files that a profile is made of, each over the one before.
+PROFILES: Mapping[str, tuple[str, ...]] = {
+    "quick": ("quick",),
+    "paper": ("quick", "paper"),
+    "paper-lite": ("quick", "paper", "paper-lite"),
+}
 # How a user gets at the official data: carried from profile to profile.
 _ACCESS_KEYS = ("accept_license", "images", "classes", "files", "store", "keep_archives")
 _NAMED_EDITS = 8
@@ -51,7 +59,13 @@ def list_profiles() -> list[tuple[str, str]]:
 
 def profile_text(name: str) -> str:
     """Return the params.yaml of a profile; `InputError` when there is none of that name."""
-    return read_settings(_file(name))
+    if name not in PROFILES:
+        raise InputError(f"unknown profile {name!r}; known are {', '.join(PROFILES)}")
+    text, *others = (read_settings(Path(__file__).parent / f"{file}.yaml") for file in PROFILES[name])
+    for overrides in others:
+        text = _with_overrides(text, overrides)
+    title = [line for each in others[-1:] for line in takewhile(_is_comment, each.splitlines(keepends=True))]
+    return "".join(title) + text.partition("\n")[2] if title else text
 
 
 def use_profile(name: str, path: Path, force: bool = False) -> UseReport:
@@ -68,11 +82,11 @@ def use_profile(name: str, path: Path, force: bool = False) -> UseReport:
     if not path.exists():
         write_settings(path, profile.text)
         return UseReport(changed=True, kept=[])
-    user = _read(path)
+    user = _settings(read_settings(path), load_params(path))
     nearest = min(map(_profile, PROFILES), key=lambda shipped: len(_edits(user, shipped)))
     edits = _edits(user, nearest)
     kept = _kept(user, nearest)
-    text = _with_kept(profile, kept, path)
+    text = _with_kept(profile, kept)
     if text == user.text or (profile is nearest and not edits and not force):
         return UseReport(changed=False, kept=[])
     lost = [key for key in edits if key in _edits(user, profile)]
@@ -83,43 +97,54 @@ def use_profile(name: str, path: Path, force: bool = False) -> UseReport:
             "--force does it and keeps the old file beside the new one"
         )
     backup = None
-    if force or _with_kept(nearest, kept, path) != user.text:
+    if force or _with_kept(nearest, kept) != user.text:
         backup = _back_up(path)
     write_settings(path, text)
     return UseReport(changed=True, kept=[".".join(keys) for keys in kept if keys[2:] != ("source",)], backup=backup)
 
 
-def _file(name: str) -> Path:
-    if name not in PROFILES:
-        raise InputError(f"unknown profile {name!r}; known are {', '.join(PROFILES)}")
-    return Path(__file__).parent / f"{name}.yaml"
+def _with_overrides(base: str, overrides: str) -> str:
+    """Return the text `base` with other settings, merged by name; a data set is replaced, since nothing of another source is of use."""
+    settings = load_yaml(base)
+    edits: dict[Keys, Any] = {}
+    for section, named in load_yaml(overrides).items():
+        for name, values in named.items():
+            edits[section, name] = values if section == "download" else settings[section][name] | values
+    return edit_settings(base, edits)
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 @cache
 def _profile(name: str) -> _Settings:
-    return _read(_file(name))
+    text = profile_text(name)
+    return _settings(text, parse_params(text, name))
 
 
-def _read(path: Path) -> _Settings:
-    values = _values(load_params(path))
-    text = read_settings(path)
-    return _Settings(text, load_yaml(text), values)
+def _settings(text: str, params: Params) -> _Settings:
+    return _Settings(text, {key: by_name(section) for key, section in load_yaml(text).items()}, _values(params))
 
 
 def _values(params: Params) -> dict[str, Any]:
+    """Return all values with defaults, of data sets and benchmarks of one's own none."""
     download = {name: asdict(config) for name, config in params.download.items() if dataset_kind(name) != "table"}
     benchmarks = {name: asdict(config) for name, config in params.benchmarks.items() if config.dataset in download}
+    entries = {
+        name: {"dataset": config["dataset"], "settings": config["settings"], "fold": config["splits"].pop("fold", None)}
+        for name, config in benchmarks.items()
+    }
     sections: dict[str, dict[str, Any]] = {
-        section: {name: config[section] for name, config in benchmarks.items()} for section in _BENCHMARK_SECTIONS
+        section: {config["settings"]: config[section] for config in benchmarks.values()} for section in NAMED_SECTIONS
     }
     sections["features"] |= asdict(params.extraction)
     sections["train"] |= asdict(params.training)
-    names = {name: config["dataset"] for name, config in benchmarks.items()}
     studies = {
         "ablations": {name: asdict(config) for name, config in params.ablations.items()},
         "tune": asdict(params.tune),
     }
-    return {"benchmarks": names, "download": download, **sections, **studies}
+    return {"benchmarks": entries, "download": download, **sections, **studies}
 
 
 def _kept(user: _Settings, nearest: _Settings) -> dict[Keys, Any]:
@@ -128,8 +153,8 @@ def _kept(user: _Settings, nearest: _Settings) -> dict[Keys, Any]:
     own = []
     for dataset, section in user.data["download"].items():
         if dataset_kind(dataset) == "table":
-            own.append(str(dataset))  # an unquoted 2024 is a number here, but a name where a benchmark refers to it
-            kept["download", str(dataset)] = section
+            own.append(dataset)
+            kept["download", dataset] = section
             continue
         keys = ("source", "path", *_ACCESS_KEYS) if section["source"] == "path" else _ACCESS_KEYS
         shipped = nearest.data["download"][dataset]
@@ -138,16 +163,15 @@ def _kept(user: _Settings, nearest: _Settings) -> dict[Keys, Any]:
             for key in keys
             if key in section and section[key] != shipped.get(key)
         }
-    for benchmark, dataset in user.data["benchmarks"].items():
-        if dataset in own:
-            kept |= {
-                (section, benchmark): user.data[section][benchmark] for section in ("benchmarks", *_BENCHMARK_SECTIONS)
-            }
+    for benchmark, entry in user.data["benchmarks"].items():
+        if entry["dataset"] in own:
+            kept["benchmarks", benchmark] = entry
+            kept |= {(section, entry["settings"]): user.data[section][entry["settings"]] for section in NAMED_SECTIONS}
     return kept
 
 
-def _with_kept(profile: _Settings, kept: Mapping[Keys, Any], path: Path) -> str:
-    """Return the text of `profile` with the settings in `kept`; `path` is what an error names."""
+def _with_kept(profile: _Settings, kept: Mapping[Keys, Any]) -> str:
+    """Return the text of `profile` with the settings in `kept`."""
     edits: dict[Keys, Any] = {}
     for (section, name, *key), value in kept.items():
         if not key:
@@ -156,7 +180,7 @@ def _with_kept(profile: _Settings, kept: Mapping[Keys, Any], path: Path) -> str:
             edits[section, name] = {"source": value}
         else:
             edits[section, name] = {**edits.get((section, name), profile.data[section][name]), key[0]: value}
-    return edit_settings(profile.text, edits, path)
+    return edit_settings(profile.text, edits)
 
 
 def _edits(user: _Settings, profile: _Settings) -> list[str]:

@@ -155,10 +155,10 @@ def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[st
         phases = Counter(row.phase for row in hold_out(split, benchmark.calibration))
         held_out, images, batch_size = phases["calibration"], phases["train"], benchmark.train.batch_size
         if held_out:
-            share = f"params.yaml: calibration.{benchmark.name}.share"
+            share = f"params.yaml: calibration.{benchmark.settings}.share"
             lines.append(f"{share}: keeps {held_out} of the images to train on for thresholds, which leaves {images}")
         if batch_size > images:
-            batch = f"params.yaml: train.{benchmark.name}.batch_size"
+            batch = f"params.yaml: train.{benchmark.settings}.batch_size"
             lines.append(f"{batch}: lower it, {batch_size} is more than the {images} to train on")
     return lines
 
