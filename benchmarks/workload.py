@@ -18,7 +18,6 @@ from invad.config import (
     FeaturesConfig,
     FolderSplitConfig,
     InvADConfig,
-    ModelName,
     Precision,
     RDConfig,
     ResourcesConfig,
@@ -36,7 +35,7 @@ SEED = 42
 WIDTH, HEIGHT = 640, 480  # of the generated images, as of most of COCO's
 # Of the generated images: grid of colours, grey levels, of JPEG; together about as many bytes as COCO's.
 COLOURS, NOISE, QUALITY = (12, 16), 10, 90
-METHODS: dict[ModelName, TrainConfig] = {
+METHODS: dict[str, TrainConfig] = {
     "invad": InvADConfig(loss_weight=5.0, blocks=4),
     "rd": RDConfig(),
 }  # the first one is InvAD-lite
@@ -54,7 +53,7 @@ class Settings:
     extracted: int
     image_size: int
     encoder: EncoderName
-    model: ModelName
+    model: str
     batch: int
     threads: int
     workers: int

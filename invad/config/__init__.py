@@ -1,31 +1,36 @@
 """`params.yaml` as frozen dataclasses, checked as a whole."""
 
+from invad.config.compute import ComputeConfig, check_image_size
 from invad.config.constants import COCO_CATEGORIES, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
 from invad.config.loading import SECTIONS, load_params, parse
+from invad.config.methods import (
+    TRAIN_CONFIGS,
+    DRAEMConfig,
+    GradientConfig,
+    InvADConfig,
+    PatchCoreConfig,
+    RDConfig,
+    SimpleNetConfig,
+    TrainConfig,
+)
 from invad.config.sections import (
     AS_STORED,
     SPLIT_CONFIGS,
-    TRAIN_CONFIGS,
     BenchmarkConfig,
     BenchmarkEntry,
     CalibrationConfig,
     CocoAdSplitConfig,
-    ComputeConfig,
     DownloadConfig,
     FeaturesConfig,
     FolderSplitConfig,
-    InvADConfig,
     Params,
-    RDConfig,
     ReadingConfig,
     ResourcesConfig,
     ScoreConfig,
     SplitConfig,
     TableSplitConfig,
-    TrainConfig,
     TrainingConfig,
     WorkersConfig,
-    check_image_size,
     dataset_kind,
     reading_of,
 )
@@ -39,7 +44,6 @@ from invad.config.types import (
     Loss,
     MapDistance,
     MapLevels,
-    ModelName,
     Modulation,
     ModulationTerms,
     Name,
@@ -52,6 +56,10 @@ from invad.config.types import (
 )
 
 __all__ = [
+    "DRAEMConfig",
+    "GradientConfig",
+    "PatchCoreConfig",
+    "SimpleNetConfig",
     "AS_STORED",
     "AblationConfig",
     "AggregationKind",
@@ -71,7 +79,6 @@ __all__ = [
     "Loss",
     "MapDistance",
     "MapLevels",
-    "ModelName",
     "Modulation",
     "ModulationTerms",
     "Name",

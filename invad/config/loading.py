@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from invad.config.constants import PUBLISHED_DATASETS
+from invad.config.compute import check_image_size
+from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS
+from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
-    INVAD_LITE,
     SPLIT_CONFIGS,
-    TRAIN_CONFIGS,
     BenchmarkConfig,
     BenchmarkEntry,
     CalibrationConfig,
@@ -25,10 +25,8 @@ from invad.config.sections import (
     FeaturesConfig,
     Params,
     ScoreConfig,
-    TrainConfig,
     TrainingConfig,
     WorkersConfig,
-    check_image_size,
     dataset_kind,
 )
 from invad.config.studies import AblationConfig, TuneConfig
@@ -103,8 +101,11 @@ def parse_benchmark(
         check_image_size(features.image_size, train.SIZE_MULTIPLE)
     except ValueError as error:
         raise InputError(f"{where}{key['features']}.{error} (for `model: {train.model}`)") from None
-    if train.model != "invad" and (score.map_levels, score.map_distance) != ("method", "method"):
-        raise InputError(f"{where}{key['score']}: map_levels and map_distance are for `model: invad` only")
+    if not train.MAP_CHOICES and (score.map_levels, score.map_distance) != ("method", "method"):
+        raise InputError(f"{where}{key['score']}: map_levels and map_distance are not for `model: {train.model}`")
+    if (features.encoder == NO_ENCODER) != train.SEES_IMAGES:
+        sees = "images alone: `encoder: none`, `weights: none`, `mode: live`" if train.SEES_IMAGES else "an encoder"
+        raise InputError(f"{where}{key['features']}.encoder: `model: {train.model}` takes {sees}")
     return BenchmarkConfig(name, dataset, **parsed, settings=settings or name)
 
 
@@ -203,7 +204,7 @@ def _check_unused(named: Mapping[str, Mapping[str, Any]], used: Set[str], where:
 def _kinds(train: object) -> dict[str, type[Any]]:
     """Return the types of the sections that are the same for every data set; `train` says whose recipe it is."""
     model = _model(train)
-    recipe = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig  # which names what is known
+    recipe = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig
     return {"calibration": CalibrationConfig, "features": FeaturesConfig, "train": recipe, "score": ScoreConfig}
 
 
@@ -219,16 +220,29 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     """
     model = _model(train)
     if model not in list(TRAIN_CONFIGS):
-        return train
-    own, kept = {field.name for field in fields(TRAIN_CONFIGS[model])}, dict(train)
-    for other, kind in TRAIN_CONFIGS.items():
-        for field in fields(kind):
-            if field.name in own or field.name not in kept:
-                continue
-            if kept[field.name] not in (field.default, INVAD_LITE.get(field.name, field.default)):
-                raise InputError(f"{where}.{field.name}: is a key of `model: {other}` alone; remove it")
-            del kept[field.name]
-    return kept
+        known = ", ".join(map(repr, TRAIN_CONFIGS))
+        raise InputError(f"{where}.model: must be one of {known}, not {model!r}")
+    own, of_gradients = ({field.name for field in fields(kind)} for kind in (TRAIN_CONFIGS[model], GradientConfig))
+    # Where nothing is trained by gradients, epochs do no harm.
+    return {
+        key: value
+        for key, value in train.items()
+        if key in own or not (key in of_gradients or _is_usual(key, value, f"{where}.{key}"))
+    }
+
+
+def _is_usual(key: str, value: object, where: str) -> bool:
+    """Return whether a key is that of other methods and has its usual value there.
+
+    Raises:
+        InputError: It is another method's, and somebody has chosen its value.
+    """
+    owners = {name: field for name, kind in TRAIN_CONFIGS.items() for field in fields(kind) if field.name == key}
+    if not owners:
+        return False
+    if value in [field.default for field in owners.values()] or value == INVAD_LITE.get(key):
+        return True
+    raise InputError(f"{where}: is a key of `model: {'`, `'.join(owners)}` alone; remove it")
 
 
 def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:

@@ -3,35 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from invad.config.constants import COCO_CATEGORIES, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
+from invad.config.compute import ComputeConfig, check_image_size
+from invad.config.constants import COCO_CATEGORIES, NO_ENCODER, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
+from invad.config.methods import TrainConfig
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import (
     STRICT,
-    AggregationKind,
     BatchSize,
-    Blocks,
-    Channels,
     DatasetKind,
     EncoderName,
-    Loss,
     MapDistance,
     MapLevels,
-    ModelName,
-    Modulation,
-    ModulationTerms,
     Name,
-    Normalisation,
     Positive,
     PositiveFloat,
-    Precision,
     Seed,
     Sigma,
-    Upsampler,
 )
 from invad.errors import InputError
 
@@ -150,32 +142,11 @@ class CalibrationConfig:
 NOT_CALIBRATED = CalibrationConfig(share=0.0, false_positive_rate=0.01, seed=0)
 
 
-def check_image_size(size: int, multiple: int) -> None:
-    """Raise `ValueError` that names the nearest accepted sizes unless `size` is a multiple of `multiple`."""
-    if size % multiple:
-        below = size // multiple * multiple
-        raise ValueError(
-            f"image_size: must be a multiple of {multiple}, such as {below} or {below + multiple}, not {size}"
-        )
-
-
-@dataclass(frozen=True, config=STRICT, kw_only=True)
-class ComputeConfig:
-    """How a network runs. None of it is part of the recipe, but each changes how results are rounded (docs/speed.md has by how much).
-
-    `precision`: of convolutions, by torch's autocast; weights, losses and maps stay float32. `channels_last`: the memory format of
-    convolutions. `compile`: by torch.compile, which takes a minute at the start and needs a C++ compiler on a CPU.
-    """
-
-    precision: Precision = "float32"
-    channels_last: bool = True
-    compile: bool = False
-
-
 @dataclass(frozen=True, config=STRICT)
 class FeaturesConfig(ComputeConfig):
     """The frozen encoder and what becomes of its features. `image_size` is the side of the square input in pixels.
 
+    `encoder`: a convolutional network of timm with features at strides 4, 8 and 16; `none` for methods that see images alone.
     `weights`: `packaged` (mobilenetv2_100 only), `none` (random), a timm tag such as `wide_resnet50_2.racm_in1k`, or the path
     of a `.safetensors` or `.pth` file.
     `mode`: `store` writes every image's features to the disk once, as `dtype`; `live` writes none and runs the encoder while training
@@ -191,6 +162,8 @@ class FeaturesConfig(ComputeConfig):
 
     def __post_init__(self) -> None:
         check_image_size(self.image_size, STRIDES[-1])
+        if self.encoder == NO_ENCODER and (self.mode, self.weights) != ("live", "none"):
+            raise ValueError(f"encoder: {NO_ENCODER} has no features; it takes `mode: live` and `weights: none`")
         if self.weights == "packaged" and self.encoder != PACKAGED_ENCODER:
             tag = f"a timm tag ({self.encoder}.<tag>), a file, or none"
             raise ValueError(f"weights: packaged exists for {PACKAGED_ENCODER} only; {self.encoder} takes {tag}")
@@ -199,61 +172,6 @@ class FeaturesConfig(ComputeConfig):
         """Return the same with the absolute path of a weights file, for who works in another folder."""
         path = Path(self.weights)
         return replace(self, weights=str(path.absolute())) if path.is_file() else self
-
-
-@dataclass(frozen=True, config=STRICT)
-class TrainConfig(ComputeConfig):
-    """One benchmark's training recipe: what every method has."""
-
-    SIZE_MULTIPLE: ClassVar[int] = STRIDES[-1]  # what the method divides the image size by
-
-    model: ModelName = "invad"
-    epochs: Positive = 100
-    batch_size: BatchSize = 32
-    learning_rate: PositiveFloat = 0.004
-    seed: Seed = 42
-
-
-@dataclass(frozen=True, config=STRICT)
-class InvADConfig(TrainConfig):
-    """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level.
-
-    `loss`: mean squared (l2) or absolute (l1) error of each level, or one minus the cosine of each level as RD has it. The switches
-    from `modulation` on are the paper's ablations, explained with `invad.methods.invad.network.FeatureInversion`.
-    """
-
-    loss: Loss = "l2"
-    loss_weight: PositiveFloat = 1.0
-    style_channels: Channels = 64
-    latent_channels: Channels = 16
-    blocks: Blocks = 2
-    modulation: Modulation = "space-aware"
-    modulation_terms: ModulationTerms = "both"
-    normalisation: Normalisation = "layer"
-    upsampler: Upsampler = "rescaling"
-    style_translator: bool = True
-    aggregation: AggregationKind = "strided"
-
-
-INVAD_LITE = {"loss_weight": 5.0, "blocks": 4}  # what it has instead of the defaults
-
-
-@dataclass(frozen=True, config=STRICT)
-class RDConfig(TrainConfig):
-    """Reverse Distillation; the defaults are those of its paper.
-
-    `recipe`: `re-run` is that of the published comparison, clipped at 5 and with a tenth of the learning rate after 80 % of the epochs.
-    """
-
-    SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
-
-    model: ModelName = "rd"
-    batch_size: BatchSize = 16
-    learning_rate: PositiveFloat = 0.005
-    recipe: Literal["paper", "re-run"] = "paper"
-
-
-TRAIN_CONFIGS: dict[ModelName, type[TrainConfig]] = {"invad": InvADConfig, "rd": RDConfig}
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -7,8 +7,7 @@ from pydantic import ConfigDict, Field
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of every section
 
 DatasetKind = Literal["coco", "mvtec", "visa", "table"]
-EncoderName = Literal["mobilenetv2_100", "resnet18", "resnet34", "resnet50", "wide_resnet50_2"]
-ModelName = Literal["invad", "rd"]
+EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]  # timm knows which there are
 Precision = Literal["float32", "bfloat16", "float16"]
 # Switches of InvAD, the paper's choice first.
 Loss = Literal["l2", "l1", "cosine"]
@@ -25,6 +24,7 @@ Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 BatchSize = Annotated[int, Field(ge=1, le=4096)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
 Blocks = Annotated[int, Field(ge=1, le=64)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=1024)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -8,6 +8,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from invad.config.constants import PACKAGED_ENCODER, STRIDES
+from invad.config.constants import NO_ENCODER, PACKAGED_ENCODER, STRIDES
 from invad.errors import InputError
 from invad.features.torch_files import read_tensors
 
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
 
         Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other.
         """
-        for side in images_bchw.shape[-2:]:
+        for side in images_bchw.shape[-2:] if self.strides else ():
             if side % self.strides[-1]:
                 below = side // self.strides[-1] * self.strides[-1]
                 raise InputError(
@@ -105,10 +106,9 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
     """
     import timm  # slow to import, and only needed by who extracts features
 
-    if name not in timm.list_models():
-        raise InputError(
-            f"encoder: unknown architecture {name!r}; any convolutional network of timm.list_models() is accepted"
-        )
+    if name == NO_ENCODER:
+        return Encoder(name, _NoLevels())
+    check_encoder(name)
     is_tag = weights.split(".")[0] == name and not Path(weights).exists()
     reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
     missing = [stride for stride in strides if stride not in reductions]
@@ -231,6 +231,34 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     needed = {key: state[key] for key in own}
     check_finite(needed, what)
     network.load_state_dict(needed)
+
+
+class _NoLevels(nn.Module):
+    """The network of the encoder `none`: images -> no features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        vars(self)["feature_info"] = self
+
+    def channels(self) -> list[int]:
+        return []
+
+    def reduction(self) -> list[int]:
+        return []
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return []
+
+
+def check_encoder(name: str) -> None:
+    """Raise `InputError` where timm has no architecture of that name."""
+    if name not in (NO_ENCODER, PACKAGED_ENCODER):
+        import timm
+
+        if name not in timm.list_models():
+            near = get_close_matches(name, timm.list_models(), 3)
+            such = f", such as {', '.join(near)}" if near else ""
+            raise InputError(f"encoder: unknown architecture {name!r}; it is one of timm.list_models(){such}")
 
 
 def _drop_unused_blocks(network: nn.Module) -> None:

@@ -1,13 +1,25 @@
-"""The anomaly-detection methods. A method is one file with a subclass of `Method`, and one line in `METHODS`."""
+"""The anomaly-detection methods. A method is one file with a subclass of `Method`, and one line in `METHODS`.
 
-from invad.config import ModelName, TrainConfig
+Its settings are a class in `invad.config.methods`, of the same name in `TRAIN_CONFIGS`.
+"""
+
+from invad.config import TrainConfig
 from invad.methods.base import EncoderOutput, Method
+from invad.methods.draem import DRAEM
 from invad.methods.invad.method import InvAD
+from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
+from invad.methods.simplenet import SimpleNet
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
 
-METHODS: dict[ModelName, type[Method]] = {"invad": InvAD, "rd": RD}
+METHODS: dict[str, type[Method]] = {
+    "invad": InvAD,
+    "rd": RD,
+    "patchcore": PatchCore,
+    "simplenet": SimpleNet,
+    "draem": DRAEM,
+}
 
 
 def build_method(output: EncoderOutput, config: TrainConfig) -> Method:

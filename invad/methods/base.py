@@ -83,19 +83,15 @@ class Method(nn.Module, ABC):
     """An anomaly-detection method.
 
     Attributes:
-        settings: The class of its settings.
         sigma: Of the Gaussian blur of its maps, in pixels of an image of 256 pixels; 0 for none.
         align_corners: Of the bilinear resizing of its maps to the image.
-        map_choices: Whether it heeds `map_levels` and `map_distance` of `ScoreConfig`.
         fitted: Tensors of its state whose length is known only after `fit`.
         needs: What it asks for.
         output: The encoder's output that it was built for.
     """
 
-    settings: ClassVar[type[TrainConfig]]
     sigma: ClassVar[float] = 4.0
     align_corners: ClassVar[bool] = True
-    map_choices: ClassVar[bool] = False
     fitted: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, output: EncoderOutput, config: TrainConfig) -> None:

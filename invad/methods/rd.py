@@ -183,8 +183,6 @@ class RD(Method):
     Raises `InputError` for an image size that is no multiple of 32: the embedding halves the coarsest grid once more.
     """
 
-    settings = RDConfig
-
     def __init__(self, output: EncoderOutput, config: RDConfig) -> None:
         super().__init__(output, config)
         self.config = config

@@ -35,7 +35,13 @@ logger = logging.getLogger(__name__)
 def check(_name: str, params: Params, workspace: Workspace) -> None:
     """Write what code each stage depends on; that all settings are right has been checked before, also those of the ablations."""
     from invad.config.closure import STAGES, digest_lines
+    from invad.features.encoder import check_encoder
 
+    for benchmark in params.benchmarks.values():
+        try:
+            check_encoder(benchmark.features.encoder)
+        except InputError as error:
+            raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
     for module in params.ablations:
         from invad.studies.ablation import ablation_of_params, plan_ablation
 
@@ -130,7 +136,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         raise
     encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
-    write_cost(model_cost(benchmark), workspace.cost(name))
+    write_cost(model_cost(benchmark, method), workspace.cost(name))
     write_text(workspace.loss(name), curve_csv(steps))
     run.tags(
         {

@@ -121,7 +121,7 @@ def run_task(task: TrialTask, report: Report) -> None:
     device = best_device()
     method, seconds = _trained(task, device, report)
     method = method.eval()
-    cost = multiply_adds(task.benchmark)
+    cost = multiply_adds(task.benchmark, method)
     for name, trial in task.pending():
         result = TrialResult(
             variant=trial.variant,

@@ -11,13 +11,14 @@ from invad.config import BenchmarkConfig, ScoreConfig
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput, build_encoder
 from invad.methods import Method, build_method
+from invad.methods.base import load_fitted
 from invad.methods.invad.layers import FirBlur
 from invad.training.cost import Cost
 
 
-def model_cost(benchmark: BenchmarkConfig) -> Cost:
-    """Return the cost of a benchmark's encoder and method at its image size."""
-    found = networks(benchmark)
+def model_cost(benchmark: BenchmarkConfig, method: Method | None = None) -> Cost:
+    """Return the cost of a benchmark's encoder and method at its image size; `method` tells how much it has fitted."""
+    found = networks(benchmark, method)
     total = sum(parameter_count(network, trainable=False) for network in (found.encoder, found.method))
     return Cost(total, parameter_count(found.method), networks_multiply_adds(found))
 
@@ -31,13 +32,15 @@ class Networks(NamedTuple):
     batch: Batch
 
 
-def networks(benchmark: BenchmarkConfig) -> Networks:
-    """Return the networks of a benchmark, and one image and its features to count with."""
+def networks(benchmark: BenchmarkConfig, trained: Method | None = None) -> Networks:
+    """Return the networks of a benchmark, the method's as large as that of `trained`, and one image and its features to count with."""
     side = benchmark.features.image_size
     encoder = build_encoder(benchmark.features.encoder, "none").to("meta")
     output = EncoderOutput(encoder.name, encoder.channels, side)
     with torch.device("meta"):
         method = build_method(output, benchmark.train).eval()
+        if trained is not None:
+            load_fitted(method, {name: tensor.to("meta") for name, tensor in trained.state_dict().items()})
         image = torch.empty(1, 3, side, side)
         features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.levels(output))
     return Networks(encoder, method, image, Batch(features, image if method.needs.images else None))
@@ -48,9 +51,9 @@ def parameter_count(network: nn.Module, *, trainable: bool = True) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad or not trainable)
 
 
-def multiply_adds(benchmark: BenchmarkConfig) -> int:
+def multiply_adds(benchmark: BenchmarkConfig, method: Method | None = None) -> int:
     """Return the multiply-adds of encoder and method for one image, of convolutions and matrix products alone, without the blur."""
-    return networks_multiply_adds(networks(benchmark))
+    return networks_multiply_adds(networks(benchmark, method))
 
 
 def networks_multiply_adds(found: Networks) -> int:

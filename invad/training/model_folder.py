@@ -203,7 +203,7 @@ class _Trained:
 
     benchmark: Annotated[str, Field(max_length=255)]
     classes: tuple[str, ...]
-    channels: Annotated[tuple[Channels, ...], Field(min_length=len(STRIDES), max_length=len(STRIDES))]
+    channels: Annotated[tuple[Channels, ...], Field(max_length=len(STRIDES))]
     encoder_sha256: str
     model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     reading: ReadingConfig = AS_STORED

@@ -39,7 +39,7 @@ def extended(tmp_path_factory) -> Path:
     shutil.copytree(REPOSITORY / "invad", root / "invad", ignore=shutil.ignore_patterns("__pycache__"))
     settings, method, lines = PYTHON
     (root / "invad/methods/bottleneck.py").write_text(method)
-    sections = root / "invad/config/sections.py"
+    sections = root / "invad/config/methods.py"
     head, mark, tail = sections.read_text().partition("TRAIN_CONFIGS: ")
     sections.write_text(f"{head}{settings}\n\n{mark}{tail}")
     for path, piece in re.findall(r"# (invad/\S+\.py)\n(.*?)(?=# invad|\Z)", lines, re.DOTALL):

@@ -363,11 +363,11 @@ def test_another_default_and_other_code_run_what_depends_on_them_and_comments_ru
         path.write_text(text.replace(old, new, 1))
 
     assert "Data and pipelines are up to date." in copy.run("dvc", "status")
-    edit("invad/config/sections.py", "style_channels: Channels = 64", "style_channels: Channels = 32")
+    edit("invad/config/methods.py", "style_channels: Channels = 64", "style_channels: Channels = 32")
     status = copy.run("dvc", "status")
     assert {f"train@{name}:" for name in BENCHMARKS} <= set(status.splitlines())
     assert "features@" not in status
-    edit("invad/config/sections.py", "style_channels: Channels = 32", "style_channels: Channels = 64")
+    edit("invad/config/methods.py", "style_channels: Channels = 32", "style_channels: Channels = 64")
 
     edit("invad/methods/invad/style.py", '"""', '"""Edited: ')
     edit("invad/scoring/score.py", "\n\n\n", "\n\n\n# A comment.\n")

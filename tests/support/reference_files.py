@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
 
@@ -14,3 +15,12 @@ def reference_files(pattern: str) -> list:
     paths = sorted(FOLDER.glob(pattern))
     missing = pytest.mark.skip(f"no reference values: no {pattern} in {FOLDER}; INVAD_REFERENCE names another folder")
     return [pytest.param(path, id=path.stem) for path in paths] or [pytest.param(None, id="none", marks=missing)]
+
+
+def reference_arrays(name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of `<name>.npz`; the test is skipped where the file is missing."""
+    path = FOLDER / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"no reference values: no {path}; INVAD_REFERENCE names another folder")
+    with np.load(path) as arrays:
+        return dict(arrays)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD
 
-from invad.config import FeaturesConfig, InvADConfig, ScoreConfig, TrainConfig
+from invad.config import FeaturesConfig, ScoreConfig, TrainConfig
 from invad.data.split_table import Phase, Split, SplitRow
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
@@ -90,8 +90,6 @@ class MemoryFeatures:
 
 class ToyMethod(Method):
     """The least that a method with gradients is: a linear layer per level."""
-
-    settings = InvADConfig
 
     def __init__(self, output: EncoderOutput, config: TrainConfig) -> None:
         super().__init__(output, config)

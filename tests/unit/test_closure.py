@@ -148,7 +148,7 @@ def test_a_number_sign_in_a_text_is_no_comment():
         ("scoring/thresholds.py", {"evaluate"}),
         ("report/page/templates/page.css", {"report", "ablate"}),
         ("tracking/names.py", set()),
-        ("config/sections.py", set()),  # its defaults are params
+        ("config/methods.py", set()),  # its defaults are params
         ("config/constants.py", {"splits", "features", "train", "score", "report", "ablate"}),
     ],
 )

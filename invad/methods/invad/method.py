@@ -22,9 +22,6 @@ def decayed(rate: float, position: Position) -> float:
 class InvAD(Method):
     """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3)."""
 
-    settings = InvADConfig
-    map_choices = True
-
     def __init__(self, output: EncoderOutput, config: InvADConfig) -> None:
         super().__init__(output, config)
         self.config = config

@@ -1,0 +1,162 @@
+"""The settings of the methods: what stands in a section `train`, with the defaults of the papers.
+
+They stand here and not beside the networks, because stages read them that must not import torch, and DVC reads the defaults off this file.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from invad.config.compute import ComputeConfig
+from invad.config.constants import STRIDES
+from invad.config.types import (
+    STRICT,
+    AggregationKind,
+    BatchSize,
+    Blocks,
+    Channels,
+    Loss,
+    Modulation,
+    ModulationTerms,
+    Normalisation,
+    Positive,
+    PositiveFloat,
+    Seed,
+    Share,
+    Upsampler,
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainConfig(ComputeConfig):
+    """What every method has."""
+
+    SIZE_MULTIPLE: ClassVar[int] = STRIDES[-1]  # what the method divides the image size by
+    SEES_IMAGES: ClassVar[bool] = False  # and no features
+    MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
+    # Where nothing is trained by gradients, the images are gone through once.
+    epochs: ClassVar[int] = 1
+    learning_rate: ClassVar[float] = 0.0
+
+    model: str = "invad"
+    batch_size: BatchSize = 32
+    seed: Seed = 42
+
+
+@dataclass(frozen=True, config=STRICT)
+class GradientConfig(TrainConfig):
+    """What every method has that is trained by gradients."""
+
+    epochs: Positive = 100  # pyrefly: ignore[bad-override]
+    learning_rate: PositiveFloat = 0.004  # pyrefly: ignore[bad-override]
+
+
+@dataclass(frozen=True, config=STRICT)
+class InvADConfig(GradientConfig):
+    """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level.
+
+    `loss`: mean squared (l2) or absolute (l1) error of each level, or one minus the cosine of each level as RD has it. The switches
+    from `modulation` on are the paper's ablations, explained with `invad.methods.invad.network.FeatureInversion`.
+    """
+
+    MAP_CHOICES: ClassVar[bool] = True
+
+    loss: Loss = "l2"
+    loss_weight: PositiveFloat = 1.0
+    style_channels: Channels = 64
+    latent_channels: Channels = 16
+    blocks: Blocks = 2
+    modulation: Modulation = "space-aware"
+    modulation_terms: ModulationTerms = "both"
+    normalisation: Normalisation = "layer"
+    upsampler: Upsampler = "rescaling"
+    style_translator: bool = True
+    aggregation: AggregationKind = "strided"
+
+
+INVAD_LITE = {"loss_weight": 5.0, "blocks": 4}  # what it has instead of the defaults
+
+
+@dataclass(frozen=True, config=STRICT)
+class RDConfig(GradientConfig):
+    """Reverse Distillation; the defaults are those of its paper.
+
+    `recipe`: `re-run` is that of the published comparison, clipped at 5 and with a tenth of the learning rate after 80 % of the epochs.
+    """
+
+    SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
+
+    model: str = "rd"
+    batch_size: BatchSize = 16
+    learning_rate: PositiveFloat = 0.005
+    recipe: Literal["paper", "re-run"] = "paper"
+
+
+@dataclass(frozen=True, config=STRICT)
+class PatchCoreConfig(TrainConfig):
+    """PatchCore; the defaults are those of its authors' code for 10 % of the vectors.
+
+    `share`: of the vectors that the memory keeps. `most_vectors`: so many at most, drawn evenly by `seed`, are looked through for it.
+    `dimensions`: of a vector. `neighbours`: whose squared distances are averaged. `reweighted`: the paper's image score, which the
+    authors' code does not have, over `b` = 9 neighbours.
+    """
+
+    model: str = "patchcore"
+    batch_size: BatchSize = 16
+    share: Share = 0.1
+    most_vectors: Positive = 100_000
+    dimensions: Channels = 1024
+    neighbours: Positive = 1
+    reweighted: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class SimpleNetConfig(GradientConfig):
+    """SimpleNet; the defaults are those of its authors' code.
+
+    `dimensions`: of a vector. `hidden`: of the discriminator. `noise`: its standard deviation. `learning_rate`: of the adaptor,
+    `discriminator_rate`: of the discriminator. `clip`: of the gradient of each, 5 in the published comparison; none by default.
+    `image_score`: the maximum on the grid, as the authors have it, or of the finished map.
+    """
+
+    model: str = "simplenet"
+    epochs: Positive = 160
+    batch_size: BatchSize = 8
+    learning_rate: PositiveFloat = 1e-4
+    discriminator_rate: PositiveFloat = 2e-4
+    dimensions: Channels = 1536
+    hidden: Channels = 1024
+    noise: PositiveFloat = 0.015
+    margin: PositiveFloat = 0.5
+    clip: PositiveFloat | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DRAEMConfig(GradientConfig):
+    """DRAEM; the defaults are those of its authors' code.
+
+    `width`, `segmentation_width`: of the first convolutions of the two networks. `recipe`: the authors' learning rate falls to a fifth
+    after 80 and 90 % of the epochs, that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5.
+    `textures`: a folder of images, such as DTD's; by default training images of other classes.
+    """
+
+    SIZE_MULTIPLE: ClassVar[int] = 32
+    SEES_IMAGES: ClassVar[bool] = True
+
+    model: str = "draem"
+    epochs: Positive = 700
+    batch_size: BatchSize = 8
+    learning_rate: PositiveFloat = 1e-4
+    width: Channels = 128
+    segmentation_width: Channels = 64
+    recipe: Literal["paper", "re-run"] = "paper"
+    textures: str = ""
+
+
+TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
+    "invad": InvADConfig,
+    "rd": RDConfig,
+    "patchcore": PatchCoreConfig,
+    "simplenet": SimpleNetConfig,
+    "draem": DRAEMConfig,
+}
