@@ -155,6 +155,7 @@ def _tar_members(archive: Path, start: bytes, most: int) -> Members:
     if kind == "xz":
         _check_memory(archive, start)
     with tarfile.open(archive, f"r:{kind}", tarinfo=StrictTarInfo) as tar:  # pyrefly: ignore[no-matching-overload]  (reads only)
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 of Debian 12 has none yet
         count = 0
         while (info := tar.next()) is not None:
             tar.members.clear()  # it would keep them all
@@ -165,7 +166,7 @@ def _tar_members(archive: Path, start: bytes, most: int) -> Members:
             _check_name(archive, info.name)
             if not info.isreg() or info.issparse():
                 raise _refused(archive, info.name, "it is a link, a device or sparse")
-            yield info.name, info.size, partial(tar.extract, info, filter="data")
+            yield info.name, info.size, partial(tar.extract, info)
         while tar.fileobj.read(BLOCK):  # the checksums of the compressed stream are at its end
             _check_size(archive, tar.fileobj.tell(), count, most)
 
