@@ -1,12 +1,12 @@
 """From the rows of one's own images to those of the split table."""
 
-import hashlib
 import math
 from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
 
 from invad.config import ReadingConfig, TableSplitConfig, reading_of
+from invad.data.hold_out import chosen
 from invad.data.images import check_mask_size, image_size
 from invad.data.own.rows import ImportRow, problem
 from invad.data.split_table import ANOMALOUS, Phase, SplitRow
@@ -47,12 +47,10 @@ def assign_phases(rows: list[ImportRow], config: TableSplitConfig) -> dict[str, 
         if row.label != ANOMALOUS and not row.phase:
             undecided[row.class_name].append(row.image)
     for class_name, images in undecided.items():
-        images.sort(key=lambda image: hashlib.sha256(f"{config.seed}/{image}".encode()).digest())
-        share = math.ceil(
-            Fraction(str(config.test_share)) * len(images)
-        )  # exact, where 0.07 * 100 is above 7 in floats
+        # exact, where 0.07 * 100 is above 7 in floats
+        share = math.ceil(Fraction(str(config.test_share)) * len(images))
         most = len(images) if class_name in to_train_on else len(images) - 1
-        phases.update(dict.fromkeys(images[: min(share, most)], "test"))
+        phases |= {image: "test" for image in chosen(images, min(share, most), f"{config.seed}/")}
     return phases
 
 
