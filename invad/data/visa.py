@@ -1,10 +1,11 @@
 """VisA: `split_csv/1cls.csv` (columns object, split, label, image, mask) is the split."""
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from invad.config import AS_STORED, ReadingConfig
 from invad.data.images import check_mask_size, image_size
+from invad.data.own.rows import read_csv
 from invad.data.split_table import ANOMALOUS, NORMAL, SplitRow
 from invad.errors import InputError
 
@@ -20,7 +21,8 @@ def build_visa(root: Path, reading: ReadingConfig = AS_STORED) -> list[SplitRow]
             a file that is not there; a mask has another size than its image; a class has no normal training or no test image.
     """
     path = root / "split_csv" / "1cls.csv"
-    rows = [_row(root, line, reading, f"{path}: line {number}") for number, line in enumerate(_read_csv(path), start=2)]
+    _, records = read_csv(path, needed=COLUMNS)
+    rows = [_row(root, cells, reading, origin) for origin, cells in records]
     for class_name in sorted({row.class_name for row in rows}):
         for phase in ("train", "test"):
             if not any(row.class_name == class_name and row.phase == phase for row in rows):
@@ -28,21 +30,7 @@ def build_visa(root: Path, reading: ReadingConfig = AS_STORED) -> list[SplitRow]
     return sorted(rows, key=lambda row: (row.class_name, row.phase == "test", row.image))
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}: the columns {', '.join(missing)} are missing; it needs {', '.join(COLUMNS)}")
-            return list(reader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-
-
-def _row(root: Path, line: dict[str, str], reading: ReadingConfig, where: str) -> SplitRow:
+def _row(root: Path, line: Mapping[str, str], reading: ReadingConfig, where: str) -> SplitRow:
     phase, label = line["split"], _LABELS.get(line["label"])
     if phase not in ("train", "test"):
         raise InputError(f"{where}: split must be train or test, not {phase!r}")

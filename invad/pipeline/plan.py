@@ -29,8 +29,8 @@ from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder
 from invad.data.embedded import mvtec, visa
 from invad.data.hold_out import held_out_images
+from invad.data.official.http import partial_path
 from invad.data.official.releases import official_archives
-from invad.data.official.resume import partial_path
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, read_split_table

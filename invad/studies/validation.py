@@ -1,14 +1,14 @@
 """The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read."""
 
-import hashlib
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from invad.data.hold_out import held_out_images
+from invad.config.sections import NOT_CALIBRATED
+from invad.data.hold_out import hold_out
 from invad.data.images import read_image
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
 from invad.errors import InputError
@@ -55,18 +55,12 @@ def validation_split(split: Split, share: float, seed: int, folder: Path, max_si
 
 
 def _held_out(train: list[SplitRow], share: float, seed: int) -> set[int]:
-    """Return the indices of the images that are held out: those with the lowest hashes of seed and name."""
-    of_class = defaultdict(list)
-    for index, row in enumerate(train):
-        if row.label == NORMAL:
-            of_class[row.class_name].append(index)
-    held_out: set[int] = set()
-    for class_name, indices in of_class.items():
-        if len(indices) < 2:
-            raise InputError(f"class {class_name!r}: has a single normal training image; to validate on some takes two")
-        ranked = sorted(indices, key=lambda index: hashlib.sha256(f"{seed}:{train[index].image}".encode()).digest())
-        held_out.update(ranked[: held_out_images(len(ranked), share)])
-    return held_out
+    """Return the indices of the images that are held out."""
+    counts = Counter(row.class_name for row in train if row.label == NORMAL)
+    for class_name in (name for name, count in counts.items() if count < 2):
+        raise InputError(f"class {class_name!r}: has a single normal training image; to validate on some takes two")
+    rows = hold_out(train, replace(NOT_CALIBRATED, share=share, seed=seed))
+    return {index for index, row in enumerate(rows) if row.phase == "calibration"}
 
 
 def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path, max_side: int) -> list[SplitRow]:

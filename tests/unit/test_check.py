@@ -12,7 +12,8 @@ import pytest
 from conftest import save_mask
 from PIL import Image
 
-from invad.data.check import CheckReport, ClassCounts, Finding, check_split
+from invad.data.check import CheckReport, Finding, check_split
+from invad.data.counts import Counts
 from invad.data.embedded import generate
 from invad.data.images import image_size
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
@@ -58,7 +59,7 @@ def changed(split: Split, image: str, **fields) -> Split:
 
 def test_good_data_have_counts_and_no_findings(split):
     report = check(split)
-    assert report == CheckReport((ClassCounts("bolt", 2, 1, 2, 2),), ())
+    assert report == CheckReport({"bolt": (Counts(2, 1, 2), 2)}, ())
     assert report.errors == report.warnings == 0
     assert report.summary().endswith("\nno errors, no warnings")
 
@@ -151,7 +152,7 @@ def test_masks_that_are_not_given_are_one_warning_with_their_number(split):
     report = check(without)
     assert found(without) == [("warning", "mask-not-given", ("test/bad1.png", "test/bad2.png"))]
     assert report.findings[0].message.startswith("2 anomalous")
-    assert report.classes == (ClassCounts("bolt", 2, 1, 2, 0),)
+    assert report.classes == {"bolt": (Counts(2, 1, 2), 0)}
 
 
 def test_anomalous_images_to_train_on_are_an_error(split):
@@ -201,7 +202,7 @@ def test_classes_that_lack_images(split):
     ]
     only_anomalous = changed(changed(split, "train/a.png", label=ANOMALOUS), "train/b.png", label=ANOMALOUS)
     assert ("error", "class-without-training", ()) in found(only_anomalous)
-    assert check(only_anomalous).classes == (ClassCounts("bolt", 0, 1, 2, 2),)
+    assert check(only_anomalous).classes == {"bolt": (Counts(0, 1, 2), 2)}
 
 
 def test_an_empty_table_is_an_error(tmp_path):
@@ -283,7 +284,7 @@ def test_findings_do_not_depend_on_the_order_of_rows(split, tmp_path):
 def test_the_summary_is_a_table_then_findings_by_kind_then_totals():
     finding = Finding("warning", "image-mode", tuple(f"{number:02}.png" for number in range(12)), "12 converted")
     damaged = tuple(Finding("error", "image-unreadable", (f"{number:02}.png",), "bad") for number in range(11))
-    report = CheckReport((ClassCounts("nut", 10, 2, 3, 3), ClassCounts("screw", 5, 1, 0, 0)), (*damaged, finding))
+    report = CheckReport({"nut": (Counts(10, 2, 3), 3), "screw": (Counts(5, 1, 0), 0)}, (*damaged, finding))
     lines = report.summary().split("\n")
     assert lines[:6] == [
         "class  train  test normal  test anomalous  masks",
@@ -305,7 +306,7 @@ def test_the_summary_is_a_table_then_findings_by_kind_then_totals():
 
 
 def test_the_report_as_json_lists_every_file():
-    report = CheckReport((ClassCounts("nut", 1, 1, 1, 0),), (Finding("warning", "mask-not-given", ("a.png",), "1 x"),))
+    report = CheckReport({"nut": (Counts(1, 1, 1), 0)}, (Finding("warning", "mask-not-given", ("a.png",), "1 x"),))
     assert json.loads(json.dumps(report.to_json())) == {
         "errors": 0,
         "warnings": 1,
@@ -337,8 +338,10 @@ def test_several_processes_find_the_same_as_one(tmp_path, capfd):
     assert [(finding.kind, finding.files) for finding in report.findings] == [
         ("image-unreadable", (split.rows[5].image,))
     ]
-    assert [counts.train for counts in report.classes] == [20, 20, 20]
-    assert sum(counts.test_normal + counts.test_anomalous for counts in report.classes) == len(split.rows) - 60
+    assert [counts.train for counts, _ in report.classes.values()] == [20, 20, 20]
+    assert (
+        sum(counts.test_normal + counts.test_anomalous for counts, _ in report.classes.values()) == len(split.rows) - 60
+    )
     captured = capfd.readouterr()
     assert "check mvtec" in captured.err
     assert captured.out == ""

@@ -17,8 +17,7 @@ from invad.data.own.folders import FolderNames
 from invad.data.own.importing import import_data, remove_data, understanding
 from invad.data.own.layouts import Discovery, discover
 from invad.data.own.rows import ImportRow
-from invad.data.own.splitting import assign_phases
-from invad.data.own.table import build_table, read_import_table, write_import_table
+from invad.data.own.table import assign_phases, build_table, read_import_table, write_import_table
 from invad.errors import InputError
 from invad.workspace import Workspace
 

@@ -1,28 +1,16 @@
 """The result of a check: counts for each class, and findings."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from invad.data.counts import Counts
 from invad.text import aligned
 
 Severity = Literal["error", "warning"]
 
 _SHOWN = 10  # findings of a kind, and files of a finding, that the summary shows
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """How many rows of the split table a class has.
-
-    `train`: normal ones to train on, those held out for calibration included; `masks`: those that name a mask.
-    """
-
-    name: str
-    train: int
-    test_normal: int
-    test_anomalous: int
-    masks: int
 
 
 @dataclass(frozen=True)
@@ -43,9 +31,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Counts in the order of the class names; errors before warnings, each in the order of kind, files and message."""
+    """Counts of each class and how many of its rows name a mask, by name; errors before warnings, by kind, files and message."""
 
-    classes: tuple[ClassCounts, ...]
+    classes: Mapping[str, tuple[Counts, int]]
     findings: tuple[Finding, ...]
 
     @property
@@ -60,7 +48,9 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold: `errors`, `warnings`, `classes`, `findings` (all files are listed)."""
-        return {"errors": self.errors, "warnings": self.warnings, **asdict(self)}
+        classes = [{"name": name, **counts._asdict(), "masks": masks} for name, (counts, masks) in self.classes.items()]
+        findings = [asdict(finding) for finding in self.findings]
+        return {"errors": self.errors, "warnings": self.warnings, "classes": classes, "findings": findings}
 
     def summary(self) -> str:
         """Return the table of classes, the findings by kind (ten of each, with ten files each), and a last line of totals."""
@@ -75,13 +65,13 @@ class CheckReport:
         return "\n".join([*lines, "", totals])
 
 
-def _table(classes: tuple[ClassCounts, ...]) -> list[str]:
-    rows = [[str(value) for value in asdict(counts).values()] for counts in classes]
-    if len(classes) > 1:
-        columns = list(zip(*(list(asdict(counts).values())[1:] for counts in classes), strict=True))
-        rows.append(["all", *(str(sum(column)) for column in columns)])
-    rows.insert(0, ["class", "train", "test normal", "test anomalous", "masks"])
-    return aligned(rows)
+def _table(classes: Mapping[str, tuple[Counts, int]]) -> list[str]:
+    rows: list[tuple[Any, ...]] = [(name, *counts, masks) for name, (counts, masks) in classes.items()]
+    if len(rows) > 1:
+        rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
+    return aligned(
+        [["class", "train", "test normal", "test anomalous", "masks"], *([str(cell) for cell in row] for row in rows)]
+    )
 
 
 def _line(finding: Finding) -> str:

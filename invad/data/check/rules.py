@@ -1,17 +1,18 @@
 """The rules that a benchmark's images and masks are checked by."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from invad.data.check.files import Facts, ImageFacts, MaskFacts, Role, Unreadable, inspect_file
-from invad.data.check.report import CheckReport, ClassCounts, Finding
-from invad.data.counts import count_images
+from invad.data.check.report import CheckReport, Finding
+from invad.data.counts import Counts, count_images
 from invad.data.own.folders import twins
 from invad.data.parallel import parallel_map
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 
+error, warning = partial(Finding, "error"), partial(Finding, "warning")
 FactsOf = Mapping[str, Facts]  # by the path in the split table
 
 MOST_COVERED = 0.5  # of an image, in the mean over the masks of a class
@@ -43,11 +44,12 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
     facts = list(parallel_map(partial(inspect_file, reading=split.reading), files, label, unit="file", workers=workers))
     images = dict(zip(image_paths, facts[: len(image_paths)], strict=True))
     masks = dict(zip(mask_paths, facts[len(image_paths) :], strict=True))
-    classes = _count_classes(rows)
+    given = Counter(row.class_name for row in rows if row.mask is not None)
+    classes = {name: (counts, given[name]) for name, counts in count_images(rows).items()}
     findings = [
         *_unreadable("image", images),
         *_unreadable("mask", masks),
-        *_class_findings(classes),
+        *_class_findings(count_images(rows)),
         *_row_findings(rows, images),
         *_role_findings(split),
         *_duplicates(rows, images),
@@ -61,42 +63,33 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
     return CheckReport(classes, tuple(findings))
 
 
-def _count_classes(rows: Collection[SplitRow]) -> tuple[ClassCounts, ...]:
-    masks = Counter(row.class_name for row in rows if row.mask is not None)
-    return tuple(ClassCounts(name, *counts, masks[name]) for name, counts in count_images(rows).items())
-
-
 def _unreadable(role: str, facts: FactsOf) -> Iterator[Finding]:
     for name, fact in facts.items():
         if isinstance(fact, Unreadable):
-            yield Finding("error", f"{role}-{'missing' if fact.missing else 'unreadable'}", (name,), fact.reason)
+            yield error(f"{role}-{'missing' if fact.missing else 'unreadable'}", (name,), fact.reason)
 
 
-def _class_findings(classes: tuple[ClassCounts, ...]) -> Iterator[Finding]:
+def _class_findings(classes: Mapping[str, Counts]) -> Iterator[Finding]:
     if not classes:
-        yield Finding("error", "no-images", (), "the split table is empty")
-    for counts in classes:
-        name = f"the class {counts.name} has no"
+        yield error("no-images", (), "the split table is empty")
+    for name, counts in classes.items():
+        text = f"the class {name} has no"
         if not counts.train:
-            yield Finding("error", "class-without-training", (), f"{name} normal image to train on")
+            yield error("class-without-training", (), f"{text} normal image to train on")
         if not counts.test_normal:
-            yield Finding(
-                "warning", "class-without-normal-test", (), f"{name} normal test image: most metrics are undefined"
-            )
+            yield warning("class-without-normal-test", (), f"{text} normal test image: most metrics are undefined")
         if not counts.test_anomalous:
-            yield Finding(
-                "warning", "class-without-anomalies", (), f"{name} anomalous test image: most metrics are undefined"
-            )
+            yield warning("class-without-anomalies", (), f"{text} anomalous test image: most metrics are undefined")
 
 
 def _row_findings(rows: Iterable[SplitRow], images: FactsOf) -> Iterator[Finding]:
     for row in rows:
         fact = images[row.image]
         if row.phase != "test" and row.label == ANOMALOUS:
-            yield Finding("error", "train-anomalous", (row.image,), "an anomalous image among those to train on")
+            yield error("train-anomalous", (row.image,), "an anomalous image among those to train on")
         if isinstance(fact, ImageFacts) and fact.size != (row.width, row.height):
             message = f"has {_pixels(fact.size)} pixels, {_pixels((row.width, row.height))} in the split table; build it again"
-            yield Finding("error", "image-size", (row.image,), message)
+            yield error("image-size", (row.image,), message)
 
 
 def _role_findings(split: Split) -> Iterator[Finding]:
@@ -109,16 +102,14 @@ def _role_findings(split: Split) -> Iterator[Finding]:
     for image, rows in image_rows.items():
         if len(rows) > 1:
             where = ", ".join(f"{row.class_name} {row.phase}" for row in rows)
-            yield Finding(
-                "error", "image-repeated", (image,), f"stands in {len(rows)} rows of the split table ({where})"
-            )
+            yield error("image-repeated", (image,), f"stands in {len(rows)} rows of the split table ({where})")
     image_paths = {split.image_path(row) for row in split.rows}
     for mask, rows in mask_rows.items():
         if split.mask_path(rows[0]) in image_paths:
-            yield Finding("error", "image-as-mask", (mask,), "serves as an image and as a mask")
+            yield error("image-as-mask", (mask,), "serves as an image and as a mask")
         users = sorted({row.image for row in rows})
         if len(users) > 1:
-            yield Finding("warning", "mask-shared", (mask, *users), f"one mask for {len(users)} images")
+            yield warning("mask-shared", (mask, *users), f"one mask for {len(users)} images")
 
 
 def _duplicates(rows: Iterable[SplitRow], images: FactsOf) -> Iterator[Finding]:
@@ -135,15 +126,13 @@ def _duplicates(rows: Iterable[SplitRow], images: FactsOf) -> Iterator[Finding]:
         across, labels = len(phases) > 1, len({row.label for row in group}) > 1
         if phases == {"train", "calibration"}:
             message = "the same content to train on and to calibrate on: thresholds come out too low"
-            yield Finding("warning", "duplicate-held-out", files, message)
+            yield warning("duplicate-held-out", files, message)
         elif across:
-            yield Finding("error", "duplicate-across-phases", files, "the same content to train on and to test on")
+            yield error("duplicate-across-phases", files, "the same content to train on and to test on")
         if labels:
-            yield Finding("error", "duplicate-labels", files, "the same content, labelled normal and anomalous")
+            yield error("duplicate-labels", files, "the same content, labelled normal and anomalous")
         if not across and not labels:
-            yield Finding(
-                "warning", "duplicate-within-phase", files, f"the same content, several times in {group[0].phase}"
-            )
+            yield warning("duplicate-within-phase", files, f"the same content, several times in {group[0].phase}")
 
 
 def _mask_findings(rows: Iterable[SplitRow], images: FactsOf, masks: FactsOf, *, drawn: bool) -> Iterator[Finding]:
@@ -155,9 +144,9 @@ def _mask_findings(rows: Iterable[SplitRow], images: FactsOf, masks: FactsOf, *,
         size = image.size if isinstance(image, ImageFacts) else (row.width, row.height)
         if mask.size != size:
             message = f"the mask has {_pixels(mask.size)} pixels, its image {_pixels(size)}"
-            yield Finding("error", "mask-size", files, message)
+            yield error("mask-size", files, message)
         if row.label == NORMAL and not mask.empty:
-            yield Finding("error", "mask-on-normal", files, "the mask of a normal image has anomalous pixels")
+            yield error("mask-on-normal", files, "the mask of a normal image has anomalous pixels")
         if row.label == ANOMALOUS and mask.empty:
             message = "the mask of an anomalous image is empty: the paper protocol counts the image as normal"
             yield Finding("warning" if drawn else "error", "mask-empty", files, message)
@@ -201,13 +190,13 @@ def _coverage(rows: Iterable[SplitRow], masks: FactsOf) -> Iterator[Finding]:
         mean = sum(covered.values()) / len(covered)
         if mean > MOST_COVERED:
             message = f"the masks of the class {name} cover {mean:.0%} of their images in the mean: 0 must stand for normal pixels"
-            yield Finding("warning", "mask-covers", tuple(sorted(covered)), message)
+            yield warning("mask-covers", tuple(sorted(covered)), message)
 
 
 def _note(kind: str, files: list[str], message: str) -> Iterator[Finding]:
     """One warning for all the files that it is about, if any."""
     if files:
-        yield Finding("warning", kind, tuple(sorted(files)), f"{len(files)} {message}")
+        yield warning(kind, tuple(sorted(files)), f"{len(files)} {message}")
 
 
 def _pixels(size: tuple[int, int]) -> str:

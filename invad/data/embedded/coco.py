@@ -1,121 +1,40 @@
 """A generated data set laid out like COCO 2017: themed scenes with objects of the real 80 categories."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import contourpy
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from invad.data.embedded import coco_backgrounds as backgrounds
-from invad.data.embedded.coco_objects import THINGS
-from invad.data.embedded.drawing import Canvas, Pen, Rng, image_rng, jittered, oval
+from invad.data.embedded.coco_scenes import Instance, Mask, draw_image
+from invad.data.embedded.drawing import image_rng
 from invad.files import write_text
 
-Mask = NDArray[np.bool_]
-Corner = tuple[int, int]
-
-MIN_VISIBLE_PIXELS = 24  # a smaller visible remainder of an object is not annotated
-EMPTY_EVERY, EMPTY_OFFSET = 20, 3  # image 3, 23, 43, ... holds no object, so that some have no annotations
-CROWD_PROBABILITY = 0.3
-LARGE_PROBABILITY = 0.15
-
-# The categories of COCO 2017: supercategory, then (id, name) in order of id.
-_SUPERCATEGORIES: dict[str, tuple[tuple[int, str], ...]] = {
-    "person": ((1, "person"),),
-    "vehicle": (
-        *((2, "bicycle"), (3, "car"), (4, "motorcycle"), (5, "airplane"), (6, "bus"), (7, "train"), (8, "truck")),
-        (9, "boat"),
-    ),
-    "outdoor": ((10, "traffic light"), (11, "fire hydrant"), (13, "stop sign"), (14, "parking meter"), (15, "bench")),
-    "animal": (
-        *((16, "bird"), (17, "cat"), (18, "dog"), (19, "horse"), (20, "sheep"), (21, "cow"), (22, "elephant")),
-        *((23, "bear"), (24, "zebra"), (25, "giraffe")),
-    ),
-    "accessory": ((27, "backpack"), (28, "umbrella"), (31, "handbag"), (32, "tie"), (33, "suitcase")),
-    "sports": (
-        *((34, "frisbee"), (35, "skis"), (36, "snowboard"), (37, "sports ball"), (38, "kite"), (39, "baseball bat")),
-        *((40, "baseball glove"), (41, "skateboard"), (42, "surfboard"), (43, "tennis racket")),
-    ),
-    "kitchen": (
-        *((44, "bottle"), (46, "wine glass"), (47, "cup"), (48, "fork"), (49, "knife"), (50, "spoon"), (51, "bowl")),
-    ),
-    "food": (
-        *((52, "banana"), (53, "apple"), (54, "sandwich"), (55, "orange"), (56, "broccoli"), (57, "carrot")),
-        *((58, "hot dog"), (59, "pizza"), (60, "donut"), (61, "cake")),
-    ),
-    "furniture": (
-        *((62, "chair"), (63, "couch"), (64, "potted plant"), (65, "bed"), (67, "dining table"), (70, "toilet")),
-    ),
-    "electronic": (*((72, "tv"), (73, "laptop"), (74, "mouse"), (75, "remote"), (76, "keyboard"), (77, "cell phone")),),
-    "appliance": ((78, "microwave"), (79, "oven"), (80, "toaster"), (81, "sink"), (82, "refrigerator")),
-    "indoor": (
-        *((84, "book"), (85, "clock"), (86, "vase"), (87, "scissors"), (88, "teddy bear"), (89, "hair drier")),
-        (90, "toothbrush"),
-    ),
-}
+# The categories of COCO 2017, with their numbers.
+_CATEGORIES = """
+person: 1 person
+vehicle: 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat
+outdoor: 10 traffic light, 11 fire hydrant, 13 stop sign, 14 parking meter, 15 bench
+animal: 16 bird, 17 cat, 18 dog, 19 horse, 20 sheep, 21 cow, 22 elephant, 23 bear, 24 zebra, 25 giraffe
+accessory: 27 backpack, 28 umbrella, 31 handbag, 32 tie, 33 suitcase
+sports: 34 frisbee, 35 skis, 36 snowboard, 37 sports ball, 38 kite, 39 baseball bat, 40 baseball glove, 41 skateboard, \
+42 surfboard, 43 tennis racket
+kitchen: 44 bottle, 46 wine glass, 47 cup, 48 fork, 49 knife, 50 spoon, 51 bowl
+food: 52 banana, 53 apple, 54 sandwich, 55 orange, 56 broccoli, 57 carrot, 58 hot dog, 59 pizza, 60 donut, 61 cake
+furniture: 62 chair, 63 couch, 64 potted plant, 65 bed, 67 dining table, 70 toilet
+electronic: 72 tv, 73 laptop, 74 mouse, 75 remote, 76 keyboard, 77 cell phone
+appliance: 78 microwave, 79 oven, 80 toaster, 81 sink, 82 refrigerator
+indoor: 84 book, 85 clock, 86 vase, 87 scissors, 88 teddy bear, 89 hair drier, 90 toothbrush
+"""
 CATEGORIES: tuple[dict[str, Any], ...] = tuple(
-    {"supercategory": supercategory, "id": number, "name": name}
-    for supercategory, members in _SUPERCATEGORIES.items()
-    for number, name in members
+    {"supercategory": supercategory, "id": int(number), "name": name}
+    for supercategory, members in (line.split(": ") for line in _CATEGORIES.strip().splitlines())
+    for number, name in (member.split(" ", 1) for member in members.split(", "))
 )
 _CATEGORY_IDS = {category["name"]: category["id"] for category in CATEGORIES}
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A theme: how often it comes (weight), where it plays, what it shows, who may come along, who comes in crowds."""
-
-    weight: float
-    background: Callable[[Canvas], float]
-    members: tuple[str, ...]
-    guests: tuple[str, ...] = ()
-    guest_probability: float = 0.0
-    crowd: str | None = None
-
-
-_ROAD = ("car", "bus", "truck", "bicycle", "motorcycle")
-_ROADSIDE = ("traffic light", "fire hydrant", "stop sign", "parking meter", "bench")
-_LUGGAGE = ("backpack", "umbrella", "handbag", "suitcase")
-_PLAY = ("frisbee", "sports ball", "baseball bat", "baseball glove", "tennis racket", "skateboard")
-_MEAL = ("wine glass", "cup", "fork", "knife", "spoon", "bowl", "sandwich", "cake", "hot dog")
-_FOOD = ("banana", "apple", "orange", "broccoli", "carrot", "pizza", "donut", "cake", "bowl")
-_OFFICE = ("laptop", "mouse", "keyboard", "cell phone", "remote", "scissors", "book", "tv")
-_KITCHEN = ("refrigerator", "oven", "microwave", "toaster", "sink")
-
-# A background belongs to several scenes, with and without the categories of a fold: it must not give the fold away.
-SCENES = (
-    Scene(4, backgrounds.street, (*_ROAD, *_ROADSIDE), ("person",), 0.6, "person"),
-    Scene(3, backgrounds.street, (*_LUGGAGE, "skateboard"), ("person",), 0.3),
-    Scene(3, backgrounds.meadow, ("horse", "sheep", "cow", "dog", "bird"), ("person", "train"), 0.4, "sheep"),
-    Scene(3, backgrounds.meadow, ("elephant", "bear", "zebra", "giraffe")),
-    Scene(2, backgrounds.coast, ("boat", "bird"), ("person", "surfboard"), 0.4),
-    Scene(1.5, backgrounds.coast, ("surfboard", "frisbee", "umbrella")),
-    Scene(2, backgrounds.sky, ("airplane", "kite", "kite", "bird")),
-    Scene(3, backgrounds.court, _PLAY, ("person",), 0.5, "person"),
-    Scene(1.5, backgrounds.snow, ("skis", "snowboard"), ("person",), 0.5),
-    Scene(2, backgrounds.tabletop, _MEAL, ("bottle", "vase"), 0.3),
-    Scene(2.5, backgrounds.tabletop, _FOOD, ("bottle", "cup"), 0.25, "apple"),
-    Scene(3, backgrounds.room, ("couch", "chair", "potted plant"), ("cat", "dog", "tv", "vase", "clock"), 0.6),
-    Scene(
-        2, backgrounds.room, ("tv", "dining table", "clock", "vase", "book"), ("person", "cat", "chair"), 0.3, "book"
-    ),
-    Scene(1.5, backgrounds.room, ("bed", "teddy bear"), ("person", "book", "suitcase"), 0.4),
-    Scene(1, backgrounds.room, ("tie", "handbag", "backpack", "suitcase")),
-    Scene(3, backgrounds.desk, _OFFICE, ("cup", "bottle"), 0.3, "book"),
-    Scene(2, backgrounds.tiled, _KITCHEN, ("bottle", "bowl", "person"), 0.3),
-    Scene(2, backgrounds.tiled, ("toilet", "sink", "hair drier", "toothbrush"), ("person", "bottle"), 0.2),
-)
-
-_CUTLERY = {"fork", "knife", "spoon", "scissors", "toothbrush"}
-_BOARDS = {"skis", "snowboard", "surfboard", "baseball bat", "tennis racket"}
-_LYING = _CUTLERY | _BOARDS | {"banana", "carrot", "remote", "tie", "baseball glove", "cell phone", "book"}
-_FLYING = {"airplane", "kite", "frisbee", "bird"}
-_ON_THE_WALL = {"clock"}
-_PAINTED = {"car", "bus", "truck", "bicycle", "boat", "couch", "book", "cup", "vase", "kite", "umbrella", "suitcase"}
 
 
 def generate_coco(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
@@ -146,91 +65,6 @@ def generate_coco(root: Path, *, seed: int, train_images: int, test_images: int,
             "categories": list(CATEGORIES),
         }
         write_text(root / "annotations" / f"instances_{subset}.json", json.dumps(content))
-
-
-@dataclass
-class Instance:
-    """One annotated object, or a crowd of one category: its visible pixels, (height, width) bool."""
-
-    category: str
-    mask: Mask
-    crowd: bool = False
-
-
-def draw_image(seed: int, phase: str, index: int, image_size: int) -> tuple[Image.Image, list[Instance]]:
-    """One scene and its instances, farthest first."""
-    rng = image_rng(seed, "coco", "scene", phase, index)
-    edges = (image_size, round(image_size * 0.75))
-    width, height = edges if rng.uniform() < 0.65 else edges[::-1]
-    canvas = Canvas(rng, width, height, light_angle=rng.uniform(-2.6, -0.55))
-    weights = np.asarray([scene.weight for scene in SCENES])
-    scene = SCENES[rng.choice(len(SCENES), p=weights / weights.sum())]
-    horizon = scene.background(canvas)
-    instances: list[Instance] = []
-    if index % EMPTY_EVERY != EMPTY_OFFSET:
-        if scene.crowd is not None and rng.uniform() < CROWD_PROBABILITY:
-            _draw_crowd(canvas, scene.crowd, horizon)
-            _record(instances, Instance(scene.crowd, canvas.covered(), crowd=True))
-        for category, x, baseline, scale in _arrange(rng, scene, horizon):
-            canvas.start_coverage()
-            _draw_thing(canvas, category, x, baseline, scale)
-            _record(instances, Instance(category, canvas.covered()))
-    picture = canvas.photograph(noise_level=0.014, exposure=1 + rng.normal(0, 0.06), vignette=0.25)
-    return picture, [instance for instance in instances if instance.mask.sum() >= MIN_VISIBLE_PIXELS]
-
-
-def _record(instances: list[Instance], new: Instance) -> None:
-    """Add an instance that has just been drawn: it hides what lies under it."""
-    for earlier in instances:
-        earlier.mask = earlier.mask & ~new.mask
-    instances.append(new)
-
-
-def _arrange(rng: Rng, scene: Scene, horizon: float) -> list[tuple[str, float, float, float]]:
-    """Category, x, baseline (in image sizes) and scale of one to four objects, farthest first."""
-    count = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.22, 0.13]))
-    names = [scene.members[int(rng.integers(0, len(scene.members)))] for _ in range(count)]
-    if scene.guests and rng.uniform() < scene.guest_probability:
-        names[-1 if count > 1 else 0 : count] = [scene.guests[int(rng.integers(0, len(scene.guests)))]]
-    slots = (rng.permutation(count) + 0.5 + rng.uniform(-0.25, 0.25, count)) / count
-    baselines = np.sort(rng.uniform(horizon + 0.1, 0.97, count))
-    scales = (0.8 + 0.5 * (baselines - horizon) / (1 - horizon)) * rng.uniform(0.85, 1.15, count)
-    if count <= 2 and rng.uniform() < LARGE_PROBABILITY * 2:
-        scales[-1], baselines[-1] = scales[-1] * 1.4, min(0.98, baselines[-1] + 0.1)
-    spread = (0.12 + 0.76 * slots).tolist()
-    return list(zip(names, spread, baselines.tolist(), scales.tolist(), strict=True))
-
-
-def _draw_thing(canvas: Canvas, category: str, x: float, baseline: float, scale: float) -> None:
-    rng, thing = canvas.rng, THINGS[category]
-    unit = min(canvas.width, canvas.height) * scale
-    width, height = unit * thing.width * rng.uniform(0.92, 1.08), unit * thing.height * rng.uniform(0.92, 1.08)
-    width, height = np.asarray([width, height]) * min(1.0, 1.05 * baseline * canvas.height / height)  # no heads cut off
-    lying = category in _LYING
-    angle = rng.uniform(-0.5, 0.5) if lying else rng.normal(0, 0.02)
-    if category in _ON_THE_WALL:
-        baseline = rng.uniform(0.3, 0.42)
-    elif category in _FLYING:
-        baseline, angle = baseline - rng.uniform(0.1, 0.35), rng.normal(0, 0.15)
-    base_x, base_y = x * canvas.width, baseline * canvas.height
-    if category not in _ON_THE_WALL | _FLYING:
-        reach = height * 0.5 if lying else max(0.03 * canvas.height, 0.07 * width)
-        centre_y = base_y - height * 0.4 if lying else base_y - 0.01 * height
-        shift = -canvas.light[0] * 0.05 * width
-        canvas.shadow(oval(base_x + shift, centre_y + 0.05 * height, 0.52 * width, reach), 0.25 * reach, 0.5)
-    pen = Pen(canvas, (base_x, base_y - height / 2), (width, height), angle=angle, flip=bool(rng.integers(0, 2)))
-    tone = jittered(rng, thing.colour, 0.5 if category in _PAINTED else 0.12)
-    thing.draw(pen, tone, **thing.options)
-
-
-def _draw_crowd(canvas: Canvas, category: str, horizon: float) -> None:
-    """Several small ones next to each other."""
-    rng = canvas.rng
-    canvas.start_coverage()
-    left, count, scale = rng.uniform(0.08, 0.45), int(rng.integers(5, 9)), rng.uniform(0.4, 0.55)
-    spacing = 0.8 * scale * THINGS[category].width * min(canvas.width, canvas.height) / canvas.width
-    for baseline, number in zip(np.sort(rng.uniform(0.04, 0.10, count)).tolist(), rng.permutation(count), strict=True):
-        _draw_thing(canvas, category, left + spacing * float(number), horizon + baseline, scale)
 
 
 def _image_id(seed: int, phase: str, index: int) -> int:
@@ -280,40 +114,21 @@ def signed_area(polygon: NDArray[np.float64]) -> float:
 def outlines(mask: Mask) -> list[NDArray[np.float64]]:
     """Outer outlines (n, 2) of a mask's parts as x, y in pixels, largest first; holes and specks are left out.
 
-    The cracks between inside and outside pixels are chained with the inside on the right; the outline runs through their
-    middles, which takes the edge off the pixel stairs.
+    They run half-way between inside and outside pixels, which takes the edge off the pixel stairs. A mask of thin lines only has no such
+    part: its bounding box then stands for it.
     """
-    inside = np.pad(mask, 1).astype(np.int8)
-    across, down = np.diff(inside, axis=0)[:, 1:-1], np.diff(inside, axis=1)[1:-1]
-    following: dict[Corner, list[Corner]] = {}
-    for crack, (step_x, step_y) in ((across, (1, 0)), (-down, (0, 1))):
-        for y, x in np.argwhere(crack > 0).tolist():
-            following.setdefault((x, y), []).append((x + step_x, y + step_y))
-        for y, x in np.argwhere(crack < 0).tolist():
-            following.setdefault((x + step_x, y + step_y), []).append((x, y))
-    polygons: list[NDArray[np.float64]] = []
-    while following:
-        start = here = next(iter(following))
-        corners = []
-        while here in following:
-            corners.append(here)
-            targets = following[here]
-            target = targets.pop()
-            if not targets:
-                del following[here]
-            here = target
-            if here == start:
-                break
-        corner_array = np.asarray(corners, np.float64)
-        middles = (corner_array + np.roll(corner_array, -1, axis=0)) / 2
-        arriving, leaving = middles - np.roll(middles, 1, axis=0), np.roll(middles, -1, axis=0) - middles
-        bends = arriving[:, 0] * leaving[:, 1] != arriving[:, 1] * leaving[:, 0]
-        polygon = middles[bends]
-        if len(polygon) >= 4 and signed_area(polygon) >= 4:
-            polygons.append(polygon)
-    # a shape of thin lines only has no such part: its bounding box then stands for it
+    lines: Any = contourpy.contour_generator(z=np.pad(mask, 1).astype(np.float64)).lines(
+        0.5
+    )  # closed; holes run backwards
+    polygons = [polygon for line in lines if signed_area(polygon := _corners(line[:-1] - 0.5)) >= 4]
     if not polygons:
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         x0, x1, y0, y1 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
         polygons.append(np.asarray([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64))
     return sorted(polygons, key=signed_area, reverse=True)
+
+
+def _corners(polygon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the points of a polygon where it bends."""
+    arriving, leaving = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
+    return polygon[arriving[:, 0] * leaving[:, 1] != arriving[:, 1] * leaving[:, 0]]

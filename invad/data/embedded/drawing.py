@@ -108,11 +108,6 @@ WOOD = Finish(relief=0.3, bevel=0.06, noise="fibre", noise_strength=0.12)
 GLASS = Finish(relief=0.6, bevel=0.2, gloss=0.9, opacity=0.55)
 CRUMB = Finish(relief=0.6, bevel=0.2, gloss=0.12, noise="grain", noise_strength=0.13)
 
-# colours that many things share
-BLACK, WHITE, PANE = (0.09, 0.09, 0.10), (0.93, 0.93, 0.91), (0.24, 0.33, 0.40)
-STEEL, SKIN, BROWN = (0.66, 0.67, 0.69), (0.86, 0.66, 0.53), (0.47, 0.30, 0.17)
-LEAF = (0.20, 0.43, 0.16)
-
 
 class Canvas:
     """An RGB picture under construction, with one directional light and a record of what has been covered.
@@ -305,23 +300,20 @@ class Pen:
         """Fill a polygon with its corners rounded off."""
         self.canvas.draw(self.place(rounded(points)), colour, finish)
 
-    def pad(
-        self, x0: float, y0: float, x1: float, y1: float, radius: float, colour: Colour, finish: Finish = MATTE
-    ) -> None:
-        """Fill a rectangle with round corners; `radius` is a fraction of the box's smaller side."""
+    def pad(self, x0: float, y0: float, x1: float, y1: float, radius: float) -> list[Point]:
+        """Outline of a rectangle with round corners; `radius` is a fraction of the box's smaller side."""
         across, down = radius * min(self.size) / self.size
         corners = (
-            (x1 - across, y0 + down, -0.25),
-            (x1 - across, y1 - down, 0.0),
-            (x0 + across, y1 - down, 0.25),
-            (x0 + across, y0 + down, 0.5),
+            (x1 - across, y0 + down),
+            (x1 - across, y1 - down),
+            (x0 + across, y1 - down),
+            (x0 + across, y0 + down),
         )
-        outline = [
-            (x + across * float(np.cos(turn)), y + down * float(np.sin(turn)))
-            for x, y, quarter in corners
-            for turn in (np.linspace(0, 0.5, 5) + 2 * quarter) * np.pi
+        return [
+            (float(x + across * np.cos(turn)), float(y + down * np.sin(turn)))
+            for quarter, (x, y) in enumerate(corners)
+            for turn in (np.linspace(-0.5, 0, 5) + 0.5 * quarter) * np.pi
         ]
-        self.canvas.draw(self.place(outline), colour, finish)
 
     def oval(
         self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, finish: Finish = ROUND

@@ -1,1 +1,1 @@
-"""The official archives: where they are, resumable and verified downloads (`http`), and safe unpacking (`unpack`)."""
+"""The official archives: where they are (`releases`), how they come (`http`) and are unpacked (`unpack`), and all of it (`store`)."""

@@ -1,90 +1,258 @@
-"""Downloads over HTTP: large files, resumable and verified, and folders of small ones; several at once, with a progress bar on stderr."""
+"""Downloads over HTTP: one large file, resumed and verified, and folders of small ones.
 
-import queue
+urllib3 sends a request again where that may help (no connection, 429, 5xx, Retry-After); what is own is that a broken body is continued.
+"""
+
+import hashlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import requests
+import urllib3
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3.util import Retry
 
-from invad.data.official.attempts import (
-    DEFAULT_POLICY,
-    Context,
-    RetryPolicy,
-    Stopped,
-    body,
-    get,
-    insist,
-    knows_its_end,
-)
-from invad.data.official.resume import Download, download, partial_path
-from invad.data.official.verify import Remote, file_sha256, is_complete, verify_local
 from invad.disk import free_bytes
-from invad.files import atomic_path
+from invad.errors import InputError
+from invad.files import atomic_path, read_json, write_json
 
-__all__ = [
-    "Remote",
-    "RetryPolicy",
-    "download",
-    "download_all",
-    "download_small",
-    "file_sha256",
-    "is_complete",
-    "verify_local",
-]
+logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-
-LONGEST_GOODBYE = 2.0  # seconds that an error waits for the other threads; one of them may be waiting for a slow server
+LONGEST_BACKOFF = 60.0  # seconds
+LONGEST_RETRY_AFTER = 300  # seconds
+BLOCK = 1 << 18  # bytes read at most at once
 
 
-def download_all(
-    remotes: Sequence[tuple[Remote, Path]],
-    *,
-    label: str,
-    workers: int = 4,
-    policy: RetryPolicy = DEFAULT_POLICY,
-    hint: str = "",
-) -> None:
-    """Leave every file, verified, at its path, `workers` of them at a time; see `download`.
+@dataclass(frozen=True)
+class Remote:
+    """A published file: its name for messages, address, size in bytes, SHA-256 in hexadecimal digits; None where none is published."""
 
-    One progress bar counts the bytes of all. After the first error the others stop; what they have is continued by the next call.
+    name: str
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long to insist.
+
+    `attempts`: consecutive ones without a new byte, then it is given up. `backoff`: seconds before the third one (the second one comes at
+    once), doubled each time, at most 60. `timeout`: seconds to connect, and between two bytes.
+    """
+
+    attempts: int = 8
+    backoff: float = 1.0
+    timeout: float = 30.0
+
+    def wait(self, failures: int) -> float:
+        """Return the seconds to wait after so many failures in a row."""
+        return min(LONGEST_BACKOFF, self.backoff * 2 ** min(failures - 1, 16)) if failures > 1 else 0.0
+
+
+class Client:
+    """A session that insists as `policy` says, and keeps up to `connections` open."""
+
+    def __init__(self, policy: RetryPolicy, hint: str, connections: int = 1) -> None:
+        """`hint`: appended to what is raised, says what the user can do."""
+        self.policy, self.hint, self.session = policy, hint, requests.Session()
+        retries = Retry(
+            policy.attempts - 1,
+            other=0,  # such as a certificate that is not valid
+            status_forcelist=(429, *range(500, 600)),
+            raise_on_status=False,
+            backoff_factor=policy.backoff,
+            backoff_max=LONGEST_BACKOFF,
+            retry_after_max=LONGEST_RETRY_AFTER,
+        )
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retries))
+
+    def error(self, name: str, url: str, problem: str) -> InputError:
+        """Return the exception to raise: one line that names the file, the address, and what to do."""
+        return InputError("; ".join(filter(None, (f"{name}: {url}: {problem}", self.hint))))
+
+    @contextmanager
+    def get(
+        self, name: str, url: str, headers: Mapping[str, str], accept: tuple[int, ...] = (200,)
+    ) -> Generator[requests.Response]:
+        """Send a GET and yield the response, its body not yet read. Redirects are followed to http and https only.
+
+        Where the connection breaks while the body is read, the `with` block ends there.
+
+        Raises:
+            InputError: No server, an address that is none, a status that is not in `accept`, a web page in place of the file.
+        """
+        headers = {"Accept-Encoding": "identity", **headers}  # offsets and lengths count the bytes of the file
+        try:
+            response = self.session.get(url, headers=headers, stream=True, timeout=self.policy.timeout)
+        except requests.RequestException as error:
+            raise self.error(name, url, _reason(error)) from error
+        with response, suppress(urllib3.exceptions.HTTPError):
+            if response.status_code not in accept:
+                answer = f"the server answers {response.status_code} {response.reason or ''}".rstrip()
+                raise self.error(name, url, answer)
+            if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+                raise self.error(name, url, "the server sends a web page, not the file")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise self.error(name, url, "the server sends it encoded, the plain file was asked for")
+            yield response
+
+    def insist(self, attempt: Callable[[], bool], reached: Callable[[], int], name: str, url: str) -> None:
+        """Call `attempt` until it returns True. `reached`: the bytes so far; an attempt that gets further is no failure.
+
+        Raises:
+            InputError: `policy.attempts` in a row got no further.
+        """
+        farthest, failures = reached(), 0
+        while not attempt():
+            failures = 0 if reached() > farthest else failures + 1
+            farthest = max(farthest, reached())
+            if failures >= self.policy.attempts:
+                text = f"the connection broke, {failures} attempts without a new byte; what is there is kept, try again later"
+                raise self.error(name, url, text)
+            if wait := self.policy.wait(failures):
+                logger.warning("%s: the connection broke; attempt %d in %.0f s", name, failures + 1, wait)
+                time.sleep(wait)
+
+
+def download(
+    remote: Remote, path: Path, *, label: str = "", policy: RetryPolicy = RetryPolicy(), hint: str = ""
+) -> str:
+    """Leave the verified file at `path`, and return its SHA-256; a file that is there is verified only.
+
+    Until then its bytes are in `<path>.part`, and `<path>.part.json` says of which file they are; a later call continues them with an
+    HTTP range. They are thrown away when the address, the file on the server or its size has changed, or when the file turns out
+    damaged. A bar on stderr counts bytes.
 
     Raises:
-        InputError: Of the first file that fails.
+        InputError: The server refuses, or is out of reach for too long; its file is not the published one; there is no room on the disk;
+            or a file at `path` is not the published one (it is left as it is). `hint` is appended.
     """
-    if not remotes:
-        return
-    sizes = {path: remote.size for remote, path in remotes}
-    there = {path: _bytes_there(path) for path in sizes}
-    for folder in {path.parent for path in sizes}:
-        folder.mkdir(parents=True, exist_ok=True)
-        missing = sum((size or 0) - there[path] for path, size in sizes.items() if path.parent == folder)
-        free_bytes(folder, missing, label)
-    with tqdm(desc=label, unit="B", unit_scale=True, initial=sum(there.values())) as progress:
-        lock = threading.Lock()
+    if path.exists():
+        return verify(remote, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    client = Client(policy, hint)
+    with client.session, tqdm(desc=label or remote.name, unit="B", unit_scale=True) as progress:
+        part = _Part(remote, path, client, progress)
+        client.insist(part.attempt, part.size, remote.name, remote.url)
+    sha256, problem = _digest(remote, part.path)
+    if problem:
+        part.discard()
+        raise client.error(remote.name, remote.url, f"{problem}; the damaged file was removed")
+    part.path.replace(path)
+    part.discard()
+    return sha256
 
-        def show(new_bytes: int = 0) -> None:
-            with lock:
-                known = [size for size in sizes.values() if size is not None]
-                progress.total = sum(known) if len(known) == len(sizes) else None
-                progress.update(new_bytes)
 
-        def fetch(item: tuple[Remote, Path], context: Context) -> None:
-            remote, path = item
+def verify(remote: Remote, path: Path) -> str:
+    """Return the SHA-256 of a file; `InputError` where it is missing, or its size or SHA-256 is not the published one."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected {remote.name}")
+    sha256, problem = _digest(remote, path)
+    if problem:
+        raise InputError(f"{path}: not the {remote.name} expected: {problem}; move it away or give the right one")
+    return sha256
 
-            def learn(total: int) -> None:
-                sizes[path] = total
 
-            Download(remote, path, context, show, learn).run()
-            sizes[path] = path.stat().st_size
-            show()
+def partial_path(path: Path) -> Path:
+    """Return where the bytes of an unfinished file are."""
+    return path.with_name(f"{path.name}.part")
 
-        show()
-        _in_threads(fetch, remotes, workers, policy, hint)
+
+def _digest(remote: Remote, path: Path) -> tuple[str, str]:
+    """Return the SHA-256 of a file, and why it is not the published one; empty where it is."""
+    size = path.stat().st_size
+    if remote.size not in (None, size):
+        return "", f"{size} bytes, {remote.size} are right"
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256, "" if remote.sha256 in (None, sha256) else f"sha256 {sha256}, {remote.sha256} is right"
+
+
+class _Part:
+    """The bytes of a file on its way, and of which file they are: its address, version (ETag or date) and length, None if not told."""
+
+    def __init__(self, remote: Remote, path: Path, client: Client, progress: "tqdm[Any]") -> None:
+        self.remote, self.client, self.progress = remote, client, progress
+        self.path, self.origin_path = partial_path(path), path.with_name(f"{path.name}.part.json")
+
+    def size(self) -> int:
+        """Return how many bytes there are."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def discard(self) -> None:
+        """Forget what is there."""
+        self.path.unlink(missing_ok=True)
+        self.origin_path.unlink(missing_ok=True)
+
+    def attempt(self) -> bool:
+        """Return whether the file is complete; where its bytes turn out to be those of another one, they are gone."""
+        origin = self._origin()
+        have = self.size() if origin else 0
+        if origin and have == origin["total"]:  # but the process ended before it was verified
+            return True
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        if have and origin["version"]:
+            headers["If-Range"] = origin["version"]
+        accept = (200, 206, 416) if have else (200,)
+        with self.client.get(self.remote.name, self.remote.url, headers, accept) as response:
+            sent = response.headers.get("Content-Range", "")
+            continues = sent.startswith(f"bytes {have}-") and self._origin_of(response) == origin
+            if response.status_code != 200 and not continues:
+                self.discard()
+                return False
+            return self._receive(response, have if continues else 0)
+        return False
+
+    def _receive(self, response: requests.Response, have: int) -> bool:
+        """Append the body to the first `have` bytes; return whether the file is complete."""
+        origin = self._origin_of(response)
+        total = origin["total"]
+        if total is None:
+            raise self._error("the server does not say how long the file is, so a part of it would pass for the whole")
+        if self.remote.size not in (None, total):
+            raise self._error(f"the server has {total} bytes, {self.remote.size} are right")
+        free_bytes(self.path.parent, total - have, self.remote.name)
+        self.progress.total = total
+        self.progress.update(have - self.progress.n)
+        with self.path.open("ab" if have else "wb") as file:
+            if not have:  # after the truncation: at no time do old bytes pass for those of a new file
+                write_json(self.origin_path, origin)
+            for block in body(response):
+                file.write(block)
+                file.flush()  # a killed process loses nothing
+                self.progress.update(len(block))
+                if file.tell() > total:
+                    break
+            return file.tell() >= total
+
+    def _origin(self) -> dict[str, Any]:
+        """Return of which file the bytes are; nothing when it cannot be told, or is another file."""
+        with suppress(InputError, TypeError, KeyError):
+            origin = read_json(self.origin_path)
+            can_be_told = self.remote.sha256 or origin["version"]
+            if can_be_told and origin["url"] == self.remote.url and 0 < self.size() <= origin["total"]:
+                return origin
+        return {}
+
+    def _origin_of(self, response: requests.Response) -> dict[str, Any]:
+        etag, date = (response.headers.get(name) for name in ("ETag", "Last-Modified"))
+        ranged = response.headers.get("Content-Range", "").rpartition("/")[2]
+        length = ranged if response.status_code == 206 else response.headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() else self.remote.size
+        return {"url": self.remote.url, "version": etag if etag and not etag.startswith("W/") else date, "total": total}
+
+    def _error(self, problem: str) -> InputError:
+        return self.client.error(self.remote.name, self.remote.url, problem)
 
 
 def download_small(
@@ -92,7 +260,7 @@ def download_small(
     *,
     label: str,
     workers: int = 16,
-    policy: RetryPolicy = DEFAULT_POLICY,
+    policy: RetryPolicy = RetryPolicy(),
     hint: str = "",
 ) -> int:
     """Fetch many small files, given as (address, path); those that are there are left. Return how many were fetched.
@@ -104,69 +272,46 @@ def download_small(
     """
     missing = {path: url for url, path in urls if not path.exists()}
     there = len({path for _, path in urls}) - len(missing)
-    with tqdm(desc=label, unit="image", total=there + len(missing), initial=there, mininterval=1) as progress:
-        lock = threading.Lock()
+    client, stop = Client(policy, hint, workers), threading.Event()
 
-        def fetch(item: tuple[Path, str], context: Context) -> None:
-            path, url = item
-            insist(lambda: _fetch_small(path, url, context), lambda: 0, context, path.name, url)
-            with lock:
+    def fetch(item: tuple[Path, str]) -> None:
+        path, url = item
+        client.insist(lambda: stop.is_set() or attempt(path, url), lambda: 0, path.name, url)
+
+    def attempt(path: Path, url: str) -> bool:
+        with client.get(path.name, url, {}) as response:
+            if "Content-Length" not in response.headers:
+                raise client.error(path.name, url, "the server does not say how long the file is")
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                for block in body(response):  # raises when it is shorter than announced
+                    file.write(block)
+                    if stop.is_set():
+                        raise InputError("another file has failed")
+            return True
+        return False
+
+    with (
+        client.session,
+        tqdm(desc=label, unit="image", total=there + len(missing), initial=there, mininterval=1) as progress,
+        ThreadPool(workers) as pool,  # of daemons: one that waits for a slow server keeps nobody
+    ):
+        try:
+            for _ in pool.imap_unordered(fetch, missing.items()):
                 progress.update()
-
-        _in_threads(fetch, missing.items(), workers, policy, hint)
+        finally:
+            stop.set()
     return len(missing)
 
 
-def _fetch_small(path: Path, url: str, context: Context) -> None:
-    with get(context, path.name, url, {}) as response:
-        if not knows_its_end(response):
-            raise context.error(path.name, url, "the server does not say how long the file is")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise context.error(path.name, url, "the server sends it encoded, the plain file was asked for")
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            for block in body(response, context.stop):  # raises when it is shorter than announced
-                file.write(block)
+def body(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body in blocks as they come."""
+    while block := response.raw.read1(BLOCK, decode_content=False):
+        yield block
 
 
-def _bytes_there(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path, partial_path(path)) if file.is_file())
-
-
-def _in_threads(
-    function: Callable[[Item, Context], None], items: Collection[Item], workers: int, policy: RetryPolicy, hint: str
-) -> None:
-    """Call `function(item, context)` for all items. The first error, or Ctrl-C, stops the other threads and is raised.
-
-    The threads are daemons: one that waits for a slow server must not keep the process alive. When it wakes up it writes nothing.
-    """
-    todo, lock = iter(items), threading.Lock()
-    ends: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            with requests.Session() as session:
-                context = Context(session, policy, hint, stop)
-                while not stop.is_set():
-                    with lock:
-                        item = next(todo, None)
-                    if item is None:
-                        break
-                    function(item, context)
-            ends.put(None)
-        except Exception as error:  # whatever it is, the caller raises it
-            ends.put(error)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(items)))]
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in threads:
-            error = ends.get()
-            if error is not None and not isinstance(error, Stopped):
-                raise error
-    finally:
-        stop.set()
-        latest = time.monotonic() + LONGEST_GOODBYE
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < latest:
-            time.sleep(0.01)
+def _reason(error: BaseException) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "the server's certificate is not valid"
+    while (cause := error.__cause__ or error.__context__) is not None:  # the innermost one is the short one
+        error = cause
+    return f"no answer ({error})"

@@ -43,7 +43,7 @@ _ANNOTATIONS = Archive(
         "annotations_trainval2017.zip",
         f"{COCO_ADDRESS}/annotations/annotations_trainval2017.zip",
         size=252_907_541,
-        checksum="sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+        sha256="113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
     ),
     unpacked_size=490_000_000,
     wanted=lambda name: name.startswith("annotations/instances_"),
@@ -54,7 +54,7 @@ _COCO_IMAGES = (
             "val2017.zip",
             f"{COCO_ADDRESS}/zips/val2017.zip",
             size=815_585_330,
-            checksum="sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+            sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
         ),
         unpacked_size=815_000_000,
     ),
@@ -63,21 +63,18 @@ _COCO_IMAGES = (
             "train2017.zip",
             f"{COCO_ADDRESS}/zips/train2017.zip",
             size=19_336_861_798,
-            checksum="sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+            sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
         ),
         unpacked_size=19_330_000_000,
     ),
 )
-# Known by itself, so that a mirror's repacked archive is seen as well.
-VAL_ANNOTATIONS = ("annotations/instances_val2017.json", 19_987_840, "e8c7f7908f1d7278")
-
 _MVTEC = Archive(
     Remote(
         "mvtec_anomaly_detection.tar.xz",
         "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/"
         "mvtec_anomaly_detection.tar.xz",
         size=5_264_982_680,
-        checksum="sha256:cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+        sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
     ),
     unpacked_size=5_300_000_000,
 )
@@ -105,7 +102,7 @@ _VISA = Archive(
         "VisA_20220922.tar",
         "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
         size=1_929_840_640,
-        checksum="sha256:2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
+        sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
     ),
     unpacked_size=1_929_840_640,
 )

@@ -10,16 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from invad.config import DownloadConfig
-from invad.data.official.http import Remote, RetryPolicy, download_all, file_sha256, verify_local
-from invad.data.official.releases import COCO_ADDRESS, LICENCES, VAL_ANNOTATIONS, Archive, official_archives
+from invad.data.official.http import Remote, RetryPolicy, download, partial_path, verify
+from invad.data.official.releases import COCO_ADDRESS, LICENCES, Archive, official_archives
 from invad.data.official.unpack import unpack, unpacked_sha256
+from invad.disk import free_bytes
 from invad.errors import InputError
 from invad.files import remove
 
 RETRIES = RetryPolicy()
-# An archive without a published checksum may hold anything: what it unpacks to is bounded by what is expected, which for a single class
-# is an estimate by its number of images.
-MOST_TIMES, SMALLEST_BOUND = 4, 1 << 20
 IMAGE_ADDRESS = "images"  # the key of `files` for another address of COCO's single images
 
 
@@ -35,19 +33,12 @@ def put_in_place(dataset: str, config: DownloadConfig, store: Path) -> tuple[Pat
     _check_overrides(archives, dataset, config, key)
     files = store / "files"
     missing = [archive for archive in archives if not _is_in_place(archive.remote, files)]
-    paths = _fetch([archive.remote for archive in missing], config, store / "archives", dataset)
-    for archive, path in zip(missing, paths, strict=True):
-        unpack(
-            path,
-            files,
-            name=archive.remote.name,
-            only=archive.wanted,
-            unpacked_size=archive.unpacked_size,
-            most=MOST_TIMES * archive.unpacked_size + SMALLEST_BOUND,
-            label=f"download@{dataset} {archive.remote.name}",
-        )
-    if dataset == "coco":
-        _check_val_annotations(files)
+    fetched = _fetch(missing, config, store / "archives", dataset)
+    for archive, (path, sha256) in zip(missing, fetched, strict=True):
+        name = archive.remote.name
+        label = f"download@{dataset} {name}"
+        size = archive.unpacked_size
+        unpack(path, files, name=name, sha256=sha256, unpacked_size=size, label=label, only=archive.wanted)
     if not config.keep_archives:
         _remove_archives(archives, store / "archives")
     return files, _digest(archives, files)
@@ -78,34 +69,33 @@ def _check_overrides(archives: Sequence[Archive], dataset: str, config: Download
             raise InputError(f"{key}.files.{name}: must be an http or https address, not {address!r}")
 
 
-def _fetch(remotes: Sequence[Remote], config: DownloadConfig, folder: Path, dataset: str) -> list[Path]:
-    """Return where each archive lies, verified; fetch those that are no local files."""
-    paths, wanted = [], []
+def _fetch(archives: Sequence[Archive], config: DownloadConfig, folder: Path, dataset: str) -> list[tuple[Path, str]]:
+    """Return where each archive lies, verified, and its SHA-256; fetch those that are no local files."""
+    label, hint = f"download@{dataset}", f"set another address or a local file in params.yaml: download.{dataset}.files"
+    remotes = [
+        replace(archive.remote, url=config.files.get(archive.remote.name, archive.remote.url)) for archive in archives
+    ]
+    wanted = {remote: folder / remote.name for remote in remotes if _is_address(remote.url)}
+    folder.mkdir(parents=True, exist_ok=True)
+    free_bytes(folder, sum((remote.size or 0) - _bytes_there(path) for remote, path in wanted.items()), label)
+    fetched = []
     for remote in remotes:
-        address = config.files.get(remote.name, remote.url)
-        if _is_address(address):
-            paths.append(folder / remote.name)
-            wanted.append((replace(remote, url=address), paths[-1]))
+        path = wanted.get(remote) or Path(remote.url).expanduser().absolute()
+        if remote in wanted:
+            sha256 = download(remote, path, label=f"{label} {remote.name}", policy=RETRIES, hint=hint)
         else:
-            paths.append(Path(address).expanduser().absolute())
-            verify_local(remote, paths[-1])
-    hint = f"set another address or a local file in params.yaml: download.{dataset}.files"
-    download_all(wanted, label=f"download@{dataset}", policy=RETRIES, hint=hint)
-    return paths
+            sha256 = verify(remote, path)
+        fetched.append((path, sha256))
+    return fetched
+
+
+def _bytes_there(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path, partial_path(path)) if file.is_file())
 
 
 def _is_in_place(remote: Remote, files: Path) -> bool:
     sha256 = unpacked_sha256(remote.name, files)
-    return sha256 is not None and remote.checksum in (None, f"sha256:{sha256}")
-
-
-def _check_val_annotations(files: Path) -> None:
-    name, size, start = VAL_ANNOTATIONS
-    path = files / name
-    if not path.is_file() or path.stat().st_size != size or not file_sha256(path).startswith(start):
-        raise InputError(
-            f"{path}: not the published annotations ({size} bytes, sha256 {start}...); remove {files} and fetch them again"
-        )
+    return sha256 is not None and remote.sha256 in (None, sha256)
 
 
 def _remove_archives(archives: Sequence[Archive], folder: Path) -> None:

@@ -1,67 +1,97 @@
 """Unpack zip and tar archives: nothing lands outside the target, and a killed unpacking never looks finished."""
 
+import errno
+import lzma
 import os
-import shutil
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tqdm import tqdm
 
-from invad.data.official.members import Member, open_archive
-from invad.data.official.verify import file_sha256
-from invad.disk import free_bytes
+from invad.disk import free_bytes, readable
 from invad.errors import InputError
 from invad.files import read_json, remove, write_json
 
 MARKERS = ".unpacked"  # in the target: one file for each archive that was unpacked there
+# An archive without a published checksum may hold anything: what it unpacks to is bounded by what is expected, which may be an estimate.
+MOST_TIMES, SMALLEST_BOUND = 4, 1 << 20
+MOST_MEMBERS = 2_000_000
+MOST_MEMORY = (
+    1 << 30
+)  # bytes of the dictionary of an .xz: 64 MiB at the highest usual level, up to 4 GiB may be declared
+LONGEST_HEADER = 1 << 20  # bytes of an extended header of a tar, which is read as a whole
 BLOCK = 1 << 20
+ENCRYPTED = 0x1  # in the flags of a zip's member
+_COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2"}  # by a file's first bytes
+
+Only = Callable[[str], bool] | None
+Members = Iterator[
+    tuple[str, int, Callable[[Path], object]]
+]  # of files: name, bytes, and what extracts it into a folder
+
+# What the standard library raises for a damaged archive. The errors of a full disk have other numbers.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    UnicodeError,
+)
+_DAMAGE_NUMBERS = {None, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def unpack(
     archive: Path,
     target: Path,
     *,
+    name: str,
+    sha256: str,
+    unpacked_size: int,
     label: str,
-    only: Callable[[str], bool] | None = None,
-    unpacked_size: int | None = None,
-    most: int | None = None,
-    name: str | None = None,
+    only: Only = None,
 ) -> None:
     """Unpack a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2, told apart by their contents, into the folder `target`.
 
     Each top-level entry of the archive replaces the one of the same name in `target`; before, it is complete in a temporary folder
-    there. All members are files (mode 0644 by the usual umask) and folders. A progress bar on stderr counts bytes.
+    there. A progress bar on stderr counts bytes.
 
     Args:
         archive: the file.
         target: the folder; made when missing.
+        name: the name by which `unpacked_sha256` knows the archive.
+        sha256: the archive's digest, which `unpacked_sha256` will return.
+        unpacked_size: the bytes expected on the disk; four times as many are refused.
         label: the name of the progress bar.
         only: takes or leaves a file by its name in the archive (`annotations/a.json`); by default all are taken.
-        unpacked_size: the bytes needed on the disk, for a tar; by default those of the archive, twice as many when it is compressed.
-        most: the most bytes that it may unpack to, in memory or on the disk; by default there is no bound but the disk.
-        name: the name by which `unpacked_sha256` knows the archive; by default its file name.
 
     Raises:
         InputError: The archive is damaged, is none of these kinds, has a member that is refused (a path that leads outside, a link, a
-            device, a name that comes twice, an encrypted one), holds no file that is taken, unpacks to more than `most`, or does not fit
-            on the disk. `target` is as it was.
+            device, an encrypted one), holds no file that is taken, is far larger than expected, or does not fit on the disk. `target`
+            is as it was.
     """
-    if not archive.is_file():
-        raise InputError(f"{archive}: no such file; expected a zip or tar archive")
-    name = name or archive.name
     target.mkdir(parents=True, exist_ok=True)
+    free_bytes(target, unpacked_size, f"{archive} to be unpacked")
     staging = target / f".unpacking-{name}"
     remove(staging)  # of a process that was killed
     staging.mkdir()
     try:
-        files = _unpack_into(staging, archive, label, only, unpacked_size, most)
-        marker = {"archive": name, "sha256": file_sha256(archive), "entries": dict(sorted(files.items()))}
+        _unpack_into(staging, archive, label, only, MOST_TIMES * unpacked_size + SMALLEST_BOUND)
+        files = {path.name: _count_files(path) for path in sorted(staging.iterdir())}
+        if not files:
+            raise InputError(f"{archive}: holds none of the files expected in it; give the archive as it is published")
         _marker(name, target).unlink(missing_ok=True)  # from here until the end `target` is neither the old nor the new
-        for entry in marker["entries"]:
+        for entry in files:
             remove(target / entry)
             (staging / entry).rename(target / entry)
-        write_json(_marker(name, target), marker)
+        write_json(_marker(name, target), {"archive": name, "sha256": sha256, "entries": files})
     finally:
         remove(staging)
 
@@ -80,44 +110,112 @@ def _marker(name: str, target: Path) -> Path:
     return target / MARKERS / f"{name}.json"
 
 
-def _unpack_into(
-    folder: Path,
-    archive: Path,
-    label: str,
-    only: Callable[[str], bool] | None,
-    unpacked_size: int | None,
-    most: int | None,
-) -> Counter[str]:
-    """Write the files that `only` takes below `folder`; return how many there are in each top-level entry."""
-    files: Counter[str] = Counter()
-    with (
-        tqdm(desc=label, unit="B", unit_scale=True) as progress,
-        open_archive(archive, only, unpacked_size, progress, most) as (members, needed),
-    ):
-        free = free_bytes(folder, needed, f"{archive} to be unpacked")
-        for member in members:
-            free -= member.size
-            if free < 0:
-                raise InputError(
-                    f"{archive}: its files do not fit on the disk of {folder.parent.absolute()}; make room"
-                )
-            _write(folder / member.path, member, archive)
-            files[member.path.parts[0]] += 1
-    if not files:
-        raise InputError(f"{archive}: holds none of the files expected in it; give the archive as it is published")
-    return files
-
-
-def _write(path: Path, member: Member, archive: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with member.open() as source, path.open("xb") as file:
-        shutil.copyfileobj(source, file, BLOCK)  # zipfile and tarfile return no more bytes than declared
-        complete = file.tell() == member.size
-    if not complete:
-        raise InputError(f"{archive}: {str(member.path)!r} has not the {member.size} bytes declared; fetch it again")
-
-
 def _count_files(path: Path) -> int:
-    if path.is_file():
-        return 1
-    return sum(len(files) for _, _, files in os.walk(path))
+    return 1 if path.is_file() else sum(len(files) for _, _, files in os.walk(path))
+
+
+def _unpack_into(folder: Path, archive: Path, label: str, only: Only, most: int) -> None:
+    """Write the files that `only` takes below `folder`."""
+    try:
+        with archive.open("rb") as file:
+            start = file.read(BLOCK)
+        members = _zip_members(archive, most) if start.startswith(b"PK") else _tar_members(archive, start, most)
+        with tqdm(desc=label, unit="B", unit_scale=True) as progress:
+            for name, size, extract in members:
+                if only is None or only(name):
+                    extract(folder)
+                progress.update(size)
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _DAMAGE_NUMBERS:
+            raise
+        raise InputError(
+            f"{archive}: not a zip or tar archive, or a damaged one ({error}); move it away and fetch it again"
+        ) from error
+
+
+def _zip_members(archive: Path, most: int) -> Members:
+    with zipfile.ZipFile(archive) as file:
+        infos = file.infolist()
+        _check_size(archive, sum(info.file_size for info in infos), len(infos), most)
+        for info in infos:
+            if info.filename.endswith("/"):
+                continue
+            _check_name(archive, info.filename)
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                raise _refused(archive, info.filename, "it is a link or a device")
+            if info.flag_bits & ENCRYPTED:
+                raise _refused(archive, info.filename, "it is encrypted")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+                raise _refused(archive, info.filename, "its compression may need any amount of memory")
+            yield info.filename, info.file_size, partial(file.extract, info)
+
+
+def _tar_members(archive: Path, start: bytes, most: int) -> Members:
+    kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), "")
+    if kind == "xz":
+        _check_memory(archive, start)
+    with tarfile.open(archive, f"r:{kind}", tarinfo=StrictTarInfo) as tar:  # pyrefly: ignore[no-matching-overload]  (reads only)
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 of Debian 12 has none yet
+        count = 0
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # it would keep them all
+            count += 1
+            _check_size(archive, info.offset_data + info.size, count, most)
+            if info.isdir():
+                continue
+            _check_name(archive, info.name)
+            if not info.isreg() or info.issparse():
+                raise _refused(archive, info.name, "it is a link, a device or sparse")
+            yield info.name, info.size, partial(tar.extract, info)
+        while tar.fileobj.read(BLOCK):  # the checksums of the compressed stream are at its end
+            _check_size(archive, tar.fileobj.tell(), count, most)
+
+
+def _check_memory(archive: Path, start: bytes) -> None:
+    """Refuse an .xz whose first block declares a huge dictionary; what later blocks take is bounded by what they unpack to."""
+    try:
+        lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY).decompress(start, max_length=1)
+    except lzma.LZMAError as error:
+        if "memory usage limit" not in str(error).lower():
+            raise
+        raise InputError(
+            f"{archive}: needs more than {readable(MOST_MEMORY)} of memory to be unpacked; fetch it again"
+        ) from None
+
+
+def _check_size(archive: Path, size: int, members: int, most: int) -> None:
+    if members > MOST_MEMBERS:
+        raise InputError(f"{archive}: more than {MOST_MEMBERS:,} members; no data set here has so many")
+    if size > most:
+        raise InputError(
+            f"{archive}: unpacks to more than {readable(most)}, far more than the published one; fetch it again"
+        )
+
+
+def _check_name(archive: Path, name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise _refused(archive, name, "its path could lead outside the target, or is none")
+    if path.parts[0].startswith(".unpack"):
+        raise _refused(archive, name, "the unpacking itself uses this name")
+
+
+def _refused(archive: Path, name: str, reason: str) -> InputError:
+    return InputError(f"{archive}: member {name!r} is refused: {reason}; give an archive of plain files and folders")
+
+
+class StrictTarInfo(tarfile.TarInfo):
+    """Headers of a tar of which a damaged or missing one is an error; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "StrictTarInfo":  # noqa: ANN401  (as in the base class)
+        """See the base class."""
+        try:
+            info = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf == bytes(tarfile.BLOCKSIZE):  # the block of zeros at the end
+                raise
+            raise tarfile.ReadError(str(error)) from error
+        if info.size < 0 or (not info.isreg() and info.size > LONGEST_HEADER):
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info

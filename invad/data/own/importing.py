@@ -14,8 +14,7 @@ from invad.data.hold_out import hold_out
 from invad.data.own.folders import FolderNames
 from invad.data.own.layouts import NAMED, Discovery, discover
 from invad.data.own.rows import ImportRow
-from invad.data.own.splitting import split_rows
-from invad.data.own.table import write_import_table
+from invad.data.own.table import split_rows, write_import_table
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 from invad.files import atomic_path

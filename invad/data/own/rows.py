@@ -34,12 +34,12 @@ class ImportRow:
     origin: str = field(default="", compare=False)
 
 
-def read_csv(path: Path) -> tuple[list[str], Records]:
+def read_csv(path: Path, needed: Iterable[str] = ()) -> tuple[list[str], Records]:
     """Return the columns' names (as `column_names`) and the rows of a CSV file; blank lines are skipped.
 
     Raises:
-        InputError: It is missing, not UTF-8, damaged or without rows, separated by something else than commas, has a column twice,
-            or a row has more or fewer cells than the header.
+        InputError: It is missing, not UTF-8, damaged or without rows, separated by something else than commas, lacks a column
+            that is `needed` or has one twice, or a row has more or fewer cells than the header.
     """
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
@@ -52,6 +52,9 @@ def read_csv(path: Path) -> tuple[list[str], Records]:
     if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
         raise InputError(f"{first}: the columns must be separated by commas, not as in {header[0]!r}")
     columns = column_names(header, path)
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        raise InputError(f"{first}: the columns {', '.join(missing)} are missing; it needs {', '.join(needed)}")
     for origin, cells in rows:
         if len(cells) != len(columns):
             raise InputError(f"{origin}: has {len(cells)} cells, but the header has {len(columns)}")

@@ -1,0 +1,169 @@
+"""The parts that things and places of the generated COCO scenes are composed of: a colour, a surface and a shape in a line of text.
+
+A part is `colour surface shape numbers`, in the unit box of a pen: 0 left and top, 1 right and bottom. `/` stands between several of one
+shape. A colour is a name, t (the main one) or red,green,blue, perhaps with a factor (t*.6), or h and hue,saturation,value. Of a number, a:b
+is drawn evenly and a~b is one of them. `2` before a shape: the same also mirrored; `?` before a part: in every second picture. The first
+number of what is a line is its width; radii of disc, rim and spokes are in heights of the box.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from invad.data.embedded.drawing import (
+    CLOTH,
+    CRUMB,
+    FLAT,
+    FUR,
+    GLASS,
+    GLOSSY,
+    MATTE,
+    METAL,
+    ROUND,
+    WOOD,
+    Colour,
+    Finish,
+    Pen,
+    Point,
+    Rng,
+    box,
+    hsv,
+    matter,
+    oval,
+    plane,
+    rounded,
+    scaled,
+    wobbly,
+)
+
+BLACK, WHITE, SKIN = (0.09, 0.09, 0.10), (0.93, 0.93, 0.91), (0.86, 0.66, 0.53)
+_COLOURS: dict[str, Colour] = {
+    **{"black": BLACK, "white": WHITE, "pane": (0.24, 0.33, 0.40), "steel": (0.66, 0.67, 0.69)},
+    **{"brown": (0.47, 0.30, 0.17), "leaf": (0.20, 0.43, 0.16)},
+}
+_FINISHES = {
+    **{"flat": FLAT, "matte": MATTE, "round": ROUND, "gloss": GLOSSY, "metal": METAL, "cloth": CLOTH, "fur": FUR},
+    **{"wood": WOOD, "glass": GLASS, "crumb": CRUMB, "sheen": matter(FLAT, 0.14), "sheer": matter(FLAT, 0.45)},
+    "dent": Finish(relief=-0.8, bevel=0.2),
+    "peel": Finish(relief=0.8, bevel=0.3, gloss=0.35, noise="grain", noise_strength=0.05),
+    "screen": Finish(relief=0.3, noise="cloud", noise_strength=0.2),
+}
+_STROKED = ("line", "rim", "ring", "spokes", "grid")
+
+Special = Callable[[Pen, Colour, list[str]], None]
+
+
+def parse(table: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    """Yield the four cells of each line of a table, the last one as parts; an indented line goes on with them."""
+    for line in table.strip().replace("\n  ", "; ").splitlines():
+        name, size, tone, parts = (cell.strip() for cell in line.split("|"))
+        yield name, size, tone, tuple(part.strip() for part in parts.split(";"))
+
+
+def numbers(text: str, rng: Rng) -> list[float]:
+    """Return the numbers of a text, those that are drawn with `rng`."""
+    return [_number(word, rng) for word in text.replace(",", " ").split()]
+
+
+def draw_parts(pen: Pen, tone: Colour, parts: tuple[str, ...], specials: Mapping[str, Special]) -> None:
+    """Paint the parts, one over the other; those that begin with a name among `specials` are painted by it."""
+    for part in parts:
+        if part.startswith("?") and pen.rng.integers(0, 2):
+            continue
+        first, *words = part.removeprefix("?").split()
+        if first in specials:
+            specials[first](pen, tone, words)
+            continue
+        surface, shape, *rest = words
+        groups = [numbers(group, pen.rng) for group in " ".join(rest).split("/")]
+        colour = _colour(first, tone, pen.rng)
+        if shape == "band":
+            band(pen, colour, surface, *groups[0])
+        else:
+            _draw(pen, colour, _FINISHES[surface], shape, groups)
+
+
+def band(
+    pen: Pen, top: Colour, noise: str, y0: float, y1: float, factor: float, strength: float, zoom: float = 1.0
+) -> None:
+    """Fill the canvas's rows from y0 to y1 with a gradient, at the bottom `top` times `factor`, and noise."""
+    canvas = pen.canvas
+    first, last = round(y0 * canvas.height), round(y1 * canvas.height)
+    ramp = np.linspace(1, factor, last - first, dtype=np.float32)[:, None]
+    canvas.rgb[:, first:last] = plane(top) * ramp * (1 + np.float32(strength) * canvas.noise(noise, zoom)[first:last])
+
+
+def _draw(pen: Pen, colour: Colour, finish: Finish, shape: str, groups: list[list[float]]) -> None:
+    name = shape.removeprefix("2")
+    width = groups.pop(0)[0] if name in _STROKED else 0.0
+    outlines = [outline for group in groups for outline in _outlines(pen, name, group)]
+    if shape != name:
+        outlines += [[(1 - x, y) for x, y in outline] for outline in outlines]
+    if width:
+        pen.lines(outlines, width, colour, finish)
+    else:
+        pen.polys(outlines, colour, finish)
+
+
+def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]]:
+    """Yield the outlines, or the lines, of a shape."""
+    rng, across = pen.rng, float(pen.size[1] / pen.size[0])
+    match shape, values:
+        case "rect", _:
+            yield box(*values)
+        case "poly" | "line", _:
+            yield list(zip(values[::2], values[1::2], strict=True))
+        case "blob", _:
+            yield rounded(list(zip(values[::2], values[1::2], strict=True)))
+        case "oval", [x, y, radius_x, radius_y, *corners]:
+            yield oval(x, y, radius_x, radius_y, *map(int, corners))
+        case "ring", [x, y, radius_x, radius_y]:
+            outline = oval(x, y, radius_x, radius_y)
+            yield [*outline, outline[0]]
+        case "disc", [x, y, radius]:
+            yield oval(x, y, radius * across, radius)
+        case "rim", [x, y, radius]:
+            yield from _outlines(pen, "ring", [x, y, radius * across, radius])
+        case "spokes", [x, y, radius]:
+            yield from ([(x, y), end] for end in oval(x, y, radius * across, radius, 12))
+        case "wob", [x, y, radius, roughness]:
+            yield wobbly(rng, x, y, radius, roughness)
+        case "pad", _:
+            yield pen.pad(*values)
+        case "keys", [x0, y0, x1, y1, columns, rows]:
+            dx, dy = (x1 - x0) / columns, (y1 - y0) / rows
+            corners = [(x0 + i * dx, y0 + j * dy) for i in range(int(columns)) for j in range(int(rows))]
+            yield from (box(x, y, x + 0.8 * dx, y + 0.76 * dy) for x, y in corners)
+        case "grid", [x0, y0, x1, y1, columns, rows]:
+            yield from ([(x, y0), (x, y1)] for x in np.linspace(x0, x1, int(columns)).tolist())
+            yield from ([(x0, y), (x1, y)] for y in np.linspace(y0, y1, int(rows)).tolist())
+        case "strew", [low, high, count, radius]:
+            yield from (
+                oval(x, y, radius, radius * 1.2, 12) for x, y in rng.uniform(low, high, (int(count), 2)).tolist()
+            )
+        case "ridge", [y, height, count]:
+            edge = [(x, y + height * float(rng.normal())) for x in np.linspace(-0.05, 1.05, int(count)).tolist()]
+            yield [*edge, (1.05, 1.1), (-0.05, 1.1)]
+        case "fan", [count]:
+            for angle in np.linspace(-2.9, -0.25, int(count)) + rng.normal(0, 0.12, int(count)):
+                reach = rng.uniform(0.38, 0.6)
+                x, y = 0.5 + 0.85 * reach * float(np.cos(angle)), 0.62 + reach * float(np.sin(angle))
+                yield [(0.47, 0.66), (x / 2 + 0.18, y / 2 + 0.3), (x, y), (x / 2 + 0.32, y / 2 + 0.32), (0.53, 0.66)]
+        case _:
+            raise ValueError(f"{shape} {values}: no shape")
+
+
+def _colour(text: str, tone: Colour, rng: Rng) -> Colour:
+    text, _, factor = text.partition("*")
+    if "," in text:
+        values = numbers(text.removeprefix("h"), rng)
+        return hsv(*values) if text.startswith("h") else (values[0], values[1], values[2])
+    return scaled(tone if text == "t" else _COLOURS[text], float(factor or 1))
+
+
+def _number(text: str, rng: Rng) -> float:
+    if ":" in text:
+        low, high = text.split(":")
+        return float(rng.uniform(float(low), float(high)))
+    choices = text.split("~")
+    return float(choices[int(rng.integers(0, len(choices)))] if len(choices) > 1 else text)
