@@ -55,6 +55,12 @@ def test_the_profiles_come_with_the_package_and_are_valid(name):
     assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa"]
 
 
+@pytest.mark.parametrize("name", PROFILES)
+def test_no_line_is_folded_when_dvc_writes_the_settings_of_an_experiment(name):
+    lines = [line for line in profile_text(name).splitlines() if not line.startswith("#")]
+    assert max(map(len, lines)) <= 80
+
+
 def test_the_list_describes_each_profile_by_its_first_line():
     assert [name for name, _ in list_profiles()] == ["quick", "paper", "paper-lite"]
     for name, description in list_profiles():
@@ -293,8 +299,8 @@ def test_an_added_data_set_alone_needs_no_backup(params_file):
 
 
 def test_edits_are_named_and_not_overwritten(params_file):
-    edit(params_file, "    cpu: 2\n    gpu: auto\n  coco:\n", "    cpu: 8\n    gpu: auto\n  coco:\n")
-    edit(params_file, "seed: 0, train_images: 160", "seed: 5, train_images: 160")
+    edit(params_file, "{cpu: 2, gpu: auto}\n  coco:\n    model", "{cpu: 8, gpu: auto}\n  coco:\n    model")
+    edit(params_file, "embedded, train_images: 160", "embedded, seed: 5, train_images: 160")
     before = params_file.read_bytes()
     for name in PROFILES:
         with pytest.raises(InputError) as caught:
@@ -347,7 +353,7 @@ def test_a_default_that_is_written_out_is_no_edit_but_the_old_text_is_kept(param
 
 
 def test_force_overwrites_edits_and_keeps_the_old_file_and_older_ones_too(params_file):
-    edit(params_file, "    cpu: 2\n    gpu: auto\n  coco:\n", "    cpu: 8\n    gpu: auto\n  coco:\n")
+    edit(params_file, "{cpu: 2, gpu: auto}\n  coco:\n    model", "{cpu: 8, gpu: auto}\n  coco:\n    model")
     update_download(params_file, "visa", {"source": "path", "path": "/data/visa"})
     first = params_file.read_bytes()
     report = use_profile("paper", params_file, force=True)

@@ -93,6 +93,7 @@ def copy(tmp_path_factory) -> Copy:
     copy.run("git", "config", "user.name", "test")
     copy.run("git", "config", "user.email", "test@localhost")
     copy.run("dvc", "init", "-q")
+    shutil.copytree(REPOSITORY / ".dvc/plots", root / ".dvc/plots")
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "start")
     copy.first_output = copy.run("dvc", "repro")
@@ -113,8 +114,8 @@ def test_every_stage_ran_once(copy):
 
 
 def test_the_plan_agrees_with_what_ran(copy):
-    plan = make_plan(load_params(copy.root / "params.yaml"), Workspace(copy.root))
-    trainings = {each.name: each for each in plan.trainings}
+    _, plans = make_plan(load_params(copy.root / "params.yaml"), Workspace(copy.root))
+    trainings = {each.name: each for each in plans}
     for name in BENCHMARKS:
         each = trainings[name]
         table = pq.read_table(copy.root / f"data/splits/{name}/split.parquet")
@@ -125,9 +126,6 @@ def test_the_plan_agrees_with_what_ran(copy):
         files = (copy.root / "data/features" / name).glob("*.arrow")
         assert each.features == pytest.approx(sum(path.stat().st_size for path in files), rel=0.01)
     assert [trainings[name].features > 0 for name in BENCHMARKS] == [False, True, True]
-    shown = pq.read_table(copy.root / "data/splits/coco_ad_0/split.parquet").column("phase").to_pylist()
-    trials, epochs = 2 * 2, 2
-    assert trainings["ablate@blocks"].steps == trials * epochs * (shown.count("train") // 4)
 
 
 def test_a_second_repro_does_nothing_in_under_ten_seconds(copy):
@@ -282,9 +280,10 @@ def test_dvc_shows_the_numbers_of_the_report(copy):
 def test_dvc_plots_the_curves_of_the_report(copy):
     copy.run("dvc", "plots", "show", "--out", "plots_page")
     page = (copy.root / "plots_page/index.html").read_text()
+    assert page.count("vegaEmbed(") == 7
     for name in BENCHMARKS:
-        for curve in ("image_roc", "image_pr", "pixel_roc", "pixel_pr", "region_pro", "pixel_thresholds"):
-            assert f"reports_curves_{name}_{curve}_csv" in page
+        for file in ("image_roc", "image_pr", "pixel_roc", "pixel_pr", "region_pro", "pixel_thresholds"):
+            assert f"{name}/{file}.csv" in page
     shutil.rmtree(copy.root / "plots_page")
     with (copy.root / "reports/curves/mvtec/pixel_roc.csv").open() as file:
         points = [(float(row["false_positive_rate"]), float(row["true_positive_rate"])) for row in csv.DictReader(file)]
@@ -306,6 +305,9 @@ def test_an_edited_recipe_reruns_that_benchmark_alone_as_an_experiment(copy):
     assert stages_run(output) == {"check", "train@mvtec", "score@mvtec", "evaluate@mvtec"}
     difference = copy.run("dvc", "metrics", "diff")
     assert "reports/paper/mvtec.json" in difference
+    shown = copy.run("dvc", "exp", "diff")
+    assert "train.mvtec.epochs" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     assert "visa" not in difference
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("benchmark")

@@ -32,6 +32,7 @@ def make_checkout(root: Path) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(small_params(), sort_keys=False))
     for command in ("git init -q", "git config user.name test", "git config user.email test@localhost", "dvc init -q"):
         run_program(shlex.split(command), root)
+    shutil.copytree(REPOSITORY / ".dvc/plots", root / ".dvc/plots")
     with contextlib.chdir(root):
         params, workspace = load_params(), Workspace()
         stages = ("check", "download", "splits", "features", "train", "score", "evaluate")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, repository_params
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from invad import config
@@ -47,6 +47,19 @@ def test_the_stages_are_those_of_dvc_yaml():
         deps = stages[name].get("do", stages[name])["deps"]
         assert [path for path in deps if path.startswith(("data/code", "invad", "stages"))] == [f"data/code/{name}.txt"]
     assert stages["check"]["deps"] == ["invad", "params.yaml"]
+
+
+def test_the_charts_of_dvc_have_all_benchmarks_of_the_settings_and_files_that_stages_write():
+    pipeline = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+    outs = [out for name in ("train", "evaluate") for out in pipeline["stages"][name]["do"]["outs"]]
+    for chart in pipeline["plots"]:
+        ((title, settings),) = chart.items()
+        for name in repository_params()["benchmarks"]:
+            written = [out.replace("${key}", name) for out in outs]
+            assert [path for path in settings["y"] if path.startswith(tuple(written))], f"{title}: {name} is missing"
+        assert len(settings["y"]) == len(repository_params()["benchmarks"])
+        assert (REPOSITORY / f".dvc/plots/{settings['template']}.json").is_file()
+    assert {Path(out).parent.as_posix() for out in outs} >= set(pipeline["metrics"])
 
 
 def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
