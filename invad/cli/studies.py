@@ -1,5 +1,6 @@
 """`invad-pipe ablate` and `invad-pipe tune`: many trainings on Ray Tune, to compare settings and to find good ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,13 +29,6 @@ TrialsPerGpuOption = Annotated[
     float | None,
     typer.Option(help="How many trials share a GPU; by default each has one of its own.", min=1.0, show_default=False),
 ]
-EarlyStopOption = Annotated[
-    bool,
-    typer.Option(
-        "--early-stop",
-        help="End trials that fall behind (ASHA), judged by synthetic defects in training images that are kept from training.",
-    ),
-]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a study that was begun.")]
 RestartOption = Annotated[bool, typer.Option("--restart", help="Remove what there is of the study, and begin anew.")]
 
@@ -53,7 +47,6 @@ def ablate(
     ] = 1,
     max_concurrent: MaxConcurrentOption = None,
     trials_per_gpu: TrialsPerGpuOption = None,
-    early_stop: EarlyStopOption = False,
     resume: ResumeOption = False,
     restart: RestartOption = False,
     list_: Annotated[bool, typer.Option("--list", help="Print all modules and variants, and exit.")] = False,
@@ -87,7 +80,6 @@ def ablate(
         set=parse_set(settings or []),
         max_concurrent=max_concurrent,
         trials_per_gpu=trials_per_gpu,
-        early_stop=early_stop,
         resume=resume,
         restart=restart,
         variants=tuple(name.strip() for name in variants.split(",") if name.strip()),
@@ -113,7 +105,7 @@ def tune(
     settings: SetOption = None,
     max_concurrent: MaxConcurrentOption = None,
     trials_per_gpu: TrialsPerGpuOption = None,
-    early_stop: EarlyStopOption = False,
+    early_stop: Annotated[bool, typer.Option("--early-stop", help="End samples that fall behind (ASHA).")] = False,
     resume: ResumeOption = False,
     restart: RestartOption = False,
     params: ParamsOption = Path("params.yaml"),
@@ -128,25 +120,25 @@ def tune(
     """
     _check(resume=resume, restart=restart)
     from invad.config import load_params
-    from invad.studies.driver import StudyOptions
-    from invad.studies.search import run_search, search_text, with_options
+    from invad.studies.search import SearchOptions, run_search, search_text
     from invad.studies.settings import parse_set
     from invad.workspace import Workspace
 
     known = load_params(params)
-    options = StudyOptions(
+    options = SearchOptions(
         benchmark=_benchmark(benchmark, known),
         set=parse_set(settings or []),
         max_concurrent=max_concurrent,
         trials_per_gpu=trials_per_gpu,
-        early_stop=early_stop,
         resume=resume,
         restart=restart,
+        early_stop=early_stop,
     )
-    report = run_search(options, known, Workspace(), with_options(known.tune, samples, seed))
+    chosen = {name: value for name, value in (("samples", samples), ("seed", seed)) if value is not None}
+    report = run_search(options, known, Workspace(), replace(known.tune, **chosen))
     print(search_text(report))
     print(report.fragment or "No sample has a score.", end="")
-    raise typer.Exit(1 if report.failed else 0)
+    raise typer.Exit(1 if report.failures else 0)
 
 
 def _check(*, resume: bool, restart: bool) -> None:

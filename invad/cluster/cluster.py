@@ -15,6 +15,9 @@ from invad.cluster.address import check_address
 from invad.config import ResourcesConfig, WorkersConfig
 from invad.errors import InputError
 
+_SHORT = "/tmp"
+# The path of a socket has 107 bytes: /ray/session_<date>_<time>_<microseconds>_<process>/sockets/plasma_store takes 70 of them.
+_LONGEST_FOLDER = 37
 _SLACK = 1e-6  # ten workers of a tenth of a CPU fit on one
 
 
@@ -85,7 +88,7 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
         check_address(address)
     import ray
 
-    settings: dict[str, Any] = {} if address else {"include_dashboard": False, **local}
+    settings: dict[str, Any] = {} if address else {"include_dashboard": False, **_short_folder(), **local}
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -93,12 +96,28 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
             raise
         raise InputError(f"RAY_ADDRESS: {address}: cannot join this cluster ({' '.join(str(error).split())})") from None
     try:
-        yield joined()
+        yield _joined()
     finally:
         ray.shutdown()
 
 
-def joined() -> Cluster:
+def _short_folder() -> dict[str, str]:
+    """Return the option of `ray.init` that moves Ray's files to a folder in which sockets can be made, where its own choice is too long.
+
+    Raises:
+        InputError: There is none.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
+    if name is None or len(os.fsencode(os.environ[name])) <= _LONGEST_FOLDER:
+        return {}
+    if not os.access(_SHORT, os.W_OK):
+        raise InputError(
+            f"{name}: {os.environ[name]} is too long for the sockets of Ray; at most {_LONGEST_FOLDER} characters will do"
+        )
+    return {"_temp_dir": f"{_SHORT}/ray"}
+
+
+def _joined() -> Cluster:
     """Return the living nodes of the Ray that this process has joined."""
     import ray
     from ray._private.worker import global_worker

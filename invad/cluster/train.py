@@ -4,7 +4,6 @@ A run's storage lies in the workspace under a name that carries a hash of everyt
 run continues from its last checkpoint and a run of other settings never does.
 """
 
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -30,11 +29,11 @@ from invad.training.curve import Step, read_curve, truncate_curve
 from invad.training.job import TrainJob, run_job, storage_name
 from invad.training.loop import Share, training_steps
 from invad.training.owner import claim
+from invad.training.progress import meanwhile
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
-_POLL_SECONDS = 2.0  # reading the curve and telling MLflow costs the workers time on a small machine
 _RAY_FOLDER = "ray"  # of Ray's own files, in the run's storage
 
 
@@ -108,7 +107,7 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
         run_job(job, best_device() if gpus > 0 else torch.device("cpu"))
         return
     quiet()
-    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train import TrainingFailedError
 
     with ray_session() as cluster:
         gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, cluster, "train")
@@ -129,24 +128,25 @@ def _backend(gpus: float, cluster: Cluster) -> str:
 
 
 def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) -> "TorchTrainer":
+    import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 
+    config: Any = ray.train  # in which a type checker sees the classes of version 1 as well
     each = {"CPU": workers.resources_per_worker.cpu, "GPU": gpus}
     return TorchTrainer(
         _train_worker,
         train_loop_config={"job": job, "use_gpu": gpus > 0},
         torch_config=TorchConfig(backend=backend),
-        scaling_config=ScalingConfig(
+        scaling_config=config.ScalingConfig(
             num_workers=workers.workers,
             use_gpu=gpus > 0,
             resources_per_worker=each,
         ),
-        run_config=RunConfig(
+        run_config=config.RunConfig(
             name=_RAY_FOLDER,
             storage_path=job.storage,
             # Ray cannot tell a bug from a lost worker, see `Failures`.
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+            failure_config=config.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
     )
 
@@ -189,7 +189,6 @@ def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int
     resumed = newest_step(Path(job.storage))
     truncate_curve(job.curve, resumed)
     seen = 0
-    stop = threading.Event()
 
     def tell() -> None:
         nonlocal seen
@@ -198,16 +197,5 @@ def _following(job: TrainJob, total: int, on_progress: Callable[[list[Step], int
             on_progress(steps[seen:], total, resumed)
             seen = len(steps)
 
-    def follow() -> None:
-        while not stop.wait(_POLL_SECONDS):
-            tell()
-
-    tell()
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(tell):
         yield
-    finally:
-        stop.set()
-        thread.join()
-        tell()

@@ -5,15 +5,13 @@ What a trial does and where its result lies is none of Tune's business: it is to
 
 import logging
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invad.cluster.cluster import Cluster, here, quiet, ray_session
-from invad.config import TuneConfig
 from invad.errors import InputError
 from invad.files import remove
 
@@ -47,9 +45,9 @@ class Demand:
             raise InputError(
                 f"--trials-per-gpu: {self.trials_per_gpu:g} asked for, but there is no GPU; {cluster.text()}"
             )
-        each = {"CPU": self.cpus, "GPU": 1 / (self.trials_per_gpu or 1) if gpus else 0.0}
+        each = {"CPU": self.cpus} | ({"GPU": 1 / (self.trials_per_gpu or 1)} if gpus else {})
         fitting = cluster.fitting(each)
-        needs = f"{each['CPU']:g} CPUs" + (f" and {each['GPU']:g} GPUs" if gpus else "")
+        needs = " and ".join(f"{value:g} {kind}s" for kind, value in each.items())
         if not fitting:
             raise InputError(
                 f"a trial needs {needs} (params.yaml: train.resources_per_worker.cpu), which no node has; {cluster.text()}"
@@ -58,35 +56,31 @@ class Demand:
             raise InputError(
                 f"--max-concurrent: {self.max_concurrent} trials of {needs} asked for, {fitting} fit; {cluster.text()}"
             )
-        return {kind: value for kind, value in each.items() if value}
+        return each
 
 
-@dataclass(frozen=True)
-class EarlyStop:
-    """Asynchronous successive halving: at each milestone the best third goes on. `epochs`: of the longest trial."""
-
-    epochs: int
-
-    @property
-    def grace(self) -> int:
-        """The epoch before which nothing is stopped: a ninth of all."""
-        return max(1, self.epochs // REDUCTION**2)
-
-    @property
-    def milestones(self) -> tuple[int, ...]:
-        """The epochs, counted from 1, after which trials are compared."""
-        epochs = [self.grace * REDUCTION**power for power in range(32)]
-        return tuple(epoch for epoch in epochs if epoch < self.epochs)
+def milestones(epochs: int) -> tuple[int, ...]:
+    """Return after which epochs, counted from 1, trials of at most `epochs` are compared: the first time after a ninth of them."""
+    first = max(1, epochs // REDUCTION**2)
+    return tuple(epoch for power in range(32) if (epoch := first * REDUCTION**power) < epochs)
 
 
-def check_demand(demand: Demand) -> None:
-    """Raise `InputError` where this machine, or the cluster of RAY_ADDRESS, is not there or cannot give what is asked for."""
+def trials_at_a_time(demand: Demand) -> int:
+    """Return how many trials run at a time on this machine, or on the cluster of RAY_ADDRESS.
+
+    Raises:
+        InputError: It is not there, or cannot give what is asked for.
+    """
+
+    def fitting(cluster: Cluster) -> int:
+        each = demand.resources(cluster)
+        return demand.max_concurrent or cluster.fitting(each)
+
     if not os.environ.get("RAY_ADDRESS"):
-        demand.resources(here())
-        return
+        return fitting(here())
     quiet()
     with ray_session() as cluster:
-        demand.resources(cluster)
+        return fitting(cluster)
 
 
 def run_trials(
@@ -94,7 +88,7 @@ def run_trials(
     work: Work,
     *,
     demand: Demand,
-    early_stop: EarlyStop | None,
+    milestones: tuple[int, ...],
     storage: Path,
     on_end: Callable[[str, int, str], None],
 ) -> None:
@@ -106,7 +100,7 @@ def run_trials(
         names: Of the trials, started in this order.
         work: Called with a name and a function that takes an epoch, counted from 1, and a score, higher is better.
         demand: What each process gets.
-        early_stop: Whether and when trials are stopped by their scores.
+        milestones: The epochs after which trials tell their scores, and the best third goes on (asynchronous successive halving).
         storage: Ray Tune's own folder, removed before and after.
         on_end: Called here when a trial has ended, with its name, the last epoch that it told, and why it was lost (empty if it was not).
 
@@ -119,13 +113,13 @@ def run_trials(
 
     remove(storage)
     scheduler = None
-    if early_stop is not None:
+    if milestones:
         scheduler = AsyncHyperBandScheduler(
             time_attr="epoch",
             metric="score",
             mode="max",
-            max_t=early_stop.epochs + 1,  # which no trial reaches: the last epoch is its own
-            grace_period=early_stop.grace,
+            max_t=milestones[-1] * REDUCTION,  # which no trial tells
+            grace_period=milestones[0],
             reduction_factor=REDUCTION,
         )
     # Standard output is for results; Ray tells there that a worker has died.
@@ -167,7 +161,7 @@ def _quiet() -> None:
 
 
 def _callback(on_end: Callable[[str, int, str], None]) -> "Callback":
-    """Return what Ray Tune tells that a trial has ended. As all of Ray it is imported late."""
+    """Return what Ray Tune tells that a trial has ended: its `ResultGrid` comes when all have. As all of Ray it is imported late."""
     from ray.tune import Callback
 
     class Ends(Callback):
@@ -178,11 +172,13 @@ def _callback(on_end: Callable[[str, int, str], None]) -> "Callback":
             return {}  # Tune keeps a copy of its settings on the disk, which nobody reads
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
-            self._on_end(trial.config["trial"], (trial.last_result or {}).get("epoch", 0), "")
+            self._tell(trial, "")
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
-            last = (trial.last_result or {}).get("epoch", 0)
-            self._on_end(trial.config["trial"], last, _why(str(trial.get_error() or "")))
+            self._tell(trial, _why(str(trial.get_error() or "")))
+
+        def _tell(self, trial: Any, lost: str) -> None:  # noqa: ANN401
+            self._on_end(trial.config["trial"], (trial.last_result or {}).get("epoch", 0), lost)
 
     return Ends(on_end)
 
@@ -193,32 +189,3 @@ def _why(error: str) -> str:
     if not lines or "actor died" in error or "OutOfMemory" in error:
         return _LOST
     return lines[-1][:200]
-
-
-def draw_samples(
-    config: TuneConfig, samples: int, seed: int, first: Mapping[str, float | int]
-) -> list[dict[str, float | int]]:
-    """Return settings from the ranges of `config`, drawn by Ray Tune's random searcher: `first`, then `samples` - 1 others.
-
-    Keys are learning_rate, style_channels, latent_channels and blocks. With a larger `samples` the same settings come first.
-    """
-    _quiet()
-    from ray import tune
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    space = {
-        "learning_rate": tune.loguniform(config.learning_rate.low, config.learning_rate.high),
-        "style_channels": tune.choice(list(config.style_channels)),
-        "latent_channels": tune.choice(list(config.latent_channels)),
-        "blocks": tune.choice(list(config.blocks)),
-    }
-    searcher = BasicVariantGenerator(points_to_evaluate=[dict(first)], random_state=seed)
-    tune.register_trainable("invad", lambda config: None)
-    drawn = []
-    with tempfile.TemporaryDirectory() as folder:  # it wants to know where results would go
-        experiment = {"run": "invad", "config": space, "num_samples": samples, "storage_path": folder}
-        searcher.add_configurations({"samples": experiment})
-        while (trial := searcher.next_trial()) is not None:
-            drawn.append({key: trial.config[key] for key in space})
-    # Three digits are as good, and can be written into params.yaml.
-    return [drawn[0], *({**one, "learning_rate": float(f"{one['learning_rate']:.3g}")} for one in drawn[1:])]

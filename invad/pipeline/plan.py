@@ -21,7 +21,6 @@ from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder
 from invad.data.embedded import mvtec, visa
 from invad.data.hold_out import held_out_images
-from invad.data.official.http import partial_path
 from invad.data.official.releases import official_archives
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source

@@ -2,28 +2,22 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from invad.config import Params
 from invad.config.constants import PUBLISHED_DATASETS
 from invad.data.source import read_source
 from invad.errors import InputError
-from invad.studies.driver import StudyOptions, run_study
 from invad.studies.modules import module_named
-from invad.studies.results import TrialResult
+from invad.studies.runner import StudyOptions, finished_study
 from invad.studies.settings import apply
-from invad.studies.study import Study, Trial
+from invad.studies.study import Study
+from invad.studies.trial import TrialResult
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
     from invad.report.ablation.files import AblationReport
-
-EARLY_STOP_NOTE = (
-    "Early stopping: of each class's normal training images, a share of {share:g} was kept from all trainings, to decide by synthetic "
-    "defects in them which go on; a trial that was stopped has no metrics."
-)
 
 
 @dataclass(frozen=True)
@@ -44,15 +38,7 @@ def plan_ablation(module: str, options: AblationOptions, params: Params) -> Stud
     base = apply(params.benchmark(options.benchmark), options.set)
     if options.seeds < 1:
         raise InputError(f"--seeds: must be at least 1, not {options.seeds}")
-    study = Study(
-        name=module,
-        base=base,
-        variants=known.choose(options.variants),
-        all_variants=known.variants,
-        seeds=options.seeds,
-        validation_share=params.tune.validation_share if options.early_stop else 0.0,
-        validation_seed=params.tune.seed,
-    )
+    study = Study(module, base, known.choose(options.variants), options.seeds)
     study.trials()
     return study
 
@@ -66,25 +52,13 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
     from invad.report.ablation.files import write_ablation
 
     study = plan_ablation(module, options, params)
-    return run_study(
-        study,
-        options,
-        params,
-        workspace,
-        report=lambda results: _report(study, results, workspace, _notes(study, options)),
-        write=lambda report: write_ablation(report, workspace.ablations),
-        command=partial(_command, module, options),
-    )
-
-
-def _command(module: str, options: AblationOptions, trial: Trial | None) -> str:
-    """Return the command that runs the study, or of it one trial alone."""
-    if trial is not None:
-        alone = {**options.set, "train.seed": trial.seed}
-        options = replace(options, variants=(trial.variant,), seeds=1, set=alone)
     words = ["invad-pipe", "ablate", "--module", module, *options.words()]
     words += ["--variants", ",".join(options.variants)] if options.variants else []
-    return shlex.join([*words, *(["--seeds", str(options.seeds)] if options.seeds > 1 else [])])
+    words += ["--seeds", str(options.seeds)] if options.seeds > 1 else []
+    with finished_study(study, options, params, workspace, shlex.join(words)) as (results, log_files):
+        report = _report(study, results, options, workspace)
+        log_files(write_ablation(report, workspace.ablations))
+    return report
 
 
 def ablation_of_params(module: str, params: Params) -> AblationOptions:
@@ -93,12 +67,10 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
     Raises:
         InputError: It has none, or there is no such module, variant or key.
     """
-    known = module_named(module, "params.yaml: ablations")
+    known, where = module_named(module, "params.yaml: ablations"), f"params.yaml: ablations.{module}"
     if module not in params.ablations:
-        raise InputError(
-            f"params.yaml: ablations.{module}: is missing; there are {', '.join(params.ablations) or 'none'}"
-        )
-    section, where = params.ablations[module], f"params.yaml: ablations.{module}"
+        raise InputError(f"{where}: is missing; there are {', '.join(params.ablations) or 'none'}")
+    section = params.ablations[module]
     known.choose(section.variants, f"{where}.variants")
     apply(params.benchmark(section.benchmark), section.set, f"{where}.set:")
     return AblationOptions(
@@ -107,35 +79,23 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
 
 
 def _report(
-    study: Study, results: Sequence[TrialResult], workspace: Workspace, notes: Sequence[str]
+    study: Study, results: Sequence[TrialResult], options: AblationOptions, workspace: Workspace
 ) -> "AblationReport":
     from invad.report.ablation.files import AblationReport, VariantRow
 
-    dataset = study.base.dataset
-    source = read_source(workspace.raw(dataset)).source if dataset in PUBLISHED_DATASETS else "own"
+    base = study.base
+    changed = "".join(f", {key} {value}" for key, value in options.set.items())
+    note = (
+        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{' but for' if changed else ''}"
+        f"{changed.removeprefix(',')}: {base.features.encoder} at {base.features.image_size} px, {base.train.epochs} epochs, "
+        f"batch {base.train.batch_size}."
+    )
     return AblationReport(
         module=study.name,
         description=module_named(study.name).description,
-        benchmark=study.base.name,
-        data=source,
-        variants=[
-            VariantRow(variant.name, variant.note, variant.is_paper, dict(variant.changes))
-            for variant in study.variants
-        ],
+        benchmark=base.name,
+        data=read_source(workspace.raw(base.dataset)).source if base.dataset in PUBLISHED_DATASETS else "own",
+        variants=[VariantRow(one.name, one.note, one.is_paper, dict(one.changes)) for one in study.variants],
         results=list(results),
-        notes=list(notes),
+        notes=[note],
     )
-
-
-def _notes(study: Study, options: AblationOptions) -> list[str]:
-    """Return what a reader has to know of how the numbers came about."""
-    base = study.base
-    changed = "".join(f", {key} {value}" for key, value in options.set.items())
-    encoder = f"{base.features.encoder} at {base.features.image_size} px"
-    shown = [
-        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{' but for' if changed else ''}"
-        f"{changed.removeprefix(',')}: {encoder}, {base.train.epochs} epochs, batch {base.train.batch_size}."
-    ]
-    if study.validation_share:
-        shown.append(EARLY_STOP_NOTE.format(share=study.validation_share))
-    return shown

@@ -1,89 +1,83 @@
 """MLflow's view of a study: a run for the study, and below it one for each trial that has ended."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from invad import tracking
 from invad.data.source import read_source
-from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.files import write_text
-from invad.studies.results import TrialResult
+from invad.report.ablation.summary import TrialResult
 from invad.studies.study import Study, Trial
-from invad.studies.trial import VALIDATION_SCORE
+from invad.studies.trial import LOGGED_FILE, VALIDATION_SCORE, TrialTask
 from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
-RUN_FILE = "mlflow_run"  # of the study's folder: the id of its run in the outbox
+RUN_FILE = "mlflow_run"  # of the study's folder: the id of its run in this workspace
 
 
 class StudyLog:
     """The run of a study that is under way; one that goes on has the run that it had before."""
 
     def __init__(
-        self, study: Study, split: Split, workspace: Workspace, folder: Path, command: Callable[[Trial | None], str]
+        self, study: Study, tasks: Sequence[TrialTask], workspace: Workspace, folder: Path, command: str
     ) -> None:
-        """Start or continue the run.
+        """Start or continue the run, unless MLflow knows all trials already.
 
         Args:
             study: What is compared.
-            split: The images that trials may see.
-            workspace: Holds MLflow's outbox.
+            tasks: All of its trainings.
+            workspace: Whose MLflow it is.
             folder: The study's, which remembers the run.
-            command: Says the command that runs a trial alone, or of the whole study for None.
+            command: That runs the study again.
         """
         self._experiment: Literal["ablation", "tune"] = "ablation" if study.test else "tune"
-        self._workspace = workspace
-        self._study = study
-        self._split = split
+        self._study, self._tasks, self._workspace, self._file = study, tasks, workspace, folder / RUN_FILE
         self._source = read_source(workspace.raw(study.base.dataset)).source
-        self._command = command
-        self._run = self._continued(folder / RUN_FILE)
+        self._command = f"dvc repro features@{study.base.name} && {command}"
+        self._run: tracking.Run | None = None
+        if not all(_is_told(task, name) for task in tasks for name, _ in task.trials):
+            self._run = self._continued() or self._started(f"{study.name} on {study.base.name}")
+            write_text(self._file, f"{self._run.run_id}\n")
 
-    def _continued(self, file: Path) -> tracking.Run:
-        if file.exists():
-            try:
-                run = tracking.open_run(file.read_text(encoding="utf-8").strip(), self._workspace)
-            except InputError:  # the outbox was removed
-                pass
-            else:
-                if not run.is_lost():
-                    return run
+    def _continued(self) -> tracking.Run | None:
+        """Return the run of an earlier start, None where it is not there any more."""
+        try:
+            run = tracking.open_run(self._file.read_text(encoding="utf-8").strip(), self._workspace)
+        except (FileNotFoundError, InputError):
+            return None
+        return None if run.is_lost() else run
+
+    def _started(self, name: str, trial: Trial | None = None, **tags: str) -> tracking.Run:
+        """Start the run of the study, or below it that of a trial."""
+        benchmark = trial.benchmark if trial else self._study.base
         run = tracking.start_run(
-            self._study.base,
+            benchmark,
             self._workspace,
             experiment=self._experiment,
-            name=f"{self._study.name} on {self._study.base.name}",
-            tags={"invad.module": self._study.name, "invad.command": self._built_by(None)},
+            name=name,
+            parent=self._run,
+            tags={"invad.module": self._study.name, "invad.command": self._command} | tags,
+            params={"variant": trial.variant, "seed": str(trial.seed)} if trial else None,
         )
-        run.log_split(self._split, self._study.base, self._source)
-        write_text(file, f"{run.run_id}\n")
+        run.log_split(self._tasks[0].split, benchmark, self._source)
         return run
 
-    def _built_by(self, trial: Trial | None) -> str:
-        return f"dvc repro features@{self._study.base.name} && {self._command(trial)}"
+    def tell(self, task: TrialTask) -> list[tuple[Trial, TrialResult]]:
+        """Log the trials that have ended and MLflow does not know yet, and return them: settings, loss curve, metrics, costs, reason."""
+        pending = task.pending()
+        ended = [one for one in task.trials if one not in pending and not _is_told(task, one[0])]
+        for name, trial in ended:
+            self._tell(name, trial, task.result(name), task)
+        return [(trial, task.result(name)) for name, trial in ended]
 
-    def trial_ended(self, name: str, trial: Trial, result: TrialResult, curve: Path) -> None:
-        """Log a trial: settings, loss curve, metrics and costs; one that failed says why."""
-        run = tracking.start_run(
-            trial.benchmark,
-            self._workspace,
-            experiment=self._experiment,
-            name=f"{self._study.name} {trial.variant}, seed {trial.seed}",
-            parent=self._run,
-            tags={
-                "invad.module": self._study.name,
-                "invad.trial": name,
-                "invad.status": result.status,
-                "invad.command": self._built_by(trial),
-            },
-            params={"variant": trial.variant, "seed": str(trial.seed)},
-        )
-        run.log_split(self._split, trial.benchmark, self._source)
-        if result.error:
-            run.tag("invad.error", result.error)
-        steps = read_curve(curve)
+    def _tell(self, name: str, trial: Trial, result: TrialResult, task: TrialTask) -> None:
+        tags = {"invad.trial": name, "invad.status": result.status}
+        tags |= {"invad.error": result.error} if result.error else {}
+        run = self._started(f"{self._study.name} {trial.variant}, seed {trial.seed}", trial, **tags)
+        steps = read_curve(task.curve)
         run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
         run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
         prefix = "paper" if self._study.test else "validation"
@@ -95,9 +89,26 @@ class StudyLog:
         }
         run.log_metrics(values | costs)
         run.finish(failed=result.status == "failed")
+        write_text(task.trial_folder(name) / LOGGED_FILE, f"{run.run_id}\n")
 
-    def finish(self, files: Iterable[Path], *, failed: bool) -> None:
-        """Log the study's tables and mark its run as ended."""
-        for file in files:
-            self._run.log_file(file)
-        self._run.finish(failed=failed)
+    @contextmanager
+    def failing(self) -> Generator[None]:
+        """Mark the study's run as failed when the block fails."""
+        try:
+            yield
+        except BaseException:
+            if self._run is not None:
+                self._run.finish(failed=True)
+            raise
+
+    def finish(self, files: Iterable[Path]) -> None:
+        """Log the study's tables and mark its run as ended: failed where a trial has."""
+        if self._run is not None:
+            for file in files:
+                self._run.log_file(file)
+            results = [task.result(name) for task in self._tasks for name, _ in task.trials]
+            self._run.finish(failed=any(result.status == "failed" for result in results))
+
+
+def _is_told(task: TrialTask, name: str) -> bool:
+    return (task.trial_folder(name) / LOGGED_FILE).exists()

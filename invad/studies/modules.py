@@ -58,153 +58,98 @@ def module_named(name: str, where: str = "--module") -> Module:
     return MODULES[name]
 
 
-def _ssm(name: str, modulation: str, terms: str, note: str, *, is_paper: bool = False) -> Variant:
-    return Variant(name, {"train.modulation": modulation, "train.modulation_terms": terms}, is_paper, note)
-
-
-def _style(name: str, channels: int, note: str, *, translator: bool = True, is_paper: bool = False) -> Variant:
-    return Variant(name, {"train.style_channels": channels, "train.style_translator": translator}, is_paper, note)
-
-
-def _value(key: str, value: Any, note: str = "", *, is_paper: bool = False) -> Variant:  # noqa: ANN401
-    return Variant(str(value), {key: value}, is_paper, note)
-
-
-def _encoder(name: str, weights: str, note: str, *, is_paper: bool = False) -> Variant:
-    return Variant(name, {"features.encoder": name, "features.weights": weights}, is_paper, note)
-
-
-def _size(side: int, *, is_paper: bool = False) -> Variant:
-    """The blur grows with the image: the paper's 4 pixels at 256."""
-    changes = {"features.image_size": side, "score.sigma": side / 64}
-    return Variant(str(side), changes, is_paper, f"{side} px, blur of {side / 64:g} px")
-
-
-def _batch(size: int, *, is_paper: bool = False) -> Variant:
-    """The paper's rule for the learning rate: 0.001 for each 8 images of a batch."""
-    rate = 0.001 * size / 8
-    return Variant(
-        str(size), {"train.batch_size": size, "train.learning_rate": rate}, is_paper, f"learning rate {rate:g}"
+def _module(name: str, description: str, keys: str, paper: str, variants: Mapping[str, tuple[Any, ...]]) -> Module:
+    """Return a module whose variants have values of `keys`, separated by spaces, and behind them a note; `paper` names the paper's."""
+    return Module(
+        name,
+        description,
+        tuple(
+            Variant(variant, dict(zip(keys.split(), values, strict=True)), variant == paper, note)
+            for variant, (*values, note) in variants.items()
+        ),
     )
 
 
-def _map(name: str, levels: str, distance: str, note: str, *, is_paper: bool = False) -> Variant:
-    return Variant(name, {"score.map_levels": levels, "score.map_distance": distance}, is_paper, note)
+def _of_key(name: str, description: str, key: str, paper: Any, notes: Mapping[Any, str]) -> Module:  # noqa: ANN401
+    """Return a module of one key, whose variants are called like its values."""
+    return _module(name, description, key, str(paper), {str(value): (value, note) for value, note in notes.items()})
 
 
 _ALL = (
-    Module(
-        "ssm",
-        "how the style enters the generator",
-        (
-            _ssm("space-aware", "space-aware", "both", "a factor and an offset for each place", is_paper=True),
-            _ssm("global", "global", "both", "one factor and one offset for each channel"),
-            _ssm("none", "none", "both", "no modulation"),
-            _ssm("gamma-only", "space-aware", "gamma", "factors for each place, no offset"),
-            _ssm("beta-only", "space-aware", "beta", "offsets for each place, no factor"),
-        ),
+    _module(
+        "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {
+            "space-aware": ("space-aware", "both", "a factor and an offset for each place"),
+            "global": ("global", "both", "one factor and one offset for each channel"),
+            "none": ("none", "both", "no modulation"),
+            "gamma-only": ("space-aware", "gamma", "factors for each place, no offset"),
+            "beta-only": ("space-aware", "beta", "offsets for each place, no factor"),
+        },
     ),
-    Module(
-        "style",
-        "the style maps: their channels, and the translator that makes them",
-        (
-            _style("64", 64, "64 style channels", is_paper=True),
-            _style("256", 256, "256 style channels"),
-            _style("without-translator", 64, "without style translator", translator=False),
-        ),
+    _module(
+        "style", "the style maps: their channels, and the translator that makes them",
+        "train.style_channels train.style_translator", "64", {
+            "64": (64, True, "64 style channels"),
+            "256": (256, True, "256 style channels"),
+            "without-translator": (64, False, "without style translator"),
+        },
     ),
-    Module(
-        "upsampler",
-        "how the aggregated features come onto the grid of each level",
-        (
-            _value("train.upsampler", "rescaling", "learned convolutions, level by level", is_paper=True),
-            _value("train.upsampler", "resize", "a bilinear resize, nothing learned"),
-        ),
+    _of_key(
+        "upsampler", "how the aggregated features come onto the grid of each level", "train.upsampler", "rescaling", {
+            "rescaling": "learned convolutions, level by level",
+            "resize": "a bilinear resize, nothing learned",
+        },
     ),
-    Module(
-        "aggregation",
-        "how the encoder's levels become the few channels that the style is made of",
-        (
-            _value("train.aggregation", "strided", "learned strided convolutions", is_paper=True),
-            _value("train.aggregation", "average", "average pooling"),
-            _value("train.aggregation", "per-level", "each level by itself"),
-        ),
+    _of_key(
+        "aggregation", "how the encoder's levels become the few channels that the style is made of",
+        "train.aggregation", "strided", {
+            "strided": "learned strided convolutions",
+            "average": "average pooling",
+            "per-level": "each level by itself",
+        },
     ),
-    Module(
-        "norm",
-        "the normalisation before the modulation",
-        (
-            _value("train.normalisation", "layer", is_paper=True),
-            _value("train.normalisation", "instance"),
-            _value("train.normalisation", "batch"),
-            _value("train.normalisation", "group"),
-            _value("train.normalisation", "none"),
-        ),
+    _of_key(
+        "norm", "the normalisation before the modulation", "train.normalisation", "layer",
+        dict.fromkeys(("layer", "instance", "batch", "group", "none"), ""),
     ),
-    Module(
-        "loss",
-        "the distance of features and reconstructions in training",
-        (
-            _value("train.loss", "l2", "mean squared error", is_paper=True),
-            _value("train.loss", "l1", "mean absolute error"),
-            _value("train.loss", "cosine", "one minus the cosine, as in RD"),
-        ),
+    _of_key(
+        "loss", "the distance of features and reconstructions in training", "train.loss", "l2",
+        {"l2": "mean squared error", "l1": "mean absolute error", "cosine": "one minus the cosine, as in RD"},
     ),
-    Module(
-        "latent",
-        "the channels of the style codes",
-        (
-            _value("train.latent_channels", 16, is_paper=True),
-            _value("train.latent_channels", 64),
-        ),
+    _of_key("latent", "the channels of the style codes", "train.latent_channels", 16, {16: "", 64: ""}),
+    _of_key(
+        "blocks", "residual blocks of the generator on each level", "train.blocks", 2, {1: "", 2: "", 4: "InvAD-lite's"}
     ),
-    Module(
-        "blocks",
-        "residual blocks of the generator on each level",
-        (
-            _value("train.blocks", 1),
-            _value("train.blocks", 2, is_paper=True),
-            _value("train.blocks", 4, "InvAD-lite's"),
-        ),
+    _module(
+        "encoder", "the frozen encoder", "features.encoder features.weights", "wide_resnet50_2", {
+            "wide_resnet50_2": ("wide_resnet50_2", "wide_resnet50_2.racm_in1k", ""),
+            "resnet34": ("resnet34", "resnet34.bt_in1k", "InvAD-lite's"),
+            "resnet50": ("resnet50", "resnet50.a1_in1k", ""),
+            "resnet18": ("resnet18", "resnet18.a1_in1k", ""),
+            "mobilenetv2_100": ("mobilenetv2_100", "packaged", "needs no download"),
+        },
     ),
-    Module(
-        "encoder",
-        "the frozen encoder",
-        (
-            _encoder("wide_resnet50_2", "wide_resnet50_2.racm_in1k", "", is_paper=True),
-            _encoder("resnet34", "resnet34.bt_in1k", "InvAD-lite's"),
-            _encoder("resnet50", "resnet50.a1_in1k", ""),
-            _encoder("resnet18", "resnet18.a1_in1k", ""),
-            _encoder("mobilenetv2_100", "packaged", "needs no download"),
-        ),
+    _module(  # multiples of 32, which every method accepts; the blur grows with the image, the paper's is 4 pixels at 256
+        "size", "the side of the input image in pixels", "features.image_size score.sigma", "256",
+        {str(side): (side, side / 64, f"{side} px, blur of {side / 64:g} px") for side in (128, 192, 256, 320)},
     ),
-    # Multiples of 32, which every method accepts.
-    Module("size", "the side of the input image in pixels", (_size(128), _size(192), _size(256, is_paper=True), _size(320))),
-    Module(
-        "batch", "the batch size, with the learning rate that goes with it",
-        (_batch(8), _batch(16), _batch(32, is_paper=True), _batch(64)),
+    _module(  # the paper's rule for the learning rate: 0.001 for each 8 images of a batch
+        "batch", "the batch size, with the learning rate that goes with it", "train.batch_size train.learning_rate", "32",
+        {str(size): (size, size / 8000, f"learning rate {size / 8000:g}") for size in (8, 16, 32, 64)},
     ),
-    Module(
-        "epochs",
-        "how long is trained",
-        (
-            _value("train.epochs", 10),
-            _value("train.epochs", 30),
-            _value("train.epochs", 100, "of COCO-AD and VisA", is_paper=True),
-            _value("train.epochs", 300, "the paper's on MVTec AD"),
-        ),
+    _of_key(
+        "epochs", "how long is trained", "train.epochs", 100,
+        {10: "", 30: "", 100: "of COCO-AD and VisA", 300: "the paper's on MVTec AD"},
     ),
-    Module(
-        "map",
-        "how features and reconstructions become an anomaly map",
-        (
-            _map("concatenated-cosine", "concatenated", "cosine", "all levels concatenated", is_paper=True),
-            _map("fine", "fine", "cosine", "the finest level alone"),
-            _map("middle", "middle", "cosine", "the middle level alone"),
-            _map("coarse", "coarse", "cosine", "the coarsest level alone"),
-            _map("sum", "sum", "cosine", "the sum of the levels' maps"),
-            _map("concatenated-l2", "concatenated", "l2", "length of the difference instead of the cosine"),
-        ),
+    _module(
+        "map", "how features and reconstructions become an anomaly map", "score.map_levels score.map_distance",
+        "concatenated-cosine", {
+            "concatenated-cosine": ("concatenated", "cosine", "all levels concatenated"),
+            "fine": ("fine", "cosine", "the finest level alone"),
+            "middle": ("middle", "cosine", "the middle level alone"),
+            "coarse": ("coarse", "cosine", "the coarsest level alone"),
+            "sum": ("sum", "cosine", "the sum of the levels' maps"),
+            "concatenated-l2": ("concatenated", "l2", "length of the difference instead of the cosine"),
+        },
     ),
 )  # fmt: skip
 MODULES: dict[str, Module] = {module.name: module for module in _ALL}

@@ -1,81 +1,290 @@
-"""Hands the tasks of a study to Ray Tune, and tells people and MLflow of each trial that has ended."""
+"""Runs a study to its end: says what there is to do, makes sure of the features, and hands one training after the other to Ray Tune.
 
+What has ended stands in the study's folder, a file for each trial, whose name is a digest of all that its result depends on. Ray Tune's own
+state cannot take its place: `Tuner.restore` takes no other trials than those it began with, while more seeds and variants join a study;
+it is written every ten seconds at most, while a finished trial is never run again; and to read a pickle is to run what is in it.
+"""
+
+import fcntl
+import functools
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from invad.studies.results import TrialResult, read_result
-from invad.studies.tasks import Task
-from invad.studies.trial import Report, TrialTask, attempt, trial_folder, write_failure, write_stop
+from invad.config import FeaturesConfig, Params, TrainingConfig
+from invad.data.source import read_source
+from invad.data.split_table import Split, open_split
+from invad.errors import InputError
+from invad.files import remove
+from invad.studies.stores import Stores, trial_split
+from invad.studies.study import Identity, Study, Trial
+from invad.studies.trial import (
+    LOGGED_FILE,
+    MODEL,
+    RESULT_FILE,
+    Report,
+    TrialResult,
+    TrialTask,
+    attempt,
+    end_without_metrics,
+    read_result,
+    reason,
+    trial_folder,
+)
+from invad.studies.validation import rows_for_training, validation_split
+from invad.training.checkpoints import newest_step
+from invad.training.loop import steps_per_epoch
+from invad.training.progress import meanwhile
+from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.cluster.tune import Demand, EarlyStop
+    from invad.cluster.tune import Demand
     from invad.studies.log import StudyLog
 
+_LOCK = "lock"
 
-class Runner:
-    """Hands tasks to Ray Tune and tells of each that has ended."""
 
-    def __init__(self, folder: Path, log: "StudyLog | None") -> None:
-        self._folder = folder
-        self._log = log
-        self._progress = tqdm(unit="trial", mininterval=1)
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study is run, and on what.
 
-    def run(self, tasks: Sequence[Task], demand: "Demand", early_stop: "EarlyStop | None") -> None:
-        """Run the tasks; one that comes with a reason why it cannot be run has failed."""
-        from invad.cluster.tune import run_trials
+    `benchmark`: its name. `set`: other values of its settings, by dotted key. `max_concurrent`: trials at a time, None for as many as
+    fit. `trials_per_gpu`: how many share one, None for one each. `resume`: go on with a study that is there; `restart`: remove it first.
+    """
 
-        self._progress.total = sum(len(task.trials) for task, _ in tasks)
-        with self._progress:
-            for task, error in tasks:
-                if error:
-                    write_failure(task, error)
-                    self._tell(task)
-            possible = {task.training: task for task, error in tasks if not error}
+    benchmark: str
+    set: Mapping[str, Any] = field(default_factory=dict)
+    max_concurrent: int | None = None
+    trials_per_gpu: float | None = None
+    resume: bool = False
+    restart: bool = False
 
-            def on_end(name: str, epochs: int, lost: str) -> None:
-                task = possible[name]
-                if lost:
-                    write_failure(task, lost)
-                elif all(read_result(task.trial_folder(trial)) is None for trial, _ in task.pending()):
-                    write_stop(task, epochs)
-                self._tell(task)
+    def words(self) -> list[str]:
+        """Return the words of a command line that say benchmark and settings: what the results depend on."""
+        settings = [word for key, value in self.set.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        return ["--benchmark", self.benchmark, *settings]
 
-            if possible:
-                run_trials(
-                    list(possible),
-                    partial(_work, possible),
-                    demand=demand,
-                    early_stop=early_stop,
-                    storage=self._folder / "ray",
-                    on_end=on_end,
+
+@contextmanager
+def finished_study(
+    study: Study, options: StudyOptions, params: Params, workspace: Workspace, command: str, *, early_stop: bool = False
+) -> Generator[tuple[list[TrialResult], Callable[[Iterable[Path]], None]]]:
+    """Run what is missing of a study; yield the results of all its trials, and what logs the files that sum them up.
+
+    Args:
+        study: What is compared.
+        options: How it is run.
+        params: For the workers of extraction and training.
+        workspace: Where data and results lie.
+        command: That runs the study again.
+        early_stop: Whether Ray Tune ends what falls behind, judged by the validation images.
+
+    Raises:
+        InputError: The settings are wrong, the split is not built, or there are fewer resources than asked for; before anything starts.
+    """
+    from invad.cluster.extract import shard_runner
+    from invad.cluster.tune import Demand, trials_at_a_time
+    from invad.studies.log import StudyLog
+
+    demand = Demand(params.training.resources_per_worker.cpu, options.trials_per_gpu, options.max_concurrent)
+    at_a_time = trials_at_a_time(demand)
+    split = open_split(study.base, workspace)
+    identity = Identity.of(study, split, read_source(workspace.raw(study.base.dataset)).sha256)
+    folder = (workspace.private / "studies" / identity.folder).absolute()
+    split = trial_split(split, test=study.test).absolute()
+    tasks = _tasks(identity, split, params.training, folder)
+    with only_one(folder):
+        prepare(folder, [name for task in tasks for name, _ in task.trials], options)
+        print(_plan(identity, tasks, at_a_time), file=sys.stderr)
+        log = StudyLog(study, tasks, workspace, folder, command)
+        with log.failing():
+            for task in tasks:
+                log.tell(task)  # a start may have been killed between a result and MLflow
+            if any(task.pending() for task in tasks):
+                stores = Stores(identity, split, workspace, shard_runner(params.extraction))
+                _run(tasks, stores, demand, log, early_stop=early_stop)
+            yield [task.result(name) for task in tasks for name, _ in task.trials], log.finish
+
+
+@contextmanager
+def only_one(folder: Path) -> Generator[None]:
+    """Hold the study's folder against other processes; one that dies lets go of it.
+
+    Raises:
+        InputError: Another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process runs this study; wait for it, or end it") from None
+        yield
+
+
+def prepare(folder: Path, names: Sequence[str], options: StudyOptions) -> None:
+    """Remove the results of the trials that have failed, which are tried again, or all that is there when the study begins anew.
+
+    Raises:
+        InputError: There are results of these trials, and the options do not say what to do.
+    """
+    for path in folder.iterdir() if options.restart else ():
+        if path.name != _LOCK:
+            remove(path)
+    results = {name: result for name in names if (result := read_result(trial_folder(folder, name)))}
+    failed = [name for name, result in results.items() if result.status == "failed"]
+    if len(results) > len(failed) and not options.resume:
+        raise InputError(
+            f"a study of these settings has {len(results) - len(failed)} of {len(names)} trials finished; "
+            "--resume goes on with it, --restart begins anew"
+        )
+    for name in failed:
+        for file in (RESULT_FILE, LOGGED_FILE):
+            remove(trial_folder(folder, name) / file)
+
+
+def _tasks(identity: Identity, split: Split, training: TrainingConfig, folder: Path) -> list[TrialTask]:
+    """Return a task for every training, without features yet."""
+    study = identity.study
+    groups: dict[str, list[tuple[str, Trial]]] = {}
+    for trial in study.trials():
+        groups.setdefault(identity.training(trial), []).append((identity.trial(trial), trial))
+    rows = None if study.test else rows_for_training(split, study.validation_share, study.validation_seed)
+    return [
+        TrialTask(
+            folder=str(folder),
+            training=name,
+            trials=tuple(trials),
+            split=split,
+            rows=rows,
+            judged=split,
+            checkpoint_steps=training.checkpoint_steps,
+            threads=max(1, int(training.resources_per_worker.cpu)),
+            keep=study.shares_training,
+        )
+        for name, trials in groups.items()
+    ]
+
+
+def _plan(identity: Identity, tasks: Sequence[TrialTask], at_a_time: int) -> str:
+    """Return a line on what there is to do; how long it takes nobody knows before the first steps."""
+    study, waiting = identity.study, [task for task in tasks if task.pending()]
+    trials, pending = sum(len(task.trials) for task in tasks), sum(len(task.pending()) for task in tasks)
+    parts = [f"{_count(trials, 'trial')} ({len(study.variants)} settings x {_count(study.seeds, 'seed')})"]
+    parts += [f"{trials - pending} finished before"] if pending < trials else []
+    if waiting:
+        stores = {identity.features(task.benchmark.features, task.split) for task in waiting}
+        steps = [_steps(task) for task in waiting]
+        parts.append(f"{_count(len(steps) - steps.count(0), 'training')} of {_count(sum(steps), 'step')} in all")
+        parts.append(f"{min(at_a_time, len(waiting))} at a time, on {_count(len(stores), 'feature store')}")
+    return f"{study.name} on {study.base.name}: {', '.join(parts)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _steps(task: TrialTask) -> int:
+    """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
+    images = len(task.split.phase("train") if task.rows is None else task.rows)
+    try:
+        steps = steps_per_epoch(images, task.benchmark.train) * task.benchmark.train.epochs
+    except InputError:
+        return 0
+    return 0 if (task.storage / MODEL).is_dir() else steps
+
+
+def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "StudyLog", *, early_stop: bool) -> None:
+    """Run all that is pending; each trial has a result then, and is logged."""
+    from invad.cluster.tune import milestones, run_trials
+
+    stops = milestones(max(task.benchmark.train.epochs for task in tasks)) if early_stop else ()
+    # Ended trainings tell Tune their scores again, so that a study that goes on stops the same trials as an uninterrupted one.
+    ready, impossible = _with_features([task for task in tasks if stops or task.pending()], stores, stops)
+    with _progress([task for task in tasks if task.pending()]) as bar:
+
+        def ended(task: TrialTask) -> None:
+            for trial, result in log.tell(task):
+                seconds = f"after {result.seconds or 0:.1f} s of training"
+                how = {"stopped": f"after epoch {result.epochs}", "failed": f"({result.error})"}.get(
+                    result.status, seconds
                 )
+                bar.write(f"{trial.variant}, seed {trial.seed}: {result.status} {how}", file=sys.stderr)
 
-    def _tell(self, task: TrialTask) -> None:
-        for name, trial in task.trials:
-            result = finished_result(self._folder, name)
-            what = {
-                "finished": f"finished after {result.seconds or 0:.1f} s of training",
-                "stopped": f"stopped early after epoch {result.epochs}",
-                "failed": f"failed: {result.error}",
-            }[result.status]
-            tqdm.write(f"{trial.variant}, seed {trial.seed}: {what}", file=sys.stderr)
-            self._progress.update()
-            if self._log is not None:
-                self._log.trial_ended(name, trial, result, task.curve)
+        def on_end(name: str, epochs: int, lost: str) -> None:
+            if lost:
+                end_without_metrics(ready[name], "failed", lost)
+            else:
+                end_without_metrics(ready[name], "stopped", epochs=epochs)
+            ended(ready[name])
+
+        for task, why in impossible:
+            end_without_metrics(task, "failed", why)
+            ended(task)
+        if ready:
+            run_trials(
+                list(ready),
+                partial(_attempt, ready),
+                demand=demand,
+                milestones=stops,
+                storage=Path(tasks[0].folder) / "ray",
+                on_end=on_end,
+            )
 
 
-def _work(tasks: Mapping[str, TrialTask], name: str, report: Report) -> None:
+def _attempt(tasks: Mapping[str, TrialTask], name: str, report: Report) -> None:
     attempt(tasks[name], report)
 
 
-def finished_result(folder: Path, name: str) -> TrialResult:
-    """Return the result of a trial that has ended, in the study's folder."""
-    result = read_result(trial_folder(folder, name))
-    if result is None:
-        raise RuntimeError(f"trial {name} has ended without a result")
-    return result
+def _with_features(
+    tasks: Sequence[TrialTask], stores: Stores, milestones: tuple[int, ...]
+) -> tuple[dict[str, TrialTask], list[tuple[TrialTask, str]]]:
+    """Return the tasks that can be run, by training, and those that cannot, with the reason; missing features are extracted."""
+    study, judged = stores.identity.study, stores.split
+    if not study.test:
+        folder = Path(tasks[0].folder) / "validation"
+        judged = validation_split(judged, study.validation_share, study.validation_seed, folder).split
+
+    @functools.cache
+    def folders(config: FeaturesConfig) -> tuple[str, str, str]:
+        try:
+            images = stores.training(config)
+            judging = images if study.test else stores.kept(config, judged)
+        except Exception as error:  # one encoder that fails, whyever, does not end the trials of the others
+            return "", "", reason(error)
+        return str(images.absolute()), str(judging.absolute()), ""
+
+    ready, impossible = {}, []
+    for task in tasks:
+        images, judging, error = folders(task.benchmark.features) if task.pending() else ("", "", "")
+        if error:
+            impossible.append((task, error))
+        else:
+            full = replace(task, features=images, judged=judged, judged_features=judging, milestones=milestones)
+            ready[task.training] = full.anywhere()
+    return ready, impossible
+
+
+@contextmanager
+def _progress(tasks: Sequence[TrialTask]) -> Generator["tqdm[Any]"]:
+    """Yield a bar of the steps of all trainings, by their checkpoints, and of how many trials have ended."""
+    steps, trials = [_steps(task) for task in tasks], sum(len(task.pending()) for task in tasks)
+
+    def done() -> int:
+        return sum(newest_step(task.storage) if task.pending() else of for task, of in zip(tasks, steps, strict=True))
+
+    def show() -> None:
+        ended = trials - sum(len(task.pending()) for task in tasks)
+        bar.set_description(f"{ended} of {_count(trials, 'trial')}", refresh=False)
+        bar.update(done() - bar.n)
+        bar.refresh()
+
+    with tqdm(total=sum(steps), initial=done(), unit="step", mininterval=1) as bar, meanwhile(show):
+        yield bar

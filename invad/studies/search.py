@@ -3,38 +3,55 @@
 import csv
 import io
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from invad.config import Params, TuneConfig
 from invad.errors import InputError
 from invad.files import write_text
-from invad.studies.driver import StudyOptions, run_study
 from invad.studies.modules import Variant
-from invad.studies.results import TrialResult
+from invad.studies.runner import StudyOptions, finished_study
 from invad.studies.settings import apply
 from invad.studies.study import Study
-from invad.studies.trial import SCORED_BY, VALIDATION_SCORE
+from invad.studies.trial import SCORED_BY, VALIDATION_SCORE, TrialResult
 from invad.text import aligned
 from invad.workspace import Workspace
 
 SEARCHED = ("learning_rate", "style_channels", "latent_channels", "blocks")
 BASE = "base"  # the name of the benchmark's own setting, which is always the first sample
 _MEASURED = (VALIDATION_SCORE, *SCORED_BY)
+_COSTS = ("parameters", "multiply_adds", "seconds", "epochs")
+
+Values = dict[str, float | int]  # by the keys `SEARCHED`
+
+
+@dataclass(frozen=True)
+class SearchOptions(StudyOptions):
+    """`early_stop`: whether samples that fall behind are ended."""
+
+    early_stop: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One setting and what became of it. `values`: of the keys `SEARCHED`."""
+    """One setting and what became of it."""
 
-    values: dict[str, float | int]
+    values: Values
     result: TrialResult
 
     @property
     def score(self) -> float | None:
         """The validation score; None where there is none."""
         return self.result.metrics.get(VALIDATION_SCORE) if self.result.status == "finished" else None
+
+    def cells(self) -> list[str]:
+        """Return settings, measurements in percent and status, for people to read."""
+        measured = [None if self.score is None else self.result.metrics.get(key) for key in _MEASURED]
+        percents = ["-" if value is None else f"{100 * value:.1f}" for value in measured]
+        return [*(f"{value:g}" for value in self.values.values()), *percents]
 
 
 @dataclass(frozen=True)
@@ -47,9 +64,9 @@ class TuneReport:
     fragment: str | None
 
     @property
-    def failed(self) -> bool:
-        """Whether any sample has failed."""
-        return any(sample.result.status == "failed" for sample in self.samples)
+    def failures(self) -> list[str]:
+        """What has failed, and why."""
+        return [f"{one.result.variant}: {one.result.error}" for one in self.samples if one.result.status == "failed"]
 
 
 def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Study:
@@ -58,111 +75,95 @@ def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Stud
     Raises:
         InputError: Benchmark, key or value is unknown or wrong, or the benchmark is not of InvAD.
     """
-    from invad.cluster.tune import draw_samples
-
     base = apply(params.benchmark(options.benchmark), options.set)
     if base.train.model != "invad":
         raise InputError(f"--benchmark: {base.name} is of {base.train.model}; tune searches settings of invad only")
-    first = {key: getattr(base.train, key) for key in SEARCHED}
-    drawn = draw_samples(tune, tune.samples, tune.seed, first)
+    drawn = draw_samples(tune, {key: getattr(base.train, key) for key in SEARCHED})
     names = [BASE, *(f"sample-{number:02d}" for number in range(2, len(drawn) + 1))]
     variants = tuple(
         Variant(name, {f"train.{key}": value for key, value in values.items()})
         for name, values in zip(names, drawn, strict=True)
     )
-    return Study(
-        name="tune",
-        base=base,
-        variants=variants,
-        all_variants=variants,
-        validation_share=tune.validation_share,
-        validation_seed=tune.seed,
-        test=False,
-    )
+    return Study("tune", base, variants, validation_share=tune.validation_share, validation_seed=tune.seed)
 
 
-def run_search(
-    options: StudyOptions, params: Params, workspace: Workspace, tune: TuneConfig | None = None
-) -> TuneReport:
+def draw_samples(tune: TuneConfig, first: Mapping[str, float | int]) -> list[Values]:
+    """Return settings from the ranges of `tune`: `first`, then others; with more `samples` the same ones come first."""
+    rng, rates = np.random.default_rng(tune.seed), tune.learning_rate
+    drawn = [dict(first)]
+    while len(drawn) < tune.samples:
+        rate = float(np.exp(rng.uniform(np.log(rates.low), np.log(rates.high))))
+        # Three digits are as good, and can be written into params.yaml.
+        values: Values = {"learning_rate": min(max(float(f"{rate:.3g}"), rates.low), rates.high)}
+        drawn.append(values | {key: int(rng.choice(getattr(tune, key))) for key in SEARCHED[1:]})
+    return drawn
+
+
+def run_search(options: SearchOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
     """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,md,yaml}`. No test image is read.
 
     Args:
         options: The benchmark, and how the study is run.
         params: The settings.
         workspace: Where data and results lie.
-        tune: Ranges, number of samples, seed and share; by default those of `params`.
+        tune: Ranges, number of samples, seed and share.
 
     Raises:
         InputError: As for `plan_search`; or the split is not built, the machine is too small, or the search is there already.
     """
-    tune = tune or params.tune
     study = plan_search(options, params, tune)
-    words = [*options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
-    return run_study(
-        study,
-        options,
-        params,
-        workspace,
-        report=lambda results: _report(study, results),
-        write=lambda report: write_search(report, workspace.reports / "tune"),
-        command=lambda _trial: shlex.join(["invad-pipe", "tune", *words]),
-    )
-
-
-def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
-    values = [{key: variant.changes[f"train.{key}"] for key in SEARCHED} for variant in study.variants]
-    samples = [Sample(*pair) for pair in zip(values, results, strict=True)]
-    samples.sort(key=lambda sample: -1.0 if sample.score is None else sample.score, reverse=True)
-    best = samples[0] if samples[0].score is not None else None
-    fragment = _fragment(study.base.settings, best, len(samples), study.validation_share) if best else None
-    return TuneReport(study.base.name, study.validation_share, tuple(samples), fragment)
-
-
-def _fragment(settings: str, best: Sample, samples: int, share: float) -> str:
-    lines = [
-        f"# The best of {samples} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, the mean of {', '.join(SCORED_BY)}",
-        f"# on synthetic defects in {share:g} of the normal training images. No test image was seen.",
-        "train:",
-        f"  {settings}:",
-        *(f"    {key}: {value}" for key, value in best.values.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def write_search(report: TuneReport, folder: Path) -> list[Path]:
-    """Write the samples as `<benchmark>.csv` and `.md` and, where there is one, the best setting as `.yaml`; return the paths."""
-    contents = {"csv": _csv(report), "md": _markdown(report)}
-    if report.fragment:
-        contents["yaml"] = report.fragment
-    paths = []
-    for suffix, text in contents.items():
-        paths.append(folder / f"{report.benchmark}.{suffix}")
-        write_text(paths[-1], text)
-    return paths
+    words = ["invad-pipe", "tune", *options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
+    command = shlex.join([*words, *(["--early-stop"] if options.early_stop else [])])
+    with finished_study(study, options, params, workspace, command, early_stop=options.early_stop) as (
+        results,
+        log_files,
+    ):
+        report = _report(study, results)
+        log_files(_write(report, workspace.reports / "tune"))
+    return report
 
 
 def search_text(report: TuneReport) -> str:
     """Return the samples as a table for the terminal, best first, numbers in percent."""
     rows = [["sample", *SEARCHED, *_MEASURED, "status"]]
-    rows += [
-        [one.result.variant, *(f"{value:g}" for value in one.values.values()), *_percents(one), one.result.status]
-        for one in report.samples
-    ]
-    failures = [f"{one.result.variant}: {one.result.error}" for one in report.samples if one.result.error]
-    return "\n".join([*aligned(rows), *failures]) + "\n"
+    rows += [[one.result.variant, *one.cells(), one.result.status] for one in report.samples]
+    return "\n".join([*aligned(rows), *report.failures]) + "\n"
+
+
+def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
+    values = {one.name: {key: one.changes[f"train.{key}"] for key in SEARCHED} for one in study.variants}
+    samples = [Sample(values[result.variant], result) for result in results]
+    samples.sort(key=lambda sample: -1.0 if sample.score is None else sample.score, reverse=True)
+    best, fragment = samples[0], None
+    if best.score is not None:
+        lines = [
+            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, "
+            f"the mean of {', '.join(SCORED_BY)}",
+            f"# on synthetic defects in {study.validation_share:g} of the normal training images. No test image was seen.",
+            f"train:\n  {study.base.name}:",
+            *(f"    {key}: {value}" for key, value in best.values.items()),
+        ]
+        fragment = "\n".join(lines) + "\n"
+    return TuneReport(study.base.name, study.validation_share, tuple(samples), fragment)
+
+
+def _write(report: TuneReport, folder: Path) -> list[Path]:
+    """Write the samples as `<benchmark>.csv` and `.md` and, where there is one, the best setting as `.yaml`; return the paths."""
+    contents = {"csv": _csv(report), "md": _markdown(report)} | ({"yaml": report.fragment} if report.fragment else {})
+    paths = [folder / f"{report.benchmark}.{suffix}" for suffix in contents]
+    for path, text in zip(paths, contents.values(), strict=True):
+        write_text(path, text)
+    return paths
 
 
 def _csv(report: TuneReport) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    costs = ("parameters", "multiply_adds", "seconds", "epochs")
-    writer.writerow(["sample", "seed", "status", *SEARCHED, *_MEASURED, *costs, "error"])
-    for sample in report.samples:
-        result = sample.result
-        measured = [result.metrics.get(key) for key in _MEASURED]
-        numbers = [*measured, *(getattr(result, key) for key in costs)]
-        cells = ["" if value is None else repr(value) for value in numbers]
-        writer.writerow([result.variant, result.seed, result.status, *sample.values.values(), *cells, result.error])
+    writer.writerow(["sample", "seed", "status", *SEARCHED, *_MEASURED, *_COSTS, "error"])
+    for one in report.samples:
+        result = one.result
+        numbers = [*(result.metrics.get(key) for key in _MEASURED), *(getattr(result, key) for key in _COSTS)]
+        writer.writerow([result.variant, result.seed, result.status, *one.values.values(), *numbers, result.error])
     return buffer.getvalue()
 
 
@@ -174,23 +175,5 @@ def _markdown(report: TuneReport) -> str:
         f"synthetic defects in {report.share:g} of the normal training images, which is no estimate of the results on the test set."
     )
     lines = [["Sample", "Status", *SEARCHED, *_MEASURED]]
-    lines += [
-        [one.result.variant, one.result.status, *(f"{value:g}" for value in one.values.values()), *_percents(one)]
-        for one in report.samples
-    ]
-    errors = [f"{one.result.variant}: {one.result.error}" for one in report.samples if one.result.error]
-    return markdown_text(caption, lines, errors)
-
-
-def _percents(sample: Sample) -> list[str]:
-    values = [sample.result.metrics.get(key) if sample.score is not None else None for key in _MEASURED]
-    return ["-" if value is None else f"{100 * value:.1f}" for value in values]
-
-
-def with_options(tune: TuneConfig, samples: int | None, seed: int | None) -> TuneConfig:
-    """Return the section with other numbers from the command line; `InputError` for numbers that are too low."""
-    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0)):
-        if value is not None and value < least:
-            raise InputError(f"{name}: must be at least {least}, not {value}")
-    changes = {name: value for name, value in (("samples", samples), ("seed", seed)) if value is not None}
-    return replace(tune, **changes)
+    lines += [[one.result.variant, one.result.status, *one.cells()] for one in report.samples]
+    return markdown_text(caption, lines, report.failures)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,20 +28,17 @@ class Trial:
 class Study:
     """What is compared.
 
-    `name`: of the module, or `tune`. `base`: the benchmark's settings, those of `--set` among them. `variants`: chosen to run, and
-    `all_variants` that there are. `seeds`: how many trainings of each, with the base's seed and the following ones.
-    `validation_share`: of the training images kept to judge by, 0 for none, chosen by `validation_seed`; `test`: whether trials end with
-    the test images.
+    `name`: of the module, or `tune`. `base`: the benchmark's settings, those of `--set` among them. `seeds`: how many trainings of each
+    of `variants`, with the base's seed and the following ones. `validation_share`: of the normal training images, kept to judge trials by
+    and chosen by `validation_seed`; 0 to judge by the test images.
     """
 
     name: str
     base: BenchmarkConfig
     variants: tuple[Variant, ...]
-    all_variants: tuple[Variant, ...]
     seeds: int = 1
     validation_share: float = 0.0
     validation_seed: int = 0
-    test: bool = True
 
     def trials(self) -> list[Trial]:
         """Return all trials, variant by variant.
@@ -58,15 +54,14 @@ class Study:
         ]
 
     @property
-    def shares_training(self) -> bool:
-        """Whether all variants are the same training, scored in several ways."""
-        return all(key.startswith("score.") for variant in self.all_variants for key in variant.changes)
+    def test(self) -> bool:
+        """Whether trials are judged by the test images, which no other trial may see."""
+        return not self.validation_share
 
     @property
-    def validation_side(self) -> int:
-        """The most pixels a side of a validation image: twice the largest input of any variant, chosen or not; 0 without validation."""
-        sizes = [variant.changes.get("features.image_size", 0) for variant in self.all_variants]
-        return 2 * max(self.base.features.image_size, *sizes) if self.validation_share else 0
+    def shares_training(self) -> bool:
+        """Whether all variants are the same training, scored in several ways."""
+        return all(key.startswith("score.") for variant in self.variants for key in variant.changes)
 
 
 @dataclass(frozen=True)
@@ -84,8 +79,9 @@ class Identity:
     @property
     def folder(self) -> str:
         """The name of the study's folder: the same with more variants or seeds."""
-        study, base = self.study, asdict(self.study.base) | {"features": _features(self.study.base.features)}
-        return f"{study.name}-{study.base.name}-{self._hash(base)[:12]}"
+        base = self.study.base
+        unique = self._hash(asdict(base) | {"features": _features(base.features)})
+        return f"{self.study.name}-{base.name}-{unique[:12]}"
 
     def training(self, trial: Trial) -> str:
         """Return the name of a trial's training; trials that differ in how they are scored only share it."""
@@ -98,14 +94,12 @@ class Identity:
 
     def features(self, features: FeaturesConfig, split: Split) -> str:
         """Return the name of a store of the features of `split`, which any study may use."""
-        unique = digest(
-            _features(features), rows_sha256(split), self.data, code_digest("invad.features.extract"), torch.__version__
-        )
+        code = code_digest("invad.features.extract")
+        unique = digest(_features(features), rows_sha256(split), self.data, code, torch.__version__)
         return f"{self.study.base.name}-{unique[:16]}"
 
     def _hash(self, *values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
-        study = self.study
-        judged = [study.validation_share, study.validation_seed, study.validation_side, study.test]
+        judged = [self.study.validation_share, self.study.validation_seed]
         return digest(self.data, judged, code_digest("invad.studies.trial"), torch.__version__, *values)
 
 
@@ -118,14 +112,6 @@ def rows_sha256(split: Split) -> str:
     """Return the SHA-256 of what a split's rows say, and of how its images are read."""
     how = [] if split.reading == AS_STORED else [asdict(split.reading)]
     return digest([[row.image, row.class_name, row.phase, row.label, row.mask] for row in split.rows], *how)
-
-
-def same_training(trials: Sequence[Trial], identity: Identity) -> dict[str, list[Trial]]:
-    """Return the trials by the name of their training."""
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(identity.training(trial), []).append(trial)
-    return groups
 
 
 def _features(config: FeaturesConfig) -> dict[str, Any]:

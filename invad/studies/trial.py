@@ -1,11 +1,13 @@
 """One training and all that is scored of it, in one process: features -> network -> maps -> metrics -> `result.json`."""
 
+import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -18,51 +20,44 @@ from invad.features import open_features
 from invad.features.batches import batch_source
 from invad.files import read_json, remove, write_json, write_text
 from invad.methods import Method
+from invad.report.ablation.summary import TrialResult
 from invad.scoring.score import predictions, write_phase
 from invad.scoring.store import open_scores
-from invad.studies.results import TrialResult, read_result, write_result
 from invad.studies.study import Trial
-from invad.studies.validation import ValidationSplit
-from invad.training.checkpoints import newest_step
 from invad.training.counting import multiply_adds, parameter_count
 from invad.training.job import CURVE_FILE, TrainJob, run_job
 from invad.training.model_folder import ModelConfig, load_model, save_model
 
 VALIDATION_SCORE = "validation_score"
 SCORED_BY = ("image_auroc", "pixel_auroc", "pixel_ap")  # whose mean it is
-MODEL, TIME_FILE, TRACE_FILE = "model", "time.json", "traceback.txt"
+MODEL, NOTES_FILE = "model", "notes.json"  # of a training, beside its curve
+RESULT_FILE, TRACE_FILE, LOGGED_FILE = "result.json", "traceback.txt", "logged"  # of a trial
 
 Report = Callable[[int, float], None]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a trial is judged by while it runs, or instead of the test images. `features`: the folder of the images' features."""
-
-    split: ValidationSplit
-    features: str
 
 
 @dataclass(frozen=True)
 class TrialTask:
     """A training and the trials that score it, which are equal but for the section `score`. Ray sends it, so paths are absolute.
 
-    `folder`: of the study; `training`: name of the training. `trials`: by name. `split`, `features`: images, and the folder of their
-    features. `test`: whether the test images are scored, else those of `validation`. `milestones`: the epochs after which the score on
-    these is told. `keep`: leave the trained weights there, for trials to come.
+    `folder`: of the study; `training`: name of the training. `trials`: with their names. `split`, `features`: images, and the folder of
+    their features; `rows`: of the training images, those that are trained on, None for all. `judged`, `judged_features`: the same of the
+    images, in phase `test`, that trials are scored on. `milestones`: the epochs after which the score on these is told. `keep`: leave the
+    trained weights there, for trials to come.
     """
 
     folder: str
     training: str
     trials: tuple[tuple[str, Trial], ...]
     split: Split
-    features: str
-    validation: Validation | None
-    test: bool
+    rows: tuple[int, ...] | None
+    judged: Split
     checkpoint_steps: int
     threads: int
-    milestones: tuple[int, ...] = ()
     keep: bool = False
+    features: str = ""
+    judged_features: str = ""
+    milestones: tuple[int, ...] = ()
 
     @property
     def benchmark(self) -> BenchmarkConfig:
@@ -84,8 +79,21 @@ class TrialTask:
         return trial_folder(Path(self.folder), name)
 
     def pending(self) -> list[tuple[str, Trial]]:
-        """Return the trials without a final result."""
-        return [(name, trial) for name, trial in self.trials if not is_done(read_result(self.trial_folder(name)))]
+        """Return the trials without a result."""
+        return [(name, trial) for name, trial in self.trials if not (self.trial_folder(name) / RESULT_FILE).exists()]
+
+    def result(self, name: str) -> TrialResult:
+        """Return the result of a trial that has ended."""
+        result = read_result(self.trial_folder(name))
+        if result is None:
+            raise RuntimeError(f"trial {name} has ended without a result")
+        return result
+
+    def anywhere(self) -> "TrialTask":
+        """Return the task with absolute paths of weights files: it runs in another folder."""
+        settings = [replace(trial.benchmark, features=trial.benchmark.features.absolute()) for _, trial in self.trials]
+        trials = zip(self.trials, settings, strict=True)
+        return replace(self, trials=tuple((name, replace(trial, benchmark=one)) for (name, trial), one in trials))
 
 
 def trial_folder(study: Path, name: str) -> Path:
@@ -93,9 +101,27 @@ def trial_folder(study: Path, name: str) -> Path:
     return study / "trials" / name
 
 
-def is_done(result: TrialResult | None) -> bool:
-    """Return whether a trial has ended for good; one that has failed is tried again."""
-    return result is not None and result.status != "failed"
+def write_result(result: TrialResult, folder: Path) -> None:
+    """Write the result of the trial whose folder is `folder`, all of it or nothing."""
+    numbers = {
+        key: None if value is None or not math.isfinite(value) else value for key, value in result.metrics.items()
+    }
+    write_json(folder / RESULT_FILE, asdict(result) | {"metrics": numbers})
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """Return the result of the trial whose folder is `folder`, or None where it has none yet.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return None
+    try:
+        return TrialResult(**read_json(path))
+    except TypeError:
+        raise InputError(f"{path}: not the result of a trial; remove it, and the trial runs again") from None
 
 
 def attempt(task: TrialTask, report: Report) -> None:
@@ -103,9 +129,9 @@ def attempt(task: TrialTask, report: Report) -> None:
     try:
         run_task(task, report)
     except Exception as error:
-        write_failure(task, reason(error))
         for name, _ in task.pending():
             write_text(task.trial_folder(name) / TRACE_FILE, traceback.format_exc())
+        end_without_metrics(task, "failed", reason(error))
 
 
 def run_task(task: TrialTask, report: Report) -> None:
@@ -113,14 +139,20 @@ def run_task(task: TrialTask, report: Report) -> None:
 
     Args:
         task: What to run.
-        report: Called with an epoch of `milestones` that has ended, counted from 1, and the score on the validation images.
+        report: Called with an epoch of `milestones` that has ended, counted from 1, and its score; first with those of earlier starts,
+            also where nothing is left to do.
 
     Raises:
         InputError: The settings do not fit the data, or the loss is not finite.
     """
+    path = task.storage / NOTES_FILE
+    notes = read_json(path) if path.exists() else {"seconds": 0.0, "scores": {}}
+    for epoch, score in notes["scores"].items():
+        report(int(epoch), score)
+    if not task.pending():
+        return
     device = best_device()
-    method, seconds = _trained(task, device, report)
-    method = method.eval()
+    method = _trained(task, device, report, notes).eval()
     cost = multiply_adds(task.benchmark, method)
     for name, trial in task.pending():
         result = TrialResult(
@@ -129,27 +161,22 @@ def run_task(task: TrialTask, report: Report) -> None:
             status="finished",
             parameters=parameter_count(method),
             multiply_adds=cost,
-            seconds=seconds,
+            seconds=notes["seconds"],
             epochs=trial.benchmark.train.epochs,
-            device=_device_name(device),
-            metrics=_test_metrics(method, task, trial) if task.test else _validation_metrics(method, task, trial),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+            metrics=_metrics(method, task, trial.benchmark),
         )
         write_result(result, task.trial_folder(name))
         remove(task.trial_folder(name) / TRACE_FILE)
     tidy(task)
 
 
-def write_failure(task: TrialTask, error: str) -> None:
-    """Give the trials that have no final result the one that they failed."""
+def end_without_metrics(task: TrialTask, status: str, error: str = "", epochs: int | None = None) -> None:
+    """Give the trials that have no result the one that they have failed, or were stopped after `epochs`."""
     for name, trial in task.pending():
-        write_result(TrialResult(trial.variant, trial.seed, "failed", error), task.trial_folder(name))
-
-
-def write_stop(task: TrialTask, epochs: int) -> None:
-    """Give the trials that have no final result the one that they were stopped after `epochs`."""
-    for name, trial in task.pending():
-        write_result(TrialResult(trial.variant, trial.seed, "stopped", epochs=epochs), task.trial_folder(name))
-    tidy(task)
+        write_result(TrialResult(trial.variant, trial.seed, status, error, epochs=epochs), task.trial_folder(name))
+        if status == "stopped":  # what has failed is tried again
+            tidy(task)
 
 
 def tidy(task: TrialTask) -> None:
@@ -166,13 +193,12 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[Method, float]:
-    """Return the trained method on `device`, and the seconds that its training took, all interruptions left out."""
-    benchmark, folder, times = task.benchmark, task.storage / MODEL, task.storage / TIME_FILE
+def _trained(task: TrialTask, device: torch.device, report: Report, notes: dict[str, Any]) -> Method:
+    """Return the trained method on `device`; note the seconds that its training took, without interruptions, and scores by epoch."""
+    benchmark, folder = task.benchmark, task.storage / MODEL
     if folder.is_dir():
         torch.set_num_threads(task.threads)
-        method, _ = load_model(folder)
-        return place(method, device, benchmark.train), read_json(times)["seconds"]
+        return place(load_model(folder)[0], device, benchmark.train)
     job = TrainJob(
         folder=task.features,
         split=task.split,
@@ -181,62 +207,41 @@ def _trained(task: TrialTask, device: torch.device, report: Report) -> tuple[Met
         train=benchmark.train,
         checkpoint_steps=task.checkpoint_steps,
         threads=task.threads,
-        rows=None if task.validation is None else task.validation.split.train_rows,
+        rows=task.rows,
     )
     task.storage.mkdir(parents=True, exist_ok=True)
-    known = read_json(times) if times.exists() else {}
-    before = known["seconds"] if known.get("step") == newest_step(task.storage) else 0.0
-    started, judging = time.monotonic(), 0.0
+    before, started, scoring = notes["seconds"], time.monotonic(), 0.0
 
-    def elapsed() -> float:
-        return round(before + time.monotonic() - started - judging, 3)
+    def at_checkpoint(_step: int) -> None:
+        notes["seconds"] = round(before + time.monotonic() - started - scoring, 3)
+        write_json(task.storage / NOTES_FILE, notes)
 
     def after_epoch(epoch: int, method: Method) -> None:
-        nonlocal judging
-        if epoch in task.milestones:
+        nonlocal scoring
+        if epoch in task.milestones and str(epoch) not in notes["scores"]:
             since = time.monotonic()
-            report(epoch, _validation_metrics(method.eval(), task, task.trials[0][1])[VALIDATION_SCORE] or 0.0)
+            score = _metrics(method.eval(), task, benchmark)[VALIDATION_SCORE] or 0.0
+            notes["scores"][str(epoch)] = score
+            write_json(task.storage / NOTES_FILE, notes)
             place(method, device, benchmark.train)
-            judging += time.monotonic() - since
+            scoring += time.monotonic() - since
+            report(epoch, score)
 
-    method, _ = run_job(
-        job,
-        device,
-        at_checkpoint=lambda step: write_json(times, {"step": step, "seconds": elapsed()}),
-        after_epoch=after_epoch,
-    )
-    seconds = elapsed() if newest_step(task.storage) != known.get("step") else before
-    write_json(times, {"step": newest_step(task.storage), "seconds": seconds})
+    method, _ = run_job(job, device, at_checkpoint=at_checkpoint, after_epoch=after_epoch)
     save_model(method, ModelConfig.of(benchmark, task.split, job.open_features().key), folder)
-    return method, seconds
+    return method
 
 
-def _test_metrics(method: Method, task: TrialTask, trial: Trial) -> dict[str, float | None]:
-    return _metrics(method, task.split, Path(task.features), trial.benchmark, task.storage)
+def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dict[str, float | None]:
+    """Return the mean over the classes by the paper's protocol on the judging images, and the one number that samples are compared by.
 
-
-def _validation_metrics(method: Method, task: TrialTask, trial: Trial) -> dict[str, float | None]:
-    """Return the metrics on the validation images, and the one number that trials are compared by."""
-    if task.validation is None:
-        raise ValueError("a task without test images needs a validation split")
-    values = _metrics(
-        method, task.validation.split.split, Path(task.validation.features), trial.benchmark, task.storage
-    )
-    parts = [value for value in (values[key] for key in SCORED_BY) if value is not None]
-    score = sum(parts) / len(parts) if len(parts) == len(SCORED_BY) else None
-    return {VALIDATION_SCORE: score, **values}
-
-
-def _metrics(
-    method: Method, split: Split, features: Path, benchmark: BenchmarkConfig, scratch: Path
-) -> dict[str, float | None]:
-    """Return the mean over the classes by the paper's protocol; maps and masks lie in `scratch` meanwhile, never together in memory."""
-    config = benchmark.score
-    source = open_features(features, "test", split, benchmark.features)
-    batches = batch_source(source, method.needs, split, "test", benchmark.features)
-    with TemporaryDirectory(dir=scratch) as folder:
+    Maps and masks lie on the disk meanwhile, never together in memory.
+    """
+    config, source = benchmark.score, open_features(Path(task.judged_features), "test", task.judged, benchmark.features)
+    batches = batch_source(source, method.needs, task.judged, "test", benchmark.features)
+    with TemporaryDirectory(dir=task.storage) as folder:
         scored = predictions(place(method, best_device(), config), batches, config)
-        write_phase(scored, split, "test", benchmark.features.image_size, Path(folder) / "scores")
+        write_phase(scored, task.judged, "test", benchmark.features.image_size, Path(folder) / "scores")
         scores = open_scores(Path(folder) / "scores")
         result = metrics.evaluate(
             scores.maps_nhw,
@@ -247,8 +252,8 @@ def _metrics(
             protocol="paper",
             has_mask=scores.has_mask,
         )
-    return dict(result["mean"]["paper"])
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    values = dict(result["mean"]["paper"])
+    if task.rows is None:  # by the test images, which choose nothing
+        return values
+    parts = [value for key in SCORED_BY if (value := values[key]) is not None]
+    return {VALIDATION_SCORE: sum(parts) / len(parts) if len(parts) == len(SCORED_BY) else None, **values}

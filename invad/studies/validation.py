@@ -1,13 +1,12 @@
 """The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from invad.config.sections import NOT_CALIBRATED
+from invad.config import CalibrationConfig
 from invad.data.hold_out import hold_out
 from invad.data.images import read_image
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
@@ -27,7 +26,7 @@ class ValidationSplit:
     split: Split
 
 
-def validation_split(split: Split, share: float, seed: int, folder: Path, max_side: int = 512) -> ValidationSplit:
+def validation_split(split: Split, share: float, seed: int, folder: Path, max_side: int = 640) -> ValidationSplit:
     """Hold out `share` of each class's normal training images, at least one and never all, and draw defects into copies of them.
 
     Images and masks are written to `folder` as PNG files, once: the same split and seed give the same bytes.
@@ -43,24 +42,29 @@ def validation_split(split: Split, share: float, seed: int, folder: Path, max_si
         InputError: A class has a single normal training image, or an image is damaged.
     """
     train = split.phase("train")
-    held_out = _held_out(train, share, seed)
+    stay = rows_for_training(split, share, seed)
     if not (folder / _TABLE).exists():
+        held_out = [row for index, row in enumerate(train) if index not in set(stay)]
         with atomic_path(folder) as temporary:
             temporary.mkdir()
-            rows = _write_images(split, [train[index] for index in sorted(held_out)], seed, temporary, max_side)
+            rows = _write_images(split, held_out, seed, temporary, max_side)
             write_split_table(rows, temporary / _TABLE, {})
     rows, _ = read_split_table(folder / _TABLE)
-    stay = tuple(index for index in range(len(train)) if index not in held_out)
     return ValidationSplit(stay, Split(tuple(rows), folder, folder))
 
 
-def _held_out(train: list[SplitRow], share: float, seed: int) -> set[int]:
-    """Return the indices of the images that are held out."""
-    counts = Counter(row.class_name for row in train if row.label == NORMAL)
-    for class_name in (name for name, count in counts.items() if count < 2):
-        raise InputError(f"class {class_name!r}: has a single normal training image; to validate on some takes two")
-    rows = hold_out(train, replace(NOT_CALIBRATED, share=share, seed=seed))
-    return {index for index, row in enumerate(rows) if row.phase == "calibration"}
+def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
+    """Return which of the training images stay for training; all where `share` is 0.
+
+    Raises:
+        InputError: A class has a single normal training image.
+    """
+    held = hold_out(split.phase("train"), CalibrationConfig(share, 0.01, seed))
+    normal = {row.class_name for row in held if row.label == NORMAL}
+    single = normal - {row.class_name for row in held if row.phase == "calibration"}
+    if share and single:
+        raise InputError(f"class {min(single)!r}: has a single normal training image; to validate on some takes two")
+    return tuple(index for index, row in enumerate(held) if row.phase == "train")
 
 
 def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path, max_side: int) -> list[SplitRow]:
@@ -86,5 +90,4 @@ def _read(split: Split, row: SplitRow, max_side: int) -> np.ndarray:
     image = Image.fromarray(read_image(split.image_path(row), reading=split.reading))
     scale = min(1.0, max_side / max(image.size))
     width, height = (max(_LEAST, round(side * scale)) for side in image.size)
-    size = (width, height)
-    return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

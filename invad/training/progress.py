@@ -1,7 +1,9 @@
 """What a person follows while a training runs: a line in the terminal, and a log file with a line for every interval."""
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tqdm import tqdm
 from invad.training.curve import Step
 
 _LINE_SECONDS = 10.0
+_POLL_SECONDS = 2.0  # reading curves and telling MLflow costs the workers time on a small machine
 
 
 class Progress:
@@ -81,3 +84,23 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")
+
+
+@contextmanager
+def meanwhile(tell: Callable[[], None]) -> Generator[None]:
+    """Call `tell` before the block, every two seconds in a thread while it runs, and after it."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(_POLL_SECONDS):
+            tell()
+
+    tell()
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        tell()

@@ -1,6 +1,7 @@
 """Studies on Ray Tune: trials that fail or die, early stopping, resumption, whole ablations and searches at toy size."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +20,13 @@ from studies_toys import tiny_params, tiny_workspace
 
 from invad.cluster import tune as edge
 from invad.cluster.cluster import Cluster, ray_session
-from invad.cluster.tune import Demand, EarlyStop, draw_samples, run_trials
+from invad.cluster.tune import Demand, milestones, run_trials
 from invad.config import RangeConfig, TuneConfig, load_params
 from invad.errors import InputError
 from invad.studies import modules, stores
 from invad.studies.ablation import AblationOptions, run_ablation
-from invad.studies.driver import StudyOptions
 from invad.studies.modules import Module, Variant
-from invad.studies.search import run_search, search_text
+from invad.studies.search import SearchOptions, draw_samples, run_search, search_text
 from invad.tracking import tracking_uri
 
 pytestmark = pytest.mark.ray
@@ -114,21 +114,21 @@ def test_a_cluster_that_is_not_there_is_named_before_anything_starts(toy, monkey
 
 
 def test_milestones_are_a_ninth_and_a_third_of_the_epochs():
-    assert EarlyStop(9).milestones == (1, 3)
-    assert EarlyStop(100).milestones == (11, 33, 99)
-    assert EarlyStop(2).milestones == (1,)
-    assert EarlyStop(1).milestones == ()
+    assert milestones(9) == (1, 3)
+    assert milestones(100) == (11, 33, 99)
+    assert milestones(2) == (1,)
+    assert milestones(1) == ()
 
 
 def test_samples_lie_in_the_ranges_begin_with_the_base_and_do_not_depend_on_their_number():
     base = {"learning_rate": 0.004, "style_channels": 64, "latent_channels": 16, "blocks": 2}
-    drawn = draw_samples(TuneConfig(), 12, 0, base)
+    drawn = draw_samples(TuneConfig(samples=12), base)
     assert len(drawn) == 12
     assert drawn[0] == base
     assert all(0.0005 <= one["learning_rate"] <= 0.02 and one["blocks"] in (1, 2, 4) for one in drawn)
     assert len({str(one) for one in drawn}) == 12
-    assert draw_samples(TuneConfig(), 5, 0, base) == drawn[:5]
-    assert draw_samples(TuneConfig(), 12, 1, base)[1:] != drawn[1:]
+    assert draw_samples(TuneConfig(samples=5), base) == drawn[:5]
+    assert draw_samples(TuneConfig(samples=12, seed=1), base)[1:] != drawn[1:]
 
 
 # Ray Tune
@@ -142,7 +142,7 @@ def _work(folder: Path, name: str, report: edge.Report) -> None:
     if name == "dies" or (name == "dies-once" and starts == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if name.isdigit():
-        for epoch in EarlyStop(9).milestones:
+        for epoch in milestones(9):
             report(epoch, float(name))
     (folder / f"{name}.done").touch()
 
@@ -153,7 +153,7 @@ def test_a_process_that_dies_is_tried_once_more_and_does_not_end_the_others(one_
         ["dies", "dies-once"],
         partial(_work, tmp_path),
         demand=Demand(1),
-        early_stop=None,
+        milestones=(),
         storage=tmp_path / "ray",
         on_end=lambda name, epochs, lost: ended.update({name: (epochs, lost)}),
     )
@@ -171,7 +171,7 @@ def test_early_stopping_ends_what_falls_behind(one_session, tmp_path):
         ["9", "8", "1", "2"],
         partial(_work, tmp_path),
         demand=Demand(1, max_concurrent=1),
-        early_stop=EarlyStop(9),
+        milestones=milestones(9),
         storage=tmp_path / "ray",
         on_end=lambda name, epochs, lost: ended.update({name: (epochs, lost)}),
     )
@@ -254,8 +254,7 @@ def _check_mlflow(workspace):
     command = "dvc repro features@mvtec && invad-pipe ablate --module toy --benchmark mvtec"
     assert parent.data.tags["invad.command"].startswith(command)
     assert parent.data.tags["invad.command"].endswith("--seeds 2")
-    assert good.data.tags["invad.command"].startswith(command)
-    assert good.data.tags["invad.command"].endswith("--set train.seed=43 --variants good")
+    assert good.data.tags["invad.command"] == parent.data.tags["invad.command"]
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
         "toy.csv",
         "toy.md",
@@ -283,37 +282,56 @@ def test_variants_of_the_map_train_once_and_an_encoder_that_cannot_be_fetched_en
     assert result.error.startswith("weights: resnet18.a1_in1k cannot be fetched")
 
 
-def test_a_killed_study_goes_on_without_repeating_finished_trials(tmp_path):
-    """In a process of its own, killed between the first and the last trial."""
+def _content(workspace):
+    """The results of a study's trials but for the time that they took."""
+    results = {
+        path.parent.name: json.loads(path.read_text())
+        for path in workspace.private.glob("studies/*/trials/*/result.json")
+    }
+    return {name: {key: value for key, value in one.items() if key != "seconds"} for name, one in results.items()}
+
+
+def test_a_killed_study_goes_on_and_gives_what_it_would_have_given(one_session, toy, tmp_path_factory):
+    """In a process of its own, killed after its first trial; the scores of that decide again which others are stopped."""
     params = tiny_params(epochs=4)
-    params["ablations"] = {"blocks": {"benchmark": "mvtec", "variants": ["1", "2"]}}
-    _, workspace = tiny_workspace(tmp_path, params)
+    params["tune"] = json.loads(json.dumps(asdict(RANGES)))
+    _, workspace = tiny_workspace(tmp_path_factory.mktemp("killed"), params)
     code = (
-        "from dataclasses import replace\n"
         "from invad.config import load_params; from invad.workspace import Workspace\n"
-        "from invad.studies.ablation import ablation_of_params, run_ablation\n"
-        "params = load_params()\n"
-        "options = replace(ablation_of_params('blocks', params), max_concurrent=1)\n"
-        "report = run_ablation('blocks', options, params, Workspace())\n"
-        "print([one.status for one in report.results])\n"
+        "from invad.studies.search import SearchOptions, run_search\n"
+        "options, params = SearchOptions('mvtec', max_concurrent=1, resume=True, early_stop=True), load_params()\n"
+        "report = run_search(options, params, Workspace(), params.tune)\n"
     )
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=workspace.root, env=environment, stdout=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
         while not _results(workspace) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.05)
         process.kill()
     before = _results(workspace)
     assert len(before) == 1
-    assert not (workspace.reports / "ablations").exists()
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert not (workspace.reports / "tune").exists()
+    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{['finished'] * 2}\n"
+    assert done.stderr.startswith("tune on mvtec: 3 trials (3 settings x 1 seed), 1 finished before, 2 trainings of ")
     after = _results(workspace)
-    assert len(after) == 2
-    assert {name: after[name] for name in before} == before
-    assert (workspace.reports / "ablations" / "blocks.md").exists()
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before  # not run again
+    assert {run.info.run_name for run in _runs(workspace, "tune")} == {
+        "tune on mvtec", *(f"tune {name}, seed 42" for name in ("base", "sample-02", "sample-03"))
+    }  # fmt: skip
+
+    whole, other = tiny_workspace(toy[1].root, params)
+    run_search(SearchOptions("mvtec", max_concurrent=1, early_stop=True), whole, other, whole.tune)
+    assert _content(workspace) == _content(other)
+    assert (workspace.reports / "tune/mvtec.yaml").read_bytes() == (other.reports / "tune/mvtec.yaml").read_bytes()
+    assert (workspace.reports / "tune/mvtec.md").read_bytes() == (other.reports / "tune/mvtec.md").read_bytes()
+
+
+def _runs(workspace, experiment):
+    client = MlflowClient(tracking_uri=tracking_uri(workspace))
+    return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
 
 
 # Searches
@@ -327,7 +345,7 @@ def test_a_search_finds_a_setting_without_a_look_at_the_test_images(one_session,
     assert tests
     for path in tests:
         path.unlink()
-    options = StudyOptions("mvtec", {"train.epochs": 3}, early_stop=True, max_concurrent=1)
+    options = SearchOptions("mvtec", {"train.epochs": 3}, early_stop=True, max_concurrent=1)
     report = run_search(options, params, workspace, RANGES)
     statuses = [sample.result.status for sample in report.samples]
     assert len(statuses) == 3

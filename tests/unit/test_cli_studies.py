@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from invad.cli.studies import ablate, tune
 from invad.errors import InputError
 from invad.studies import ablation, search
-from invad.studies.results import TrialResult
 from invad.studies.search import Sample, TuneReport
+from invad.studies.trial import TrialResult
 
 app = typer.Typer()
 app.command()(ablate)
@@ -99,7 +99,7 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
         given[module] = options
         outcome = [TrialResult("global", 42, status, "why" if status == "failed" else "") for status in statuses]
         study = ablation.plan_ablation(module, options, params)
-        return ablation._report(study, outcome, workspace, [])
+        return ablation._report(study, outcome, options, workspace)
 
     monkeypatch.setattr(ablation, "run_ablation", run_ablation)
     arguments = [
@@ -115,7 +115,7 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
     ]
     for status, expected in (("failed", 1), ("finished", 0)):
         statuses[:] = [status]
-        code, out, _ = run(*arguments, "--seeds", "3", "--max-concurrent", "1", "--early-stop", "--resume")
+        code, out, _ = run(*arguments, "--seeds", "3", "--max-concurrent", "1", "--resume")
         assert code == expected
         assert "global" in out
     options = given["ssm"]
@@ -123,7 +123,6 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
         benchmark="mvtec",
         set={"train.epochs": 3, "train.blocks": 1},
         max_concurrent=1,
-        early_stop=True,
         resume=True,
         variants=("global", "none"),
         seeds=3,

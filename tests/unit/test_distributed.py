@@ -1,10 +1,12 @@
 """Ray around training and extraction: the results of one process, resuming, mistakes in one line. test_survival.py has real workers."""
 
 import logging
+import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from distributed_toys import ALONE, CONFIG, TWO, check_not_finite, first_used_in
 from toys import CPU, KEY, split_of, write_toy_store
 
 from invad.cluster import address as address_module
+from invad.cluster import cluster as cluster_module
 from invad.cluster import train as distributed_train
 from invad.cluster.cluster import Cluster, gpus_per_worker, here, input_error, needs_cluster, ray_session
 from invad.cluster.extract import shard_runner
@@ -295,6 +298,38 @@ def fails_to_join(address: str, monkeypatch) -> str:
     assert time.monotonic() - started < 30
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_temporary_folder_too_long_for_sockets_is_replaced_or_named(name, monkeypatch):
+    for each in ("TMPDIR", "RAY_TMPDIR"):
+        monkeypatch.delenv(each, raising=False)
+    assert cluster_module._short_folder() == {}
+    monkeypatch.setenv(name, "/" + 36 * "t")
+    assert cluster_module._short_folder() == {}
+    monkeypatch.setenv(name, "/" + 37 * "t")
+    assert cluster_module._short_folder() == {"_temp_dir": "/tmp/ray"}
+    monkeypatch.setattr(cluster_module, "_SHORT", "/no/such/folder")
+    with pytest.raises(
+        InputError, match=rf"^{name}: /t+ is too long for the sockets of Ray; at most 37 characters will do$"
+    ):
+        cluster_module._short_folder()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [37, 150])
+def test_ray_starts_whatever_the_length_of_the_temporary_folder(length):
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short, "t" * (length - len(short) - 1))
+        folder.mkdir()
+        code = "from invad.cluster.cluster import ray_session\nwith ray_session(num_cpus=1) as cluster: print(cluster.text())"
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == f"Ray has 1 node of 1 CPUs, {torch.cuda.device_count()} GPUs\n", done.stderr
+        assert any(folder.iterdir()) == (length == 37)  # Ray's own choice where it will do
 
 
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:port", "host:99999", "ray://host:10001"])

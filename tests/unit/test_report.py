@@ -19,6 +19,7 @@ from invad.errors import InputError
 from invad.files import write_json, write_text
 from invad.metrics import KEYS
 from invad.report.ablation.files import AblationReport, VariantRow, write_ablation
+from invad.report.ablation.summary import TrialResult
 from invad.report.collect import collect_result
 from invad.report.evidence import read_evidence, write_evidence
 from invad.report.grouping import companion, grouped
@@ -26,7 +27,6 @@ from invad.report.labels import OWN
 from invad.report.report import ReportInputs, write_report
 from invad.report.selection import shown_images
 from invad.scoring.store import write_scores
-from invad.studies.results import TrialResult
 from invad.training.cost import Cost, write_cost
 from invad.workspace import Workspace
 

@@ -1,6 +1,7 @@
 """Studies without Ray: modules and variants, settings, names, synthetic defects, validation split, one trial, feature stores."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +19,16 @@ from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here
 from invad.studies import trial as trials
-from invad.studies.ablation import AblationOptions, ablation_of_params, plan_ablation
+from invad.studies.ablation import AblationOptions, ablation_of_params, plan_ablation, run_ablation
 from invad.studies.defects import AREA, add_defect
-from invad.studies.folder import only_one, prepare
 from invad.studies.modules import MODULES, module_named
-from invad.studies.results import TrialResult, read_result, write_result
+from invad.studies.runner import StudyOptions, only_one, prepare
 from invad.studies.settings import apply, flat, parse_set
 from invad.studies.stores import Stores, trial_split
 from invad.studies.study import Identity, Study
-from invad.studies.trial import TrialTask, Validation, attempt, run_task
+from invad.studies.trial import TrialResult, TrialTask, attempt, read_result, run_task, write_result
 from invad.studies.validation import validation_split
+from invad.training.checkpoints import newest_step
 from invad.training.counting import multiply_adds
 
 
@@ -161,7 +162,7 @@ def test_a_module_of_invad_does_not_fit_another_method(params_dict, write_params
 
 def study_of(benchmark, module="ssm", names=(), seeds=1, **more):
     known = MODULES[module]
-    return Study(module, benchmark, known.choose(names), known.variants, seeds, **more)
+    return Study(module, benchmark, known.choose(names), seeds, **more)
 
 
 def test_trials_are_variants_times_seeds_from_the_bases_seed(benchmark):
@@ -226,11 +227,12 @@ def test_a_study_that_is_there_wants_to_be_told_what_to_do(tmp_path):
     write_result(TrialResult("a", 1, "finished"), tmp_path / "trials" / "a")
     write_result(TrialResult("b", 1, "failed", "why"), tmp_path / "trials" / "b")
     with pytest.raises(InputError, match=r"1 of 3 trials finished; --resume goes on with it, --restart begins anew"):
-        prepare(tmp_path, "abc", resume=False, restart=False)
-    prepare(tmp_path, "bc", resume=False, restart=False)
-    prepare(tmp_path, "abc", resume=True, restart=False)
+        prepare(tmp_path, "abc", StudyOptions("x"))
+    prepare(tmp_path, "abc", StudyOptions("x", resume=True))
     assert read_result(tmp_path / "trials" / "a") is not None
-    prepare(tmp_path, "abc", resume=False, restart=True)
+    assert read_result(tmp_path / "trials" / "b") is None  # it is tried again
+    prepare(tmp_path, "bc", StudyOptions("x"))
+    prepare(tmp_path, "abc", StudyOptions("x", restart=True))
     assert not (tmp_path / "trials").exists()
 
 
@@ -382,8 +384,8 @@ def task_of(tiny, folder, module="map", names=("paper", "fine"), epochs=2, **mor
         training=identity.training(found[0][1]),
         trials=tuple(found),
         split=split,
-        features=str(stores.training(benchmark.features)),
-        **{"validation": None, "test": True, "checkpoint_steps": 2, "threads": 1} | more,
+        features=(features := str(stores.training(benchmark.features))),
+        **{"rows": None, "judged": split, "judged_features": features, "checkpoint_steps": 2, "threads": 1} | more,
     )
 
 
@@ -447,19 +449,20 @@ def test_a_trial_goes_on_from_its_checkpoint_and_gives_the_same(tiny, tmp_path, 
     whole = task_of(tiny, tmp_path / "whole", names=["paper"])
     run_task(whole, lambda *_: None)
     task = task_of(tiny, tmp_path / "killed", names=["paper"])
-    write = trials.write_json
+    write, written = trials.write_json, []
 
     def write_and_die(path, value):
         write(path, value)
-        if value.get("step") == 4:
+        written.append(value)
+        if len(written) == 2:  # after step 4
             raise Killed
 
     monkeypatch.setattr(trials, "write_json", write_and_die)
     with pytest.raises(Killed):
         run_task(task, lambda *_: None)
     monkeypatch.undo()
-    spent = json.loads((task.storage / "time.json").read_text())
-    assert spent["step"] == 4
+    spent = json.loads((task.storage / "notes.json").read_text())
+    assert newest_step(task.storage) == 4
     run_task(task, lambda *_: None)
     first, second = (read_result(one.trial_folder(one.trials[0][0])) for one in (whole, task))
     assert first.metrics == second.metrics
@@ -469,24 +472,13 @@ def test_a_trial_goes_on_from_its_checkpoint_and_gives_the_same(tiny, tmp_path, 
 
 @pytest.mark.slow
 def test_milestones_tell_the_validation_score_and_change_nothing(tiny, tmp_path):
-    split = tiny[2]
-    found = validation_split(split, 0.2, 0, tmp_path / "validation")
+    found = validation_split(tiny[2], 0.2, 0, tmp_path / "validation")
     features = tmp_path / "validation-features"
     extract_features(found.split, tiny[0].benchmark("mvtec").features, features)
-    judged = Validation(found, str(features))
-    told = []
-    results = []
-    for milestones in ((1, 2), ()):
-        task = task_of(
-            tiny,
-            tmp_path / str(len(milestones)),
-            "latent",
-            ["16"],
-            3,
-            validation=judged,
-            test=False,
-            milestones=milestones,
-        )
+    judged = {"rows": found.train_rows, "judged": found.split, "judged_features": str(features)}
+    told, results = [], []
+    for milestones in ((), (1, 2)):
+        task = task_of(tiny, tmp_path / str(len(milestones)), "latent", ["16"], 3, milestones=milestones, **judged)
         run_task(task, lambda epoch, score: told.append((epoch, score)))
         results.append(read_result(task.trial_folder(task.trials[0][0])))
     assert [epoch for epoch, _ in told] == [1, 2]
@@ -498,6 +490,10 @@ def test_milestones_tell_the_validation_score_and_change_nothing(tiny, tmp_path)
     )
     steps = len(task.curve.read_text().splitlines()) - 1
     assert steps == 3 * (len(found.train_rows) // 8)  # the images that are held out are not trained on
+    # What was told is told again to a study that goes on, also of a training that has ended.
+    again = []
+    run_task(task, lambda epoch, score: again.append((epoch, score)))
+    assert again == told
 
 
 def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp_path, monkeypatch):
@@ -509,6 +505,7 @@ def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp
         result = read_result(task.trial_folder(name))
         assert (result.status, result.error) == ("failed", "batch_size: 99 is more than the 36 training images")
         assert "Traceback" in (task.trial_folder(name) / "traceback.txt").read_text()
+        (task.trial_folder(name) / "result.json").unlink()
     monkeypatch.setattr(trials, "run_task", lambda *_: 1 / 0)
     attempt(task, lambda *_: None)
     assert read_result(task.trial_folder(name)).error == "ZeroDivisionError: division by zero"
@@ -545,3 +542,39 @@ def test_an_image_that_is_damaged_is_named(tmp_path):
     with pytest.raises(InputError, match=r"000\.png: not an image"):
         validation_split(split, 0.9, 0, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# What a study says while it runs
+
+
+@pytest.mark.slow
+def test_a_study_says_first_what_it_will_do_and_then_what_has_ended(tmp_path, monkeypatch, empty_database, capsys):
+    """With Ray's part done here: one training after the other."""
+
+    def run_trials(names, work, *, on_end, **_):
+        for name in names:
+            work(name, lambda *_: None)
+            on_end(name, 0, "")
+
+    monkeypatch.setattr("invad.cluster.tune.run_trials", run_trials)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    params, workspace = tiny_workspace(tmp_path)
+    options = AblationOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
+    run_ablation("map", options, params, workspace)
+    plan, *after = capsys.readouterr().err.splitlines()
+    assert plan == (
+        "map on mvtec: 2 trials (2 settings x 1 seed), 1 training of 8 steps in all, 1 at a time, on 1 feature store"
+    )
+    shown = "\n".join(after)
+    assert 0 < shown.index("0 of 2 trials:   0%") < shown.index("coarse, seed 42: finished after")
+    assert after[-1].startswith("2 of 2 trials: 100%")
+    assert "8/8" in after[-1]
+
+    run_ablation("map", replace(options, variants=("paper", "coarse", "sum"), resume=True), params, workspace)
+    plan, *after = capsys.readouterr().err.splitlines()
+    assert plan.startswith("map on mvtec: 3 trials (3 settings x 1 seed), 2 finished before, 0 trainings of 0 steps")
+    assert "1 of 1 trial" in "\n".join(after)
+
+    run_ablation("map", replace(options, resume=True, variants=("paper", "sum")), params, workspace)
+    assert capsys.readouterr().err == "map on mvtec: 2 trials (2 settings x 1 seed), 2 finished before\n"
