@@ -7,7 +7,6 @@ from typing import Literal
 from invad import tracking
 from invad.data.source import read_source
 from invad.data.split_table import Split
-from invad.errors import InputError
 from invad.files import write_text
 from invad.studies.results import TrialResult
 from invad.studies.study import Study, Trial
@@ -15,7 +14,7 @@ from invad.studies.trial import VALIDATION_SCORE
 from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
-RUN_FILE = "mlflow_run"  # of the study's folder: the id of its run in the outbox
+RUN_FILE = "mlflow_run"  # of the study's folder: the key of its run's record
 
 
 class StudyLog:
@@ -29,7 +28,7 @@ class StudyLog:
         Args:
             study: What is compared.
             split: The images that trials may see.
-            workspace: Holds MLflow's outbox.
+            workspace: Holds the records of runs.
             folder: The study's, which remembers the run.
             command: Says the command that runs a trial alone, or of the whole study for None.
         """
@@ -43,13 +42,10 @@ class StudyLog:
 
     def _continued(self, file: Path) -> tracking.Run:
         if file.exists():
-            try:
-                run = tracking.open_run(file.read_text(encoding="utf-8").strip(), self._workspace)
-            except InputError:  # the outbox was removed
-                pass
-            else:
-                if not run.is_lost():
-                    return run
+            run = tracking.open_run(file.read_text(encoding="utf-8").strip(), self._workspace)
+            if run is not None:
+                run.go_on()
+                return run
         run = tracking.start_run(
             self._study.base,
             self._workspace,
@@ -58,7 +54,7 @@ class StudyLog:
             tags={"invad.module": self._study.name, "invad.command": self._built_by(None)},
         )
         run.log_split(self._split, self._study.base, self._source)
-        write_text(file, f"{run.run_id}\n")
+        write_text(file, f"{run.record.key}\n")
         return run
 
     def _built_by(self, trial: Trial | None) -> str:
