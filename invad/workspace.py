@@ -86,5 +86,5 @@ class Workspace:
 
     @property
     def private(self) -> Path:
-        """What is neither an input nor an output of a stage: checkpoints, studies, logs, what MLflow has not got yet."""
+        """What is neither an input nor an output of a stage: checkpoints, studies, logs, records of the runs."""
         return self.root / ".invad"

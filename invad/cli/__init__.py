@@ -1,7 +1,6 @@
 """`invad-pipe`: what is not a stage of the pipeline. Heavy packages are imported by the commands that need them."""
 
 import logging
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -113,14 +112,10 @@ def import_checkpoint(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
     """Compare the runs of this folder in MLflow's page, served on 127.0.0.1 only."""
-    from invad.tracking import tracking_uri
+    from invad.tracking.page import serve_page
     from invad.workspace import Workspace
 
-    uri = tracking_uri(Workspace())
-    print(f"MLflow on http://127.0.0.1:{port} (end with Ctrl-C)", file=sys.stderr)
-    address = ["--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *address]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    raise typer.Exit(serve_page(port, Workspace()))
 
 
 def main() -> None:

@@ -9,20 +9,21 @@ runs = typer.Typer(no_args_is_help=True, help="The runs that MLflow keeps.")
 
 @runs.command()
 def sync() -> None:
-    """Send to MLflow what could not be sent before, and what is missing there of the results at hand."""
+    """Log to MLflow what it lacks of the results at hand, and end runs whose process was killed."""
     from invad import tracking
     from invad.config import load_params
     from invad.pipeline.run_log import sync_runs
     from invad.workspace import Workspace
 
     params, workspace = load_params(), Workspace()
-    for step in (tracking.sync, lambda workspace: sync_runs(params, workspace), tracking.sync):
-        for line in step(workspace):
-            print(line)
+    for line in (*tracking.sync_records(workspace), *sync_runs(params, workspace)):
+        print(line)
 
 
 @runs.command()
-def show(run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or of `.invad/runs`.")]) -> None:
+def show(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")],
+) -> None:
     """Show what a run was, and the commands that build it again."""
     from invad import tracking
     from invad.workspace import Workspace
@@ -32,7 +33,7 @@ def show(run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or
 
 @runs.command()
 def register(
-    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or of `.invad/runs`.")],
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")],
     name: Annotated[str | None, typer.Option(help="Of the registered model; by default invad-<benchmark>.")] = None,
     alias: Annotated[str | None, typer.Option(help="Leads to this version from now on, such as champion.")] = None,
 ) -> None:

@@ -12,11 +12,10 @@ from invad.config import Params
 from invad.errors import InputError
 from invad.files import read_json
 from invad.report.collect import collect_result
-from invad.report.evidence import write_evidence
 from invad.report.report import ReportInputs, write_report
 from invad.report.results import Result
 from invad.report.runs import result_of_run
-from invad.workspace import EVIDENCE_FOLDER, Workspace
+from invad.workspace import Workspace
 
 FINISHED = "FINISHED"
 MEASUREMENTS = ("throughput_*.json", "training_step_*.json")  # of `reports/benchmarks`, for the table `efficiency`
@@ -50,9 +49,8 @@ def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict
             results[name] = collect_result(benchmark, workspace)
         except InputError as error:
             left_out.append(_left_out(name, error))
-    facts = [
-        _facts(result, tracking.known_tags(params.benchmarks[name], workspace)) for name, result in results.items()
-    ]
+    known = {name: tracking.known_run(params.benchmarks[name], workspace) for name in results}
+    facts = [_facts(result, run.record.tags if (run := known[name]) else {}) for name, result in results.items()]
     _write(list(results.values()), left_out, facts, workspace, folder, ablations=workspace.ablations)
     return results
 
@@ -82,14 +80,6 @@ def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> N
             results.append(result)
             facts.append(_facts(result, run.tags, run.id))
     _write(results, left_out, facts, workspace, folder)
-
-
-def log_evidence(result: Result, run: tracking.Run) -> None:
-    """Log what a report shows of a result's test images with its run, so that the run can stand in another report."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / EVIDENCE_FOLDER
-        write_evidence(result, folder)
-        run.log_file(folder)
 
 
 def _write(

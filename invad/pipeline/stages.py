@@ -91,9 +91,10 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.data.split_table import open_split
     from invad.features import open_features
     from invad.features.encoder import build_encoder
-    from invad.pipeline.run_log import describe_run
+    from invad.pipeline.run_log import log_training
     from invad.training.counting import model_cost
     from invad.training.curve import Step, curve_csv
+    from invad.training.job import storage_name
     from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
@@ -105,7 +106,8 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         training_steps(len(features), features.key.output, benchmark.train)
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
-    run = tracking.start_run(benchmark, workspace)
+    training = storage_name(name, features.key, benchmark.train, params.training)
+    run = tracking.start_run(benchmark, workspace, training=training)
     log = workspace.private / "logs" / f"train@{name}.log"
     logger.info("progress also in %s", log)
     progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
@@ -115,8 +117,8 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         nonlocal resumed_at
         resumed_at = resumed
         progress(steps, total, resumed)
-        run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
-        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
+        run.log_curve("train/loss", [(step.step, step.loss) for step in steps], live=True)
+        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps], live=True)
 
     try:
         with progress:
@@ -145,9 +147,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
             "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
         }
     )
-    tracking.remember_run(run, benchmark, workspace)
-    describe_run(run, benchmark, workspace)
-    run.finish()
+    log_training(run, benchmark, workspace)
     if steps:
         logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
     else:
@@ -167,7 +167,7 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
-    from invad.pipeline.run_log import continued_run, log_metrics
+    from invad.pipeline.run_log import log_evaluation
     from invad.scoring.store import open_scores
 
     benchmark = params.benchmark(name)
@@ -196,7 +196,7 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
         logger.info("thresholds from %d normal images at a false-positive rate of %g", calibration.images, rate)
     logger.info("%s", ", ".join(f"{label} {_percent(value)}" for label, value in summary.items()))
 
-    log_metrics(continued_run(benchmark, workspace), benchmark, workspace)
+    log_evaluation(benchmark, workspace)
 
 
 def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration":
@@ -249,14 +249,11 @@ def _operating_point(scores: "Scores", calibration: "Calibration", settings: str
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:
     """Render tables, figures and the page from the results of all benchmarks, and log them with their runs."""
-    from invad.pipeline.rendering import log_evidence, report_workspace
-    from invad.pipeline.run_log import continued_run, log_figures
+    from invad.pipeline.rendering import report_workspace
+    from invad.pipeline.run_log import log_report
 
-    for name, result in report_workspace(params, workspace, workspace.reports).items():
-        benchmark = params.benchmarks[name]
-        run = continued_run(benchmark, workspace)
-        log_evidence(result, run)
-        log_figures(run, benchmark, workspace)
+    for name in report_workspace(params, workspace, workspace.reports):
+        log_report(params.benchmarks[name], workspace)
     logger.info("open %s", workspace.reports / "index.html")
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 from invad import tracking
 from invad.data.source import read_source
-from invad.errors import InputError
 from invad.files import write_text
 from invad.report.ablation.summary import TrialResult
 from invad.studies.study import Study, Trial
@@ -15,7 +14,7 @@ from invad.studies.trial import LOGGED_FILE, VALIDATION_SCORE, TrialTask
 from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
-RUN_FILE = "mlflow_run"  # of the study's folder: the id of its run in this workspace
+RUN_FILE = "mlflow_run"  # of the study's folder: the key of its run's record
 
 
 class StudyLog:
@@ -29,7 +28,7 @@ class StudyLog:
         Args:
             study: What is compared.
             tasks: All of its trainings.
-            workspace: Whose MLflow it is.
+            workspace: Holds the records of runs.
             folder: The study's, which remembers the run.
             command: That runs the study again.
         """
@@ -40,15 +39,16 @@ class StudyLog:
         self._run: tracking.Run | None = None
         if not all(_is_told(task, name) for task in tasks for name, _ in task.trials):
             self._run = self._continued() or self._started(f"{study.name} on {study.base.name}")
-            write_text(self._file, f"{self._run.run_id}\n")
+            write_text(self._file, f"{self._run.record.key}\n")
 
     def _continued(self) -> tracking.Run | None:
         """Return the run of an earlier start, None where it is not there any more."""
-        try:
-            run = tracking.open_run(self._file.read_text(encoding="utf-8").strip(), self._workspace)
-        except (FileNotFoundError, InputError):
+        if not self._file.exists():
             return None
-        return None if run.is_lost() else run
+        run = tracking.open_run(self._file.read_text(encoding="utf-8").strip(), self._workspace)
+        if run is not None:
+            run.go_on()
+        return run
 
     def _started(self, name: str, trial: Trial | None = None, **tags: str) -> tracking.Run:
         """Start the run of the study, or below it that of a trial."""
@@ -89,7 +89,7 @@ class StudyLog:
         }
         run.log_metrics(values | costs)
         run.finish(failed=result.status == "failed")
-        write_text(task.trial_folder(name) / LOGGED_FILE, f"{run.run_id}\n")
+        write_text(task.trial_folder(name) / LOGGED_FILE, f"{run.record.key}\n")
 
     @contextmanager
     def failing(self) -> Generator[None]:

@@ -34,7 +34,7 @@ class FetchedRun:
 def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
     """Download the artifacts of a report into the new folder `folder`; those that the run does not have are not there.
 
-    run_id: MLflow's, or that of the workspace.
+    run_id: MLflow's, or a benchmark's name.
 
     Raises:
         InputError: There is no such run, MLflow does not answer, or an artifact cannot be read.

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tempfile
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,15 +12,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 
 import invad
-from invad.config import ScoreConfig
+from invad.config import BenchmarkConfig, ScoreConfig
 from invad.scoring.thresholds import Calibration, read_calibration
+from invad.tracking.names import flatten_settings
 from invad.training.model_folder import read_config
 from invad.workspace import CALIBRATION_FILE
 
 if TYPE_CHECKING:
     from mlflow.models.signature import ModelSignature
+
+
+_TRAINED = "invad.trained"  # the tag of a logged model: of which run
+
+
+def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: MlflowClient) -> bool:
+    """Log the model folder as the model of a run, unless it has one; return whether it was logged."""
+    if run.outputs is not None and run.outputs.model_outputs:
+        return False
+    params = {name: value for name, value in flatten_settings(benchmark).items() if name.startswith("train.")}
+    run_id = run.info.run_id
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / benchmark.name
+        save_pyfunc(folder, benchmark.score, out)
+        model = upload_model(out, run, client, name=benchmark.name, params=params, tag=(_TRAINED, run_id))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return True
+
+
+def upload_model(
+    folder: Path, run: Run, client: MlflowClient, *, name: str, params: dict[str, str], tag: tuple[str, str]
+) -> LoggedModel:
+    """Return the logged model of a run that has the tag, which is made of the MLflow model in `folder` unless it is there already."""
+    key, value = tag
+    experiment = run.info.experiment_id
+    found = client.search_logged_models([experiment], f"tags.`{key}` = '{value}'", max_results=1)
+    model = (
+        found[0]
+        if found
+        else client.create_logged_model(experiment, name, run.info.run_id, {key: value}, params, "anomaly-detection")
+    )
+    if model.status != LoggedModelStatus.READY:
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return model
 
 
 def save_pyfunc(folder: Path, score: ScoreConfig, out: Path, *, code: bool = False) -> None:

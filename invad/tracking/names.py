@@ -10,6 +10,15 @@ from invad.config import SPLIT_CONFIGS, TRAIN_CONFIGS, BenchmarkConfig
 NOT_APPLICABLE = "-"  # the param of a setting that this run's method or data set does not have
 
 
+def run_name(benchmark: BenchmarkConfig) -> str:
+    """Return what a run is called in MLflow: benchmark, method, encoder, epochs where the method has any, and seed."""
+    settings = flatten_settings(benchmark)
+    epochs = settings.get("train.epochs", NOT_APPLICABLE)
+    length = [] if epochs == NOT_APPLICABLE else [f"{epochs} {'epoch' if epochs == '1' else 'epochs'}"]
+    method = f"{benchmark.name} {settings['train.model']} {settings['features.encoder']}"
+    return ", ".join([method, *length, f"seed {settings['train.seed']}"])
+
+
 def flatten_settings(benchmark: BenchmarkConfig) -> dict[str, str]:
     """Return all settings by dotted name, and `-` for those that only other methods and data sets have."""
     everywhere = {

@@ -1,10 +1,13 @@
 """Where a run came from: code, data, packages and hardware, as tags and artifacts from which it can be built again."""
 
+import json
+import logging
 import os
 import platform
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -12,8 +15,9 @@ from pathlib import Path
 import yaml
 
 from invad.config import BenchmarkConfig
+from invad.files import atomic_path
 from invad.tracking.store import without_password
-from invad.workspace import WEIGHTS_FILE, Workspace
+from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
 PACKAGES = (
     "dvc",
@@ -29,6 +33,9 @@ PACKAGES = (
 PATCH_BYTES = 1_000_000  # a larger one is not kept
 # What the pipeline itself writes into the working tree: no change of the code.
 _OUTPUTS = (":(exclude)dvc.lock", ":(exclude)reports")
+_SECRETS = ":(exclude).dvc/config"  # keys of remotes
+
+logger = logging.getLogger(__name__)
 
 
 def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
@@ -47,9 +54,7 @@ def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]
 def environment_tags(workspace: Workspace) -> dict[str, str]:
     """Return the tags of code, packages and hardware as they are now; what is not known here has none."""
     tags = {
-        "git.commit": _git(workspace, "rev-parse", "HEAD").strip(),
-        "git.remote": without_password(_git(workspace, "remote", "get-url", "origin").strip()),
-        "git.dirty": str(_is_dirty(workspace)).lower(),
+        **_code_tags(workspace),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "hardware.cpu": _cpu(),
@@ -66,9 +71,22 @@ def model_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, st
     return {"dvc.model": md5} if md5 else {}
 
 
-def patch(workspace: Workspace) -> bytes:
-    """Return what the working tree changed of the commit, as `git apply` takes it; empty when nothing or without git."""
-    return _git(workspace, "diff", "--binary", "HEAD", "--", ".", *_OUTPUTS).encode("utf-8", "surrogateescape")
+def write_origin(benchmark: BenchmarkConfig, workspace: Workspace, folder: Path) -> dict[str, str]:
+    """Write what a run was started with to `folder`, for its artifacts: settings, packages, changes of the code. Return tags of it."""
+    changes = (_git(workspace, "diff", "--binary", "HEAD", "--", ".", *_OUTPUTS, _SECRETS) or "").encode(
+        "utf-8", "surrogateescape"
+    )
+    settings = workspace.root / "params.yaml"
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        text = json.dumps(asdict(benchmark), indent=2, ensure_ascii=False)
+        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+        (temporary / "packages.txt").write_text(all_packages(), encoding="utf-8")
+        if settings.exists():
+            (temporary / settings.name).write_bytes(settings.read_bytes())
+        if 0 < len(changes) <= PATCH_BYTES:
+            (temporary / "code.patch").write_bytes(changes)
+    return {"git.patch": f"not kept, {len(changes)} bytes"} if len(changes) > PATCH_BYTES else {}
 
 
 @cache
@@ -91,16 +109,36 @@ def dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:
     return named[0]["md5"] if named else ""
 
 
-def _is_dirty(workspace: Workspace) -> bool:
-    return bool(_git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ".", *_OUTPUTS))
+def _code_tags(workspace: Workspace) -> dict[str, str]:
+    """Return commit, remote and whether the tree has changes; nothing is claimed, and one warning given, where git does not say."""
+    commit = _git(workspace, "rev-parse", "HEAD", warns=True)
+    changes = _git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ".", *_OUTPUTS)
+    if commit is None or changes is None:
+        return {}
+    remote = (_git(workspace, "remote", "get-url", "origin") or "").strip()
+    dirty = str(bool(changes)).lower()
+    return {"git.commit": commit.strip(), "git.remote": without_password(remote), "git.dirty": dirty}
 
 
-def _git(workspace: Workspace, *arguments: str) -> str:
+def _git(workspace: Workspace, *arguments: str, warns: bool = False) -> str | None:
+    """Return what git says, None where it is missing or refuses."""
     try:
         done = subprocess.run(["git", *arguments], cwd=workspace.root, capture_output=True, check=False)
-    except FileNotFoundError:  # no git on this machine
-        return ""
-    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else ""
+    except FileNotFoundError:
+        reason = "git is not installed"
+    else:
+        if done.returncode == 0:
+            return done.stdout.decode("utf-8", "surrogateescape")
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = lines[0].removeprefix("fatal: ")
+    if warns:
+        _warn_of_git(workspace.root.absolute(), without_password(reason))
+    return None
+
+
+@cache  # once for a folder
+def _warn_of_git(root: Path, reason: str) -> None:
+    logger.warning("git says nothing of %s (%s): commit and changes of the code are not recorded", root, reason)
 
 
 def _cpu() -> str:

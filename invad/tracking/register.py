@@ -23,8 +23,7 @@ from invad.config import ScoreConfig
 from invad.errors import InputError
 from invad.metrics.calibration import Thresholds
 from invad.scoring.thresholds import read_calibration
-from invad.tracking.model import save_pyfunc
-from invad.tracking.send import upload_model
+from invad.tracking.model import save_pyfunc, upload_model
 from invad.tracking.show import find_run
 from invad.tracking.store import VARIABLE, answering, connect, reason, tracking_uri, without_password
 from invad.training.model_folder import read_config
@@ -62,7 +61,7 @@ def register_model(
     the same thresholds becomes no second version.
 
     Args:
-        run_id: MLflow's, or that of the workspace.
+        run_id: MLflow's, or a benchmark's name for the run of its present record.
         workspace: Whose MLflow is meant.
         name: Of the registered model, by default `invad-<benchmark>`; it is made when it is not there.
         alias: Leads to this version from now on, such as `champion`.
@@ -114,7 +113,7 @@ def _logged_model(run: Run, client: MlflowClient) -> LoggedModel:
     own = [model for model in models if model.status.value == "READY" and _REGISTRATION not in model.tags]
     if not own:
         raise InputError(
-            f"run {run_id}: it has no model in MLflow; trials keep none, and what waits to be sent is sent by `invad-pipe runs sync`"
+            f"run {run_id}: it has no model in MLflow; trials keep none, and of a benchmark `invad-pipe runs sync` logs it"
         )
     return max(own, key=lambda model: model.creation_timestamp)
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from invad.errors import InputError
 from invad.text import aligned
-from invad.tracking.outbox import find_journal
-from invad.tracking.send import LOCAL_ID
+from invad.tracking.record import read_record, record_folder
 from invad.tracking.store import answering, connect, is_gone, tracking_uri, without_password
 from invad.workspace import Workspace
 
@@ -27,13 +26,22 @@ SETTINGS = (
     "train.seed",
     "score.sigma",
 )
-_COLUMNS = ("id", "name", "experiment", "status", "start", "image AU-ROC", "pixel AU-ROC")
+# The columns of a list, and the params or metrics in them; without the others, which a run has itself.
+_SETTINGS = {
+    "model": "train.model",
+    "encoder": "features.encoder",
+    "px": "features.image_size",
+    "epochs": "train.epochs",
+    "seed": "train.seed",
+}
+_METRICS = {"image AU-ROC": "paper/image_auroc", "pixel AU-ROC": "paper/pixel_auroc"}
+_COLUMNS = ("id", "name", *_SETTINGS, "experiment", "status", "start", *_METRICS)
 
 
 def show_run(run_id: str, workspace: Workspace) -> str:
     """Return what a run was and the commands that build it again.
 
-    run_id: MLflow's, or that of the workspace.
+    run_id: MLflow's, or a benchmark's name for the run of its present record.
 
     Raises:
         InputError: There is no such run, or MLflow does not answer.
@@ -108,28 +116,22 @@ def list_runs(workspace: Workspace, experiment: str | None = None) -> list[str]:
 
 
 def _row(run: "Run", experiment: str) -> tuple[str, ...]:
-    metrics = (run.data.metrics.get(f"paper/{name}_auroc") for name in ("image", "pixel"))
-    scores = ["-" if value is None else f"{100 * value:.1f}" for value in metrics]
-    info = run.info
-    return (info.run_id, info.run_name, experiment, info.status, _time(info.start_time), *scores)
+    data, info = run.data, run.info
+    settings = [data.params.get(name, "-") for name in _SETTINGS.values()]
+    scores = [f"{100 * data.metrics[name]:.1f}" if name in data.metrics else "-" for name in _METRICS.values()]
+    return (info.run_id, info.run_name, *settings, experiment, info.status, _time(info.start_time), *scores)
 
 
 def find_run(run_id: str, client: "MlflowClient", workspace: Workspace) -> "Run":
-    """Return a run by its id in MLflow or in this or another workspace; `InputError` when there is none."""
-    journal = find_journal(workspace, run_id) if run_id.isalnum() else None
-    if journal is not None and journal.state["mlflow_id"] is not None:
-        run_id = journal.state["mlflow_id"]
+    """Return a run by its id, or by the name of a benchmark of which there is a record; `InputError` when there is none."""
+    record = None if "/" in run_id else read_record(record_folder(run_id, workspace))
     try:
-        return client.get_run(run_id)
+        return client.get_run((record and record.run_id) or run_id)
     except Exception as error:
         if not is_gone(error) and "INVALID_PARAMETER_VALUE" not in str(getattr(error, "error_code", "")):
             raise
-    if run_id.isalnum():  # an id of another workspace
-        ids = [item.experiment_id for item in client.search_experiments()]
-        if found := client.search_runs(ids, f"tags.`{LOCAL_ID}` = '{run_id}'", max_results=1):
-            return found[0]
-    kept = "; it waits to be sent, `invad-pipe runs sync` does that" if journal is not None else ""
-    raise InputError(f"run {run_id}: MLflow has none of this id{kept or '; `invad-pipe runs list` shows all'}")
+    logs = "`invad-pipe runs sync` logs what is here" if record else "`invad-pipe runs list` shows all"
+    raise InputError(f"run {run_id}: MLflow has none of this id; {logs}")
 
 
 def _is_curve(name: str) -> bool:

@@ -1,32 +1,48 @@
 """Which MLflow is used, and how it is spoken to: no request hangs for long, and no other module knows an address."""
 
 import fcntl
+import logging
 import os
 import re
+import socket
+import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow would report to its makers
 # Nothing is sent twice by the client itself: a request that was answered late may have been carried out.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")  # seconds
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each file
-
-import logging
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store import db_migrations
 
 from invad.errors import InputError
+from invad.files import atomic_path
 from invad.workspace import Workspace
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https")
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and where they listen
+EXPERIMENTS = ("benchmark", "ablation", "tune")
+_PATIENCE = 3.0  # seconds, for a database
+_EXPERIMENTS_OF_DVC = (".dvc", "tmp", "exps")  # the folder in which `dvc exp run --temp` and `--queue` work
+# The columns of MLflow's database that hold places of artifacts.
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the tables of a new database, one by one
+logger = logging.getLogger(__name__)
 
 
 def tracking_uri(workspace: Workspace) -> str:
@@ -37,7 +53,7 @@ def tracking_uri(workspace: Workspace) -> str:
     """
     uri = os.environ.get(VARIABLE, "").strip()
     if not uri:
-        return f"sqlite:///{workspace.root.absolute() / 'mlflow.db'}"
+        return _own_uri(workspace)
     try:
         parts = urlsplit(uri)
         known = parts.scheme.split("+")[0] in DATABASES or (parts.scheme in SERVERS and bool(parts.hostname))
@@ -54,28 +70,78 @@ def tracking_uri(workspace: Workspace) -> str:
     return uri
 
 
+def kept_uri(workspace: Workspace) -> str:
+    """Return the present MLflow as the records of runs have it: without a password, and empty for the workspace's own."""
+    uri = tracking_uri(workspace)
+    return "" if uri == _own_uri(workspace) else without_password(uri)
+
+
+def _own_uri(workspace: Workspace) -> str:
+    return f"sqlite:///{home(workspace) / 'mlflow.db'}"
+
+
+def home(workspace: Workspace) -> Path:
+    """Return the checkout whose database is used: of a temporary copy that DVC makes for an experiment, the one that owns it."""
+    root = workspace.root.absolute()
+    for folder in root.parents:
+        if folder.parts[-3:] == _EXPERIMENTS_OF_DVC:
+            return folder.parents[2]
+    return root
+
+
 def is_local(uri: str) -> bool:
     """Return whether `uri` is a database file, which answers at once."""
     return uri.startswith("sqlite")
 
 
 def without_password(uri: str) -> str:
-    """Return `uri` as it may be shown and kept: without what stands before the @ of its host."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
-
-
-def with_password(kept: str, workspace: Workspace) -> str:
-    """Return the address that was kept by `without_password`, with the user and password that the environment has for it."""
-    uri = tracking_uri(workspace)
-    return uri if without_password(uri) == kept else kept
+    """Return `uri`, or a text with such in it, as it may be shown and kept: without user, password and what follows a `?`."""
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\")]*", r"\1", re.sub(r"(?<=://)[^\s'\"]*@", "", uri))
 
 
 def connect(uri: str, workspace: Workspace) -> MlflowClient:
-    """Return a client. A database is created by one process at a time: MLflow's migrations do not bear company."""
-    if not is_local(uri):
-        return MlflowClient(tracking_uri=uri)
-    with locked(workspace.private / "mlflow" / "database.lock"):
-        return MlflowClient(tracking_uri=uri)
+    """Return a client. A database file is created beside its place, whole, by one process at a time.
+
+    Raises whatever the database raises when it does not answer.
+    """
+    match = re.fullmatch(r"sqlite:////([^?]+)(\?.*)?", uri)
+    scheme = urlsplit(uri).scheme.split("+")[0]
+    if match is not None:
+        with locked(workspace.private.absolute() / "mlflow.lock"):
+            _prepare(Path(f"/{match[1]}"), home(workspace))
+    elif scheme in DATABASES and not is_local(uri):  # one that is down would be asked ten times
+        parts = urlsplit(uri)
+        socket.create_connection((parts.hostname or "localhost", parts.port or DATABASES[scheme]), _PATIENCE).close()
+    return MlflowClient(tracking_uri=uri)
+
+
+def _prepare(path: Path, home: Path) -> None:
+    """Make the database unless it is there; lead one that was moved or copied with its checkout to the artifacts beside it."""
+    if not path.exists() or not path.stat().st_size:
+        with atomic_path(path) as temporary:
+            MlflowClient(tracking_uri=f"sqlite:///{temporary}").search_experiments(max_results=1)
+        return
+    with closing(sqlite3.connect(path, timeout=_PATIENCE)) as database:
+        names = ", ".join("?" * len(EXPERIMENTS))
+        query = f"SELECT DISTINCT artifact_location FROM experiments WHERE name IN ({names})"
+        places = {place for (place,) in database.execute(query, EXPERIMENTS)}
+        now = (home / "mlruns").as_uri()
+        if path != home / "mlflow.db":
+            return
+        for old in places - {now}:
+            was = Path(urlsplit(old).path)
+            if was.name == "mlruns" and ((home / "mlruns").is_dir() or not was.is_dir()):
+                _move(database, old, now)
+                logger.warning("this folder was moved or copied: MLflow's artifacts are now looked for in %s", now)
+
+
+def _move(database: sqlite3.Connection, old: str, new: str) -> None:
+    with database:  # all or nothing
+        for table, column in _PLACES:
+            database.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+            )
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspace) -> str:
@@ -83,7 +149,7 @@ def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspac
     if (experiment := client.get_experiment_by_name(name)) is not None:
         return experiment.experiment_id
     # A server knows by itself where its artifacts go.
-    artifacts = (workspace.root.absolute() / "mlruns").as_uri() if is_local(uri) else None
+    artifacts = (home(workspace) / "mlruns").as_uri() if is_local(uri) else None
     try:
         return client.create_experiment(name, artifact_location=artifacts)
     except MlflowException:  # another process was faster
@@ -94,14 +160,43 @@ def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspac
 
 @contextmanager
 def answering(uri: str) -> Generator[None]:
-    """Turn every failure to reach MLflow into an `InputError` that names it."""
+    """Turn every failure to reach MLflow into an `InputError` that names it and says what to do."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # requests, sqlalchemy and MLflow raise whatever they like
-        hint = "mend or remove the file" if is_local(uri) else f"start the server, or set or unset {VARIABLE}"
-        raise InputError(f"MLflow at {without_password(uri)}: no answer ({reason(error)}); {hint}") from None
+        problem, advice = why(error, uri)
+        raise InputError(f"MLflow at {without_password(uri)}: no answer ({problem}); {advice}") from None
+
+
+# What SQLite says of a file, and what helps.
+_ADVICE = {
+    "database is locked": "another process writes to it: wait for its end and try again",
+    "readonly database": "make the file and its folder writable",
+    "unable to open database file": "make the file and its folder readable and writable",
+    "database or disk is full": "make room on the disk",
+    "file is not a database": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+    "disk image is malformed": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+    "no such table": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+}
+
+
+def why(error: Exception, uri: str) -> tuple[str, str]:
+    """Return what went wrong with the MLflow at `uri`, and what to do about it."""
+    text = " ".join(str(error).split())
+    if versions := re.search(r"found version (\w+), but expected (\w+)", text):
+        found, own = versions.groups()
+        problem = f"its tables are of version {found}, not {own}"
+        if any(Path(db_migrations.__file__).parent.joinpath("versions").glob(f"{found}_*.py")):
+            return problem, f"an older MLflow wrote it: copy it, then `mlflow db upgrade {without_password(uri)}`"
+        return problem, f"a newer MLflow wrote it: install that one, or name another database in {VARIABLE}"
+    if not is_local(uri):
+        return reason(error), f"start the server, or set or unset {VARIABLE}"
+    for problem, advice in _ADVICE.items():
+        if problem in text:
+            return problem, advice
+    return reason(error), f"name another database in {VARIABLE}, or mend this one"
 
 
 def reason(error: Exception) -> str:

@@ -21,7 +21,6 @@ from mlflow import MlflowClient
 from invad.config import load_params
 from invad.pipeline.plan import make_plan
 from invad.pipeline.stages import SUMMARY
-from invad.tracking import open_run
 from invad.workspace import Workspace
 
 pytestmark = pytest.mark.ray  # of the ablation
@@ -190,7 +189,7 @@ def test_results_are_complete(copy):
 def test_mlflow_has_a_run_of_every_benchmark(copy):
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("benchmark")
-    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    runs = {run.data.tags["invad.benchmark"]: run for run in client.search_runs([experiment.experiment_id])}
     assert set(runs) == set(BENCHMARKS)
     assert len(client.search_runs([experiment.experiment_id])) == 3
     run = runs["mvtec"]
@@ -209,6 +208,7 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
         "mvtec.csv",
         "params.yaml",
         "figures",
+        "evidence",
         "calibration.json",
     } <= artifacts
     per_class = copy.json("reports/metrics/mvtec.json")["per_class"]
@@ -220,7 +220,6 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     assert run.data.tags["dvc.model"] == copy.lock("train@mvtec", "models/mvtec/model.safetensors")
     (model,) = client.search_logged_models([experiment.experiment_id], filter_string="name = 'mvtec'")
     assert model.source_run_id == run.info.run_id
-    assert not list((copy.root / ".invad/mlflow").glob("*/journal.jsonl"))  # nothing is left to send
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
     assert "figures/heatmaps_mvtec.png" in figures
 
@@ -248,12 +247,15 @@ def sync(copy: Copy) -> str:
 
 def test_results_that_dvc_did_not_compute_again_reach_mlflow_all_the_same(copy):
     assert sync(copy).count(", complete") == 3
-    (copy.root / ".invad/runs/visa.json").unlink()  # as in a fresh clone: results, but no run that made them
-    assert "metrics, figures, evidence added" in sync(copy)
-    assert sync(copy).count(", complete") == 3
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.root / 'mlflow.db'}")
-    local = open_run(copy.json(".invad/runs/visa.json")["run_id"], Workspace(copy.root))
-    run = client.get_run(local.mlflow_id)
+    first = copy.json(".invad/runs/visa/run.json")["run_id"]
+    shutil.rmtree(copy.root / ".invad/runs/visa")  # as in a fresh clone: results, but no run that made them
+    assert f"visa: run {first}, complete" in sync(copy)  # which MLflow knows by the model
+    shutil.rmtree(copy.root / ".invad/runs/visa")
+    client.delete_run(first)
+    assert "data sets, loss, model, metrics, figures, evidence added" in sync(copy)
+    assert sync(copy).count(", complete") == 3
+    run = client.get_run(copy.json(".invad/runs/visa/run.json")["run_id"])
     assert run.data.tags["invad.model_from_cache"] == "true"
     assert run.data.metrics["exact/mad"] == copy.json("reports/metrics/visa.json")["mean"]["exact"]["mad"]
 

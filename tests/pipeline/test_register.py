@@ -29,7 +29,7 @@ import invad
 from invad import cli, tracking
 from invad.config import BenchmarkConfig, ScoreConfig
 from invad.files import write_json
-from invad.pipeline.run_log import log_metrics
+from invad.pipeline.run_log import _log_metrics
 from invad.scoring.score import phase_predictions
 from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
 from invad.tracking.register import register_model, serve_commands
@@ -73,7 +73,7 @@ def evaluate(run: tracking.Run, workspace: Workspace, threshold: float, benchmar
         "per_class": {"bottle": {"paper": {"image_auroc": 0.5}}},
     }
     write_json(workspace.metrics(benchmark.name), result)
-    log_metrics(run, benchmark, workspace)
+    _log_metrics(run, benchmark, workspace)
 
 
 def versions_of(workspace: Workspace, name: str) -> dict[int, ModelVersion]:
@@ -100,7 +100,7 @@ def register(workspace, monkeypatch, capsys) -> Callable[..., str]:
 def test_a_run_is_registered_once_with_its_origin(workspace, register):
     run = logged(workspace)
     evaluate(run, workspace, 1.07)
-    first = register(run.mlflow_id, "--alias", "champion").splitlines()
+    first = register(run.run_id, "--alias", "champion").splitlines()
     assert first == [
         "registered  invad-toys, version 1",
         "alias       champion",
@@ -109,9 +109,9 @@ def test_a_run_is_registered_once_with_its_origin(workspace, register):
         f"export MLFLOW_TRACKING_URI=sqlite:///{workspace.root}/mlflow.db",
         "mlflow models serve -m models:/invad-toys/1 --env-manager local --port 5001",
     ]
-    assert register(run.run_id).splitlines() == ["known       invad-toys, version 1", *first[2:]]
+    assert register("toys").splitlines() == ["known       invad-toys, version 1", *first[2:]]
     (version,) = versions_of(workspace, "invad-toys").values()
-    assert version.run_id == run.mlflow_id
+    assert version.run_id == run.run_id
     assert client_of(workspace).get_model_version_by_alias("invad-toys", "champion").version == 1
     expected = {"invad.benchmark": "toys", "invad.classes": "bottle, cable", "git.commit": "c0ffee"}
     assert expected.items() <= version.tags.items()
@@ -123,10 +123,10 @@ def test_a_run_is_registered_once_with_its_origin(workspace, register):
     assert versions_of(workspace, "line 3")[1].source == version.source
     assert "'models:/line 3/1'" in serve_commands(other, workspace)[-1]
     client = client_of(workspace)
-    models = client.search_logged_models([client.get_run(run.mlflow_id).info.experiment_id])
+    models = client.search_logged_models([client.get_run(run.run_id).info.experiment_id])
     links = [json.loads(model.tags["mlflow.modelVersions"]) for model in models if "mlflow.modelVersions" in model.tags]
     assert links == [[{"name": "invad-toys", "version": 1}, {"name": "line 3", "version": 1}]]
-    assert {model.source_run_id for model in models} == {run.mlflow_id}
+    assert {model.source_run_id for model in models} == {run.run_id}
 
 
 def test_other_thresholds_are_another_version(workspace):
@@ -193,17 +193,17 @@ def test_what_cannot_be_registered_is_one_line(workspace, register, monkeypatch)
         assert alias in one_line(register(run.run_id, "--alias", alias, code=2))
     assert "model registry of MLflow at sqlite:///" in one_line(register(run.run_id, "--name", "a/b", code=2))
     empty = tracking.start_run(TOYS, workspace)
-    assert f"run {empty.mlflow_id}: it has no model in MLflow" in one_line(register(empty.run_id, code=2))
+    assert f"run {empty.run_id}: it has no model in MLflow" in one_line(register(empty.run_id, code=2))
     empty.finish(failed=True)
-    assert f"run {empty.mlflow_id}: failed" in one_line(register(empty.run_id, code=2))
+    assert f"run {empty.run_id}: failed" in one_line(register(empty.run_id, code=2))
     (workspace.model("toys") / ENCODER_FILE).unlink()
     old = logged(workspace)
-    assert f"run {old.mlflow_id}: an older version logged its model" in one_line(register(old.run_id, code=2))
+    assert f"run {old.run_id}: an older version logged its model" in one_line(register(old.run_id, code=2))
     with monkeypatch.context() as patch:
         patch.setenv("MLFLOW_REGISTRY_URI", "ftp://nowhere")
         assert "model registry of MLflow at ftp://nowhere: " in one_line(register(run.run_id, code=2))
-    client_of(workspace).delete_run(old.mlflow_id)
-    assert f"run {old.mlflow_id}: deleted" in one_line(register(old.run_id, code=2))
+    client_of(workspace).delete_run(old.run_id)
+    assert f"run {old.run_id}: deleted" in one_line(register(old.run_id, code=2))
     down = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", down)
     assert f"MLflow at {down}: no answer (connection refused)" in one_line(register(run.run_id, code=2))

@@ -19,10 +19,12 @@ import pytest
 from devtools import chromium_path
 from mlflow import MlflowClient
 from servers import free_port
-from tracking_toys import BENCHMARK, check_model, fetch, invad_pipe, outbox, trained
+from tracking_toys import BENCHMARK, Place, check_model, fetch, invad_pipe, trained
 
 from invad import tracking
 from invad.errors import InputError
+from invad.pipeline import run_log
+from invad.tracking.connection import connection
 from invad.tracking.register import register_model
 from invad.workspace import Workspace
 
@@ -113,121 +115,98 @@ def slow_server() -> Iterator[str]:
     server.server_close()
 
 
-def whole_run(workspace: Workspace, name: str) -> tracking.Run:
-    """What the stages train and evaluate log."""
-    run = tracking.start_run(BENCHMARK, workspace, name=name)
-    run.log_curve("train/loss", [(1, 0.5), (2, 0.25)])
-    (workspace.root / "figure.txt").write_text(name)
-    run.log_file(workspace.root / "figure.txt", "figures")
-    tracking.remember_run(run, BENCHMARK, workspace)
-    run.finish()
-    run = tracking.continue_run(BENCHMARK, workspace)
-    run.log_table({"class": ["bottle"]}, "per_class")
-    run.log_metrics({"paper/mad": 0.5})
-    run.finish()
-    return run
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    monkeypatch.chdir(tmp_path)
+    return Place(tmp_path)
 
 
-def check_whole(run: tracking.Run, workspace: Workspace) -> None:
-    client = MlflowClient(tracking_uri=tracking.tracking_uri(workspace))
-    found = fetch(run, workspace)
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics == {"paper/mad": 0.5, "train/loss": 0.25}
-    assert [point.step for point in client.get_metric_history(run.mlflow_id, "train/loss")] == [1, 2]
-    assert len(client.get_metric_history(run.mlflow_id, "paper/mad")) == 1
-    names = {item.path for item in client.list_artifacts(run.mlflow_id)}
-    assert names >= {"config.json", "packages.txt", "figures", "per_class.json"}
-    same = client.search_runs([found.info.experiment_id], f"tags.`invad.run` = '{run.run_id}'")
-    assert [item.info.run_id for item in same] == [run.mlflow_id]
+def another_process() -> None:
+    """Forget that MLflow did not answer."""
+    connection.cache_clear()
 
 
-def test_a_server_has_everything_when_the_stages_end(workspace, server, monkeypatch):
+def test_a_server_has_everything_when_the_stages_end(place, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    run = whole_run(workspace, "direct")
-    tracking.sync(workspace)  # on a busy machine the server may not have been quick enough
-    check_whole(run, workspace)
-    assert tracking.pending(workspace) == 0
-    assert not (outbox(run, workspace) / "journal.jsonl").exists()
-    assert not (workspace.root / "mlflow.db").exists()
-    assert run.has_metrics()
-    assert run.has_files("figures")
-    assert not run.has_files("other")
-    assert "git clone REPOSITORY" in tracking.show_run(run.run_id, workspace)
-    assert any(run.mlflow_id in line for line in tracking.list_runs(workspace, "benchmark"))
+    place.train()
+    place.evaluate()
+    run_id = place.check()
+    assert place.sync() == [f"mvtec: run {run_id}, complete"]
+    assert not (place.workspace.root / "mlflow.db").exists()
+    assert "git clone REPOSITORY" in tracking.show_run("mvtec", place.workspace)
+    assert any(run_id in line for line in tracking.list_runs(place.workspace, "benchmark"))
 
 
-def test_a_server_that_is_down_delays_nothing_and_loses_nothing(workspace, server, monkeypatch, caplog):
+def test_a_server_that_is_down_delays_nothing_and_loses_nothing(place, server, monkeypatch, caplog):
     down = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", down)
-    with pytest.raises(InputError, match=rf"MLflow at {down}: no answer"):
-        tracking.sync(workspace)  # says so even when there is nothing to send
+    caplog.set_level("WARNING", "invad.tracking.connection")
     started = time.monotonic()
-    run = whole_run(workspace, "down")
+    place.train()
+    place.evaluate()
+    trial = tracking.start_run(place.benchmark, place.workspace, experiment="tune", name="a trial")
+    trial.log_curve("train/loss", [(1, 0.5)])
+    trial.log_metrics({"validation/mad": 0.25})
+    trial.finish()
     assert time.monotonic() - started < 5
-    (warning,) = (record.getMessage() for record in caplog.records if record.name.startswith("invad"))
-    assert warning == (
-        f"MLflow at {down}: connection refused; what could not be sent is kept in .invad/mlflow; `invad-pipe runs sync` sends it"
-    )
+    (warning,) = (record.getMessage() for record in caplog.records if record.name.endswith("connection"))
+    assert warning == (f"MLflow at {down}: connection refused; nothing is lost, `invad-pipe runs sync` logs it later")
     for command in (("runs", "show", "1"), ("runs", "list")):
         started = time.monotonic()
-        assert f"error: MLflow at {down}: no answer (connection refused)" in invad_pipe(workspace, *command, code=2)
+        assert f"error: MLflow at {down}: no answer (connection refused)" in invad_pipe(
+            place.workspace, *command, code=2
+        )
         assert time.monotonic() - started < 20
-    with pytest.raises(InputError, match=rf"MLflow at {down}: no answer .* \(1 run kept\)"):
-        tracking.sync(workspace)
-    assert tracking.pending(workspace) == 1
-    # The server comes up, at that address: for the outbox it is the same one.
-    state = outbox(run, workspace) / "state.json"
-    state.write_text(state.read_text().replace(down, server.uri))
+    with pytest.raises(InputError, match=rf"MLflow at {down}: no answer \(connection refused\); start the server"):
+        place.sync()
+    another_process()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    (line,) = tracking.sync(workspace)
-    assert line == f"down: run {run.mlflow_id} sent to experiment benchmark"
-    assert tracking.sync(workspace) == []
-    check_whole(run, workspace)
+    lines = place.sync()
+    run_id = place.check()
+    trial_id = lines[1].split()[3].strip(",")
+    assert lines == [
+        f"mvtec invad mobilenetv2_100, 1 epoch, seed 42: run {run_id}, finished",
+        f"a trial: run {trial_id}, finished",
+        f"mvtec: run {run_id}, data sets, loss, model, metrics added",
+    ]
+    found = MlflowClient(tracking_uri=server.uri).get_run(trial_id)
+    assert found.data.metrics == {"validation/mad": 0.25, "train/loss": 0.5}
+    assert place.sync() == [f"mvtec: run {run_id}, complete"]
 
 
-def test_a_slow_server_delays_a_stage_by_seconds_only(workspace, slow_server, monkeypatch, caplog):
+def test_a_slow_server_delays_a_stage_by_seconds_only(place, slow_server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", slow_server)
     started = time.monotonic()
-    whole_run(workspace, "slow")
+    place.train()
+    place.evaluate()
     assert time.monotonic() - started < 6
-    assert "not done within 3 s" in caplog.text
-    assert tracking.pending(workspace) == 1
+    assert f"MLflow at {slow_server}: timed out; nothing is lost" in caplog.text.replace("read timed out", "timed out")
 
 
-def test_a_stage_of_its_own_process_ends_soon_with_a_slow_server(workspace, slow_server, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", slow_server)
-    script = "import time, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from invad.workspace import Workspace;"
-    script += "from test_tracking_server import whole_run; started = time.monotonic(); import atexit;"
-    script += "atexit.register(lambda: print(time.monotonic() - started)); whole_run(Workspace(), 'slow')"
-    command = [sys.executable, "-c", script, str(Path(__file__).parent)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 6
-
-
-def test_a_server_that_comes_back_gets_the_rest_in_order(workspace, server, monkeypatch):
-    """It is stopped in the middle of a run and started again for the next stage."""
+def test_a_server_that_answers_late_again_and_again_is_left_alone(place, server, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    run = tracking.start_run(BENCHMARK, workspace)
+    monkeypatch.setattr("invad.tracking.connection.PATIENCE", -1e9)
+    place.train()
+    (warning,) = (record.getMessage() for record in caplog.records if record.name.endswith("connection"))
+    assert re.search(r": its answers took \d+ s; nothing is lost", warning)
+    monkeypatch.undo()
+
+
+def test_a_server_that_comes_back_gets_the_rest(place, server, monkeypatch):
+    """It is stopped in the middle of a training and started again for the next stage."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    run = tracking.start_run(place.benchmark, place.workspace)
     run.log_curve("train/loss", [(1, 0.5)])
-    tracking.sync(workspace)
     server.stop()
-    run.log_curve("train/loss", [(2, 0.25)])
-    tracking.remember_run(run, BENCHMARK, workspace)
-    run.finish()
-    assert tracking.pending(workspace) == 1
+    run_log.log_training(run, place.benchmark, place.workspace)
     server.start()
-    monkeypatch.setattr("invad.tracking.sender._senders", {})  # as in another process
-    run = tracking.continue_run(BENCHMARK, workspace)
-    run.log_metrics({"paper/mad": 0.5})
-    run.finish()
-    tracking.sync(workspace)
-    history = MlflowClient(tracking_uri=server.uri).get_metric_history(run.mlflow_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
-    assert fetch(run, workspace).data.metrics["paper/mad"] == 0.5
-    MlflowClient(tracking_uri=server.uri).delete_run(run.mlflow_id)
-    monkeypatch.setattr("invad.tracking.sender._senders", {})
-    assert tracking.continue_run(BENCHMARK, workspace).run_id != run.run_id
+    another_process()
+    place.evaluate()
+    assert place.check() == run.run_id
+    MlflowClient(tracking_uri=server.uri).delete_run(run.run_id)
+    another_process()
+    place.sync()
+    assert place.check() != run.run_id
 
 
 def test_a_model_comes_back_from_the_server(workspace, server, monkeypatch):
@@ -236,10 +215,8 @@ def test_a_model_comes_back_from_the_server(workspace, server, monkeypatch):
     run = tracking.start_run(benchmark, workspace)
     run.log_model(workspace.model("mvtec"), benchmark)
     run.finish()
-    tracking.sync(workspace)
     (output,) = fetch(run, workspace).outputs.model_outputs
     check_model(mlflow.pyfunc.load_model(f"models:/{output.model_id}"), benchmark, split, workspace)
-    assert not any((outbox(run, workspace) / "files").iterdir())
     monkeypatch.setattr("sys.path", list(sys.path))  # a registered model puts its copy of the package first
     version = register_model(run.run_id, workspace, name=f"registered {workspace.root.name}", alias="champion")
     assert (version.number, version.is_new) == (1, True)
@@ -247,13 +224,12 @@ def test_a_model_comes_back_from_the_server(workspace, server, monkeypatch):
     assert register_model(run.run_id, workspace, name=version.name) == replace(version, is_new=False)
 
 
-def test_a_password_is_neither_kept_nor_shown(workspace, server, monkeypatch):
+def test_a_password_is_neither_kept_nor_shown(place, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", "//user:secret@"))
-    run = whole_run(workspace, "secret")
-    tracking.sync(workspace)
-    assert fetch(run, workspace).info.status == "FINISHED"
-    assert "secret@" not in "".join(path.read_text() for path in workspace.private.rglob("*.json*"))
-    assert "secret@" not in tracking.show_run(run.run_id, workspace)
+    place.train()
+    run_id = place.evaluate() or place.check()
+    assert "secret@" not in "".join(path.read_text() for path in place.workspace.private.rglob("*.json*"))
+    assert "secret@" not in tracking.show_run(run_id, place.workspace)
 
 
 @pytest.mark.browser
@@ -270,9 +246,8 @@ def test_the_page_compares_the_runs_of_a_study(workspace, server, monkeypatch, t
         trial.finish()
         trials.append(trial)
     study.finish()
-    tracking.sync(workspace)
     experiment = MlflowClient(tracking_uri=server.uri).get_experiment_by_name("ablation").experiment_id
-    ids = ",".join(f'"{trial.mlflow_id}"' for trial in trials)
+    ids = ",".join(f'"{trial.run_id}"' for trial in trials)
     url = f'{server.uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]'
     text = rendered(chromium, url.replace('"', "%22"), tmp_path)
     for expected in ("with style", "without style", "paper/pixel_auroc", "0.875", "0.625", "variant"):

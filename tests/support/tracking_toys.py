@@ -5,18 +5,23 @@ from pathlib import Path
 
 import numpy as np
 from commands import pipe
+from conftest import REPOSITORY
 from mlflow import MlflowClient
 from mlflow.pyfunc import PyFuncModel
 from PIL import Image
 from toys import image_split
 
 from invad import tracking
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
-from invad.data.split_table import Split
+from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig, load_params
+from invad.data.source import Source, write_source
+from invad.data.split_table import FILE_NAME, Split, write_split_table
 from invad.features import extract_features
 from invad.features.encoder import build_encoder
+from invad.files import write_json, write_text
 from invad.methods import EncoderOutput, build_method
+from invad.pipeline import run_log
 from invad.scoring.score import phase_predictions
+from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import Workspace
 
@@ -30,11 +35,7 @@ def client_of(workspace: Workspace) -> MlflowClient:
 
 
 def fetch(run: tracking.Run, workspace: Workspace):
-    return client_of(workspace).get_run(run.mlflow_id)
-
-
-def outbox(run: tracking.Run, workspace: Workspace) -> Path:
-    return workspace.private / "mlflow" / run.run_id
+    return client_of(workspace).get_run(run.run_id)
 
 
 def trained(workspace: Workspace, mode: str) -> tuple[BenchmarkConfig, Split]:
@@ -58,6 +59,67 @@ def check_model(model: PyFuncModel, benchmark: BenchmarkConfig, split: Split, wo
     result = model.predict({"images": images})
     np.testing.assert_array_equal(result["maps"], expected)
     np.testing.assert_array_equal(result["scores"], expected.max(axis=(1, 2)))
+
+
+class Place:
+    """A workspace with the files that the stages train and evaluate have written, and what they log of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.workspace = Workspace(root)
+        self.benchmark, self.split = trained(self.workspace, "live")
+        name, dataset = self.benchmark.name, self.benchmark.dataset
+        write_split_table(self.split.rows, self.workspace.split(name) / FILE_NAME, {})
+        write_source(self.workspace.raw(dataset), Source(dataset, "embedded", self.split.image_root, ""))
+        write_text(self.workspace.loss(name), "step,epoch,loss,learning_rate\n1,1,0.5,0.1\n2,1,0.25,0.1\n")
+        result = {
+            "protocol_version": "1",
+            "mean": {"paper": {"mad": 0.5}},
+            "per_class": {"bottle": {"paper": {"mad": 0.5}}},
+        }
+        write_json(self.workspace.metrics(name), result)
+
+    def train(self) -> tracking.Run:
+        run = tracking.start_run(self.benchmark, self.workspace)
+        run.log_curve("train/loss", [(1, 0.5)], live=True)
+        run_log.log_training(run, self.benchmark, self.workspace)
+        return run
+
+    def evaluate(self) -> None:
+        none = HeldOut(None, None, 0)
+        calibration = Calibration(0.01, 0, {"bottle": none}, none, [], self.benchmark.score)
+        write_calibration(calibration, self.workspace.calibration(self.benchmark.name))
+        run_log.log_evaluation(self.benchmark, self.workspace)
+
+    def sync(self) -> list[str]:
+        params = load_params(REPOSITORY / "params.yaml")
+        params = replace(params, benchmarks={self.benchmark.name: self.benchmark})
+        return [*tracking.sync_records(self.workspace), *run_log.sync_runs(params, self.workspace)]
+
+    def check(self) -> str:
+        """MLflow has one run, with everything; return its id."""
+        client = MlflowClient(tracking_uri=tracking.tracking_uri(self.workspace))
+        run = tracking.known_run(self.benchmark, self.workspace)
+        assert run is not None
+        found = fetch(run, self.workspace)
+        assert found.info.status == "FINISHED"
+        assert found.data.metrics == {
+            "paper/mad": 0.5,
+            "paper/mad/bottle": 0.5,
+            "train/loss": 0.25,
+            "train/learning_rate": 0.1,
+        }
+        assert found.data.params["train.epochs"] == "1"
+        assert [point.step for point in client.get_metric_history(run.run_id, "train/loss")] == [1, 2]
+        assert len(client.get_metric_history(run.run_id, "paper/mad")) == 1
+        names = {item.path for item in client.list_artifacts(run.run_id)}
+        assert names == {
+            "config.json", "packages.txt", "per_class.json", "mvtec.json", "mvtec.csv", "calibration.json"
+        }  # fmt: skip
+        assert {item.dataset.name for item in found.inputs.dataset_inputs} == {"mvtec/train", "mvtec/test"}
+        assert len(found.outputs.model_outputs) == 1
+        same = client.search_runs([found.info.experiment_id], f"tags.`invad.run` = '{run.record.key}'")
+        assert [item.info.run_id for item in same] == [run.run_id]
+        return found.info.run_id
 
 
 def invad_pipe(workspace: Workspace, *arguments: str, code: int = 0) -> str:

@@ -19,7 +19,8 @@ from invad.config import Params, RDConfig, load_params
 from invad.errors import InputError
 from invad.files import write_json, write_text
 from invad.pipeline import run_log
-from invad.pipeline.rendering import log_evidence, report_runs, report_workspace
+from invad.pipeline.rendering import report_runs, report_workspace
+from invad.pipeline.run_log import log_evidence
 from invad.report.results import Result
 from invad.workspace import Workspace
 
@@ -83,8 +84,8 @@ def runs(workspace) -> dict[str, tracking.Run]:
 def report(runs, workspace) -> Path:
     """The report of all runs, two seeds among them, asked for by both kinds of id."""
     folder = workspace.root / "report"
-    ids = [runs["one"].mlflow_id, runs["two"].run_id, *(runs[name].mlflow_id for name in ("rd", "bare", "trial"))]
-    report_runs([*ids, runs["one"].mlflow_id, runs["tuned"].mlflow_id, runs["failed"].mlflow_id], workspace, folder)
+    ids = [runs["one"].run_id, runs["two"].run_id, *(runs[name].run_id for name in ("rd", "bare", "trial"))]
+    report_runs([*ids, runs["one"].run_id, runs["tuned"].run_id, runs["failed"].run_id], workspace, folder)
     return folder
 
 
@@ -133,7 +134,7 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
     facts = json.loads((report / "run_info.json").read_text())["results"]
     assert len(facts) == 5
     assert facts[0]["training_seconds"] == 12.5
-    assert facts[0]["mlflow_run"] == runs["one"].mlflow_id
+    assert facts[0]["mlflow_run"] == runs["one"].run_id
     assert "python" not in facts[0]  # the same for all
 
 
@@ -141,7 +142,7 @@ def test_the_report_of_a_run_has_the_pictures_of_the_report_of_its_folder(runs, 
     from invad.report.grouping import grouped
     from invad.report.report import ReportInputs, write_report
 
-    report_runs([runs["one"].mlflow_id], workspace, tmp_path / "runs")
+    report_runs([runs["one"].run_id], workspace, tmp_path / "runs")
     (result,) = grouped([toy_result("visa", classes=("candle",), seeds=(1,), seed=1)])
     write_report(ReportInputs([result]), tmp_path / "folder")
     files = {path.relative_to(tmp_path / "folder") for path in (tmp_path / "folder").rglob("*") if path.is_file()}
@@ -151,13 +152,13 @@ def test_the_report_of_a_run_has_the_pictures_of_the_report_of_its_folder(runs, 
 
 def test_an_unknown_run_is_an_error(workspace, runs, tmp_path):
     with pytest.raises(InputError, match="run 0123456789abcdef: MLflow has none of this id"):
-        report_runs([runs["one"].mlflow_id, "0123456789abcdef"], workspace, tmp_path / "out")
+        report_runs([runs["one"].run_id, "0123456789abcdef"], workspace, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_no_whole_run_is_an_error_that_says_why(workspace, runs, tmp_path):
     with pytest.raises(InputError, match=r"no result to report; .*its status is FAILED"):
-        report_runs([runs["failed"].mlflow_id], workspace, tmp_path / "out")
+        report_runs([runs["failed"].run_id], workspace, tmp_path / "out")
 
 
 def test_the_command_takes_several_runs_after_one_option(workspace, runs, monkeypatch):
@@ -239,6 +240,9 @@ def test_a_model_whose_training_is_not_known_here_has_no_facts(collected, tmp_pa
     assert {"cpu", "python", "torch"} <= set(info["rendered_with"])
 
 
-def test_sync_says_why_a_run_stays_without_evidence(workspace, runs, tmp_path):
-    reason = run_log._log_evidence(runs["bare"], toy_config("visa"), Workspace(tmp_path))
-    assert reason == f", but for the evidence ({tmp_path}/reports/metrics/visa.json: no such file)"
+def test_what_lacks_for_the_evidence_is_said(runs, tmp_path):
+    workspace = Workspace(tmp_path)
+    for path in (workspace.metrics("visa"), workspace.calibration("visa"), workspace.scores("visa") / "any"):
+        write_json(path, {})
+    with pytest.raises(InputError, match="not a metrics file, per_class, mean, notes, protocol_version missing"):
+        run_log._log_evidence(runs["bare"], toy_config("visa"), workspace)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from toys import split_of
-from tracking_toys import BENCHMARK, check_model, client_of, fetch, invad_pipe, outbox, trained
+from tracking_toys import BENCHMARK, check_model, client_of, fetch, invad_pipe, trained
 
 from invad import tracking
 from invad.config import RDConfig
@@ -46,7 +46,7 @@ def all_runs(workspace: Workspace) -> list:
 
 
 def artifact(run: tracking.Run, name: str, workspace: Workspace) -> bytes:
-    return Path(client_of(workspace).download_artifacts(run.mlflow_id, name)).read_bytes()
+    return Path(client_of(workspace).download_artifacts(run.run_id, name)).read_bytes()
 
 
 def git(workspace: Workspace, *arguments: str) -> str:
@@ -78,7 +78,7 @@ def test_a_run_holds_settings_code_data_and_versions(workspace):
     assert "dvc.model" not in data.tags
     assert json.loads(artifact(run, "config.json", workspace))["train"]["epochs"] == 3
     assert b"\ntorch==2." in artifact(run, "packages.txt", workspace)
-    tracking.tag_outputs(run, BENCHMARK, workspace)
+    run.tags(tracking.model_tags(BENCHMARK, workspace))
     assert fetch(run, workspace).data.tags["dvc.model"] == "bbb"
 
 
@@ -89,7 +89,7 @@ def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path, empty_database)
     tags = fetch(run, workspace).data.tags
     assert "dvc.split" not in tags
     assert "git.commit" not in tags
-    assert {item.path for item in client_of(workspace).list_artifacts(run.mlflow_id)} == {"config.json", "packages.txt"}
+    assert {item.path for item in client_of(workspace).list_artifacts(run.run_id)} == {"config.json", "packages.txt"}
 
 
 def test_changes_of_the_code_are_kept_but_not_those_of_the_pipelines_outputs(workspace):
@@ -109,13 +109,10 @@ def test_changes_of_the_code_are_kept_but_not_those_of_the_pipelines_outputs(wor
 def test_curves_metrics_and_tables_arrive_and_missing_values_stay_out(workspace):
     run = tracking.start_run(BENCHMARK, workspace)
     run.log_curve("train/loss", [(step, 1 / step) for step in range(1, 1501)])
-    assert not run.has_metrics()
     run.log_metrics({"paper/image_auroc": 0.5, "paper/region_aupro": None})
-    assert run.has_metrics()
-    run.log_table({"class": ["bottle"], "image_auroc": [0.5]}, "per_class")
-    run.log_table({"class": ["bottle"]}, "other")
+    run.log_table([{"class": "bottle", "image_auroc": 0.5}], "per_class")
     client = client_of(workspace)
-    history = client.get_metric_history(run.mlflow_id, "train/loss")
+    history = client.get_metric_history(run.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 1501)]
     data = fetch(run, workspace).data
     assert data.metrics["paper/image_auroc"] == 0.5
@@ -125,7 +122,7 @@ def test_curves_metrics_and_tables_arrive_and_missing_values_stay_out(workspace)
         "data": [["bottle", 0.5]],
     }
     tables = [table["path"] for table in json.loads(data.tags["mlflow.loggedArtifacts"])]
-    assert tables == ["per_class.json", "other.json"]
+    assert tables == ["per_class.json"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -185,30 +182,42 @@ def test_trials_are_nested_in_their_study(workspace):
     ]
     for trial, name in zip(trials, ("full", "none"), strict=True):
         run = fetch(trial, workspace)
-        assert run.data.tags["mlflow.parentRunId"] == study.mlflow_id
+        assert run.data.tags["mlflow.parentRunId"] == study.run_id
         assert run.data.tags["invad.command"] == f"invad-pipe ablate {name}"
         assert (run.info.run_name, run.data.params["variant"]) == (name, name)
     experiment = client_of(workspace).get_experiment_by_name("ablation").experiment_id
     assert {run.info.experiment_id for run in all_runs(workspace)} == {experiment}
-    again = tracking.open_run(study.run_id, workspace)
+    for trial in trials:
+        trial.finish()
+    again = tracking.open_run(study.record.key, workspace)
     again.finish()
     assert fetch(study, workspace).info.status == "FINISHED"
 
 
+def end_of_training(run: tracking.Run, workspace: Workspace) -> None:
+    tracking.remember_model(run, BENCHMARK, workspace)
+    run.finish()
+
+
 def test_a_benchmarks_run_goes_on_until_its_model_is_another(workspace):
     run = tracking.start_run(BENCHMARK, workspace)
-    tracking.remember_run(run, BENCHMARK, workspace)
+    end_of_training(run, workspace)
     assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
     (workspace.model("mvtec") / "model.safetensors").write_bytes(b"came back from the cache")
+    assert tracking.known_run(BENCHMARK, workspace) is None
     other = tracking.continue_run(BENCHMARK, workspace)
     assert other.run_id != run.run_id
     assert fetch(other, workspace).data.tags["invad.model_from_cache"] == "true"
     assert tracking.continue_run(BENCHMARK, workspace).run_id == other.run_id
+    # The first model again: MLflow knows which run trained it.
+    (workspace.model("mvtec") / "model.safetensors").write_bytes(b"weights")
+    assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
+    assert len(all_runs(workspace)) == 2
 
 
 def test_other_thresholds_beside_the_same_model_are_the_same_run(workspace):
     run = tracking.start_run(BENCHMARK, workspace)
-    tracking.remember_run(run, BENCHMARK, workspace)
+    end_of_training(run, workspace)
     workspace.calibration("mvtec").write_text("{}")
     assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
     (workspace.model("mvtec") / "config.json").write_text("{}")
@@ -216,66 +225,69 @@ def test_other_thresholds_beside_the_same_model_are_the_same_run(workspace):
 
 
 def test_a_run_that_the_database_lost_is_started_again(workspace, caplog):
-    run = tracking.start_run(BENCHMARK, workspace)
-    tracking.remember_run(run, BENCHMARK, workspace)
-    client_of(workspace).delete_run(run.mlflow_id)
-    assert tracking.continue_run(BENCHMARK, workspace).run_id != run.run_id
-    assert f"MLflow no longer has run {run.run_id}" in caplog.text
+    run = tracking.start_run(BENCHMARK, workspace, tags={"git.commit": "c0ffee"})
+    end_of_training(run, workspace)
+    lost = run.run_id
+    client_of(workspace).delete_run(lost)
+    again = tracking.continue_run(BENCHMARK, workspace)
+    again.open()
+    assert f"MLflow no longer has run {lost}" in caplog.text
+    found = fetch(again, workspace)
+    assert found.info.run_id != lost
+    assert (found.info.status, found.data.tags["git.commit"]) == ("FINISHED", "c0ffee")
+    assert "config.json" in {item.path for item in client_of(workspace).list_artifacts(again.run_id)}
 
 
-def test_the_outbox_of_an_ended_run_is_empty_and_the_run_can_go_on(workspace):
-    run = tracking.start_run(BENCHMARK, workspace)
-    run.log_metrics({"paper/mad": 0.5})
-    run.finish()
-    assert not (outbox(run, workspace) / "journal.jsonl").exists()
-    assert not any((outbox(run, workspace) / "files").iterdir())
-    again = tracking.open_run(run.run_id, workspace)
-    again.log_metrics({"paper/image_auroc": 0.25})
-    again.log_file(workspace.root / "dvc.lock", "figures")
-    assert again.has_files("figures")
-    assert fetch(run, workspace).data.metrics == {"paper/mad": 0.5, "paper/image_auroc": 0.25}
-    assert tracking.pending(workspace) == 0
+def test_a_killed_training_goes_on_in_its_run(workspace):
+    run = tracking.start_run(BENCHMARK, workspace, training="abc")
+    run.log_curve("train/loss", [(1, 0.5), (2, 0.25)])
+    again = tracking.start_run(BENCHMARK, workspace, training="abc")
+    assert again.run_id == run.run_id
+    again.log_curve("train/loss", [(1, 0.5), (2, 0.25), (3, 0.125)])
+    again.finish(failed=True)
+    third = tracking.start_run(BENCHMARK, workspace, training="abc")
+    assert third.run_id == run.run_id
+    assert fetch(third, workspace).info.status == "RUNNING"
+    history = client_of(workspace).get_metric_history(run.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    end_of_training(third, workspace)
+    assert tracking.start_run(BENCHMARK, workspace, training="abc").run_id != run.run_id  # one that ended well is over
 
 
-def test_what_a_killed_process_left_unsent_is_sent_once(workspace, monkeypatch):
-    with monkeypatch.context() as patch:  # the process is killed each time before anything is sent
-        patch.setattr("invad.tracking.sender.Sender.submit", lambda *_: None)
-        study = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="study")
-        trial = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="trial", parent=study)
-        trial.log_curve("train/loss", [(1, 0.5)])
-    journal = outbox(trial, workspace) / "journal.jsonl"
-    with journal.open("a") as file:
-        file.write('{"op": "metrics", "metri')
-    assert trial.mlflow_id is None
-    assert tracking.pending(workspace) == 2
-    lines = tracking.sync(workspace)
-    assert [line.split(":")[0] for line in lines] == ["study", "trial"]
-    assert tracking.sync(workspace) == []
-    assert fetch(trial, workspace).data.tags["mlflow.parentRunId"] == study.mlflow_id
-    # It goes on behind the half-written line; then a process is killed after MLflow has all, before it is noted.
-    trial = tracking.open_run(trial.run_id, workspace)
-    trial.log_curve("train/loss", [(2, 0.25)])
-    state = json.loads((outbox(trial, workspace) / "state.json").read_text())
-    (outbox(trial, workspace) / "state.json").write_text(json.dumps(state | {"mlflow_id": None}))
-    lines = [line for line in journal.read_text().splitlines() if '"metrics"' in line]
-    journal.write_text("\n".join(lines) + "\n")
-    (outbox(trial, workspace) / "state.json").write_text(json.dumps(state | {"mlflow_id": None, "sent": 0}))
-    tracking.sync(workspace)
-    history = client_of(workspace).get_metric_history(trial.mlflow_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
+def test_another_training_ends_the_run_of_one_that_was_killed(workspace):
+    killed = tracking.start_run(BENCHMARK, workspace, training="abc")
+    tracking.start_run(BENCHMARK, workspace, training="other")
+    assert fetch(killed, workspace).info.status == "KILLED"
     assert len(all_runs(workspace)) == 2
 
 
-def test_what_mlflow_refuses_is_kept_and_holds_nothing_up(workspace, caplog):
+def test_sync_ends_what_is_dead_and_nothing_else(workspace):
+    script = (
+        "import os; from invad import tracking; from invad.workspace import Workspace; from tracking_toys import BENCHMARK;"
+        "run = tracking.start_run(BENCHMARK, Workspace()); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=workspace.root, env=environment, check=False)
+    assert done.returncode == -9
+    alive = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="alive")
+    (dead,) = [run for run in all_runs(workspace) if run.info.run_id != alive.run_id]
+    assert dead.info.status == "RUNNING"
+    assert tracking.sync_records(workspace) == [f"{dead.info.run_name}: run {dead.info.run_id}, killed"]
+    assert client_of(workspace).get_run(dead.info.run_id).info.status == "KILLED"
+    assert fetch(alive, workspace).info.status == "RUNNING"
+    assert tracking.sync_records(workspace) == []
+
+
+def test_what_mlflow_refuses_holds_nothing_up(workspace, caplog):
     run = tracking.start_run(BENCHMARK, workspace)
-    run.log_params({"dataset": "another"})
+    run.tags({"x" * 999: "a name that is too long"})
     run.log_metrics({"paper/mad": 0.5})
     assert fetch(run, workspace).data.metrics == {"paper/mad": 0.5}
-    assert "MLflow refuses a part of run" in caplog.text
-    assert json.loads((outbox(run, workspace) / "refused.jsonl").read_text())["params"] == {"dataset": "another"}
+    assert "MLflow refuses a part of a run: " in caplog.text
 
 
 def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspace):
+    commit_all(workspace)
     (workspace.root / "mlflow.db").unlink()
     script = (
         "from invad import tracking; from invad.workspace import Workspace; from tracking_toys import BENCHMARK;"
@@ -291,7 +303,6 @@ def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspac
     for process in processes:
         assert (process.communicate()[1], process.returncode) == ("", 0)
     assert [run.info.status for run in all_runs(workspace)] == ["FINISHED"] * 2
-    assert tracking.pending(workspace) == 0
 
 
 def test_the_images_of_each_phase_are_inputs(workspace):
@@ -319,7 +330,7 @@ def test_the_logged_model_gives_the_maps_of_the_stage_score(workspace, mode, mon
     (output,) = fetch(run, workspace).outputs.model_outputs
     assert inferred == []
     logged = client_of(workspace).get_logged_model(output.model_id)
-    assert (logged.status.value, logged.source_run_id, logged.name) == ("READY", run.mlflow_id, "mvtec")
+    assert (logged.status.value, logged.source_run_id, logged.name) == ("READY", run.run_id, "mvtec")
     assert logged.params["train.epochs"] == "1"
     model = mlflow.pyfunc.load_model(logged.artifact_location)
     signature = model.metadata.signature
@@ -353,11 +364,11 @@ def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(wor
     run = tracking.start_run(BENCHMARK, workspace)
     run.log_metrics({"paper/mad": 0.5, "paper/mad/bottle": 0.25})
     run.finish()
-    done = invad_pipe(workspace, "runs", "show", run.mlflow_id)
+    done = invad_pipe(workspace, "runs", "show", run.run_id)
     assert re.search(r"^paper/mad +0\.5000$", done, re.MULTILINE)
     assert "bottle" not in done
     assert "FINISHED" in done
-    assert invad_pipe(workspace, "runs", "show", run.run_id) == done
+    assert invad_pipe(workspace, "runs", "show", "mvtec") == done
     commands = done.split("To build it again:\n")[1].splitlines()
     assert commands[-1] == "dvc repro evaluate@mvtec"
     place = tmp_path / "elsewhere"
@@ -378,7 +389,7 @@ def test_list_shows_the_runs_of_an_experiment(workspace):
     assert head.split("  ")[0] == "id"
     assert len(rows) == 2
     (row,) = tracking.list_runs(workspace, "tune")[1:]
-    assert row.split()[0] == run.mlflow_id
+    assert row.split()[0] == run.run_id
     assert "a tune" in row
     assert row.endswith("51.2          -")
     with pytest.raises(InputError, match="experiment 'other': not in MLflow"):
@@ -388,8 +399,7 @@ def test_list_shows_the_runs_of_an_experiment(workspace):
 def test_an_unknown_run_is_a_mistake_of_the_user(workspace):
     tracking.start_run(BENCHMARK, workspace)
     assert "error: run 123: MLflow has none of this id" in invad_pipe(workspace, "runs", "show", "123", code=2)
-    with pytest.raises(InputError, match="run 123: not known"):
-        tracking.open_run("123", workspace)
+    assert tracking.open_run("123", workspace) is None
 
 
 def test_the_server_of_the_environment_wins(workspace, monkeypatch):
@@ -409,7 +419,7 @@ def test_a_malformed_address_is_refused_at_once(workspace, monkeypatch, uri):
         lambda: tracking.continue_run(BENCHMARK, workspace),
         lambda: tracking.list_runs(workspace),
         lambda: tracking.show_run("1", workspace),
-        lambda: tracking.sync(workspace),
+        lambda: tracking.sync_records(workspace),
     ):
         with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI: .* is neither a server such as"):
             use()

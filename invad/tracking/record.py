@@ -1,0 +1,116 @@
+"""What is known of a run in the workspace, in a folder of `.invad/runs`: enough to make MLflow's run of it, now or later.
+
+`run.json` is the record; `files/` has settings, packages and the changes of the code at its start, `pid` the process that works on it.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from invad.errors import InputError
+from invad.files import read_json, remove, write_json
+from invad.training.owner import claim, owner
+from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
+
+RECORD_FILE, FILES_FOLDER = "run.json", "files"
+
+
+@dataclass
+class Record:
+    """A run. `folder`: where the record lies.
+
+    `key`: the tag by which MLflow's run is found again. `uri`: of the MLflow that `run_id` belongs to, without a password, empty for the
+    workspace's own. `start` and `end`: milliseconds. `parent`: the key of the study's record. `training`: what a start has to have in
+    common with this one to go on with it. `model_sha256`: of the model that came out. `abandoned`: runs of MLflow that a later start took
+    the place of, and that are to be ended there. `content`: what a trial has logged and MLflow has not; of a benchmark that is in files.
+    """
+
+    folder: Path
+    experiment: str
+    name: str
+    start: int
+    tags: dict[str, str]
+    params: dict[str, str]
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+    uri: str = ""
+    run_id: str | None = None
+    status: str = "RUNNING"
+    end: int | None = None
+    parent: str | None = None
+    training: str = ""
+    model_sha256: str = ""
+    abandoned: list[str] = field(default_factory=list)
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> Path:
+        """The folder of what the run had at its start."""
+        return self.folder / FILES_FOLDER
+
+    def save(self) -> None:
+        """Write the record."""
+        value = asdict(self)
+        del value["folder"]
+        write_json(self.folder / RECORD_FILE, value)
+
+    def claim(self) -> None:
+        """Say that this process works on the run."""
+        claim(self.folder)
+
+    def is_dead(self) -> bool:
+        """Return whether the run has not ended and no process works on it."""
+        process = owner(self.folder)
+        return self.status == "RUNNING" and (process is None or not process.is_alive())
+
+    def forget(self) -> None:
+        """Remove the record."""
+        remove(self.folder)
+
+
+def record_folder(name: str, workspace: Workspace) -> Path:
+    """Return the folder of a benchmark's record by its name, of any other by its key."""
+    return workspace.private / "runs" / name
+
+
+def read_record(folder: Path) -> Record | None:
+    """Return the record in a folder; None where there is none that can be read."""
+    try:
+        value = read_json(folder / RECORD_FILE)
+        return Record(folder, **{item.name: value[item.name] for item in fields(Record) if item.name != "folder"})
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def all_records(workspace: Workspace) -> Iterator[Record]:
+    """Yield all records, studies before their trials."""
+    folders = sorted((workspace.private / "runs").glob(f"*/{RECORD_FILE}"))
+    records = [record for path in folders if (record := read_record(path.parent)) is not None]
+    yield from sorted(records, key=lambda record: (record.parent is not None, record.start, record.key))
+
+
+def model_sha256(benchmark: str, workspace: Workspace) -> str:
+    """Return the hash of a benchmark's settings and weights: not of its thresholds, which change without a training; "" without a model."""
+    folder = workspace.model(benchmark)
+    paths = [path for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE) if path.exists()]
+    return _sha256(tuple((path, _state(path)) for path in paths)) if paths else ""
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is another: its place on the disk, size and time."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@cache  # a stage asks more than once of a large file
+def _sha256(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> str:
+    """Return the hash of the files, one after the other. files: each with its state, without which one that changed would stay known."""
+    digest = hashlib.sha256()
+    for path, _ in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
