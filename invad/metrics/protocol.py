@@ -2,10 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from invad.errors import InputError
-from invad.metrics.values import NO_MASK, Missing, Value
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Stands where a metric is not defined for the data at hand; `reason` completes "not available: ..."."""
+
+    reason: str
+
+
+NO_MASK = Missing("no anomalous image has a mask")
+
+Value = float | Missing
+"""A fraction in [0, 1], or the reason why there is none. Never NaN."""
 
 PROTOCOL_VERSION = "1"
 """Changes whenever a definition changes, so that numbers are only ever compared like with like."""
