@@ -56,5 +56,5 @@ def test_batches_give_the_same_bits_as_arrays(data, monkeypatch):
     arrays = evaluate(*given)
     monkeypatch.setattr(ranking, "RANGE_ITEMS", 5000)
     monkeypatch.setattr(ranking, "COUNTED_ITEMS", 500)
-    maps, masks = ((values[start : start + 5] for start in range(0, len(values), 5)) for values in given[:2])
+    maps, masks = (np.array_split(values, 5) for values in given[:2])
     assert evaluate(maps, masks, given[2]) == arrays
