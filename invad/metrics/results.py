@@ -17,7 +17,8 @@ from invad.metrics.protocol import (
     Protocol,
     Value,
     averages,
-    mean_over_classes,
+    means,
+    plain,
 )
 from invad.metrics.ranking import Ranking
 from invad.metrics.reading import ClassBlock
@@ -92,9 +93,15 @@ def evaluation(classes: Mapping[str, ClassResult], protocols: Sequence[Protocol]
     """All classes, sorted by name, and their mean."""
     names = sorted(classes)
     notes = [note for name in names for note in classes[name].notes]
-    mean = {p: _mean({name: classes[name].values[p] for name in names}, p, notes) for p in protocols}
+    mean = {}
+    for protocol in protocols:
+        values, left_out = means(
+            {name: classes[name].values[protocol] for name in names}, KEYS, f"mean, protocol {protocol}"
+        )
+        mean[protocol] = plain(values)
+        notes += [*left_out, *_missing_notes("mean", protocol, values)]
     result: Evaluation = {
-        "per_class": {name: {p: _plain(classes[name].values[p]) for p in protocols} for name in names},
+        "per_class": {name: {p: plain(classes[name].values[p]) for p in protocols} for name in names},
         "mean": mean,
         "notes": notes,
         "protocol_version": PROTOCOL_VERSION,
@@ -102,25 +109,6 @@ def evaluation(classes: Mapping[str, ClassResult], protocols: Sequence[Protocol]
     if curves:
         result["curves"] = {name: classes[name].curves for name in names}
     return result
-
-
-def _plain(values: Mapping[str, Value]) -> dict[str, float | None]:
-    return {key: None if isinstance(value, Missing) else value for key, value in values.items()}
-
-
-def _mean(values: Mapping[str, Mapping[str, Value]], protocol: Protocol, notes: list[str]) -> dict[str, float | None]:
-    """The mean of each key over classes; appends to `notes` what it lacks."""
-    means: dict[str, Value] = {}
-    keys_without: dict[tuple[str, ...], list[str]] = {}
-    for key in KEYS:
-        means[key], left_out = mean_over_classes({name: by_key[key] for name, by_key in values.items()})
-        if left_out and not isinstance(means[key], Missing):
-            keys_without.setdefault(tuple(left_out), []).append(key)
-    for left_out, keys in keys_without.items():
-        classes = ", ".join(repr(name) for name in left_out)
-        notes.append(f"mean, protocol {protocol}: {', '.join(keys)}: left out of the mean: class {classes}")
-    notes += _missing_notes("mean", protocol, means)
-    return _plain(means)
 
 
 def _missing_notes(where: str, protocol: Protocol, values: Mapping[str, Value]) -> list[str]:

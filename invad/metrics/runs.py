@@ -36,6 +36,15 @@ def _flipped_bits(bits: np.ndarray) -> np.ndarray:
     return flipped
 
 
+def _sorted_keys(scores: np.ndarray) -> np.ndarray:
+    """The same in ascending order; they take the place of the scores."""
+    scores += 0
+    scores.sort()
+    keys = scores.view(np.int32 if scores.itemsize == 4 else np.int64)
+    keys[: np.searchsorted(scores, 0)] ^= np.iinfo(keys.dtype).max
+    return keys
+
+
 def sorted_together(keys: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keys in ascending order and their areas (int32)."""
     if keys.itemsize == 4:  # sorting integers is much faster than finding their order
@@ -96,9 +105,8 @@ class Run:
 
     @classmethod
     def of(cls, normal: np.ndarray, anomalous: np.ndarray, areas: np.ndarray, regions: np.ndarray) -> "Run":
-        """From scores (n,), (m,) of a `working_type`, finite and in any order."""
-        keys = score_keys(normal)
-        keys.sort()
+        """From scores (n,), (m,) of a `working_type`, finite and in any order; `normal` is sorted in place."""
+        keys = _sorted_keys(normal)
         anomalous_keys, areas = sorted_together(score_keys(anomalous), areas)
         ends = key_scores(np.concatenate([some[k:][:1] for some in (keys, anomalous_keys) for k in (0, some.size - 1)]))
         narrow = np.min_scalar_type(int(areas.max(initial=0)))
