@@ -100,7 +100,8 @@ class Ranking:
         self._runs = runs
         self._narrow = runs[0].normal.low.dtype == np.uint16
         regions = np.concatenate([run.regions for run in runs])
-        self._bits = weight_bits(regions.size)
+        areas = np.arange(1, regions.max(initial=0) + 1)
+        self._weights = np.append(0, fixed_point_weights(areas, weight_bits(regions.size)))  # by area
         self._first, self._counted = self._pages()
         self._cuts = [
             [keys.starts[np.searchsorted(keys.pages, self._first)].tolist() for keys in (run.normal, run.anomalous)]
@@ -110,7 +111,7 @@ class Ranking:
             unit,
             normal=sum(len(run.normal) for run in runs),
             anomalous=sum(len(run.anomalous) for run in runs),
-            weight=int((fixed_point_weights(regions, self._bits) * regions).sum()),
+            weight=int((self._weights[regions] * regions).sum()),
             lowest=min(run.lowest for run in runs),
             highest=max(run.highest for run in runs),
         )
@@ -153,7 +154,7 @@ class Ranking:
 
     def _range(self, i: int, thresholds: np.ndarray) -> Range:
         keys, gained, weights, normal, below = self._count(i) if self._counted[i] else self._sort(i)
-        ranks, ranks_after = below(keys), below(keys + 1)
+        ranks, ranks_after = below(np.stack((keys, keys + 1), axis=1).ravel()).reshape(-1, 2).T
         sums = np.zeros((3, keys.size + 1), np.int64)  # above each of the keys, and above all
         np.cumsum(gained[::-1], out=sums[0, 1:])
         sums[1, 1:] = normal - ranks[::-1]
@@ -183,7 +184,7 @@ class Ranking:
             np.concatenate([run.areas[where] for run, _, where in slices]),
         )
         starts = np.flatnonzero(np.concatenate(([True], anomalous[1:] != anomalous[:-1]))[: anomalous.size])
-        weights = np.append(0, np.cumsum(fixed_point_weights(areas, self._bits)))
+        weights = np.append(0, np.cumsum(self._weights[areas]))
         ends = np.append(starts, anomalous.size)
         return anomalous[starts], np.diff(ends), np.diff(weights[ends]), normal.size, partial(np.searchsorted, normal)
 
@@ -196,7 +197,7 @@ class Ranking:
             low = np.concatenate([run.anomalous.low[where] for run, _, where in some])
             areas = np.concatenate([run.areas[where] for run, _, where in some])
             np.add.at(gained, low, one)
-            np.add.at(weights, low, fixed_point_weights(areas, self._bits))
+            np.add.at(weights, low, self._weights[areas])
         found = np.flatnonzero(gained)
         below = np.append(0, np.cumsum(normal))
         base = self._first[i] << 16

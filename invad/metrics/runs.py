@@ -41,7 +41,8 @@ def _sorted_keys(scores: np.ndarray) -> np.ndarray:
     scores += 0
     scores.sort()
     keys = scores.view(np.int32 if scores.itemsize == 4 else np.int64)
-    keys[: np.searchsorted(scores, 0)] ^= np.iinfo(keys.dtype).max
+    negative = np.searchsorted(scores, scores.dtype.type(0))  # a 0 of another type would have all scores converted
+    keys[:negative] ^= np.iinfo(keys.dtype).max
     return keys
 
 
@@ -70,10 +71,13 @@ class Keys:
     @classmethod
     def of(cls, ascending: np.ndarray) -> "Keys":
         """From int32 or int64 (n,)."""
-        high = ascending >> (8 * ascending.itemsize - 16)
-        starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1]))[: high.size])
+        size, shift = ascending.size, 8 * ascending.itemsize - 16
+        few = size < PAGES  # of many only a search in pages that may occur leaves the keys untouched
+        pages = np.unique(ascending >> shift) if few else np.arange(ascending[0] >> shift, (ascending[-1] >> shift) + 1)
+        starts = np.searchsorted(ascending, pages.astype(ascending.dtype) << shift)
+        used = np.diff(starts, append=size) > 0
         low = ascending.astype(np.uint16) if ascending.itemsize == 4 else ascending
-        return cls(high[starts].astype(np.int64), np.append(starts, high.size), low)
+        return cls(pages[used].astype(np.int64), np.append(starts[used], size), low)
 
     def __len__(self) -> int:
         return len(self.low)
