@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from invad.predict.export.onnx_file import OnnxModel, onnx_bytes
-from invad.predict.export.quantize import quantized
+from invad.predict.export.onnx_file import OnnxModel, onnx_bytes, quantized
 
 FLOAT32, INT8 = "float32", "int8"
 INT8_ENCODER, FLOAT16 = "int8, encoder too", "float16"

@@ -1,25 +1,24 @@
 """`invad-pipe export`: a trained model for other runtimes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from invad.cli.extras import require
 from invad.cli.options import ModelArgument
 from invad.errors import InputError
+from invad.predict.export import SUFFIXES, ExportPrecision, Format
 
 if TYPE_CHECKING:
     from invad.predict.export.check import Difference
     from invad.predict.export.model import Export
 
-_SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
-
 
 def export(
     model: ModelArgument,
     format: Annotated[
-        Literal["onnx", "torch-export"],
+        Format,
         typer.Option(help="onnx is for ONNX Runtime and its like, torch-export for PyTorch without this package."),
     ] = "onnx",
     out: Annotated[
@@ -29,7 +28,7 @@ def export(
         ),
     ] = None,
     precision: Annotated[
-        Literal["float32", "int8"],
+        ExportPrecision,
         typer.Option(help="int8 is smaller and faster on CPUs, and needs --images; for onnx only."),
     ] = "float32",
     images: Annotated[
@@ -47,7 +46,7 @@ def export(
     that preparing an image takes are in the file's metadata. Before the file is
     written its numbers are compared with the model's.
     """
-    suffix = _SUFFIXES[format]
+    suffix = SUFFIXES[format]
     if out is None:
         name = model.resolve().name
         out = Path("exports") / f"{name}{'' if precision == 'float32' else f'-{precision}'}{suffix}"

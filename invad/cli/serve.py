@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from invad.cli.options import ClassOption, DeviceOption, ModelArgument, PixelThresholdOption, ThresholdOption
+from invad.predict.serve import Limits
 
 
 def serve(
@@ -24,25 +25,25 @@ def serve(
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
     device: DeviceOption = None,
-    max_bytes: Annotated[int, typer.Option(help="The longest body.", min=1)] = 20_000_000,
-    max_pixels: Annotated[int, typer.Option(help="The largest image.", min=1)] = 40_000_000,
+    max_bytes: Annotated[int, typer.Option(help="The longest body.", min=1)] = Limits.max_bytes,
+    max_pixels: Annotated[int, typer.Option(help="The largest image.", min=1)] = Limits.max_pixels,
     queue: Annotated[
         int, typer.Option(help="How many requests may be in progress or waiting; more get a 429.", min=1)
-    ] = 64,
-    timeout: Annotated[float, typer.Option(help="Seconds from a request to its answer.", min=0.1)] = 30,
+    ] = Limits.queue,
+    timeout: Annotated[float, typer.Option(help="Seconds from a request to its answer.", min=0.1)] = Limits.timeout,
     batch_size: Annotated[
         int, typer.Option(help="How many images go through the network together at most.", min=1)
-    ] = 16,
+    ] = Limits.batch_size,
     batch_wait: Annotated[
         float, typer.Option(help="Milliseconds that an image waits for others to share its batch.", min=0)
-    ] = 5,
+    ] = 1000 * Limits.batch_wait,
     connections: Annotated[
         int,
         typer.Option(
             help="How many connections may stand; with more, the one idle for longest goes. At most as many as files may be open.",
             min=1,
         ),
-    ] = 512,
+    ] = Limits.connections,
 ) -> None:
     """Serve a model: POST an image to /predict, or drop one on the page at /.
 
@@ -53,7 +54,6 @@ def serve(
 
     from invad.metrics.calibration import Thresholds
     from invad.predict.predictor import load_predictor
-    from invad.predict.serve.limits import Limits
     from invad.predict.serve.server import LOCAL_NAMES, address, bind, is_local, run
     from invad.predict.serve.service import Service
 

@@ -1,11 +1,10 @@
 """Metrics of visual anomaly detection (arXiv:2404.10760) for anybody's anomaly maps; needs numpy and scipy only.
 
 All metrics of the paper, per class and in the mean over classes, in two protocols: `paper`, comparable to published
-numbers, and `exact`. `evaluate` is the entry point, `Accumulator` its streaming form; `threshold_at` and
-`operating_point` choose a threshold without test data and measure what it gives.
+numbers, and `exact`. `evaluate` is the entry point; `threshold_at` and `operating_point` choose a threshold without test data
+and measure what it gives.
 """
 
-from invad.metrics.accumulator import Accumulator
 from invad.metrics.calibration import Thresholds, operating_point, threshold_at
 from invad.metrics.evaluation import evaluate
 from invad.metrics.protocol import AVERAGES, KEYS, PROTOCOL_VERSION, PROTOCOLS
@@ -16,7 +15,6 @@ __all__ = [
     "KEYS",
     "PROTOCOLS",
     "PROTOCOL_VERSION",
-    "Accumulator",
     "Evaluation",
     "Thresholds",
     "evaluate",

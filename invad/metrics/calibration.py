@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from invad.errors import InputError
+from invad.metrics.protocol import NO_MASK, Missing, Value, means, plain
 
 LEVELS = {"image": ("fpr", "precision", "recall", "f1"), "pixel": ("fpr", "precision", "recall", "f1", "iou")}
 OPERATING_KEYS = tuple(f"calibrated_{level}_{name}" for level in LEVELS for name in ("threshold", *LEVELS[level]))
 MEAN_KEYS = tuple(key for key in OPERATING_KEYS if not key.endswith("_threshold"))  # each class has its own
 NO_THRESHOLD = "no normal image is held out"
 
-Value = float | str  # a fraction, or the reason why there is none
+NO_CLASS = Missing("no class has it")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Thresholds:
             value = getattr(self, level)
             if value is not None and not math.isfinite(value):
                 raise InputError(f"thresholds: the one of {level}s is {value}; expected a finite number")
+
+    def over(self, others: "Thresholds") -> "Thresholds":
+        """These, and that of the others where one is None."""
+        image, pixel = self.image, self.pixel
+        return Thresholds(others.image if image is None else image, others.pixel if pixel is None else pixel)
 
 
 class RunningThreshold:
@@ -125,17 +131,20 @@ def operating_point(
         above = None if limits.image is None else scores[own] > np.float64(limits.image)
         image = None if above is None else _Counts.of(labels[own], above)
         pixel = None if limits.pixel is None else _Counts(*map(int, pixels[own & known].sum(axis=0)))
-        lacking = "no anomalous image has a mask" if labels[own].any() and not (labels & known)[own].any() else ""
+        no_mask = labels[own].any() and not (labels & known)[own].any()
+        no_pixel = NO_MASK if no_mask else Missing("no anomalous pixel")
         values[name] = {
-            **_level("image", limits.image, image, without, "no anomalous image"),
-            **_level("pixel", limits.pixel, pixel, without, lacking or "no anomalous pixel"),
+            **_level("image", limits.image, image, Missing(without), Missing("no anomalous image")),
+            **_level("pixel", limits.pixel, pixel, Missing(without), no_pixel),
         }
-    notes = _reasons({f"class {name!r}": by_key for name, by_key in values.items()})
-    mean = _mean(values, notes)
+    mean, left_out = means(values, MEAN_KEYS, "mean")
+    mean = {key: NO_CLASS if isinstance(value, Missing) else value for key, value in mean.items()}
     return {
-        "per_class": {name: _plain(by_key) for name, by_key in values.items()},
-        "mean": _plain(mean),
-        "notes": notes + _reasons({"mean": mean}),
+        "per_class": {name: plain(by_key) for name, by_key in values.items()},
+        "mean": plain(mean),
+        "notes": _reasons({f"class {name!r}": by_key for name, by_key in values.items()})
+        + left_out
+        + _reasons({"mean": mean}),
     }
 
 
@@ -181,7 +190,7 @@ def _count_pixels(
 
 
 def _level(
-    level: str, threshold: float | None, counts: _Counts | None, without: str, no_anomalous: str
+    level: str, threshold: float | None, counts: _Counts | None, without: Missing, no_anomalous: Missing
 ) -> dict[str, Value]:
     """Return the values of one level of one class by their keys."""
     names = LEVELS[level]
@@ -189,45 +198,26 @@ def _level(
     if counts is None:
         values |= dict.fromkeys(names, without)
     else:
-        values["fpr"] = counts.false_alarms / counts.normal if counts.normal else f"no normal {level}"
+        values["fpr"] = counts.false_alarms / counts.normal if counts.normal else Missing(f"no normal {level}")
         above = counts.hits + counts.false_alarms
         union = counts.anomalous + counts.false_alarms
         if not counts.anomalous:
             values |= dict.fromkeys(names[1:], no_anomalous)
         else:
-            values["precision"] = counts.hits / above if above else f"no {level} is above the threshold"
+            values["precision"] = counts.hits / above if above else Missing(f"no {level} is above the threshold")
             values["recall"] = counts.hits / counts.anomalous
             values["f1"] = 2 * counts.hits / (union + counts.hits)
             values["iou"] = counts.hits / union
     return {f"calibrated_{level}_{name}": values[name] for name in ("threshold", *names)}
 
 
-def _mean(values: Mapping[str, Mapping[str, Value]], notes: list[str]) -> dict[str, Value]:
-    """Return the unweighted mean of each key; appends to `notes` which classes it leaves out."""
-    means: dict[str, Value] = {}
-    left_out: dict[tuple[str, ...], list[str]] = {}
-    for key in MEAN_KEYS:
-        present = [value for by_key in values.values() if not isinstance(value := by_key[key], str)]
-        means[key] = math.fsum(present) / len(present) if present else "no class has it"
-        absent = tuple(name for name, by_key in values.items() if isinstance(by_key[key], str))
-        if present and absent:
-            left_out.setdefault(absent, []).append(key)
-    for absent, keys in left_out.items():
-        notes.append(f"mean: {', '.join(keys)}: left out of the mean: class {', '.join(map(repr, absent))}")
-    return means
-
-
 def _reasons(values: Mapping[str, Mapping[str, Value]]) -> list[str]:
     """Return a note for each reason and the keys that it explains, naming all classes (or the mean) that lack them."""
     grouped: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for where, by_key in values.items():
-        for reason in dict.fromkeys(value for value in by_key.values() if isinstance(value, str)):
-            keys = tuple(key for key, value in by_key.items() if value == reason)
+        for reason in dict.fromkeys(value.reason for value in by_key.values() if isinstance(value, Missing)):
+            keys = tuple(key for key, value in by_key.items() if value == Missing(reason))
             grouped.setdefault((keys, reason), []).append(where)
     return [
         f"{', '.join(places)}: {', '.join(keys)}: not available: {reason}" for (keys, reason), places in grouped.items()
     ]
-
-
-def _plain(values: Mapping[str, Value]) -> dict[str, float | None]:
-    return {key: None if isinstance(value, str) else value for key, value in values.items()}

@@ -32,7 +32,7 @@ class CurvePoints:
         vertices = np.stack((before, after), axis=1).reshape(-1, 3)
         self._vertices.append(vertices[self._in_new_cell(vertices)])
         new = self._in_new_cell(after)
-        self._precision_recall.append(np.column_stack((after[new, :2], block.scores[new].astype(np.float64))))
+        self._precision_recall.append(np.column_stack((after[new, :2], block.scores[new])))
         self._last = after[-1:]
 
     def _in_new_cell(self, vertices: np.ndarray) -> np.ndarray:

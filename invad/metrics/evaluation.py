@@ -1,20 +1,14 @@
 """`evaluate`: all metrics of both protocols for anybody's anomaly maps."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 
 from invad.metrics import inputs
-from invad.metrics.class_scores import ClassScores
-from invad.metrics.part import Part
+from invad.metrics.parallel import in_order
 from invad.metrics.protocol import PROTOCOLS, Protocol, checked_protocols
-from invad.metrics.reading import Block, ClassBlock, ImageTable, array_blocks, can_be_read_again, prepare, stream_blocks
-from invad.metrics.results import ClassResult, Evaluation, class_result, doubtful, evaluation
-
-_MAX_WORKERS = 4  # more would wait for the one thread that counts
+from invad.metrics.reading import ClassBlock, ImageTable, array_blocks, prepare, stream_blocks
+from invad.metrics.results import ClassResult, Evaluation, class_result, evaluation
 
 
 def evaluate(
@@ -31,9 +25,8 @@ def evaluate(
     """The eleven metrics and four averages of arXiv:2404.10760 per class and in the mean over classes.
 
     Images are read once and block by block, with as many threads as there are cores (at most four), and a class is forgotten as soon as
-    all its images have come; see `Accumulator` for the memory that one needs. A class of more than 2 ** 25 pixels is counted in a
-    histogram. Where its rounding could change a metric by more than 1e-6 (AU-PRO: 1e-4), the images are read again, once for every 2 ** 25
-    pixels, and the result is exact; what cannot be read again (an iterator) gets a note with the bound instead.
+    all its images have come. Until then 2 bytes of each of its pixels are kept, and 2 to 4 more where it is anomalous; 8 bytes of scores
+    that float32 cannot hold (doubles, and integers of 32 bits or more, of which doubles are made).
 
     Args:
         anomaly_maps: raw scores, higher is more anomalous, any finite numbers: (N, H, W) floating point or integers,
@@ -71,63 +64,20 @@ def evaluate(
     if inputs.is_array(anomaly_maps, "anomaly_maps") and (masks is None or inputs.is_array(masks, "masks")):
         maps, masks = inputs.maps_and_masks(anomaly_maps, masks)
         table = ImageTable(len(maps), classes, labels, image_scores, has_mask, no_masks=masks is None)
-        read, again = array_blocks(maps, masks, table), True
+        blocks = array_blocks(maps, masks, table)
     else:
         table = ImageTable(None, classes, labels, image_scores, has_mask, no_masks=masks is None)
-        read, again = stream_blocks(anomaly_maps, masks, table), can_be_read_again(anomaly_maps, masks)
-    expected = table.class_sizes()
-
-    def result(name: str, scores: ClassScores) -> ClassResult:
-        pixels = scores.measured(curves=curves)
-        if again and pixels is not None and doubtful(pixels, protocols):
-            pixels = scores.measured_again(lambda: _pixels_of(name, read), curves=curves)
-        return class_result(name, pixels, scores.images(), protocols, curves=curves)
-
-    open_classes: dict[str, ClassScores] = {}
+        blocks = stream_blocks(anomaly_maps, masks, table)
+    missing = table.class_sizes()
+    waiting: dict[str, list[ClassBlock]] = {}
+    mask_values: dict[str, set[int]] = {}
     results: dict[str, ClassResult] = {}
-    counted: set[str] = set()
-    for part in _prepared(read(None), counted):
-        scores = open_classes.setdefault(part.name, ClassScores())
-        scores.add(part)
-        inputs.one_mask_value(scores.mask_values, part.name)
-        if scores.counted:
-            counted.add(part.name)
-        if scores.count == expected.get(part.name):
-            results[part.name] = result(part.name, open_classes.pop(part.name))
-    results |= {name: result(name, scores) for name, scores in open_classes.items()}
+    for block in (of_class for prepared in in_order(prepare, blocks) for of_class in prepared):
+        waiting.setdefault(block.name, []).append(block)
+        mask_values.setdefault(block.name, set()).update(block.mask_values)
+        inputs.one_mask_value(mask_values[block.name], block.name)
+        missing[block.name] = missing.get(block.name, 0) - block.labels.size
+        if not missing[block.name]:
+            results[block.name] = class_result(block.name, waiting.pop(block.name), protocols, curves=curves)
+    results |= {name: class_result(name, blocks, protocols, curves=curves) for name, blocks in waiting.items()}
     return evaluation(results, protocols, curves=curves)
-
-
-def _prepared(blocks: Iterator[Block], counted: Container[str] = ()) -> Iterator[ClassBlock]:
-    """Prepare blocks on all cores and yield what becomes of them in order; few of them are in memory at a time.
-
-    `counted`: classes that have become a histogram; what can be done for it beforehand is done.
-    """
-
-    def prepared(block: Block) -> list[ClassBlock]:
-        parts = prepare(block)
-        for part in parts:
-            if part.name in counted:
-                _ = part.pixels.ordered
-        return parts
-
-    workers = min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MAX_WORKERS
-    )
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[list[ClassBlock]]] = deque()
-        try:
-            for block in blocks:
-                waiting.append(pool.submit(prepared, block))
-                if len(waiting) > workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _pixels_of(name: str, read: Callable[[str | None], Iterator[Block]]) -> Iterator[Part]:
-    """Read the pixels of one class again."""
-    yield from (part.pixels for part in _prepared(read(name)) if part.name == name)

@@ -1,13 +1,15 @@
-"""All metrics of one level (image or pixel) of one class, from its ranking, with bounds of their errors."""
+"""All metrics of one level (image or pixel) of one class, from its ranking."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from invad.metrics.curves import Curve, CurvePoints, threshold_curve
-from invad.metrics.ranking import Counts, Ranked, Totals
+from invad.metrics.protocol import Missing, Value
+from invad.metrics.ranking import Block, Counts, Ranking, Totals, in_blocks
 from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT, Sweep
-from invad.metrics.thresholds import THRESHOLDS, ThresholdMetrics, aupro_paper, aupro_paper_error, largest_error
-from invad.metrics.values import Missing, Value
+from invad.metrics.thresholds import THRESHOLDS, ThresholdMetrics, aupro_paper
 
 
 @dataclass(frozen=True)
@@ -16,14 +18,13 @@ class Measured:
 
     Attributes:
         sweep: What all thresholds give, once it is finished.
-        above, straddling: What lies above each of `THRESHOLDS`, and what may lie on either side because scores were rounded.
+        above: What lies above each of `THRESHOLDS`.
         curves: By name; empty unless they were asked for.
     """
 
     totals: Totals
     sweep: Sweep
     above: Counts
-    straddling: Counts
     curves: dict[str, Curve]
 
     def lacking(self, *, normal: bool) -> Missing | None:
@@ -35,25 +36,29 @@ class Measured:
         return None
 
 
-def measure(parts: Iterable[Ranked], totals: Totals, *, curves: bool = False) -> Measured:
-    """Walk along `parts`, which follow each other from the highest score down and together are what `totals` counts."""
+def measure(ranking: Ranking, *, curves: bool = False) -> Measured:
+    """Walk along a ranking."""
+    totals = ranking.totals
     sweep, points = Sweep(totals), CurvePoints(totals) if curves else None
-    above, straddling = Counts.zeros(len(THRESHOLDS)), Counts.zeros(len(THRESHOLDS))
-    passed = (0, 0, 0)
-    for part in parts:
-        for block in part.blocks():
-            block = block.after(*passed)
-            sweep.step(block, rounded=part.rounded)
+    above = np.zeros((3, len(THRESHOLDS)), np.int64)
+
+    def pieces() -> Iterator[Block]:
+        passed = np.zeros(3, np.int64)
+        for part in ranking.ranges(THRESHOLDS):
+            above[:, part.at] = part.above + passed[:, None]
+            yield part.block.after(*passed.tolist())
+            passed += part.items
+
+    if totals.anomalous:
+        for block in in_blocks(pieces()):
+            sweep.step(block)
             if points is not None:
                 points.step(block)
-        counts, unsure = part.above(THRESHOLDS, totals)
-        above, straddling = above + counts, straddling + unsure
-        passed = (passed[0] + part.anomalous, passed[1] + part.normal, passed[2] + part.weight)
     sweep.finish()
     found = {} if points is None else points.curves()
     if found and totals.unit == "pixel":
-        found["pixel_thresholds"] = threshold_curve(ThresholdMetrics.of(above, totals))
-    return Measured(totals, sweep, above, straddling, found)
+        found["pixel_thresholds"] = threshold_curve(ThresholdMetrics.of(Counts(*above), totals))
+    return Measured(totals, sweep, Counts(*above), found)
 
 
 def rank_values(measured: Measured) -> dict[str, Value]:
@@ -86,21 +91,3 @@ def region_and_threshold_values(measured: Measured, *, exact: bool) -> dict[str,
         else aupro_paper(measured.above, totals)
     )
     return {"region_aupro": aupro, **at_thresholds.family(), "pixel_f1_max": f1, "pixel_iou_max": iou}
-
-
-def errors(measured: Measured, *, exact: bool) -> dict[str, float]:
-    """How far off each pixel and region metric of a protocol can be because scores were rounded; 0 where they were not."""
-    sweep, totals = measured.sweep, measured.totals
-    if measured.lacking(normal=False):
-        return {}
-    at_thresholds = largest_error(measured.above, measured.straddling, totals)
-    found = {"pixel_auroc": sweep.errors["auroc"], "pixel_ap": sweep.errors["ap"]}
-    found |= dict.fromkeys(("pixel_mf1", "pixel_macc", "pixel_miou"), at_thresholds)
-    if exact:
-        return found | {
-            "pixel_f1_max": sweep.errors["f1"],
-            "pixel_iou_max": sweep.errors["iou"],
-            "region_aupro": sweep.errors["aupro"],
-        }
-    aupro = aupro_paper_error(measured.above, measured.straddling, totals) if totals.normal else 0.0
-    return found | {"pixel_f1_max": at_thresholds, "pixel_iou_max": at_thresholds, "region_aupro": aupro}

@@ -2,10 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from invad.errors import InputError
-from invad.metrics.values import NO_MASK, Missing, Value
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Stands where a metric is not defined for the data at hand; `reason` completes "not available: ..."."""
+
+    reason: str
+
+
+NO_MASK = Missing("no anomalous image has a mask")
+
+Value = float | Missing
+"""A fraction in [0, 1], or the reason why there is none. Never NaN."""
 
 PROTOCOL_VERSION = "1"
 """Changes whenever a definition changes, so that numbers are only ever compared like with like."""
@@ -70,11 +83,31 @@ def _average(values: Mapping[str, Value], parts: Sequence[str]) -> Value:
     return Missing(f"needs {', '.join(missing)}")
 
 
-def mean_over_classes(values: Mapping[str, Value]) -> tuple[Value, list[str]]:
-    """The unweighted mean over the classes that have the value, and the names of the classes left out."""
-    present = [value for value in values.values() if not isinstance(value, Missing)]
-    left_out = [name for name, value in values.items() if isinstance(value, Missing)]
-    if not present:
-        # a reason that all classes share says more than that no class has it
-        return values[left_out[0]] if len(set(values.values())) == 1 else Missing("no class has it"), left_out
-    return math.fsum(present) / len(present), left_out
+def means(
+    values: Mapping[str, Mapping[str, Value]], keys: Sequence[str], where: str
+) -> tuple[dict[str, Value], list[str]]:
+    """The unweighted mean of each key over the classes that have it, and notes of those that it leaves out, which begin with `where`.
+
+    values: class -> key -> value.
+    """
+    mean: dict[str, Value] = {}
+    left_out: dict[tuple[str, ...], list[str]] = {}
+    for key in keys:
+        present = [value for by_key in values.values() if not isinstance(value := by_key[key], Missing)]
+        absent = tuple(name for name, by_key in values.items() if isinstance(by_key[key], Missing))
+        if present:
+            mean[key] = math.fsum(present) / len(present)
+        else:  # a reason that all classes share says more than that no class has it
+            reasons = {by_key[key] for by_key in values.values()}
+            mean[key] = reasons.pop() if len(reasons) == 1 else Missing("no class has it")
+        if present and absent:
+            left_out.setdefault(absent, []).append(key)
+    return mean, [
+        f"{where}: {', '.join(lacking)}: left out of the mean: class {', '.join(map(repr, absent))}"
+        for absent, lacking in left_out.items()
+    ]
+
+
+def plain(values: Mapping[str, Value]) -> dict[str, float | None]:
+    """None for what is missing."""
+    return {key: None if isinstance(value, Missing) else value for key, value in values.items()}

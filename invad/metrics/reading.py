@@ -1,6 +1,6 @@
-"""The images that `evaluate` is given, block by block and as often as they can be read; a block is made ready on any thread."""
+"""The images that `evaluate` is given, block by block; a block is made ready on any thread."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +8,11 @@ import numpy as np
 
 from invad.errors import InputError
 from invad.metrics import inputs
-from invad.metrics.class_scores import ClassBlock, ImageScores
-from invad.metrics.part import Part
 from invad.metrics.regions import region_areas
+from invad.metrics.runs import Run, working_type
 
 BLOCK_PIXELS = 1 << 21
-"""A block has so many pixels, or one image."""
+"""A block has at most so many pixels, or one image."""
 
 PerImage = Sequence[Any] | np.ndarray | None
 
@@ -30,6 +29,27 @@ class Block:
     labels: np.ndarray | None
     scores: np.ndarray | None
     has_mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class ClassBlock:
+    """Some images of one class, (n,) each but for the pixels.
+
+    Attributes:
+        pixels: of the images whose mask is known.
+        scores, labels: the image scores and the data set's own labels.
+        with_pixels: whether the mask has an anomalous pixel.
+        unknown: whether the image is anomalous and its mask not known.
+        mask_values: the integers that stand for anomalous in the masks, 1 or 255; none in bool and floating-point masks.
+    """
+
+    name: str
+    pixels: Run
+    scores: np.ndarray
+    labels: np.ndarray
+    with_pixels: np.ndarray
+    unknown: np.ndarray
+    mask_values: frozenset[int]
 
 
 class ImageTable:
@@ -92,55 +112,37 @@ class ImageTable:
             )
 
 
-def array_blocks(
-    maps: np.ndarray, masks: np.ndarray | None, table: ImageTable
-) -> Callable[[str | None], Iterator[Block]]:
-    """A function that reads arrays class by class, all of them or one; a memory map is never in memory as a whole."""
+def array_blocks(maps: np.ndarray, masks: np.ndarray | None, table: ImageTable) -> Iterator[Block]:
+    """Read arrays class by class; a memory map is never in memory as a whole."""
     masks = np.broadcast_to(False, maps.shape) if masks is None else masks
-    step = max(BLOCK_PIXELS // (maps.shape[1] * maps.shape[2]), 1)
-
-    def blocks(only: str | None = None) -> Iterator[Block]:
-        for name in sorted(table.class_sizes()) if only is None else [only]:
-            of_class = np.flatnonzero(table.names == name)
-            for start in range(0, of_class.size, step):
-                index = of_class[start : start + step]
-                # neighbours are a view, others a copy
-                where = slice(index[0], index[-1] + 1) if index[-1] - index[0] == index.size - 1 else index
-                yield table.block(index, maps[where], masks[where])
-
-    return blocks
+    step = _images_of_a_block(maps)
+    for name in sorted(table.class_sizes()):
+        of_class = np.flatnonzero(table.names == name)
+        for start in range(0, of_class.size, step):
+            index = of_class[start : start + step]
+            # neighbours are a view, others a copy
+            where = slice(index[0], index[-1] + 1) if index[-1] - index[0] == index.size - 1 else index
+            yield table.block(index, maps[where], masks[where])
 
 
-def stream_blocks(
-    maps: inputs.Stack, masks: inputs.Stack | None, table: ImageTable
-) -> Callable[[str | None], Iterator[Block]]:
-    """A function that reads batches in their order, from their beginning where they can be read again."""
-
-    def blocks(only: str | None = None) -> Iterator[Block]:
-        start = 0
-        for some_maps, some_masks in _in_step(_batches(maps, "anomaly_maps"), masks):
-            block = table.block(np.arange(start, start + len(some_maps)), some_maps, some_masks)
-            start += len(some_maps)
-            if only is None or only in block.names:
-                yield block
-        inputs.require_images((start,))
-        table.require_count(start)
-
-    return blocks
+def stream_blocks(maps: inputs.Stack, masks: inputs.Stack | None, table: ImageTable) -> Iterator[Block]:
+    """Read batches in their order; they are copied, since a reader may fill the same array again."""
+    start = 0
+    for some_maps, some_masks in _filled(_in_step(_batches(maps, "anomaly_maps"), masks)):
+        yield table.block(np.arange(start, start + len(some_maps)), some_maps, some_masks)
+        start += len(some_maps)
+    inputs.require_images((start,))
+    table.require_count(start)
 
 
-def can_be_read_again(*stacks: inputs.Stack | None) -> bool:
-    """Whether none of them is an iterator, which is used up when it has been read."""
-    return not any(isinstance(stack, Iterator) for stack in stacks)
+def _images_of_a_block(maps: np.ndarray) -> int:
+    return max(BLOCK_PIXELS // (maps.shape[1] * maps.shape[2]), 1)
 
 
 def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
-    """Checked batches of one image size, cut to blocks.
-
-    They are copied unless they exist side by side: several blocks are in work at a time, and a reader may fill the same array again.
-    """
+    """Checked batches of one image size."""
     check = inputs.map_array if name == "anomaly_maps" else inputs.mask_array
-    size, lasting = None, isinstance(stack, (list, tuple)) or inputs.is_at_once(stack)
+    size = None
     batches: Iterable[np.ndarray] = [stack] if inputs.is_at_once(stack) else stack
     for i, value in enumerate(batches):
         batch = check(value, f"{name}, batch {i}")
@@ -149,9 +151,7 @@ def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
         size = size or batch.shape[1:]
         if batch.shape[1:] != size:
             raise InputError(f"{name}: all must have one height and width, got {sorted({size, batch.shape[1:]})}")
-        step = max(BLOCK_PIXELS // (size[0] * size[1]), 1)
-        blocks = (batch[start : start + step] for start in range(0, len(batch), step))
-        yield from blocks if lasting else (block.copy() for block in blocks)
+        yield batch
 
 
 def _in_step(maps: Iterator[np.ndarray], masks: inputs.Stack | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -177,47 +177,53 @@ def _in_step(maps: Iterator[np.ndarray], masks: inputs.Stack | None) -> Iterator
         raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
 
 
-def prepare(block: Block, first: int = 0) -> list[ClassBlock]:
-    """Check a block and sort out its classes, pixels and labels; `first`: the position that errors count images from."""
-    index = block.index + first
-    maps = _working_type(block.maps)
+def _filled(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Copies of maps and masks, as many in each pair as a block has, or fewer where the type changes and at the end."""
+    room, n = (np.empty(0), np.empty(0)), 0
+    for pair in pairs:
+        done = 0
+        while done < len(pair[0]):
+            if n == len(room[0]) or [some.dtype for some in room] != [some.dtype for some in pair]:
+                if n:
+                    yield room[0][:n], room[1][:n]
+                shape = (_images_of_a_block(pair[0]), *pair[0].shape[1:])
+                room, n = (np.empty(shape, pair[0].dtype), np.empty(shape, pair[1].dtype)), 0
+            count = min(len(room[0]) - n, len(pair[0]) - done)
+            for buffer, some in zip(room, pair, strict=True):
+                buffer[n : n + count] = some[done : done + count]
+            n, done = n + count, done + count
+    if n:
+        yield room[0][:n], room[1][:n]
+
+
+def prepare(block: Block) -> list[ClassBlock]:
+    """Check a block and sort out its classes, pixels and labels."""
+    maps = block.maps.astype(working_type(block.maps.dtype), copy=False)
     flat = maps.reshape(len(maps), -1)
     lowest, highest = flat.min(axis=1), flat.max(axis=1)
-    inputs.require_finite_maps(lowest, highest, index, block.names)
+    inputs.require_finite_maps(lowest, highest, block.index, block.names)
     scores = highest if block.scores is None else block.scores
     classes = []
     for name in sorted(set(block.names.tolist())):
         at = np.flatnonzero(block.names == name)
         known = at[block.has_mask[at]]
-        masks, mask_values = inputs.binary_masks(_images(block.masks, known), index[known], name)
+        masks, mask_values = inputs.binary_masks(_images(block.masks, known), block.index[known], name)
+        marked = masks.any(axis=(1, 2))
         with_pixels = np.zeros(len(maps), dtype=bool)
-        with_pixels[known] = masks.any(axis=(1, 2))
+        with_pixels[known] = marked
         labels = with_pixels if block.labels is None else block.labels
         unknown = labels & ~block.has_mask
         # a normal image needs no mask: its own is empty
-        normal = at[~block.has_mask[at] & ~labels[at]]
-        pixels = _pixels(_images(maps, known), masks, _images(maps, normal))
-        images = ImageScores(scores[at], labels[at], with_pixels[at], unknown[at])
-        classes.append(ClassBlock(name, pixels, images, mask_values))
+        pixels = _pixels(maps[at[~with_pixels[at] & ~unknown[at]]], _images(maps, known[marked]), masks[marked])
+        classes.append(ClassBlock(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], mask_values))
     return classes
 
 
-def _pixels(maps: np.ndarray, masks: np.ndarray, normal_maps: np.ndarray) -> Part:
-    areas, regions = region_areas(masks)
-    normal = maps[~masks] if regions else maps.reshape(-1).copy()
-    anomalous = maps[masks] if regions else np.empty(0, maps.dtype)
-    return Part(
-        np.concatenate((normal, normal_maps.ravel())) if len(normal_maps) else normal, anomalous, areas, regions
-    )
+def _pixels(normal: np.ndarray, maps: np.ndarray, masks: np.ndarray) -> Run:
+    """The pixels of normal images, and of others with their masks."""
+    return Run.of(np.concatenate((normal.ravel(), maps[~masks])), maps[masks], *region_areas(masks))
 
 
 def _images(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Those images; not copied where they are all."""
     return values if at.size == len(values) else values[at]
-
-
-def _working_type(maps: np.ndarray) -> np.ndarray:
-    """float16 as float32, in which sorting is fast, and what is longer than a double as a double."""
-    if maps.dtype.kind == "f" and maps.dtype.itemsize not in (4, 8):
-        return maps.astype(np.float32 if maps.dtype.itemsize < 4 else np.float64)
-    return maps

@@ -11,26 +11,31 @@ from scipy import ndimage
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
-def region_areas(masks_nhw: np.ndarray) -> tuple[np.ndarray, int]:
-    """The area in pixels of each anomalous pixel's 8-connected region, and the number of regions.
+def region_areas(masks_nhw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The area in pixels of each anomalous pixel's 8-connected region, and of each region.
 
     Args:
         masks_nhw: bool (N, H, W). Regions of different images never connect.
 
     Returns:
-        int32 (n_anomalous,), in the order of `masks_nhw[masks_nhw]`; and the number of regions of all masks.
+        int32 (n_anomalous,), in the order of `masks_nhw[masks_nhw]`; and int32 (n_regions,).
     """
-    areas, count = [np.empty(0, dtype=np.int32)], 0
+    of_pixels, of_regions = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for mask in masks_nhw:
         if mask.any():
             # labelling takes as long as the array is large: the rectangle around the regions will do
             rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
             inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            labels, regions = ndimage.label(inside, structure=EIGHT_CONNECTED)
-            labels = labels[inside]
-            areas.append(np.bincount(labels).astype(np.int32)[labels])
-            count += regions
-    return np.concatenate(areas), count
+            labels = ndimage.label(inside, structure=EIGHT_CONNECTED)[0][inside]
+            areas = np.bincount(labels).astype(np.int32)
+            of_pixels.append(areas[labels])
+            of_regions.append(areas[1:])
+    return np.concatenate(of_pixels), np.concatenate(of_regions)
+
+
+def weight_bits(regions: int) -> int:
+    """As many bits as the weight of one region can have without an overflow of all regions' sum."""
+    return 62 - regions.bit_length()
 
 
 def fixed_point_weights(areas: np.ndarray, bits: int) -> np.ndarray:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from invad.metrics.protocol import Missing, Value
 from invad.metrics.ranking import Counts, Totals
 from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
-from invad.metrics.values import Missing, Value
 
 THRESHOLDS = tuple(k / 100 for k in range(101))
 """0, 0.01 ... 1: all thresholds that any metric looks at."""
@@ -51,14 +51,6 @@ class ThresholdMetrics:
         return max(float(self.f1[k]) for k in MAXIMA), max(float(self.iou[k]) for k in MAXIMA)
 
 
-def largest_error(counts: Counts, straddling: Counts, totals: Totals) -> float:
-    """How far off F1, recall and IoU can be at any of `MAXIMA` when the scores of `straddling` lie on the other side of a threshold."""
-    tp, fp, weight = counts.true_positives, counts.false_positives, counts.weight
-    best = ThresholdMetrics.of(Counts(tp + straddling.true_positives, fp, weight), totals)
-    worst = ThresholdMetrics.of(Counts(tp, fp + straddling.false_positives, weight), totals)
-    return max(float((getattr(best, name) - getattr(worst, name))[MAXIMA].max()) for name in ("recall", "f1", "iou"))
-
-
 def aupro_paper(counts: Counts, totals: Totals) -> Value:
     """AU-PRO of the published numbers: thresholds `AUPRO`, positive strictly above, points with a rate below the limit.
 
@@ -71,16 +63,3 @@ def aupro_paper(counts: Counts, totals: Totals) -> Value:
     if not rate.size or rate[0] == rate[-1]:
         return Missing("fewer than two false positive rates below the limit, so they cannot be rescaled")
     return min(float(np.trapezoid(overlap, (rate - rate[0]) / (rate[-1] - rate[0]))), 1.0)
-
-
-def aupro_paper_error(counts: Counts, straddling: Counts, totals: Totals) -> float:
-    """How far off `aupro_paper` can be for the same reason; 1 where it is open which thresholds have a rate below the limit."""
-    rate = counts.false_positives[AUPRO] / totals.normal
-    moved = straddling.false_positives[AUPRO] / totals.normal
-    kept = rate < FALSE_POSITIVE_RATE_LIMIT
-    if (kept != (rate + moved < FALSE_POSITIVE_RATE_LIMIT)).any():
-        return 1.0
-    if not kept.any() or rate[kept].max() == rate[kept].min():
-        return 0.0
-    overlap = straddling.weight[AUPRO][kept].max() / totals.weight
-    return float(2 * moved[kept].max() / (rate[kept].max() - rate[kept].min()) + overlap)

@@ -20,7 +20,7 @@ from invad.predict.overlay import draw_overlay, overlay_picture
 from invad.predict.predictions import ImagePrediction
 from invad.predict.predictor import Predictor
 from invad.predict.records import Record, RecordFormat, Seconds, record_writer
-from invad.predict.rle import encode_regions
+from invad.predict.regions import encode_regions
 from invad.predict.sources import OVERLAY_FOLDER, FoundImage, ImageSources
 from invad.predict.threads import ahead, threads
 

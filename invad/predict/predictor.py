@@ -144,11 +144,7 @@ def load_predictor(
     config = read_config(folder)
     path = folder / CALIBRATION_FILE
     calibration = read_calibration(path) if path.exists() else None
-    chosen = _calibrated(calibration, config, class_name, folder)
-    chosen = Thresholds(
-        chosen.image if thresholds.image is None else thresholds.image,
-        chosen.pixel if thresholds.pixel is None else thresholds.pixel,
-    )
+    chosen = thresholds.over(_calibrated(calibration, config, class_name, folder))
     score = ScoreConfig() if calibration is None else calibration.score
     return Predictor(load_detector(folder, score, named_device(device)), config, calibration, chosen)
 

@@ -12,8 +12,7 @@ from typing import Any, Literal, TextIO
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.metrics.calibration import Thresholds
-from invad.predict.regions import Region
-from invad.predict.rle import RunLengths
+from invad.predict.regions import Region, RunLengths
 
 RecordFormat = Literal["jsonl", "csv", "coco"]
 COCO_IMAGES = "images.json"  # beside predictions.json
@@ -78,14 +77,12 @@ def records_file(out: Path, format_: RecordFormat) -> Path:
 def record_writer(out: Path | None, format_: RecordFormat) -> Generator[Write]:
     """Yield the function that writes a record, to files in the folder `out` that are there at the end, whole or not at all.
 
-    `out`: None is stdout, which gets each record at once.
+    `out`: None is stdout, which gets each record at once; not for `coco`, which is two files.
 
     Raises:
-        InputError: A file cannot be written; or `coco`, which is two files, is to go to stdout.
+        InputError: A file cannot be written.
     """
     if out is None:
-        if format_ == "coco":
-            raise InputError("--out -: COCO's results are two files; choose a folder, or --format jsonl or csv")
         yield _WRITERS[format_](sys.stdout)
         return
     try:

@@ -1,4 +1,4 @@
-"""The images that files, folders and patterns stand for, one after another: of those that have been nothing is kept."""
+"""The images that files, folders and patterns stand for, one after another."""
 
 import glob
 import os
@@ -36,7 +36,8 @@ class FoundImage:
 class ImageSources:
     """All images of some inputs, in their order, each image once; iterating, as often as wanted, searches the folders then.
 
-    The images of a folder come sorted by name, folder by folder. Only the names of the folder that is searched are kept in memory.
+    The images of a folder come sorted by name, folder by folder. Only the names of the folder that is searched are kept in memory; of
+    several inputs also those of the images that have been.
 
     Raises:
         InputError: An input is not there, or has no image, or there is none.
@@ -53,22 +54,19 @@ class ImageSources:
         self._sources = [_source(given, written) for given in inputs]
         if not self._sources:
             raise InputError("no input; expected files, folders or patterns")
-        self._first: dict[Path, int] = {}  # file -> the first source that is this file
-        for index, source in enumerate(self._sources):
+        for given, source in zip(inputs, self._sources, strict=True):
             if next(source.images(), None) is None:
                 others = suffix_counts(source.others())
-                raise InputError(f"{inputs[index]}: has {_NO_IMAGES}{f', but {others}' if others else ''}")
-            if isinstance(source, _File):
-                self._first.setdefault(source.found.place, index)
-        self._trees = [(index, source) for index, source in enumerate(self._sources) if isinstance(source, _Tree)]
+                raise InputError(f"{given}: has {_NO_IMAGES}{f', but {others}' if others else ''}")
         self._shared = Path(os.path.commonpath([source.folder for source in self._sources]))
 
     def __iter__(self) -> Iterator[FoundImage]:
-        for index, source in enumerate(self._sources):
-            earlier = [tree for number, tree in self._trees if number < index]
+        seen = set[Path]()
+        for source in self._sources:
             for image in source.images():
-                is_new = self._first.get(image.place, index) >= index
-                if is_new and not any(tree.has(image.place) for tree in earlier):
+                if image.place not in seen:
+                    if len(self._sources) > 1:
+                        seen.add(image.place)
                     yield image
 
     def count(self, most: int) -> int | None:
@@ -124,24 +122,16 @@ class _Tree:
 
     def images(self) -> Iterator[FoundImage]:
         """Yield the images, and folders that cannot be searched as images with a problem."""
-        files = self._below(self.path, self.folder, self._reached({0}))
-        yield from (file for file in files if file.problem or is_image(file.place))
+        yield from (file for file in self._files() if file.problem or is_image(file.place))
 
     def others(self) -> Iterator[Path]:
         """Yield the files of other formats; a link to a folder, which is not followed, is none."""
-        files = self._below(self.path, self.folder, self._reached({0}))
-        yield from (file.place for file in files if not (file.problem or is_image(file.place) or file.place.is_dir()))
+        for file in self._files():
+            if not (file.problem or is_image(file.place) or file.place.is_dir()):
+                yield file.place
 
-    def has(self, place: Path) -> bool:
-        """Return whether `images` yields the file `place`, which exists."""
-        if not place.is_relative_to(self.folder):
-            return False
-        reached, here = self._reached({0}), self.folder
-        for name in place.relative_to(self.folder).parts:
-            reached, here = self._after(reached, name), here / name
-            if hidden(name) or here in self.written:
-                return False
-        return len(self.pattern) in reached and is_image(place)
+    def _files(self) -> Iterator[FoundImage]:
+        return self._below(self.path, self.folder, self._reached({0}))
 
     def _below(self, path: Path, folder: Path, reached: set[int]) -> Iterator[FoundImage]:
         try:

@@ -23,7 +23,6 @@ from docs_toys import make_checkout, run_pipe, run_program
 import invad
 from invad.cli.reference import reference
 from invad.config import load_params
-from invad.metrics import Accumulator
 from invad.pipeline.in_process import FEATURES
 from invad.predict.predictor import Predictor
 
@@ -178,15 +177,12 @@ def small_training(train: Callable[..., Predictor], images: object, **settings: 
 
 
 def names() -> dict[str, object]:
-    """What examples take as given: maps of a method, masks and classes, in arrays and in batches."""
+    """What examples take as given: maps of a method, masks and classes."""
     maps = np.random.default_rng(0).random((4, 16, 16), np.float32)
     masks = np.zeros((4, 16, 16), np.uint8)
     masks[::2, :4, :4] = 1
     classes = ["wood", "wood", "valve", "valve"]
-    batches = [(maps[:2], masks[:2], classes[:2]), (maps[2:], masks[2:], classes[2:])]
-    another = Accumulator()
-    another.update(*batches[0])
-    return {"anomaly_maps": maps, "masks": masks, "classes": classes, "batches": batches, "another": another}
+    return {"anomaly_maps": maps, "masks": masks, "classes": classes}
 
 
 @in_pages("yaml")

@@ -32,12 +32,11 @@ from invad.features.encoder import Encoder
 from invad.methods import EncoderOutput, build_method
 from invad.predict.detector import Detector
 from invad.predict.export import model as export_module
-from invad.predict.export import onnx_file, quantize
+from invad.predict.export import onnx_file
 from invad.predict.export.check import compare, random_batches, torch_runtime
 from invad.predict.export.graph import Graph, LoadedGraph, exported_program
-from invad.predict.export.model import export_model
+from invad.predict.export.model import export_model, torch_bytes
 from invad.predict.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
-from invad.predict.export.torch_file import torch_bytes
 from invad.predict.inputs import prepare
 from invad.report.tables.efficiency import efficiency_table
 
@@ -252,7 +251,7 @@ def test_the_same_model_gives_the_same_bytes():
 @pytest.mark.slow
 def test_int8_of_the_same_images_gives_the_same_bytes():
     model = translated("invad-global-sum")[-1]
-    first, again = (onnx_bytes(quantize.quantized(model, noise(4)), {}) for _ in range(2))
+    first, again = (onnx_bytes(onnx_file.quantized(model, noise(4)), {}) for _ in range(2))
     assert first == again
 
 
@@ -291,7 +290,7 @@ def test_int8_leaves_encoder_and_map_alone():
     outside = [node for name, node in operators.items() if name not in model.method_nodes]
     assert {"Conv", "LeakyRelu"} <= inside
     assert [node.op_type for node in outside].count("Conv") == 3, "those of the encoder"
-    quantized = quantize.quantized(model, noise(2))
+    quantized = onnx_file.quantized(model, noise(2))
     named = {name for node in quantized.graph.node if node.op_type == "DequantizeLinear" for name in node.input}
     weights = {name for node in outside for name in node.input if name.endswith("weight")}
     assert weights
@@ -302,15 +301,15 @@ def test_int8_leaves_encoder_and_map_alone():
 
 
 def test_images_for_int8_are_spread_over_all_and_a_broken_one_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(quantize, "MOST_IMAGES", 3)
+    monkeypatch.setattr(onnx_file, "MOST_IMAGES", 3)
     for number in range(7):
         Image.fromarray(np.full((8, 8, 3), 10 * number, np.uint8)).save(tmp_path / f"{number}.png")
-    found = quantize.calibration_images([str(tmp_path)], 16)
+    found = onnx_file.calibration_images([str(tmp_path)], 16)
     assert found.shape == (3, 16, 16, 3)
     assert found[:, 0, 0, 0].tolist() == [0, 30, 60]
     (tmp_path / "3.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"3\.png: not an image"):
-        quantize.calibration_images([str(tmp_path)], 16)
+        onnx_file.calibration_images([str(tmp_path)], 16)
 
 
 def loaded(predictor, graph: Graph) -> LoadedGraph:

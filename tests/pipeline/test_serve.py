@@ -35,7 +35,8 @@ from invad.cli.serve import serve
 from invad.metrics.calibration import Thresholds
 from invad.predict.inputs import prepare
 from invad.predict.overlay import draw_overlay, overlay_picture
-from invad.predict.serve.limits import CONTENT_TYPES, IMAGE_TYPES, Limits
+from invad.predict.serve import Limits
+from invad.predict.serve.limits import CONTENT_TYPES, IMAGE_TYPES
 from invad.predict.serve.page import read_page
 from invad.predict.serve.server import LOCAL_NAMES, address, bind, make_server
 from invad.predict.serve.service import Service

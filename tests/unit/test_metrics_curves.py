@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from invad.metrics import class_scores, evaluate
+from invad.metrics import evaluate, ranking
 from invad.metrics.curves import MAX_POINTS, important_points
 
 NAMES = {"image_roc", "image_pr", "pixel_roc", "pixel_pr", "region_pro", "pixel_thresholds"}
@@ -55,10 +55,10 @@ def test_pixels_tied_at_one_score_draw_a_straight_line():
     }
 
 
-@pytest.mark.parametrize("exact_pixels", [1 << 25, 1000])
+@pytest.mark.parametrize("counted_items", [1000, 1 << 25])
 @pytest.mark.slow
-def test_curves_of_many_pixels_have_at_most_1000_points_and_the_area_of_all(monkeypatch, exact_pixels):
-    monkeypatch.setattr(class_scores, "EXACT_PIXELS", exact_pixels)
+def test_curves_of_many_pixels_have_at_most_1000_points_and_the_area_of_all(monkeypatch, counted_items):
+    monkeypatch.setattr(ranking, "COUNTED_ITEMS", counted_items)
     maps, masks = large_data()
     curves, values = curves_of(maps, masks)
     assert set(curves) == NAMES

@@ -42,8 +42,7 @@ from invad.predict.inputs import prepare
 from invad.predict.job import Output, predict_files
 from invad.predict.overlay import draw_overlay, overlay_picture, overlay_size
 from invad.predict.predictor import ImagePrediction, Predictor
-from invad.predict.regions import find_regions, map_at_size
-from invad.predict.rle import encode_regions
+from invad.predict.regions import encode_regions, find_regions, map_at_size
 from invad.predict.sources import ImageSources
 from invad.predict.threads import ahead
 from invad.scoring.score import predictions

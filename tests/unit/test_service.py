@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from uvicorn.server import ServerState
 
 import invad
-from invad.predict.serve import pictures, server
+from invad.predict.serve import Limits, pictures, server
 from invad.predict.serve.app import create_app
-from invad.predict.serve.limits import PARAMETERS, Limits
+from invad.predict.serve.limits import PARAMETERS
 from invad.predict.serve.server import LOCAL_NAMES, make_server
 from invad.predict.serve.service import _DECODERS, Service
 

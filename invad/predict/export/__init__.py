@@ -1,1 +1,7 @@
 """A trained model as one file for other runtimes: encoder, method, anomaly map and blur in one graph, thresholds in its metadata."""
+
+from typing import Literal
+
+Format = Literal["onnx", "torch-export"]
+ExportPrecision = Literal["float32", "int8"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}

@@ -1,21 +1,24 @@
 """`export_model`: from a model folder to a checked file."""
 
-from collections.abc import Sequence
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import torch
+from torch.export import ExportedProgram
 
 from invad.errors import InputError
 from invad.files import atomic_path
+from invad.predict.export import ExportPrecision, Format
 from invad.predict.export.check import TOLERANCE, Difference, Runtime, compare, random_batches, torch_runtime
 from invad.predict.export.graph import LoadedGraph, exported_program, load_graph
 from invad.predict.export.metadata import metadata
 
-Format = Literal["onnx", "torch-export"]
-ExportPrecision = Literal["float32", "int8"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
 BATCH = 8  # of the images that int8 is compared on
 
 
@@ -72,15 +75,13 @@ def export_model(
 def _onnx(
     loaded: LoadedGraph, folder: Path, precision: ExportPrecision, images: Sequence[str]
 ) -> tuple[bytes, Difference]:
-    from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime
+    from invad.predict.export.onnx_file import calibration_images, onnx_bytes, onnx_model, onnx_runtime, quantized
 
     model = torch_runtime(loaded.graph)
     described = metadata(loaded, folder, precision)
     if precision == "float32":
         data = onnx_bytes(onnx_model(exported_program(loaded.graph)).proto, described)
         return data, _compared(loaded, model, onnx_runtime(data))
-    from invad.predict.export.quantize import calibration_images, quantized
-
     normal = calibration_images(images, loaded.graph.image_size, loaded.config.reading)
     data = onnx_bytes(quantized(onnx_model(exported_program(loaded.graph)), normal), described)
     batches = np.array_split(normal, -(-len(normal) // BATCH))
@@ -89,11 +90,21 @@ def _onnx(
 
 
 def _torch(loaded: LoadedGraph, folder: Path) -> tuple[bytes, Difference]:
-    from invad.predict.export.torch_file import torch_bytes
-
     program = exported_program(loaded.graph)
     difference = _compared(loaded, torch_runtime(loaded.graph), torch_runtime(program.module()))
     return torch_bytes(program, metadata(loaded, folder, "float32")), difference
+
+
+def torch_bytes(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    """Return the file of a traced graph: its weights, and `METADATA_FILE` with all metadata as one JSON object."""
+    values = {key: json.loads(value) for key, value in metadata.items()}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of weights in its own memory format channels_last, which it keeps
+        torch.export.save(
+            program, buffer, extra_files={METADATA_FILE: json.dumps(values, indent=2, ensure_ascii=False)}
+        )
+    return buffer.getvalue()
 
 
 def _compared(loaded: LoadedGraph, model: Runtime, export: Runtime) -> Difference:

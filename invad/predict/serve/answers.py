@@ -4,19 +4,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from invad.predict.regions import Region
+
 
 class ErrorAnswer(BaseModel):
     """Why a request was refused or failed."""
 
     error: str
-
-
-class RegionAnswer(BaseModel):
-    """One connected region of the anomaly map above the pixel threshold."""
-
-    box: tuple[int, int, int, int] = Field(description="Left, top, width, height, in pixels of the image.")
-    area: int = Field(description="Its number of pixels.")
-    score: float = Field(description="The highest value of the map in it.")
 
 
 class SecondsAnswer(BaseModel):
@@ -38,7 +32,7 @@ class PredictionAnswer(BaseModel):
     image_threshold: float | None = Field(description="What the score is compared with; null without calibration.")
     anomalous: bool | None = Field(description="Whether the score lies above the image threshold; null without one.")
     pixel_threshold: float | None = Field(description="What the map is compared with to find regions.")
-    regions: list[RegionAnswer] = Field(description="The highest score first; none without a pixel threshold.")
+    regions: list[Region] = Field(description="The highest score first; none without a pixel threshold.")
     width: int = Field(description="Of the image, in pixels.")
     height: int = Field(description="Of the image, in pixels.")
     model: str

@@ -1,10 +1,12 @@
 """What the service takes, and how it says no."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
+
+from invad.predict.serve import Limits
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
 """Of a body that is an image. None can be sent by a page of another site without asking first, which the service does not answer."""
@@ -15,31 +17,10 @@ CONTENT_TYPES = (*IMAGE_TYPES, FORM)
 # send these and forms without asking, but browsers add `Origin`.
 _UNSAID = ("application/x-www-form-urlencoded", "")
 
+_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+
 PARAMETERS = ("heatmap", "class")
 _ALIASES = frozenset({"image/jpg", "image/pjpeg", "image/x-png", "image/x-bmp", "image/x-ms-bmp", "image/tif"})
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused, and what waits for what.
-
-    Attributes:
-        max_bytes: Of a body.
-        max_pixels: Of an image, by its header.
-        queue: Requests that are read, waiting or computed at a time.
-        timeout: Seconds for a request from its head to its answer; and for every wait for a client.
-        batch_size: Images that go through the network at a time.
-        batch_wait: Seconds that the first image of a batch waits for company.
-        connections: That stand at a time; fewer where the process may not open that many files.
-    """
-
-    max_bytes: int = 20_000_000
-    max_pixels: int = 40_000_000
-    queue: int = 64
-    timeout: float = 30.0
-    batch_size: int = 16
-    batch_wait: float = 0.005
-    connections: int = 512
 
 
 class RefusalError(Exception):
@@ -99,6 +80,35 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     if not size:
         raise RefusalError(400, "the body is empty; expected an image")
     return b"".join(chunks)
+
+
+def image_of_form(body: bytes, content_type: str) -> bytes:
+    """Return the image that a body is: that of its only field where it is a form (RFC 7578), otherwise the body itself.
+
+    Args:
+        body: As it was sent.
+        content_type: As it was sent, with its parameters.
+
+    Raises:
+        RefusalError: 400 for a form that is damaged, or holds anything else than one file.
+    """
+    if content_type.partition(";")[0].strip().lower() != FORM:
+        return body
+    match = _BOUNDARY.search(content_type)
+    if match is None:
+        raise RefusalError(400, f"Content-Type: {FORM} has no boundary")
+    boundary = b"\r\n--" + (match[1] or match[2]).encode("latin-1")
+    pieces = (b"\r\n" + body).split(boundary, 3)  # before the first field, fields, the end
+    if len(pieces) < 3:
+        raise RefusalError(400, "the form is damaged, or empty; expected an image as its only field")
+    if not pieces[2].startswith(b"--"):
+        raise RefusalError(400, "the form has several fields; expected an image alone, and parameters in the address")
+    _, separator, data = pieces[1].partition(b"\r\n\r\n")
+    if not separator:
+        raise RefusalError(400, "the form is damaged; expected an image as its only field")
+    if not data:
+        raise RefusalError(400, "the file in the form is empty; expected an image")
+    return data
 
 
 def _too_long(limits: Limits) -> RefusalError:

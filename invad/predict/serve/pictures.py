@@ -1,7 +1,7 @@
 """The work of the picture threads: from the bytes of a body to pixels, and from a prediction to the bytes of an answer."""
 
 import base64
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from time import perf_counter
 
@@ -13,10 +13,9 @@ from invad.data.images import TooManyPixelsError, image_of_bytes, resized
 from invad.errors import InputError
 from invad.predict.inputs import PreparedImage
 from invad.predict.overlay import draw_overlay, overlay_picture
-from invad.predict.serve.answers import PredictionAnswer, RegionAnswer, SecondsAnswer
+from invad.predict.serve.answers import PredictionAnswer, SecondsAnswer
 from invad.predict.serve.batching import Computed
-from invad.predict.serve.forms import image_of_form
-from invad.predict.serve.limits import RefusalError
+from invad.predict.serve.limits import RefusalError, image_of_form
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,12 @@ def decode(
 def answer(computed: Computed, decoded: Decoded, model: str, class_name: str | None, start: float) -> bytes:
     """Return a `PredictionAnswer` as JSON, for a request whose head came at `start`."""
     prediction, began = computed.prediction, perf_counter()
-    regions = [RegionAnswer(**asdict(region)) for region in prediction.regions()]
+    regions = prediction.regions()
     heatmap = None
     if decoded.picture is not None:
         overlay = draw_overlay(decoded.picture, prediction)
-        heatmap = _png_base64(
-            overlay.crop((0, 0, *decoded.picture.size))
-        )  # the words below it are numbers of the answer
+        picture = overlay.crop((0, 0, *decoded.picture.size))  # the words below it are numbers of the answer
+        heatmap = _png_base64(picture)
     done = perf_counter()
     seconds = SecondsAnswer(
         decode=decoded.seconds,

@@ -17,9 +17,10 @@ from invad.errors import InputError
 from invad.metrics.calibration import Thresholds
 from invad.predict.inputs import PreparedImage
 from invad.predict.predictor import NOT_CALIBRATED, ImagePrediction, Predictor
+from invad.predict.serve import Limits
 from invad.predict.serve.answers import HealthAnswer, LimitsAnswer
 from invad.predict.serve.batching import THREADS, Batcher
-from invad.predict.serve.limits import CONTENT_TYPES, Limits, RefusalError, check_head, read_body
+from invad.predict.serve.limits import CONTENT_TYPES, RefusalError, check_head, read_body
 from invad.predict.serve.metrics import Metrics
 from invad.predict.serve.pictures import answer, decode
 
@@ -158,16 +159,9 @@ async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., _Result], *
 
 def _by_class(predictor: Predictor, fixed: Thresholds) -> dict[str, Thresholds]:
     """Return the thresholds of every class."""
-    calibration = predictor.calibration
-    if calibration is None:
+    if predictor.calibration is None:
         return dict.fromkeys(predictor.config.classes, fixed)
-    return {
-        name: Thresholds(
-            held_out.image_threshold if fixed.image is None else fixed.image,
-            held_out.pixel_threshold if fixed.pixel is None else fixed.pixel,
-        )
-        for name, held_out in calibration.per_class.items()
-    }
+    return {name: fixed.over(held_out.thresholds) for name, held_out in predictor.calibration.per_class.items()}
 
 
 @asynccontextmanager
