@@ -18,7 +18,7 @@ from invad.studies.study import Study, Trial
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.report.ablation.files import AblationReport
+    from invad.report.ablations import AblationReport
 
 EARLY_STOP_NOTE = (
     "Early stopping: of each class's normal training images, a share of {share:g} was kept from all trainings, to decide by synthetic "
@@ -63,7 +63,7 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
     Raises:
         InputError: As for `plan_ablation`; or the split is not built, the machine is too small, or the study is there already.
     """
-    from invad.report.ablation.files import write_ablation
+    from invad.report.ablations import write_ablation
 
     study = plan_ablation(module, options, params)
     return run_study(
@@ -109,7 +109,7 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
 def _report(
     study: Study, results: Sequence[TrialResult], workspace: Workspace, notes: Sequence[str]
 ) -> "AblationReport":
-    from invad.report.ablation.files import AblationReport, VariantRow
+    from invad.report.ablations import AblationReport, VariantRow
 
     dataset = study.base.dataset
     source = read_source(workspace.raw(dataset)).source if dataset in PUBLISHED_DATASETS else "own"

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from invad.errors import InputError
 from invad.files import read_json, write_json
-from invad.report.ablation.summary import TrialResult as ReportedResult
+from invad.report.ablations import TrialResult as ReportedResult
 
 FILE_NAME = "result.json"
 
@@ -22,7 +22,7 @@ class TrialResult(ReportedResult):
     `status`: `stopped` is one that early stopping ended, without metrics; `error` is the one-line reason of a failure.
     `parameters`: of the trained network, without the encoder. `multiply_adds`: of encoder and network for one image, without the blur.
     `seconds`: of the training; `epochs`: how many it ran. `device`: the name of what it ran on.
-    `metrics`: the mean over the classes by the paper's protocol, fractions by the keys of `reporting.labels.METRICS`.
+    `metrics`: the mean over the classes by the paper's protocol, fractions by the keys of `invad.report.labels.METRICS`.
     """
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from invad.config import BenchmarkConfig, InvADConfig
 from invad.report.labels import METHODS, METRICS, OWN
 from invad.report.results import Counts, Result
+from invad.report.tables import Note
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class PublishedResult:
     source: str
     epochs: int | None
     values: Mapping[str, float]
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
     class_name: str = ""
 
     @property
@@ -142,7 +143,7 @@ def _fraction(percent: str) -> float:
 
 @cache
 def _rows(name: str) -> list[dict[str, str]]:
-    text = files("invad.report.tables").joinpath("published_csv", f"{name}.csv").read_text(encoding="utf-8")
+    text = files("invad.report").joinpath("published_csv", f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
@@ -158,13 +159,13 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
     )
 
 
-def _notes(row: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _notes(row: Mapping[str, str]) -> dict[str, tuple[Note, ...]]:
     """The notes about a row; an empty field of a note stands for anything."""
-    notes: dict[str, tuple[str, ...]] = {}
+    notes: dict[str, tuple[Note, ...]] = {}
     for note in _rows("notes") if "class" not in row else ():
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split():
-                notes[column] = (*notes.get(column, ()), note["note"])
+                notes[column] = (*notes.get(column, ()), Note("verbatim", (note["note"],)))
     return notes
 
 
@@ -199,8 +200,8 @@ def _other_input(config: BenchmarkConfig) -> list[str]:
     return [*reasons, "an encoder without pretrained weights"] if config.features.weights == "none" else reasons
 
 
-def recipe_notes(result: Result) -> tuple[str, ...]:
-    """How the training of a published method differs from the published recipe: at most one sentence; nothing for any other method."""
+def recipe_notes(result: Result) -> tuple[Note, ...]:
+    """How the training of a published method differs from the published recipe: at most one note; none for any other method."""
     if result.method is None:
         return ()
     train, features = result.config.train, result.config.features
@@ -226,4 +227,4 @@ def recipe_notes(result: Result) -> tuple[str, ...]:
     if result.counts is not None and result.counts.held_out:
         total = result.counts.train + result.counts.held_out
         differences.append(f"{result.counts.held_out:,} of {total:,} normal training images held out for calibration")
-    return (f"Not the paper's recipe: {'; '.join(differences)}.",) if differences else ()
+    return (Note("recipe", ("; ".join(differences),)),) if differences else ()
