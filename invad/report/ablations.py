@@ -3,14 +3,11 @@
 import csv
 import io
 import math
-import re
 import textwrap
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -35,7 +32,6 @@ MEANING = (
     "Training: mean time of a run"
 )
 ERROR_LENGTH, WIDTH = 200, 100  # characters of an error in a footnote, and of a terminal's line
-Item = TypeVar("Item", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class AblationReport:
 def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
     """Write `<module>.csv`, `.md`, `.tex` and `.png` to `folder`, all four or none, and return their paths.
 
-    The same report gives the same bytes. Raises `InputError` when variants and results do not fit together.
+    The same report gives the same bytes.
     """
     from invad.report.dots import ablation_figure  # slow to import
     from invad.report.style import png_bytes
@@ -116,11 +112,7 @@ def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
 
 
 def ablation_table(report: AblationReport) -> Table:
-    """Cost and metrics of each variant in the order given, and its difference to the paper's setting below it.
-
-    Raises `InputError` when variants or runs are given twice, do not belong together, or the module is no file name.
-    """
-    _check(report)
+    """Cost and metrics of each variant in the order given, and its difference to the paper's setting below it."""
     done = next((report.runs(variant, finished=True) for variant in report.variants if variant.is_paper), [])
     paper = {key: cell.value for key, cell in _means(done).items()} if done else {}
     rows = []
@@ -139,32 +131,6 @@ def ablation_table(report: AblationReport) -> Table:
         protocol="paper",
         remarks=tuple(map(_one_line, report.notes)),
     )
-
-
-def _check(report: AblationReport) -> None:
-    where = f"ablation {report.module!r}"
-    if not re.fullmatch(r"\w[\w.-]*", report.module):
-        raise InputError(f"{where}: the module names the files; it must be letters, digits, '_', '-' and '.'")
-    if not report.variants:
-        raise InputError(f"{where}: no variants; at least one is needed")
-    names = [variant.name for variant in report.variants]
-    if twice := _twice(names):
-        raise InputError(f"{where}: the variant {twice!r} is given twice; names must differ")
-    if sum(variant.is_paper for variant in report.variants) > 1:
-        raise InputError(f"{where}: several variants are the paper's setting; at most one can be")
-    for run in report.results:
-        if run.variant not in names:
-            raise InputError(f"{where}: a result of the unknown variant {run.variant!r}; known are {', '.join(names)}")
-        if run.status not in (FINISHED, FAILED, STOPPED):
-            raise InputError(
-                f"{where}: variant {run.variant!r}: status {run.status!r} must be finished, failed or stopped"
-            )
-    if twice := _twice((run.variant, run.seed) for run in report.results):
-        raise InputError(f"{where}: variant {twice[0]!r} has two results of seed {twice[1]}; one per seed is needed")
-
-
-def _twice(items: Iterable[Item]) -> Item | None:
-    return next((item for item, count in Counter(items).items() if count > 1), None)
 
 
 def _row(report: AblationReport, variant: VariantRow) -> Row:
@@ -304,70 +270,45 @@ def _cut(name: str, width: int) -> str:
 
 def read_ablation(path: Path) -> Table:
     """The table of a finished study, from `<module>.csv`. Raises `InputError` when it is missing or not such a file."""
-    rows = [_read_row(record, f"{path}: line {number}") for number, record in enumerate(_records(path), 2)]
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
+        rows = [_read_row(record, f"line {number}") for number, record in enumerate(reader, 2)]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except KeyError as error:
+        raise InputError(f"{path}: not the CSV file of an ablation study: no column {error}") from None
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}: not the CSV file of an ablation study ({error})") from None
+    if not rows:
+        raise InputError(f"{path}: not the CSV file of an ablation study: no variants")
+    marked = ranked(rows, METRICS)
+    words = f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; mean over seeds, ± sample standard deviation if several."
+    where = f"Data and notes of the study stand in tables/ablation_{path.stem}.md."
     return Table(
         title=f"Ablation: {path.stem}",
-        caption=(
-            f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; mean over seeds, ± sample standard deviation where "
-            f"there are several. {ranks_words(ranked(rows, METRICS), 'the study')} Data and notes of the study stand in "
-            f"tables/ablation_{path.stem}.md."
-        ),
+        caption=caption((words, ranks_words(marked, "the study"), where)),
         heads=("Variant", "Seeds"),
         columns=COST + METRICS,
-        rows=ranked(rows, METRICS),
+        rows=marked,
         protocol="paper",
     )
 
 
-def _records(path: Path) -> list[dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable ({error})") from None
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        records = list(reader)
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-    needed = ["variant", "is_paper", "seeds", "kind", *(column.key for column in COST + METRICS)]
-    missing = [name for name in needed if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(f"{path}: not the CSV file of an ablation study: no column {missing[0]!r}")
-    if not records:
-        raise InputError(f"{path}: no variants")
-    for number, record in enumerate(records, 2):
-        if None in record or None in record.values():
-            raise InputError(f"{path}: line {number}: not as many cells as columns")
-    return records
-
-
 def _read_row(record: Mapping[str, str], where: str) -> Row:
-    if record["is_paper"] not in ("true", "false"):
-        raise InputError(f"{where}: is_paper is {record['is_paper']!r}, neither true nor false")
-    if not record["seeds"].isdecimal():
-        raise InputError(f"{where}: seeds is {record['seeds']!r}, not a number of seeds")
+    if None in record or None in record.values():
+        raise ValueError(f"{where}: not as many cells as columns")
     variant = VariantRow(record["variant"], "", record["is_paper"] == "true", {})
-    wanted = [name for column in COST + METRICS for name in (column.key, f"{column.key}_std")]
-    numbers = {name: _number(record.get(name) or "", name, where) for name in wanted}
-    keys = {"variant": variant.name, "seeds": record["seeds"]}
+    label, keys = _label(variant), {"variant": variant.name}
+    cells = {column.key: _read_cell(record, column.key, where) for column in COST + METRICS}
     if record["kind"] == "difference":
-        reference = {metric.key: 0.0 for metric in METRICS}
-        cells = difference(Row((), {key: Cell(numbers[key]) for key in reference}), reference)
-        return Row((f"{_label(variant)} - paper", ""), cells, keys, "difference")
-    cells = {column.key: Cell(numbers[column.key], std=numbers[f"{column.key}_std"]) for column in COST + METRICS}
-    return Row((_label(variant), record["seeds"]), cells, keys)
+        zeros = {metric.key: 0.0 for metric in METRICS}
+        return Row((f"{label} - paper", ""), difference(Row((), cells), zeros), keys, "difference")
+    return Row((label, record["seeds"]), cells, keys)
 
 
-def _number(text: str, name: str, where: str) -> float | None:
-    """A finite number; None where the cell is empty."""
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: {name} is {text!r}, not a number")
-    return value
+def _read_cell(record: Mapping[str, str], key: str, where: str) -> Cell:
+    """Finite numbers; None where the file has none."""
+    numbers = [float(text) if text else None for text in (record[key], record.get(f"{key}_std"))]
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        raise ValueError(f"{where}: {key} is no finite number")
+    return Cell(numbers[0], std=numbers[1])

@@ -16,9 +16,10 @@ from invad.scoring.overlay import Scale, coloured, draw_lines, heat, line_layer,
 
 PANEL_NAMES = ("Image", "Ground truth", "Anomaly map", "Overlay")
 COLOUR_RULE = (
-    "An overlay shows nothing below the calibrated pixel threshold of the class; above it colours run to twice the threshold, and lines "
-    "stand around what lies above it where the image is called anomalous. Without a threshold they run as those of the maps do."
+    "An overlay shows nothing below the calibrated pixel threshold of the class; above it colours run from the threshold to twice of it. "
+    "Without a threshold they run from the smallest to the largest value of all test maps of the class."
 )
+LINE_RULE = "Lines stand around what lies above the threshold, unless the image is called normal."
 MAP_RULE = (
     "Map colours run from dark (lowest) to bright (highest) between the smallest and the largest value of all test maps of the class, "
     "so that colours compare between images of a class, not between classes."
@@ -163,7 +164,7 @@ class _Sheet:
         self.width = self._left(1 + 2 * len(self.methods)) + self.panel_width + MARGIN
         names = " and ".join(result.label for result, _ in self.methods)
         self.title = f"{results[0].marked_title}: anomaly maps of {names}"
-        self.texts = [text for text in (rule, MAP_RULE, COLOUR_RULE) if text]
+        self.texts = [text for text in (rule, MAP_RULE, f"{COLOUR_RULE} {LINE_RULE}") if text]
 
     def _left(self, column: int) -> int:
         """The left end of a column; the methods stand a little apart."""
