@@ -3,7 +3,6 @@
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -18,10 +17,11 @@ from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
 from invad.metrics.thresholds import FAMILY, THRESHOLDS
 from invad.report.labels import METRICS
 from invad.report.results import Curve, Result
-from invad.report.style import LIGHT, MARKED_TITLE, line_style, plain_legend, say_inside, style
+from invad.report.style import LIGHT, MARKED_TITLE, line_style, plain_legend, style
 
 COLUMNS, TITLE_WIDTH = 3, 36  # panels beside each other, and characters above one
 LABELLED_CLASSES = 6
+ROC, PRECISION_RECALL = ("false positive rate", "true positive rate"), ("recall", "precision")
 TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 MEAN_LABEL = "mean over classes"
 EXTRA_LABELS = ("guessing", f"area of AU-PRO, up to {FALSE_POSITIVE_RATE_LIMIT}")
@@ -103,25 +103,14 @@ def _entries(axes: Iterable[Axes]) -> dict[str, Artist]:
     return entries
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """metric: what the area under the curve is called in the metrics. name: of that area."""
-
-    curve: str
-    metric: str
-    name: str
-    title: str
-    x: str
-    y: str
-
-
 PANELS = (
-    _Panel("image_roc", "image_auroc", "AU-ROC", "Image ROC", "false positive rate", "true positive rate"),
-    _Panel("pixel_roc", "pixel_auroc", "AU-ROC", "Pixel ROC", "false positive rate", "true positive rate"),
-    _Panel("region_pro", "region_aupro", "AU-PRO", "Region PRO", "false positive rate", "region overlap"),
-    _Panel("image_pr", "image_ap", "AP", "Image precision-recall", "recall", "precision"),
-    _Panel("pixel_pr", "pixel_ap", "AP", "Pixel precision-recall", "recall", "precision"),
+    ("image_roc", "image_auroc", "Image ROC: AU-ROC", ROC),
+    ("pixel_roc", "pixel_auroc", "Pixel ROC: AU-ROC", ROC),
+    ("region_pro", "region_aupro", "Region PRO: AU-PRO", ("false positive rate", "region overlap")),
+    ("image_pr", "image_ap", "Image precision-recall: AP", PRECISION_RECALL),
+    ("pixel_pr", "pixel_ap", "Pixel precision-recall: AP", PRECISION_RECALL),
 )
+"""The name of a curve, the metric that is the area under it, the title of the panel, and the labels of its axes."""
 
 
 def rates_figure(result: Result) -> Figure | None:
@@ -131,14 +120,14 @@ def rates_figure(result: Result) -> Figure | None:
     shaded, up to a false positive rate of 0.3. Classes have lines of their own up to six of them, beyond that one look. None when the
     result has no curves.
     """
-    if not any(panel.curve in curves for curves in result.curves.values() for panel in PANELS):
+    if not any(curve in curves for curves in result.curves.values() for curve, *_ in PANELS):
         return None
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(9.6, 6.6), layout="constrained")
         figure.suptitle(f"ROC, PRO and precision-recall curves, {result.marked_title}\n{result.label}", **MARKED_TITLE)
         axes = figure.subplots(2, 3).ravel()
         for axis, panel in zip(axes, PANELS, strict=False):
-            _rates(axis, result, panel)
+            _rates(axis, result, *panel)
         axes[-1].set_axis_off()
         entries, classes = _entries(axes[:-1]), len(result.curves)
         names = sorted(entries, key=lambda text: (text != MEAN_LABEL, text in EXTRA_LABELS))
@@ -149,27 +138,27 @@ def rates_figure(result: Result) -> Figure | None:
     return figure
 
 
-def _rates(axis: Axes, result: Result, panel: _Panel) -> None:
-    area = result.metrics["mean"]["exact"].get(panel.metric)
-    axis.set_title(f"{panel.title}: {panel.name} {_percent(area)}")
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=TICKS, yticks=TICKS, xlabel=panel.x, ylabel=panel.y)
-    mean = mean_curve(result.curves, panel.curve)
+def _rates(axis: Axes, result: Result, curve: str, metric: str, title: str, labels: tuple[str, str]) -> None:
+    axis.set_title(f"{title} {_percent(result.metrics['mean']['exact'].get(metric))}")
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=TICKS, yticks=TICKS, xlabel=labels[0], ylabel=labels[1])
+    mean = mean_curve(result.curves, curve)
     if not mean:
-        say_inside(axis, "no curve")
+        words = {"ha": "center", "va": "center", "style": "italic", "color": LIGHT.muted}
+        axis.text(0.5, 0.5, "no curve", transform=axis.transAxes, **words)
         return
-    if panel.curve.endswith("_roc"):
+    if curve.endswith("_roc"):
         axis.plot([0, 1], [0, 1], color=LIGHT.muted, linewidth=0.9, linestyle=":", label=EXTRA_LABELS[0])
     names = sorted(result.curves)
     for index, name in enumerate(names if len(names) > 1 else ()):
-        if (curve := result.curves[name].get(panel.curve)) is None:
+        if (own := result.curves[name].get(curve)) is None:
             continue
         if len(names) <= LABELLED_CLASSES:
-            axis.plot(*_points(curve), linewidth=1.1, label=name, **line_style(index))
+            axis.plot(*_points(own), linewidth=1.1, label=name, **line_style(index))
         else:
-            axis.plot(*_points(curve), linewidth=0.8, label="each class", color=LIGHT.normal, alpha=0.45)
+            axis.plot(*_points(own), linewidth=0.8, label="each class", color=LIGHT.normal, alpha=0.45)
     x, y = _points(mean)
     axis.plot(x, y, color=LIGHT.ink, linewidth=2.6, label=MEAN_LABEL if len(names) > 1 else names[0])
-    if panel.curve == "region_pro":
+    if curve == "region_pro":
         reach = np.linspace(0, FALSE_POSITIVE_RATE_LIMIT, 301)
         shade = np.interp(reach, x, y)
         axis.fill_between(reach, shade, color=LIGHT.normal, alpha=0.16, linewidth=0, label=EXTRA_LABELS[1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from invad.config import BenchmarkConfig, InvADConfig
 from invad.report.labels import METHODS, METRICS, OWN
@@ -102,39 +103,24 @@ def published_per_class() -> tuple[PublishedResult, ...]:
 @cache
 def published_costs() -> tuple[PublishedCost, ...]:
     """Published sizes and speeds."""
-    return tuple(
-        PublishedCost(
-            method=row["method"],
-            source=row["source"],
-            image_size=int(row["image_size"]),
-            parameters=int(row["parameters"]),
-            trainable=int(row["trainable"]) if row["trainable"] else None,
-            multiply_adds=int(row["multiply_adds"]),
-            batch=int(row["batch"]) if row["batch"] else None,
-            step_s=float(row["step_s"]) if row["step_s"] else None,
-            hardware=row["hardware"],
-        )
-        for row in _rows("efficiency")
-    )
+    kinds: dict[str, type] = dict.fromkeys(("image_size", "parameters", "trainable", "multiply_adds", "batch"), int)
+    kinds["step_s"] = float
+    costs = []
+    for row in _rows("efficiency"):
+        numbers: dict[str, Any] = {key: kind(row[key]) if row[key] else None for key, kind in kinds.items()}
+        costs.append(PublishedCost(method=row["method"], source=row["source"], hardware=row["hardware"], **numbers))
+    return tuple(costs)
 
 
 @cache
 def published_counts() -> Mapping[str, tuple[str, Counts]]:
     """Benchmark -> key of `SOURCES` and the published numbers of images; nothing is held out and every mask is there."""
-    return {
-        row["benchmark"]: (
-            row["source"],
-            Counts(
-                classes=int(row["classes"]),
-                train=int(row["train"]),
-                held_out=0,
-                test_normal=int(row["test_normal"]),
-                test_anomalous=int(row["test_anomalous"]),
-                anomalous_pixels=_fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None,
-            ),
-        )
-        for row in _rows("datasets")
-    }
+    found = {}
+    for row in _rows("datasets"):
+        numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous")}
+        share = _fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
+        found[row["benchmark"]] = row["source"], Counts(**numbers, held_out=0, anomalous_pixels=share)
+    return found
 
 
 def _fraction(percent: str) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
@@ -67,11 +66,6 @@ def plain_legend(legend: Legend) -> None:
     """Names may hold dollar signs, which are not formulas."""
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def say_inside(axis: Axes, words: str) -> None:
-    """Words in the middle of a panel that has nothing to show."""
-    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", style="italic", color=LIGHT.muted)
 
 
 def svg_text(figure: Figure) -> bytes:

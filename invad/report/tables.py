@@ -6,7 +6,7 @@ A number keeps its full precision until it is written; a value that is not avail
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -129,33 +129,27 @@ class Table:
 
 def number_text(form: Form, value: float) -> str:
     """A number as a column of this form prints it; `rate`, `millions` and so on say what the unit of `value` is divided by."""
-    match form:
-        case "percent":
-            return f"{100 * value:.1f}"
-        case "points":  # of percent, with the sign unless it rounds to zero
-            text = f"{100 * value:+.1f}"
-            return "0.0" if text[1:] == "0.0" else text
-        case "rate":
-            return f"{100 * value:g}"
-        case "score":
-            return f"{value:.4g}"
-        case "count":
-            return f"{round(value):,}"
-        case "millions":
-            return f"{value / 1e6:,.2f}"
-        case "giga":
-            return f"{value / 1e9:,.2f}"
-        case "milliseconds":
-            return _significant(1000 * value)
-        case "seconds":
-            return f"{value:,.{int(value < 100)}f}"
-        case _:
-            return _significant(value)
+    text = _FORMS.get(form, _significant)(value)
+    return "0.0" if form == "points" and text[1:] == "0.0" else text
 
 
 def _significant(value: float) -> str:
     """Three significant digits, but never fewer than the whole number."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+_FORMS: Mapping[str, Callable[[float], str]] = {
+    "percent": lambda value: f"{100 * value:.1f}",
+    "points": lambda value: f"{100 * value:+.1f}",
+    "rate": lambda value: f"{100 * value:g}",
+    "score": lambda value: f"{value:.4g}",
+    "count": lambda value: f"{round(value):,}",
+    "millions": lambda value: f"{value / 1e6:,.2f}",
+    "giga": lambda value: f"{value / 1e9:,.2f}",
+    "milliseconds": lambda value: _significant(1000 * value),
+    "seconds": lambda value: f"{value:,.{int(value < 100)}f}",
+}
+"""How numbers of each form are printed; others have three significant digits."""
 
 
 def cell_text(column: Metric, cell: Cell) -> str:

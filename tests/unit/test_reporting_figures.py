@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from reporting_toys import toy_result
 
+from invad.predict import overlay as predict_overlay
+from invad.report import pictures
 from invad.report.dots import PANELS, SERIES, DotRow, comparison_figure
 from invad.report.pictures import (
     COLOUR_RULE,
@@ -307,6 +309,11 @@ def test_an_overlay_is_coloured_above_the_threshold_and_outlined_where_the_image
     assert white > 50 and other == 0
     layer = np.asarray(heat_layer(with_map(result, 0.6, 0.6), with_map(result, 0.6, 0.6).tests, 0))
     assert set(np.unique(layer[..., 3])) == {0, 255} and (layer[..., 3] > 0).sum() == 64
+
+
+def test_predict_and_report_draw_the_same_overlay():
+    assert predict_overlay.overlay is pictures.overlay
+    assert predict_overlay.Scale is pictures.Scale
 
 
 def test_without_a_threshold_an_overlay_runs_between_the_ends_of_the_class(result):

@@ -43,7 +43,7 @@ _PLOTS = {
 _OF_RESULT = ("scores", "thresholds", "curves")
 NO_EVIDENCE = (
     "No scores, maps and pictures of the test images are at hand, so there are no score distributions, no heat maps and no gallery. "
-    "`evaluate` logs them with the run of a benchmark; the trials of a study keep none."
+    "The run of a benchmark has them as its artifact `evidence`; the trials of a study keep none."
 )
 NO_CURVES = "No curves are at hand, so there are no figures of them."
 NO_LOSS = "No losses of the training are at hand."
