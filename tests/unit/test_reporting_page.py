@@ -17,7 +17,7 @@ from reporting_toys import IMAGES, toy_result
 from reporting_toys import SIDE as TOY_SIDE
 
 from invad.report.labels import METRICS, Metric
-from invad.report.page.content import NO_CURVES, NO_EVIDENCE, NO_LOSS, missing_parts
+from invad.report.page.content import NO_CURVES, NO_EVIDENCE, NO_LOSS, PLOTS, missing_parts
 from invad.report.page.gallery import OUTCOMES, build_gallery
 from invad.report.page.page import RUN_LABELS, PageContext, Section, plot_picture, render_page, two_themes
 from invad.report.selection import GALLERY_RULE
@@ -348,11 +348,22 @@ def test_the_page_says_what_is_missing_and_no_more_than_that(result):
     assert "Nothing is missing" not in page and NO_EVIDENCE.replace("`", "`") in page
 
 
+def test_the_page_claims_no_more_than_is_true(page):
+    """run_info.json and "What was run" differ from run to run, and AU-ROC may be anything."""
+    words = " ".join(page.split())
+    assert "The same inputs give the same files" not in words
+    assert 'and this page but for "What was run": commit, times and machine stand there' in words
+    _, caption = PLOTS["thresholds"]
+    assert "close to its end" not in caption and "may be high" in caption
+
+
 def test_the_page_is_headed_by_the_methods_that_were_run(result):
     sections = (section_of(result), replace(section_of(result), key="rd", label="RD"))
     page = render_page(PageContext(sections=sections))
     assert f"<h1>Anomaly detection: results of {result.label}, RD</h1>" in page
     rd = render_page(PageContext(sections=sections[1:]))
+    many = [replace(sections[1], key=name, label=name) for name in "abcd"]
+    assert "results of 4 models</h1>" in render_page(PageContext(sections=tuple(many)))
     assert "<title>Anomaly detection: results of RD</title>" in rd and "InvAD" not in rd.partition("<nav")[0]
 
 

@@ -12,7 +12,7 @@ from invad.report.table_set import TableSet
 from invad.report.tables import Table
 
 # File name's beginning -> what the figure shows, in words for who cannot see it, and its caption.
-_PLOTS = {
+PLOTS = {
     "loss": (
         "Line plot of the training loss over optimiser steps",
         "Training loss over optimiser steps. Losses of different benchmarks are not comparable with each other; the shape of a curve tells "
@@ -101,22 +101,13 @@ def missing_parts(result: Result) -> list[str]:
 
 
 def settings_text(result: Result) -> dict[str, str]:
-    """The settings of a result in words, name -> text."""
-    features, train, counts = result.config.features, result.config.train, result.counts
-    settings = {
+    """The settings of a result in words, name -> text; numbers of images stand in the table of the data sets."""
+    features, train = result.config.features, result.config.train
+    return {
         "Encoder": f"{features.encoder}, {features.weights} weights",
         "Input size": f"{features.image_size} x {features.image_size} pixels",
         "Training": f"{train.epochs} epochs, batch {train.batch_size}, learning rate {train.learning_rate:g}",
         "Seeds" if len(result.seeds) > 1 else "Seed": ", ".join(map(str, result.seeds)),
-    }
-    if counts is None:
-        return settings
-    held_out = f", and {counts.held_out:,} held out for thresholds" if counts.held_out else ""
-    masks = f" ({counts.test_anomalous - counts.without_mask:,} with a mask)" if counts.without_mask else ""
-    return settings | {
-        "Classes": str(counts.classes),
-        "Training images": f"{counts.train:,} normal{held_out}",
-        "Test images": f"{counts.test_normal:,} normal, {counts.test_anomalous:,} anomalous{masks}",
     }
 
 
@@ -138,7 +129,7 @@ def _section(result: Result, folder: Path) -> Section:
 
 
 def _captioned(path: Path, subject: str) -> Captioned:
-    """A plot with its caption; the file's name begins with a key of `_PLOTS`."""
-    kind = next(key for key in _PLOTS if path.name.startswith(key))
-    alt, caption = _PLOTS[kind]
+    """A plot with its caption; the file's name begins with a key of `PLOTS`."""
+    kind = next(key for key in PLOTS if path.name.startswith(key))
+    alt, caption = PLOTS[kind]
     return plot_picture(path.read_bytes(), f"{alt}: {subject}."), caption

@@ -17,6 +17,7 @@ from invad.report.style import DARK, LIGHT, Theme
 from invad.report.tables import Cell, Row, Table, block_starts, cell_text, column_groups
 
 GENERATED = "embedded"  # key of `labels.SOURCES`
+MOST_NAMED = 3  # methods in the heading
 _SVG_SIZE = re.compile(r'<svg\b[^>]*?\bviewBox="0 0 ([\d.]+) ([\d.]+)"', re.DOTALL)
 _POINT = 100 / 72  # pixels of the page for a point of a figure
 
@@ -129,7 +130,7 @@ def render_page(context: PageContext) -> str:
     environment.globals.update(names)
     return environment.get_template("index.html.j2").render(
         page=context,
-        methods=", ".join(dict.fromkeys(section.label for section in context.sections)),
+        methods=_named(list(dict.fromkeys(section.label for section in context.sections))),
         setting_names=list(dict.fromkeys(name for section in context.sections for name in section.settings)),
         generated=any(section.source == GENERATED for section in context.sections),
         colour_stops=", ".join(colour_stops()),
@@ -159,6 +160,11 @@ def two_themes(svg: str, light: Theme, dark: Theme) -> str:
     ]
     sheet = f"<style>@media (prefers-color-scheme: dark){{{''.join(rules)}}}</style>"
     return re.sub(r"(<svg\b[^>]*>)", lambda match: match[1] + sheet, svg, count=1)
+
+
+def _named(labels: Sequence[str]) -> str:
+    """The methods that the page is of, or how many where a heading has no room for all of them."""
+    return ", ".join(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} models"
 
 
 def _group_starts(columns: Sequence[Metric]) -> set[str]:
