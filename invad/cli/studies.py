@@ -69,7 +69,7 @@ def ablate(
         raise InputError("--module: is missing; --list shows all modules")
     module_named(module)  # before anything heavy is imported
     from invad.config import load_params
-    from invad.report.ablation.files import summary_text
+    from invad.report.ablations import summary_text
     from invad.studies.ablation import AblationOptions, run_ablation
     from invad.studies.settings import parse_set
     from invad.workspace import Workspace

@@ -12,7 +12,6 @@ from invad.config import Params
 from invad.errors import InputError
 from invad.files import read_json
 from invad.report.collect import collect_result
-from invad.report.report import ReportInputs, write_report
 from invad.report.results import Result
 from invad.report.runs import result_of_run
 from invad.workspace import Workspace
@@ -90,6 +89,8 @@ def _write(
     folder: Path,
     ablations: Path | None = None,
 ) -> None:
+    from invad.report.report import ReportInputs, write_report  # with matplotlib
+
     measurements, damaged = _measurements(workspace)
     inputs = ReportInputs(
         results=results,

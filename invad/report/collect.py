@@ -16,15 +16,14 @@ from invad.data.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
 from invad.files import read_json
 from invad.report.labels import OWN
-from invad.report.results import Counts, Picture, Result, TestImages, TrainingPicture
-from invad.report.selection import evenly_spaced, select_samples, shown_images
+from invad.report.results import Counts, Picture, Result, TestImages
+from invad.report.selection import select_samples, shown_images
 from invad.scoring.store import Scores, open_scores
 from invad.training.cost import read_cost
 from invad.training.curve import read_curve
 from invad.workspace import Workspace
 
 MAP_REDUCTION = STRIDES[0]  # the finest features have one value where the map has so many along each side
-TRAINING_PICTURES, MANY_CLASSES = 7, 3  # of each class; of so many classes or more, three of each
 _METRICS_KEYS = ("per_class", "mean", "notes", "protocol_version")
 
 
@@ -39,7 +38,6 @@ def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Result:
         metrics_by_seed={benchmark.train.seed: metrics},
         cost=read_cost(workspace.cost(benchmark.name)),
         counts=_counts(split, scores),
-        training=_training_pictures(split, benchmark.features.image_size),
         curves=read_json(workspace.curves(benchmark.name)),
         loss=read_loss(workspace.loss(benchmark.name)),
     )
@@ -81,18 +79,6 @@ def _counts(split: Split, scores: Scores) -> Counts:
         without_mask=unknown,
         anomalous_pixels=anomalous / known if known else None,
     )
-
-
-def _training_pictures(split: Split, size: int) -> list[TrainingPicture]:
-    rows = split.phase("train")
-    classes = sorted({row.class_name for row in rows})
-    count = 3 if len(classes) >= MANY_CLASSES else TRAINING_PICTURES
-    pictures = []
-    for name in classes:
-        members = [row for row in rows if row.class_name == name]
-        for rank in evenly_spaced(len(members), count):
-            pictures.append(TrainingPicture(name, read_image(split.image_path(members[rank]), size, split.reading)))
-    return pictures
 
 
 def _test_images(

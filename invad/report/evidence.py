@@ -1,12 +1,12 @@
 """A result's test images and curves as files, for MLflow: what tables need is logged beside them as settings and metrics.
 
-The folder has `result.json` (source, counts, cost, value ranges), `curves.json`, `test_images.parquet` (a row per test image, with the
-small map, and with picture and mask where they are shown) and `training_images.parquet` (a few normal ones).
+The folder has `result.json` (source, counts, cost, value ranges), `curves.json` and `test_images.parquet` (a row per test image, with the
+small map, and with picture and mask where they are shown). What an older version wrote beside them is left alone.
 """
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from PIL import Image
 
 from invad.errors import InputError
 from invad.files import atomic_path, read_json, write_json, write_text
-from invad.report.results import Cost, Counts, Curve, Picture, Result, TestImages, TrainingPicture
+from invad.report.results import Cost, Counts, Curve, Picture, Result, TestImages
 
 RESULT_FILE, CURVES_FILE = "result.json", "curves.json"
-TEST_FILE, TRAINING_FILE = "test_images.parquet", "training_images.parquet"
+TEST_FILE = "test_images.parquet"
 VERSION = 1
 MAX_SIDE = 1024  # pixels of a picture: no input is larger (`FeaturesConfig.image_size`)
 
@@ -35,7 +35,6 @@ class Evidence:
     counts: Counts | None
     cost: Cost | None
     tests: TestImages
-    training: Sequence[TrainingPicture]
     curves: Mapping[str, Mapping[str, Curve]]
 
 
@@ -57,13 +56,6 @@ def write_evidence(result: Result, folder: Path) -> None:
         write_json(temporary / RESULT_FILE, facts)
         write_text(temporary / CURVES_FILE, json.dumps(result.curves, ensure_ascii=False, allow_nan=False) + "\n")
         pq.write_table(_test_table(tests), temporary / TEST_FILE, compression="zstd")
-        training = pa.table(
-            {
-                "class": pa.array([item.class_name for item in result.training], pa.string()),
-                "picture": pa.array([_png(item.image) for item in result.training], pa.binary()),
-            }
-        )
-        pq.write_table(training, temporary / TRAINING_FILE, compression="zstd")
 
 
 def read_evidence(folder: Path) -> Evidence:
@@ -76,17 +68,11 @@ def read_evidence(folder: Path) -> Evidence:
         shape = tuple(int(side) for side in facts["map_shape"])
         ranges = {name: (float(low), float(high)) for name, (low, high) in facts["value_ranges"].items()}
         tests = _test_images(folder / TEST_FILE, shape, ranges)
-        columns = pq.read_table(folder / TRAINING_FILE).to_pydict()
-        training = [
-            TrainingPicture(name, _pixels(content, "RGB"))
-            for name, content in zip(columns["class"], columns["picture"], strict=True)
-        ]
         return Evidence(
             source=facts["source"],
             counts=facts["counts"] and Counts(**facts["counts"]),
             cost=facts["cost"] and Cost(**facts["cost"]),
             tests=tests,
-            training=training,
             curves=read_json(folder / CURVES_FILE),
         )
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:

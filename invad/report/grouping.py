@@ -16,41 +16,28 @@ def grouped(results: Sequence[Result]) -> list[Result]:
     Pictures, curves and losses of several seeds are those of the lowest. Two results of equal settings and seed stay two.
     """
     folded = _distinct(_folded(sorted(results, key=_order)))
-    order = benchmark_order({published_or_own(result) for result in folded})
-    return sorted(folded, key=lambda result: (order.index(published_or_own(result)), result.source))
+    order = benchmark_order({result.published_or_own for result in folded})
+    return sorted(folded, key=lambda result: (order.index(result.published_or_own), result.source))
 
 
 def by_benchmark(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Return the results by benchmark, in their order."""
     groups: dict[str, list[Result]] = {}
     for result in results:
-        groups.setdefault(published_or_own(result), []).append(result)
+        groups.setdefault(result.published_or_own, []).append(result)
     return groups
 
 
-def published_or_own(result: Result) -> str:
-    """Return the benchmark's name in the published tables, or its own."""
-    return result.published_name or result.benchmark
+def companions(result: Result, results: Sequence[Result]) -> list[Result]:
+    """Return RD's result on the same data, whose maps a heat-map sheet sets beside those of `result`; none for RD itself."""
+    if _is_rd(result):
+        return []
+    same = [other for other in results if _is_rd(other) and _data(other) == _data(result) and other.tests is not None]
+    return same[:1]
 
 
-def companion(result: Result, results: Sequence[Result]) -> Result | None:
-    """Return RD's result on the same data, whose maps a heat-map sheet sets beside those of `result`; None for RD itself."""
-    if _is_rd(result) or result.tests is None:
-        return None
-    for other in results:
-        same = (other.config.dataset, other.config.splits, other.source) == (
-            result.config.dataset,
-            result.config.splits,
-            result.source,
-        )
-        if same and _is_rd(other) and other.tests is not None:
-            return other
-    return None
-
-
-def settings_of(result: Result) -> dict[str, Any]:
-    """Return all settings of a result by dotted name."""
-    return dict(_flat(asdict(result.config)))
+def _data(result: Result) -> tuple[object, ...]:
+    return result.config.dataset, result.config.splits, result.source
 
 
 def _is_rd(result: Result) -> bool:
@@ -108,15 +95,20 @@ def _label(result: Result, results: Sequence[Result]) -> str:
 
 
 def _name(result: Result) -> tuple[str, str]:
-    return published_or_own(result), result.label
+    return result.published_or_own, result.label
 
 
 def _differences(result: Result, rivals: Sequence[Result]) -> list[str]:
     """Return the settings but for the seed in which a result differs from any of its rivals, such as `epochs 5`."""
-    settings = [settings_of(rival) for rival in rivals]
-    own = settings_of(result)
+    settings = [_settings(rival) for rival in rivals]
+    own = _settings(result)
     names = [name for name in own if name != "train.seed" and any(other.get(name) != own[name] for other in settings)]
     return [f"{name.rpartition('.')[2]} {own[name]}" for name in names]
+
+
+def _settings(result: Result) -> dict[str, Any]:
+    """Return all settings of a result by dotted name."""
+    return dict(_flat(asdict(result.config)))
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,9 @@ from typing import Literal
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, InvADConfig, TrainConfig
 
-Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "number", "text"]
+Form = Literal[
+    "percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "seconds", "number", "text"
+]
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,17 @@ UNKNOWN = "unknown"
 SOURCES = {
     "embedded": Source(
         "generated",
-        'Rows marked "generated" come from small generated data, not from the real data sets: '
+        'Data "generated": small generated data, not the real data sets; '
         "they show that the pipeline works and are not comparable with published numbers.",
     ),
     "path": Source(
         "own copy",
-        'Rows marked "own copy" come from a copy of the data set given by its path; '
-        "they are comparable with published numbers only if that copy is complete.",
+        'Data "own copy": a copy of the data set given by its path; '
+        "comparable with published numbers only if that copy is complete.",
     ),
-    "official": Source("official", 'Rows marked "official" come from the official download of the data set.'),
-    OWN: Source("own", 'Rows marked "own" come from the user\'s own data, for which there are no published numbers.'),
-    UNKNOWN: Source("not known", 'Rows marked "not known" come from data of a kind that was not recorded with them.'),
+    "official": Source("official", 'Data "official": the official download of the data set.'),
+    OWN: Source("own", 'Data "own": the user\'s own data, for which there are no published numbers.'),
+    UNKNOWN: Source("not known", 'Data "not known": data of a kind that was not recorded with them.'),
 }
 
 METHODS = {

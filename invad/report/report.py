@@ -7,20 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
-from invad.report.figures.files import write_figures
-from invad.report.grouping import grouped
-from invad.report.page.ablations import ablation_table
+from invad.report.ablations import SUFFIXES, read_ablation
+from invad.report.dots import comparison_figures
+from invad.report.grouping import by_benchmark, companions, grouped
 from invad.report.page.content import page_context
 from invad.report.page.page import render_page
+from invad.report.pictures import heatmap_sheet
+from invad.report.plots import loss_figure, rates_figure, score_figure, threshold_figure
 from invad.report.results import Result
-from invad.report.tables.files import make_tables, write_tables
-from invad.report.tables.table import Table
+from invad.report.selection import select_samples
+from invad.report.style import save_plot
+from invad.report.table_set import TableSet, make_tables
+from invad.report.tables import Table, write_tables
 
 logger = logging.getLogger(__name__)
-
-ABLATION_SUFFIXES = {"csv": "tables", "md": "tables", "tex": "tables", "png": "figures"}
 
 
 @dataclass(frozen=True)
@@ -48,41 +52,69 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
         reasons = "".join(f"; {sentence}" for sentence in inputs.left_out)
         raise InputError(f"{folder}: no result to report; `dvc repro` makes them{reasons}")
     results = grouped(inputs.results)
-    modules, damaged = _ablations(inputs.ablations)
+    modules, studies, damaged = _ablations(inputs.ablations)
     left_out = (*inputs.left_out, *damaged)
     for sentence in left_out:
         logger.warning("%s", sentence)
     tables = make_tables(results, inputs.measurements)
     with ExitStack() as stack:
-        names = ("tables", "figures", "run_info.json", "index.html")
-        new = {name: stack.enter_context(atomic_path(folder / name)) for name in names}
-        write_tables(tables, new["tables"], [sentence.partition(": left out")[0] for sentence in left_out])
+        parts = ("tables", "figures", "run_info.json", "index.html")
+        new = {name: stack.enter_context(atomic_path(folder / name)) for name in parts}
+        names = ", ".join(sentence.partition(": left out")[0] for sentence in left_out)
+        for name, members in tables.files().items():
+            remark = f"Left out, and the page says why: {names}." if names and name == "main" else ""
+            write_tables(members, new["tables"], name, remark)
         new["figures"].mkdir(parents=True)
         write_figures(results, tables, new["figures"])
-        _copy_ablations(inputs.ablations, modules, {"tables": new["tables"], "figures": new["figures"]})
+        for module, path in modules.items():
+            for suffix in SUFFIXES:
+                place = new["figures" if suffix == "png" else "tables"] / f"ablation_{module}.{suffix}"
+                place.write_bytes(path.with_suffix(f".{suffix}").read_bytes())
         write_json(new["run_info.json"], dict(inputs.run_info))
-        page = render_page(page_context(results, tables, modules, new["figures"], inputs.run_info, left_out))
+        page = render_page(page_context(results, tables, studies, new["figures"], inputs.run_info, left_out))
         write_text(new["index.html"], page)
 
 
-def _ablations(folder: Path | None) -> tuple[dict[str, Table], list[str]]:
-    """Return the tables of the studies in a folder by module, and a sentence for each that is damaged or not whole."""
-    tables, damaged = {}, []
+def _ablations(folder: Path | None) -> tuple[dict[str, Path], dict[str, Table], list[str]]:
+    """Return the CSV files and the tables of the studies in a folder by module, and a sentence for each that is damaged or not whole."""
+    paths, tables, damaged = {}, {}, []
     for path in sorted(folder.glob("*.csv")) if folder is not None else ():
-        missing = [suffix for suffix in ABLATION_SUFFIXES if not path.with_suffix(f".{suffix}").exists()]
+        missing = [suffix for suffix in SUFFIXES if not path.with_suffix(f".{suffix}").exists()]
         try:
             if missing:
                 raise InputError(f"the study has no {' and no '.join(f'.{suffix}' for suffix in missing)}")
-            tables[path.stem] = ablation_table(path)
+            tables[path.stem] = read_ablation(path)
+            paths[path.stem] = path
         except InputError as error:
             damaged.append(f"ablation {path.stem}: left out: {error}.")
-    return tables, damaged
+    return paths, tables, damaged
 
 
-def _copy_ablations(folder: Path | None, modules: Mapping[str, Table], places: Mapping[str, Path]) -> None:
-    if folder is None:
-        return
-    for module in modules:
-        for suffix, place in ABLATION_SUFFIXES.items():
-            content = (folder / f"{module}.{suffix}").read_bytes()
-            (places[place] / f"ablation_{module}.{suffix}").write_bytes(content)
+def write_figures(results: Sequence[Result], tables: TableSet, folder: Path) -> None:
+    """Write every figure that the results and their tables allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG."""
+    figures: dict[str, Figure | None] = {
+        "loss": loss_figure(loss_curves(results)),
+        **comparison_figures(results, tables),
+    }
+    for result in results:
+        figures[f"scores_{result.key}"] = score_figure(result)
+        figures[f"curves_{result.key}"] = rates_figure(result)
+        figures[f"thresholds_{result.key}"] = threshold_figure(result)
+        tests = result.tests
+        if tests is not None and tests.pictures:
+            scores, labels = tests.image_scores.tolist(), tests.labels.tolist()
+            chosen = select_samples(tests.classes, labels, scores, tests.defect_types)
+            beside = companions(result, results)
+            heatmap_sheet([result, *beside], chosen, folder / f"heatmaps_{result.key}.png")
+    for name, figure in figures.items():
+        if figure is not None:
+            save_plot(figure, folder, name)
+
+
+def loss_curves(results: Sequence[Result]) -> dict[str, Sequence[tuple[int, float]]]:
+    """Return the loss curves by what they are called in a legend; the method is said where a benchmark has several."""
+    several = {name for name, members in by_benchmark(results).items() if len(members) > 1}
+    return {
+        f"{result.title}, {result.label}" if result.published_or_own in several else result.title: result.loss
+        for result in results
+    }

@@ -11,7 +11,7 @@ from invad.config import BenchmarkConfig
 from invad.report.labels import benchmark_title, method_label, published_benchmark, published_method, source_label
 from invad.training.cost import Cost
 
-__all__ = ["Cost", "Counts", "Curve", "Picture", "Result", "TestImages", "TrainingPicture"]
+__all__ = ["Cost", "Counts", "Curve", "Picture", "Result", "TestImages"]
 
 Curve = Mapping[str, Sequence[float]]
 """Columns of equal length."""
@@ -57,14 +57,6 @@ class TestImages:
 
 
 @dataclass(frozen=True)
-class TrainingPicture:
-    """A normal image of the training phase, for the sheet of the data set. image: uint8 (H, W, 3) RGB."""
-
-    class_name: str
-    image: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class Counts:
     """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels."""
 
@@ -87,7 +79,7 @@ class Result:
         metrics_by_seed: Seed -> content of `reports/metrics/<benchmark>.json`.
         cost: None where it could not be counted.
         counts: None where the split is not known.
-        tests, training, curves, loss: Of the first seed; empty where they are not known.
+        tests, curves, loss: Of the first seed; empty where they are not known.
             curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them. loss: (step, loss) pairs.
         label: The method as tables name it; longer where two results of a report would have the same.
         key: Names the files of this result; differs from all others of a report.
@@ -99,7 +91,6 @@ class Result:
     cost: Cost | None = None
     counts: Counts | None = None
     tests: TestImages | None = None
-    training: Sequence[TrainingPicture] = ()
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     loss: Sequence[tuple[int, float]] = ()
     label: str = ""
@@ -118,6 +109,11 @@ class Result:
     def published_name(self) -> str | None:
         """The benchmark of the published tables that this one is built like: `coco_ad_0` .. `coco_ad_3`, `mvtec`, `visa`, or None."""
         return published_benchmark(self.config)
+
+    @property
+    def published_or_own(self) -> str:
+        """The benchmark's name in the published tables, or its own."""
+        return self.published_name or self.benchmark
 
     @property
     def method(self) -> str | None:
@@ -147,6 +143,13 @@ class Result:
     @property
     def thresholds(self) -> dict[str, float]:
         """The calibrated threshold on the image score of each class that has one (first seed)."""
-        per_class = self.metrics.get("operating_point", {}).get("per_class", {})
-        found = {name: values["calibrated_image_threshold"] for name, values in per_class.items()}
-        return {name: threshold for name, threshold in found.items() if threshold is not None}
+        return self._thresholds("calibrated_image_threshold")
+
+    @property
+    def pixel_thresholds(self) -> dict[str, float]:
+        """The calibrated threshold on the map of each class that has one (first seed)."""
+        return self._thresholds("calibrated_pixel_threshold")
+
+    def _thresholds(self, key: str) -> dict[str, float]:
+        per_class = (self.metrics.get("operating_point") or {}).get("per_class", {})
+        return {name: values[key] for name, values in per_class.items() if values[key] is not None}

@@ -43,7 +43,6 @@ def result_of_run(folder: Path, metrics: Mapping[str, float], source: str | None
         cost=evidence.cost if evidence else _counted(config),
         counts=evidence.counts if evidence else None,
         tests=evidence.tests if evidence else None,
-        training=evidence.training if evidence else (),
         curves=evidence.curves if evidence else {},
         loss=read_loss(folder / f"{config.name}.csv"),
     )

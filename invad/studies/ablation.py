@@ -17,7 +17,7 @@ from invad.studies.trial import TrialResult
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.report.ablation.files import AblationReport
+    from invad.report.ablations import AblationReport
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
     Raises:
         InputError: As for `plan_ablation`; or the split is not built, the machine is too small, or the study is there already.
     """
-    from invad.report.ablation.files import write_ablation
+    from invad.report.ablations import write_ablation
 
     study = plan_ablation(module, options, params)
     words = ["invad-pipe", "ablate", "--module", module, *options.words()]
@@ -81,7 +81,7 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
 def _report(
     study: Study, results: Sequence[TrialResult], options: AblationOptions, workspace: Workspace
 ) -> "AblationReport":
-    from invad.report.ablation.files import AblationReport, VariantRow
+    from invad.report.ablations import AblationReport, VariantRow
 
     base = study.base
     changed = "".join(f", {key} {value}" for key, value in options.set.items())

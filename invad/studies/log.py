@@ -8,7 +8,7 @@ from typing import Literal
 from invad import tracking
 from invad.data.source import read_source
 from invad.files import write_text
-from invad.report.ablation.summary import TrialResult
+from invad.report.ablations import TrialResult
 from invad.studies.study import Study, Trial
 from invad.studies.trial import LOGGED_FILE, VALIDATION_SCORE, TrialTask
 from invad.training.curve import read_curve

@@ -168,7 +168,7 @@ def _csv(report: TuneReport) -> str:
 
 
 def _markdown(report: TuneReport) -> str:
-    from invad.report.tables.writing import markdown_text
+    from invad.report.tables import markdown_text
 
     caption = (
         f"Search on {report.benchmark}, best first. Percent, higher is better; {VALIDATION_SCORE} is the mean of {', '.join(SCORED_BY)} on "

@@ -20,7 +20,7 @@ from invad.features import open_features
 from invad.features.batches import batch_source
 from invad.files import read_json, remove, write_json, write_text
 from invad.methods import Method
-from invad.report.ablation.summary import TrialResult
+from invad.report.ablations import TrialResult
 from invad.scoring.score import predictions, write_phase
 from invad.scoring.store import open_scores
 from invad.studies.study import Trial

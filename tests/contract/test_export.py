@@ -38,7 +38,7 @@ from invad.predict.export.graph import Graph, LoadedGraph, exported_program
 from invad.predict.export.model import export_model, torch_bytes
 from invad.predict.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
 from invad.predict.inputs import prepare
-from invad.report.tables.efficiency import efficiency_table
+from invad.report.efficiency import efficiency_table
 
 SIZE = 32
 SMALL = {"blocks": 1, "style_channels": 4, "latent_channels": 4}

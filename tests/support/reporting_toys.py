@@ -8,7 +8,7 @@ from conftest import profile_params
 from invad import metrics
 from invad.config import BenchmarkConfig
 from invad.metrics.calibration import operating_point
-from invad.report.results import Cost, Counts, Picture, Result, TestImages, TrainingPicture
+from invad.report.results import Cost, Counts, Picture, Result, TestImages
 
 SIDE = 64  # of the full-size maps; those of the pictures are a quarter of it
 IMAGES = 8  # of each class, the second half anomalous
@@ -84,7 +84,6 @@ def toy_result(
             value_ranges={c: (low[c], high[c]) for c in classes},
             pictures={index: Picture(images[index], masks[index]) for index in range(len(maps))},
         ),
-        training=[TrainingPicture(c, images[i * IMAGES]) for i, c in enumerate(classes) for _ in range(3)],
         curves=curves,
         loss=[(step, 30.0 / step) for step in range(1, 60)],
         label=label,

@@ -123,7 +123,7 @@ def test_figures_of_runs_have_names_of_their_own_and_rd_stands_beside(report):
     figures = {path.name for path in (report / "figures").iterdir()}
     assert "heatmaps_visa_invad-mobilenetv2-100-epochs-20.png" in figures
     assert "scores_visa_rd-mobilenetv2-100.svg" in figures
-    assert {"measured_visa.png", "threshold_comparison_visa.png"} <= figures
+    assert {"comparison_visa.png", "comparison_visa.svg"} <= figures
     assert "heatmaps_visa_invad-mobilenetv2-100-epochs-4.png" not in figures  # no evidence was logged
 
 
@@ -131,6 +131,7 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
     page = (report / "index.html").read_text()
     assert "its status is FAILED, it has to be FINISHED" in page
     assert "no metrics of test images: not evaluated, or a trial of `invad-pipe tune`" in page
+    assert "Nothing is missing" not in page and page.count("No scores, maps and pictures of the test images") == 2
     facts = json.loads((report / "run_info.json").read_text())["results"]
     assert len(facts) == 5
     assert facts[0]["training_seconds"] == 12.5

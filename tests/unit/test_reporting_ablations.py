@@ -10,14 +10,20 @@ from pathlib import Path
 import pytest
 
 from invad.errors import InputError
-from invad.report.ablation import files as ablations
-from invad.report.ablation.figure import HEADLINE, ablation_figure
-from invad.report.ablation.files import AblationReport, VariantRow, summary_text, write_ablation
-from invad.report.ablation.latex import ablation_latex
-from invad.report.ablation.summary import NO_PAPER, summarise
-from invad.report.ablation.tables import ablation_csv, ablation_markdown, signed
+from invad.report.ablations import (
+    COST,
+    HEADLINE,
+    NO_PAPER,
+    AblationReport,
+    VariantRow,
+    ablation_table,
+    read_ablation,
+    summary_text,
+    write_ablation,
+)
+from invad.report.dots import ablation_figure
 from invad.report.labels import METRICS
-from invad.report.tables.writing import DASH
+from invad.report.tables import DASH, csv_text, latex, markdown
 
 KEYS = [metric.key for metric in METRICS]
 PAPER = VariantRow("full", "everything", True, {})
@@ -57,32 +63,31 @@ def three_by_three():
 
 
 def markdown_of(report):
-    return ablation_markdown(report, summarise(report))
+    return markdown([ablation_table(report)])
 
 
 def latex_of(report):
-    return ablation_latex(report, summarise(report))
+    return latex([ablation_table(report)])
 
 
-def csv_of(report):
-    return list(csv.DictReader(io.StringIO(ablation_csv(summarise(report)))))
+def csv_of(report, kind="plain"):
+    rows = csv.DictReader(io.StringIO(csv_text([ablation_table(report)])))
+    return [row for row in rows if row["kind"] == kind]
 
 
-def rows_of(text, name):
-    """Cells of every row of a variant: one row per part."""
-    lines = [line for line in text.splitlines() if re.match(rf"\| {re.escape(name)}[ <]", line)]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+def cells_of(text, name):
+    """Cells of the row of a variant, or of its differences."""
+    (line,) = [line for line in text.splitlines() if re.match(rf"\| \*?{re.escape(name)}\*? +\|", line)]
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
 def test_several_seeds_are_mean_and_sample_standard_deviation():
     text = markdown_of(three_by_three())
-    main, other, difference = rows_of(text, "full (paper)")
-    assert main == ["full (paper)", "3", "12.35", "3.46", "1,500", *["91.0 ± 1.0"] * 8]
-    assert other[2:] == ["91.0 ± 1.0"] * 7
-    assert difference[2:] == ["0.0"] * len(KEYS)
+    _, *cells = cells_of(text, "full (paper)<sup>1</sup>")
+    assert cells == ["3", "12.35", "3.46", "1,500", *["91.0 ± 1.0"] * len(KEYS)]
+    assert cells_of(text, "full (paper) - paper")[5:] == ["0.0"] * len(KEYS)
     assert "sample standard deviation over seeds 0, 1, 2" in text
-    paper = csv_of(three_by_three())[0]
-    assert float(paper["mad_std"]) == statistics.stdev([0.9, 0.91, 0.92])
+    assert float(csv_of(three_by_three())[0]["mad_std"]) == statistics.stdev([0.9, 0.91, 0.92])
 
 
 def test_one_seed_has_no_standard_deviation():
@@ -90,9 +95,9 @@ def test_one_seed_has_no_standard_deviation():
     text = markdown_of(report)
     assert "±" not in text
     assert "one run per variant (seed 0)" in text
-    assert rows_of(text, "no_style")[2][2:] == ["-25.0"] * len(KEYS)
-    assert [row["mad_std"] for row in csv_of(report)] == ["", ""]
-    assert [row["mad_difference"] for row in csv_of(report)] == ["0.0", "-0.25"]
+    assert cells_of(text, "no_style - paper")[5:] == ["-25.0"] * len(KEYS)
+    assert "mad_std" not in csv_of(report)[0]
+    assert [row["mad"] for row in csv_of(report, "difference")] == ["0.0", "-0.25"]
 
 
 def test_best_and_second_are_marked_as_printed_with_ties():
@@ -100,43 +105,43 @@ def test_best_and_second_are_marked_as_printed_with_ties():
     values = {"full": 0.90001, "no_style": 0.90002, "wide": 0.8, "last": 0.7}
     report = report_of(*(run(name, 0, value) for name, value in values.items()), variants=(PAPER, BARE, WIDE, fourth))
     text, tex = markdown_of(report), latex_of(report)
-    marked = {name: rows_of(text, name)[0][5] for name in ("full (paper)", "no_style", "wide", "last")}
-    assert list(marked.values()) == ["**90.0**", "**90.0**", "<u>80.0</u>", "70.0"]
+    names = ("full (paper)<sup>1</sup>", "no_style<sup>2</sup>", "wide", "last")
+    assert [cells_of(text, name)[-1] for name in names] == ["**90.0**", "**90.0**", "<u>80.0</u>", "70.0"]
     assert tex.count(r"\textbf{90.0}") == 2 * len(KEYS)
     assert tex.count(r"\underline{80.0}") == len(KEYS)
-    assert r"\underline{70" not in tex and r"\textbf{70" not in tex
 
 
 def test_a_single_finished_variant_is_neither_best_nor_second():
     text = markdown_of(three_by_three())
-    assert "<u>" not in text and "**91" not in text
+    assert "<u>" not in text and "**91" not in text and "Bold" not in text
 
 
 def test_unfinished_variants_are_dashes_with_the_reason():
     text = markdown_of(three_by_three())
-    for name, number in (("no_style", 1), ("wide", 2)):
-        for cells in rows_of(text, name):
-            assert cells[:2] == [f"{name}<sup>{number}</sup>", "0 of 3"]
-            assert set(cells[2:]) == {DASH}
-    assert "\n1. Seeds 0, 1, 2 failed: ValueError: &lt;bad> input\\|here.\n" in text
-    assert "\n2. Seeds 0, 1, 2 stopped early after 4 epochs.\n" in text
+    for name in ("no_style<sup>2,3</sup>", "wide<sup>4</sup>"):
+        cells = cells_of(text, name)
+        assert cells[1] == "0 of 3"
+        assert set(cells[2:]) == {DASH}
+    assert "\n3. Seeds 0, 1, 2 failed: ValueError: &lt;bad> input\\|here.\n" in text
+    assert "\n4. Seeds 0, 1, 2 stopped early after 4 epochs.\n" in text
     assert [row["status"] for row in csv_of(three_by_three())] == ["finished", "failed", "stopped"]
     failed = csv_of(three_by_three())[1]
     assert failed["seeds"] == "0"
-    assert {failed[key] for key in failed if key not in ("variant", "is_paper", "status", "seeds")} == {""}
+    assert {failed[key] for key in failed if key not in ("variant", "is_paper", "status", "seeds", "kind")} == {""}
+    assert len(csv_of(three_by_three(), "difference")) == 1
 
 
 def test_a_variant_with_some_finished_runs_counts_them_and_says_why_not_all():
     report = report_of(run("full", 0, 0.5), run("full", 1, 0.7), Run("full", 2, "stopped", epochs=1), variants=(PAPER,))
     text = markdown_of(report)
-    assert rows_of(text, "full (paper)")[0][1] == "2 of 3"
-    assert "1. Seed 2 stopped early after 1 epoch.\n" in text
+    assert cells_of(text, "full (paper)<sup>1,2</sup>")[1] == "2 of 3"
+    assert "2. Seed 2 stopped early after 1 epoch.\n" in text
     assert (csv_of(report)[0]["status"], csv_of(report)[0]["seeds"]) == ("partial", "2")
 
 
 def test_a_variant_without_runs_says_so():
     report = report_of(run("full", 0, 0.5), variants=(PAPER, WIDE))
-    assert "1. Not run.\n" in markdown_of(report)
+    assert "2. Not run.\n" in markdown_of(report)
     assert csv_of(report)[1]["status"] == "missing"
 
 
@@ -146,31 +151,26 @@ def test_a_metric_without_value_is_a_dash_with_a_footnote(nothing):
     results += [run("no_style", 1, 0.6, mad=nothing), run("wide", 0, 0.5, pixel_ap=nothing), run("wide", 1, 0.7)]
     report = report_of(*results)
     text = markdown_of(report)
-    main, _, difference = rows_of(text, "no_style")
-    assert main[-1] == difference[-1] == f"{DASH}<sup>1</sup>"
-    assert "1. mAD is not available: the evaluation gave no value.\n" in text
-    assert rows_of(text, "wide")[0][10] == "**70.0**<sup>2</sup>"
-    assert "2. Mean of 1 of 2 seeds; the evaluation gave no value for the others.\n" in text
-    assert (csv_of(report)[1]["mad"], csv_of(report)[1]["mad_difference"]) == ("", "")
-    assert "nan" not in (text + latex_of(report) + ablation_csv(summarise(report)) + summary_text(report)).lower()
+    for name in ("no_style<sup>2</sup>", "no_style - paper"):
+        assert cells_of(text, name)[-1] == f"{DASH}<sup>3</sup>"
+    assert "3. Not available; the notes of the evaluation say why.\n" in text
+    assert any(cell.startswith("**70.0**<sup>") for cell in cells_of(text, "wide"))
+    assert "Mean of 1 of 2 seeds; the others have no value.\n" in text
+    assert (csv_of(report)[1]["mad"], csv_of(report, "difference")[1]["mad"]) == ("", "")
+    assert "nan" not in (text + latex_of(report) + csv_text([ablation_table(report)]) + summary_text(report)).lower()
 
 
-def test_without_the_papers_setting_differences_are_dashes():
+def test_without_the_papers_setting_there_are_no_differences():
     failed = report_of(Run("full", 0, "failed", "x"), run("no_style", 0, 0.5), variants=(PAPER, BARE))
     absent = report_of(run("no_style", 0, 0.5), variants=(BARE,))
-    for report, number in ((failed, 2), (absent, 1)):
-        text = markdown_of(report)
-        assert rows_of(text, "no_style")[2][2:] == [f"{DASH}<sup>{number}</sup>"] * len(KEYS)
-        assert f"{number}. {NO_PAPER}\n" in text
-        assert csv_of(report)[-1]["mad_difference"] == ""
+    for report in (failed, absent):
+        assert NO_PAPER in markdown_of(report)
+        assert csv_of(report, "difference") == []
     lacking = report_of(run("full", 0, 0.5, mad=None), run("no_style", 0, 0.5), variants=(PAPER, BARE))
-    assert "No difference: the paper's setting has no value of mAD.\n" in markdown_of(lacking)
+    assert "No difference: the paper's setting has no value.\n" in markdown_of(lacking)
 
 
 def test_differences_are_signed_and_never_minus_zero():
-    assert [signed(value) for value in (0.0123, -0.0123, -0.0004, 0.0004, 0.0, None)] == [
-        "+1.2", "-1.2", "0.0", "0.0", "0.0", DASH,
-    ]  # fmt: skip
     report = report_of(run("full", 0, 0.5), run("no_style", 0, 0.49999), run("wide", 0, 0.4))
     assert "-0.0" not in markdown_of(report) + latex_of(report)
     assert latex_of(report).count("$-$10.0") == len(KEYS)
@@ -178,9 +178,10 @@ def test_differences_are_signed_and_never_minus_zero():
 
 def test_times_of_short_runs_have_a_decimal():
     results = [replace(run("full", seed, 0.5), seconds=seconds) for seed, seconds in enumerate((1.25, 2.0))]
-    assert rows_of(markdown_of(report_of(*results, variants=(PAPER,))), "full (paper)")[0][4] == "1.6"
+    name = "full (paper)<sup>1</sup>"
+    assert cells_of(markdown_of(report_of(*results, variants=(PAPER,))), name)[4] == "1.6"
     unknown = replace(results[0], seconds=None, parameters=None, multiply_adds=None)
-    assert rows_of(markdown_of(report_of(unknown, variants=(PAPER,))), "full (paper)")[0][2:5] == [DASH] * 3
+    assert cells_of(markdown_of(report_of(unknown, variants=(PAPER,))), name)[2:5] == [DASH] * 3
 
 
 @pytest.mark.parametrize("data", ["embedded", "path", "official", "own"])
@@ -188,17 +189,15 @@ def test_the_caption_says_what_the_data_are(data):
     report = replace(three_by_three(), data=data)
     for text in (markdown_of(report), latex_of(report)):
         assert ("not comparable with published numbers" in text) == (data == "embedded")
-        assert "What the style brings. Benchmark: " + ("mvtec." if data == "own" else "MVTec AD.") in text
+        assert "What the style brings. Benchmark: " + ("mvtec," if data == "own" else "MVTec AD,") in text
         assert "Protocol: paper (the procedure of the published numbers" in text
         assert "mean time of a run of 30 epochs on cpu" in text
 
 
-def test_notes_of_the_study_are_the_first_footnotes():
-    report = replace(three_by_three(), notes=["Random encoder.", "Small images."])
-    text = markdown_of(report)
-    assert text.count("| Variant<sup>1,2</sup> ") == 3
-    assert "\n1. Random encoder.\n2. Small images.\n3. Seeds" in text
-    assert r"Variant\textsuperscript{1,2} & Seeds" in latex_of(report)
+def test_notes_of_the_study_stand_below_the_table():
+    report = replace(three_by_three(), notes=["Random\nencoder.", "Small images."])
+    assert markdown_of(report).endswith("\n- Random encoder.\n- Small images.\n")
+    assert r"Random encoder.\par" in latex_of(report)
     assert "Random encoder." in summary_text(report)
 
 
@@ -206,33 +205,31 @@ def test_variants_keep_their_order_and_are_explained():
     report = report_of(*(run(name, 0, 0.5) for name in ("wide", "no_style", "full")), variants=(BARE, PAPER, WIDE))
     assert [row["variant"] for row in csv_of(report)] == ["no_style", "full", "wide"]
     assert [row["is_paper"] for row in csv_of(report)] == ["false", "true", "false"]
-    assert "- no_style: without a &amp; b; model.style = none\n- full (paper): everything\n" in markdown_of(report)
-    assert r"\textit{no\_style}: without a \& b; model.style = none\par" in latex_of(report)
+    notes = "1. no_style: without a &amp; b; model.style = none.\n2. full: everything.\n"
+    assert notes.replace(".\n", "\n") in markdown_of(report)
+    assert r"no\_style: without a \& b; model.style = none\par" in latex_of(report)
 
 
 def test_csv_reads_back_as_the_same_numbers():
-    rows = csv_of(report_of(run("full", 0, 1 / 3), run("no_style", 0, 0.1 + 0.2), variants=(PAPER, BARE)))
+    report = report_of(run("full", 0, 1 / 3), run("no_style", 0, 0.1 + 0.2), variants=(PAPER, BARE))
+    rows = csv_of(report)
     assert [float(row["pixel_miou"]) for row in rows] == [1 / 3, 0.1 + 0.2]
-    assert float(rows[1]["pixel_miou_difference"]) == 0.1 + 0.2 - 1 / 3
-    assert (rows[0]["parameters"], rows[0]["multiply_adds"], rows[0]["train_seconds_mean"]) == (
+    assert float(csv_of(report, "difference")[1]["pixel_miou"]) == 0.1 + 0.2 - 1 / 3
+    assert (rows[0]["parameters"], rows[0]["multiply_adds"], rows[0]["seconds"]) == (
         "12345678", "3456789000", "1500.0",
     )  # fmt: skip
-    for key in KEYS:
-        assert {key, f"{key}_std", f"{key}_difference"} <= set(rows[0])
 
 
 def test_latex_is_built_like_the_other_tables():
     tex = latex_of(replace(three_by_three(), notes=["50% of {x}_y|z"]))
     assert tex.isascii()
-    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == tex.count(r"\resizebox") == 3
+    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == tex.count(r"\resizebox") == 1
     plain = re.sub(r"\\[{}]", "", tex)
     depth = [plain[:index].count("{") - plain[:index].count("}") for index in range(len(plain) + 1)]
     assert min(depth) == 0 and depth[-1] == 0
-    for part in tex.split(r"\begin{tabular}")[1:]:
-        columns = len(re.match(r"\{(l+r+)\}", part)[1])
-        body = [line for line in part.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-        assert [line.count(" & ") for line in body] == [columns - 1] * 4
-    assert r"full (paper) & 3 & 12.35 & 3.46 & 1,500 & 91.0 $\pm$ 1.0 &" in tex
+    body = [line for line in tex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in body} == {1 + len(COST) + len(KEYS)}
+    assert r"full (paper)\textsuperscript{1} & 3 & 12.35 & 3.46 & 1,500 & " in tex
     assert r"50\% of \{x\}\_y\textbar{}z" in tex
     assert r"ValueError: \textless{}bad\textgreater{} input\textbar{}here" in tex
 
@@ -253,7 +250,7 @@ def test_summary_fits_a_terminal():
 
 
 def test_the_figure_shows_each_variant_and_the_papers_value():
-    figure = ablation_figure(summarise(three_by_three()), "Ablation $x$ & y")
+    figure = ablation_figure(ablation_table(three_by_three()), "Ablation $x$ & y")
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
         "Image AU-ROC", "Pixel AU-ROC", "Pixel AP", "Region AU-PRO", "mAD",
     ]  # fmt: skip
@@ -269,10 +266,68 @@ def test_the_figure_shows_each_variant_and_the_papers_value():
 
 def test_the_figure_does_not_blow_up_tiny_differences():
     report = report_of(run("full", 0, 0.5), run("no_style", 0, 0.5001), variants=(PAPER, BARE))
-    for axis in ablation_figure(summarise(report), "title").axes:
+    figure = ablation_figure(ablation_table(report), "title")
+    assert len(figure.axes) == len(HEADLINE)
+    for axis in figure.axes:
         low, high = axis.get_xlim()
         assert high - low >= 1
-    assert len(HEADLINE) == 5
+
+
+# ---- read back for the page
+
+
+def written(tmp_path, *results):
+    write = csv_text([ablation_table(report_of(*results))])
+    path = tmp_path / "style.csv"
+    path.write_text(write)
+    return path
+
+
+def test_a_study_is_read_back_from_its_csv(tmp_path):
+    results = [run("full", 0, 0.9), run("full", 1, 0.91), run("no_style", 0, 1 / 3)]
+    table, made = read_ablation(written(tmp_path, *results)), ablation_table(report_of(*results))
+    assert (table.heads, table.columns) == (made.heads, made.columns)
+    assert [(row.words[0], row.kind) for row in table.rows] == [(row.words[0], row.kind) for row in made.rows]
+    for row, other in zip(table.rows, made.rows, strict=True):
+        for key, cell in row.cells.items():
+            if key in other.cells:
+                expected = other.cells[key]
+                assert (cell.value, cell.std, cell.rank, cell.text) == (
+                    expected.value, expected.std, expected.rank, expected.text,
+                )  # fmt: skip
+    assert table.footnotes == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (",mad\n", ",bad\n", "no column 'mad'"),
+        (",is_paper,", ",is_author,", "no column 'is_paper'"),
+        (",0.5,", ",much,", "could not convert string to float: 'much'"),
+        (",0.5,", ",nan,", "line 2: image_auroc is no finite number"),
+        ("full,true,finished,1,", "full,true", "line 2: not as many cells as columns"),
+        ("full", '"full', "unexpected end of data"),
+    ],
+)
+def test_a_damaged_csv_is_named(tmp_path, old, new, words):
+    path = written(tmp_path, run("full", 0, 0.5))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: .*{words}"):
+        read_ablation(path)
+
+
+def test_a_csv_that_is_no_csv_is_named(tmp_path):
+    path = tmp_path / "style.csv"
+    for content, words in ((None, "No such file"), (b"", "no variants"), (b"\xff\xfe\x00", "can't decode")):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=f"style.csv: .*{words}"):
+            read_ablation(path)
+    path.write_text(written(tmp_path).read_text().splitlines()[0] + "\n")
+    with pytest.raises(InputError, match="no variants"):
+        read_ablation(path)
 
 
 @pytest.mark.slow
@@ -310,26 +365,3 @@ def test_all_four_files_or_none(tmp_path, monkeypatch):
     names = [f"style.{suffix}" for suffix in ("csv", "md", "tex", "png")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert [(tmp_path / name).read_bytes() for name in names] == kept
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"module": "../x"}, "names the files"),
-        ({"variants": ()}, "no variants"),
-        ({"variants": (PAPER, PAPER)}, "'full' is given twice"),
-        ({"variants": (PAPER, replace(WIDE, is_paper=True))}, "at most one"),
-        ({"results": (run("other", 0, 0.5),)}, "unknown variant 'other'; known are full, no_style, wide"),
-        ({"results": (run("full", 3, 0.5), run("full", 3, 0.6))}, "'full' has two results of seed 3"),
-        ({"results": (Run("full", 0, "running"),)}, "'running' must be finished, failed or stopped"),
-    ],
-)
-def test_what_does_not_fit_together_is_refused(tmp_path, changes, message):
-    with pytest.raises(InputError, match=message) as caught:
-        write_ablation(replace(three_by_three(), **changes), tmp_path)
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_names_a_study_needs_are_offered_in_one_place():
-    assert set(ablations.__all__) == {"AblationReport", "TrialResult", "VariantRow", "summary_text", "write_ablation"}

@@ -8,11 +8,9 @@ from importlib.resources import files
 import pytest
 from reporting_toys import toy_result
 
+from invad.report.benchmarks import per_class_tables, published_tables
 from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS
-from invad.report.results import Counts
-from invad.report.tables.beside_published import beside_tables
-from invad.report.tables.per_class import per_class_tables
-from invad.report.tables.published import (
+from invad.report.published import (
     SOURCES,
     incomparable,
     published_costs,
@@ -21,7 +19,8 @@ from invad.report.tables.published import (
     published_results,
     recipe_notes,
 )
-from invad.report.tables.writing import DASH, csv_text, markdown
+from invad.report.results import Counts
+from invad.report.tables import DASH, NOTES, csv_text, markdown
 
 KEYS = [metric.key for metric in METRICS]
 PARTS = {
@@ -35,6 +34,10 @@ MISPRINT = ("mvtec_3d", "diad", "paper", None, "mad_threshold")
 
 def place(entry):
     return entry.benchmark, entry.method, entry.source, entry.epochs
+
+
+def recipe(result):
+    return tuple(note.text for note in recipe_notes(result))
 
 
 def find(benchmark, method, source, epochs):
@@ -56,7 +59,7 @@ def test_averages_agree_with_their_parts_but_for_the_misprint():
             if abs(sum(entry.values[key] for key in parts) / len(parts) - entry.values[average]) > rounding:
                 wrong.append((*place(entry), average))
     assert wrong == [MISPRINT]
-    assert "19.7" in find(*MISPRINT[:4]).notes["mad_threshold"][0]
+    assert "19.7" in find(*MISPRINT[:4]).notes["mad_threshold"][0].text
 
 
 def test_the_mean_of_coco_ad_is_that_of_its_folds():
@@ -108,7 +111,7 @@ def test_values_by_hand():
 
 
 def test_percent_values_are_stored_as_printed():
-    text = files("invad.report.tables").joinpath("published_csv", "results.csv").read_text()
+    text = files("invad.report").joinpath("published_csv", "results.csv").read_text()
     row = next(row for row in csv.DictReader(io.StringIO(text)) if row["method"] == "invad" and row["epochs"] == "300")
     assert (row["benchmark"], row["source"], row["image_auroc"]) == ("mvtec", "paper", "98.9")
 
@@ -162,29 +165,29 @@ def test_only_the_whole_data_set_at_the_published_size_is_comparable():
 
 @pytest.mark.slow
 def test_another_recipe_than_the_papers_is_a_note():
-    assert recipe_notes(official()) == recipe_notes(official("coco_ad_1", "paper")) == ()
+    assert recipe(official()) == recipe(official("coco_ad_1", "paper")) == ()
     other = official(epochs=100, batch_size=8, learning_rate=0.001)
-    assert recipe_notes(other) == (
+    assert recipe(other) == (
         "Not the paper's recipe: 100 epochs instead of 300; batch size 8 instead of 32; learning rate 0.001 instead of 0.004.",
     )
     _, counts = published_counts()["mvtec"]
     calibrated = official(counts=replace(counts, train=3266, held_out=363))
-    assert recipe_notes(calibrated) == (
+    assert recipe(calibrated) == (
         "Not the paper's recipe: 363 of 3,629 normal training images held out for calibration.",
     )
     features = replace(other.config.features, weights="resnet34.a1_in1k")
     score = replace(other.config.score, sigma=2.0, map_levels="sum")
     changed = replace(official().config, features=features, score=score)
-    assert recipe_notes(replace(official(), config=changed)) == (
+    assert recipe(replace(official(), config=changed)) == (
         "Not the paper's recipe: blur 2 instead of 4; another distance for the anomaly map; "
         "encoder weights that may not be resnet34.bt_in1k.",
     )
-    assert recipe_notes(toy_result()) == ()
+    assert recipe(toy_result()) == ()
 
 
 def test_generated_data_leave_the_published_rows_alone_and_say_why():
     results = [toy_result(name, classes=("coco",)) for name in FOLDS]
-    tables = beside_tables([*results, toy_result("mvtec")])
+    tables = published_tables([*results, toy_result("mvtec")])
     assert [table.title for table in tables] == [
         f"Published numbers, {BENCHMARKS[name]}" for name in (*FOLDS, FOLD_MEAN, "mvtec")
     ]
@@ -201,10 +204,10 @@ def test_generated_data_leave_the_published_rows_alone_and_say_why():
 
 def test_a_comparable_result_stands_first_with_its_difference_to_the_paper():
     result = official(seeds=(1, 2), epochs=100)
-    table = beside_tables([result, toy_result("mvtec")])[0]
+    table = published_tables([result, toy_result("mvtec")])[0]
     measured, difference, *published = table.rows
     assert measured.words == ("InvAD-lite", "measured (official data)", "100", "2")
-    assert measured.notes == ("Not the paper's recipe: 100 epochs instead of 300.",)
+    assert [note.text for note in measured.notes] == ["Not the paper's recipe: 100 epochs instead of 300."]
     assert (difference.words[:2], difference.kind) == (("InvAD-lite - paper", "difference"), "difference")
     paper = find("mvtec", "invad-lite", "paper", 300)
     for key in KEYS:
@@ -226,7 +229,7 @@ def test_a_comparable_result_stands_first_with_its_difference_to_the_paper():
 
 
 def test_each_block_of_published_rows_has_its_own_best():
-    table = beside_tables([toy_result("mvtec")])[0]
+    table = published_tables([toy_result("mvtec")])[0]
     best = {
         block: {row.words[0] for row in table.rows if row.block == block and row.cells["mad"].rank == 1}
         for block in ("paper", "rerun 100", "rerun 300")
@@ -237,7 +240,7 @@ def test_each_block_of_published_rows_has_its_own_best():
 def test_a_method_that_the_paper_has_not_has_no_difference():
     other = official(style_channels=32)
     assert other.method is None
-    rows = beside_tables([other])[0].rows
+    rows = published_tables([other])[0].rows
     assert [row.kind for row in rows[:2]] == ["plain", "published"]
     assert rows[0].notes == ()
 
@@ -247,37 +250,38 @@ def test_a_missing_value_has_no_difference_but_the_reason():
     metrics = dict(result.metrics)
     metrics["mean"] = {**metrics["mean"], "paper": {**metrics["mean"]["paper"], "mad": None}}
     metrics["notes"] = ["mean, protocol paper: mad: not available: no normal image"]
-    rows = beside_tables([replace(result, metrics_by_seed={42: metrics})])[0].rows
+    rows = published_tables([replace(result, metrics_by_seed={42: metrics})])[0].rows
     for row in rows[:2]:
-        assert (row.cells["mad"].value, row.cells["mad"].notes) == (None, ("not available: no normal image.",))
+        (note,) = row.cells["mad"].notes
+        assert (row.cells["mad"].value, note.text) == (None, NOTES["missing"])
 
 
 def test_the_mean_of_folds_is_compared_when_all_four_may_be():
     folds = [official(name) for name in FOLDS]
-    table = next(table for table in beside_tables(folds) if table.title.endswith("(mean of 4 folds)"))
+    table = next(table for table in published_tables(folds) if table.title.endswith("(mean of 4 folds)"))
     assert [row.kind for row in table.rows[:3]] == ["plain", "difference", "published"]
     mean = sum(fold.metrics["mean"]["paper"]["mad"] for fold in folds) / 4
     assert table.rows[0].cells["mad"].value == pytest.approx(mean)
     paper = find(FOLD_MEAN, "invad-lite", "paper", 100).values["mad"]
     assert table.rows[1].cells["mad"].value == pytest.approx(mean - paper)
-    assert all(row.kind != "difference" for fold in beside_tables(folds)[:4] for row in fold.rows)
+    assert all(row.kind != "difference" for fold in published_tables(folds)[:4] for row in fold.rows)
 
-    three = next(table for table in beside_tables(folds[:3]) if table.title.endswith("(mean of 4 folds)"))
+    three = next(table for table in published_tables(folds[:3]) if table.title.endswith("(mean of 4 folds)"))
     assert {row.kind for row in three.rows} == {"published"}
     assert three.caption.endswith("InvAD-lite: the mean needs one result of each of the four folds.")
     partly = [replace(folds[0], counts=Counts(1, 5, 0, 5, 5)), *folds[1:]]
-    mixed = next(table for table in beside_tables(partly) if table.title.endswith("(mean of 4 folds)"))
+    mixed = next(table for table in published_tables(partly) if table.title.endswith("(mean of 4 folds)"))
     assert "InvAD-lite: COCO-AD fold 0: 5 normal training images instead of 30,438;" in mixed.caption
     assert {row.kind for row in mixed.rows} == {"published"}
 
 
 @pytest.mark.slow
 def test_published_classes_stand_beside_comparable_results_only():
-    assert len(per_class_tables(toy_result("mvtec"))) == 2
-    assert len(per_class_tables(official("coco_ad_0"))) == 2
+    assert len(per_class_tables([toy_result("mvtec")])) == 2
+    assert len(per_class_tables([official("coco_ad_0")])) == 2
     *_, published = per_class_tables([official(), official(profile="paper")])
     assert published.caption.startswith("All rows are published, none is measured here.")
     assert [row.words[:2] for row in published.rows[:2]] == [("bottle", "InvAD"), ("bottle", "InvAD-lite")]
     assert published.rows[-1].words[0] == "mean" and len(published.rows) == 32
-    *_, alone = per_class_tables(official())
+    *_, alone = per_class_tables([official()])
     assert {row.words[1] for row in alone.rows} == {"InvAD-lite"}

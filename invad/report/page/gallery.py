@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from invad.report.figures.panels import empty_reason, image_kind, image_panel, map_picture, outline_picture
+from invad.report.pictures import empty_reason, heat_layer, image_kind, image_panel, map_scale, outline_layer
 from invad.report.results import Result, TestImages
 from invad.report.selection import GALLERY_SIDE, outcome
 
@@ -25,7 +25,8 @@ class GalleryImage:
     """One test image of the gallery.
 
     kind: what the data set says of it. truth: what the outline shows, or why there is none. picture, heat: WebP files of the image and
-    of its coloured map; outline: a PNG, transparent but for the outline of the mask, None without anomalous pixels.
+    of the colours of its map, transparent below the threshold; outline: a PNG, transparent but for the outline of the mask, None
+    without anomalous pixels.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Gallery:
         images: In the order of the test images.
         classes: All classes of the test images, in alphabetical order.
         thresholds: Class -> calibrated threshold on the image score; a class may have none.
-        value_ranges: Class -> the map values at the two ends of the colours.
+        scales: Class -> the map values at the two ends of the colours.
         totals: Class -> outcome -> number of all test images.
         listed: Positions in `images` of those that are shown without scripts and in print as well: of each class the anomalous image
             with the highest and with the lowest score and the normal one with the highest, among `images`.
@@ -58,7 +59,7 @@ class Gallery:
     images: tuple[GalleryImage, ...]
     classes: tuple[str, ...]
     thresholds: Mapping[str, float]
-    value_ranges: Mapping[str, tuple[float, float]]
+    scales: Mapping[str, tuple[float, float]]
     totals: Mapping[str, Mapping[str, int]]
     listed: tuple[int, ...]
 
@@ -91,7 +92,7 @@ class Gallery:
                 {
                     "name": name,
                     "threshold": self.thresholds.get(name),
-                    "range": [f"{value:.4g}" for value in self.value_ranges[name]],
+                    "range": [f"{value:.4g}" for value in self.scales[name]],
                     "totals": [self.totals[name].get(outcome, 0) for outcome in OUTCOMES],
                 }
                 for name in self.classes
@@ -130,12 +131,13 @@ def build_gallery(result: Result) -> Gallery | None:
     ]
     classes = tuple(sorted(set(tests.classes)))
     positions = sorted(tests.pictures)
+    scales = {name: map_scale(result, tests, tests.classes.index(name)) for name in classes}
     pairs = Counter(zip(tests.classes, outcomes, strict=True))
     return Gallery(
-        images=tuple(_gallery_image(tests, position, outcomes[position]) for position in positions),
+        images=tuple(_gallery_image(result, tests, position, outcomes[position]) for position in positions),
         classes=classes,
         thresholds={name: thresholds[name] for name in classes if name in thresholds},
-        value_ranges={name: tests.value_ranges[name] for name in classes},
+        scales={name: (scale.low, scale.high) for name, scale in scales.items()},
         totals={name: {kind: pairs[name, kind] for kind in OUTCOMES if pairs[name, kind]} for name in classes},
         listed=_listed(tests, positions, classes),
     )
@@ -154,7 +156,7 @@ def _listed(tests: TestImages, positions: Sequence[int], classes: Sequence[str])
     return tuple(positions.index(position) for position in chosen)
 
 
-def _gallery_image(tests: TestImages, position: int, decided: str) -> GalleryImage:
+def _gallery_image(result: Result, tests: TestImages, position: int, decided: str) -> GalleryImage:
     shown = tests.pictures[position]
     side = min(GALLERY_SIDE, len(shown.mask))
     picture = image_panel(shown, side)
@@ -169,7 +171,7 @@ def _gallery_image(tests: TestImages, position: int, decided: str) -> GalleryIma
         width=picture.width,
         height=picture.height,
         picture=webp_bytes(picture, PICTURE_QUALITY),
-        heat=webp_bytes(map_picture(tests, position), MAP_QUALITY),
+        heat=webp_bytes(heat_layer(result, tests, position), MAP_QUALITY),
         outline=_outline_png(shown.mask, 2 * side) if has_region else None,
     )
 
@@ -177,7 +179,7 @@ def _gallery_image(tests: TestImages, position: int, decided: str) -> GalleryIma
 def _outline_png(mask: NDArray[np.bool_], side: int) -> bytes:
     """The outline of the mask, `side` pixels high: twice the picture, so that it stays sharp in the viewer. mask: bool (H, W)."""
     buffer = io.BytesIO()
-    picture = outline_picture(mask, side).quantize(OUTLINE_COLOURS, method=Image.Quantize.FASTOCTREE)
+    picture = outline_layer(mask, side).quantize(OUTLINE_COLOURS, method=Image.Quantize.FASTOCTREE)
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 

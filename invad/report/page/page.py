@@ -8,19 +8,32 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
-from invad.report.figures.panels import COLOUR_RULE, colour_stops
-from invad.report.figures.style import DARK, LIGHT, Theme
 from invad.report.labels import Metric, source_label
-from invad.report.page.gallery import PICTURE_QUALITY, Gallery, data_uri, webp_bytes
+from invad.report.page.gallery import Gallery, data_uri
+from invad.report.pictures import COLOUR_RULE, colour_stops
 from invad.report.selection import GALLERY_RULE
-from invad.report.tables.table import Cell, Row, Table
-from invad.report.tables.writing import block_starts, cell_text, column_groups
+from invad.report.style import DARK, LIGHT, Theme
+from invad.report.tables import Cell, Row, Table, block_starts, cell_text, column_groups
 
 GENERATED = "embedded"  # key of `labels.SOURCES`
+MOST_NAMED = 3  # methods in the heading
 _SVG_SIZE = re.compile(r'<svg\b[^>]*?\bviewBox="0 0 ([\d.]+) ([\d.]+)"', re.DOTALL)
 _POINT = 100 / 72  # pixels of the page for a point of a figure
+
+
+RUN_LABELS = {
+    "all_trained_with": "All trained with",
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "invad": "invad",
+    "mlflow_run": "MLflow run",
+    "torch": "PyTorch",
+    "training_peak_memory_mb": "Peak memory of training (MB)",
+    "training_seconds": "Training time (s)",
+    "training_steps": "Optimiser steps",
+}
+"""What the page calls the entries of `run_info` whose keys read badly."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,7 @@ Captioned = tuple[PagePicture, str]
 class Section:
     """One result. key: as `Result.key`. label: the method. source: key of `labels.SOURCES`. settings: what was run, name -> text.
 
-    figures: in this order, above the gallery. notes: those of the evaluation; missing: values that are not available and that no note
-    explains.
+    figures: in this order, above the gallery. notes: those of the evaluation; missing: what is not there, a sentence each.
     """
 
     key: str
@@ -68,8 +80,8 @@ class PageContext:
     Attributes:
         sections: One per result, in the order of the page.
         tables: The main results, protocol `paper` first.
-        published: Tables beside published numbers. published_figures: the same as figures.
-        comparisons: Figures that compare several results.
+        published: Tables beside published numbers.
+        comparisons: Figures that compare several results, and published ones with them.
         per_class: Benchmark title -> its tables.
         ablations: (module, table) pairs.
         loss: The loss figure with its caption.
@@ -81,7 +93,6 @@ class PageContext:
     sections: tuple[Section, ...]
     tables: tuple[Table, ...] = ()
     published: tuple[Table, ...] = ()
-    published_figures: tuple[Captioned, ...] = ()
     comparisons: tuple[Captioned, ...] = ()
     per_class: tuple[tuple[str, tuple[Table, ...]], ...] = ()
     operating: Table | None = None
@@ -119,6 +130,7 @@ def render_page(context: PageContext) -> str:
     environment.globals.update(names)
     return environment.get_template("index.html.j2").render(
         page=context,
+        methods=_named(list(dict.fromkeys(section.label for section in context.sections))),
         setting_names=list(dict.fromkeys(name for section in context.sections for name in section.settings)),
         generated=any(section.source == GENERATED for section in context.sections),
         colour_stops=", ".join(colour_stops()),
@@ -150,9 +162,9 @@ def two_themes(svg: str, light: Theme, dark: Theme) -> str:
     return re.sub(r"(<svg\b[^>]*>)", lambda match: match[1] + sheet, svg, count=1)
 
 
-def webp_picture(image: Image.Image, alt: str, quality: int = PICTURE_QUALITY) -> PagePicture:
-    """An image as WebP, at its own size."""
-    return PagePicture(data_uri(webp_bytes(image, quality), "image/webp"), alt, image.width, image.height)
+def _named(labels: Sequence[str]) -> str:
+    """The methods that the page is of, or how many where a heading has no room for all of them."""
+    return ", ".join(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} models"
 
 
 def _group_starts(columns: Sequence[Metric]) -> set[str]:
@@ -172,9 +184,9 @@ def _data_value(cell: Cell) -> str:
 
 
 def _words(key: str) -> str:
-    """A key of `run_info` as words: `python_version` is `Python version`."""
+    """What a key of `run_info` is called; one that is not in `RUN_LABELS` as words: `python_version` is `Python version`."""
     text = key.replace("_", " ")
-    return text[:1].upper() + text[1:]
+    return RUN_LABELS.get(key, text[:1].upper() + text[1:])
 
 
 def _colours(theme: Theme) -> list[str]:

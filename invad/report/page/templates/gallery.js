@@ -130,7 +130,7 @@
       else layer.removeAttribute("src");
     }
     inside("img.picture").alt = `Test image of ${image.group.name}, ${image.kind}`;
-    inside("img.map").alt = "Its anomaly map";
+    inside("img.map").alt = "Its anomaly map, above the threshold";
     const { threshold, range } = image.group;
     const facts = {
       Benchmark: shown.title,

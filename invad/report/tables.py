@@ -1,58 +1,155 @@
-"""Any `Table` as Markdown, CSV or LaTeX, and how numbers are printed."""
+"""One table for all of the report: rows, cells and notes as data, written as Markdown, CSV and LaTeX; the page renders the same.
+
+A number keeps its full precision until it is written; a value that is not available is None and carries the reason.
+"""
 
 import csv
 import io
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
+from typing import Literal
 
+from invad.files import write_text
 from invad.report.labels import METRICS, Form, Metric
-from invad.report.tables.table import Cell, Row, Table
 
 DASH = "–"  # noqa: RUF001  (an en dash is what a missing number is printed as)
-PLAIN_GROUPS = ("", "Averages", "Calibration")  # their labels stand alone; others need the group to be understood
+PLAIN_GROUPS = (
+    "",
+    "Averages",
+    "Calibration",
+    "Cost",
+)  # their labels stand alone; others need the group to be understood
 PACKAGES = "% \\usepackage{booktabs,graphicx}\n"  # what a document needs for the LaTeX tables
+RowKind = Literal["plain", "summary", "published", "difference"]
+
+NOTES = {
+    "verbatim": "{}",
+    "missing": "Not available; the notes of the evaluation say why.",
+    "classes": "Mean of {} of {} classes, without {}.",
+    "seeds": "Mean of {} of {} seeds; the others have no value.",
+    "folds": "The mean needs all four folds; not available: {}.",
+    "other_seeds": "No standard deviation: the folds have different seeds.",
+    "recipe": "Not the paper's recipe: {}.",
+    "own_thresholds": "Each class has its own threshold.",
+    "not_calibrated": "No operating point: {}.",
+    "not_counted": "The model's size could not be counted.",
+    "not_stated": "Not stated in the publication.",
+    "from_step": "Computed from batch size and step time.",
+    "no_split": "The split of this benchmark is not known.",
+    "no_pixels": "Not counted.",
+    "estimate": "An estimate at 256 x 256 pixels.",
+    "fate": "{} {}.",
+    "not_run": "Not run.",
+    "no_reference": "No difference: the paper's setting has no value.",
+}
+"""The sentences of all footnotes; `Note.values` fill the gaps."""
 
 
-def percent(value: float | None) -> str:
-    """A fraction as percent with one decimal, without the sign; a dash when it is not available."""
-    return DASH if value is None else f"{100 * value:.1f}"
+@dataclass(frozen=True)
+class Note:
+    """A footnote. key: of `NOTES`; values: what fills its sentence. about: what it is about where its place does not tell, or ""."""
+
+    key: str
+    values: tuple[object, ...] = ()
+    about: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sentence."""
+        sentence = NOTES[self.key].format(*self.values)
+        return f"{self.about}: {sentence}" if self.about else sentence
 
 
-def signed(difference: float | None) -> str:
-    """A difference of fractions in percentage points, with its sign unless it rounds to zero; a dash when not available."""
-    if difference is None:
-        return DASH
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text[1:] == "0.0" else text
+@dataclass(frozen=True)
+class Cell:
+    """One number, or a few words.
+
+    value: in the unit of the file it comes from (metrics are fractions in [0, 1]); None when not available. text: printed instead of a
+    value. std: standard deviation over seeds. rank: 1 the best of its block and column, 2 the second, 0 any other.
+    """
+
+    value: float | None = None
+    notes: tuple[Note, ...] = ()
+    std: float | None = None
+    rank: Literal[0, 1, 2] = 0
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    words: what stands in the columns of words, left of the numbers. cells: column key -> cell; a key that is not there prints as nothing.
+    keys: the columns of words in the CSV, machine-readable (`benchmark`, `method`, `source`, ...). kind: `summary` rows are made from
+    other rows, `published` ones quoted, `difference` ones subtract two rows. block: rows of equal block are compared with each
+    other, and a rule is drawn where it changes. notes: about the row as a whole; their marks stand at the first of the words.
+    """
+
+    words: tuple[str, ...]
+    cells: Mapping[str, Cell]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    kind: RowKind = "plain"
+    block: str = ""
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under one caption.
+
+    title: short, for a heading. heads: the headings of the columns of words. protocol: "" for none. remarks: sentences below the
+    footnotes that no mark leads to, such as what the evaluation says.
+    """
+
+    title: str
+    caption: str
+    heads: tuple[str, ...]
+    columns: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    protocol: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """The notes of all rows and cells in reading order, each once; `marks` refers to them by number, from 1."""
+        items = (item for row in self.rows for item in (row, *self.cells(row)))
+        return tuple(dict.fromkeys(note.text for item in items for note in item.notes))
+
+    def cells(self, row: Row) -> Sequence[Cell]:
+        """The cells of a row in the order of the columns; an empty one where it has none."""
+        return [row.cells.get(column.key, Cell(text="")) for column in self.columns]
+
+    def marks(self, item: Cell | Row) -> str:
+        """The footnote numbers of a cell or of a row as a whole, such as `1,3`; empty when it has none."""
+        return ",".join(str(self.footnotes.index(note.text) + 1) for note in item.notes) if item.notes else ""
 
 
 def number_text(form: Form, value: float) -> str:
     """A number as a column of this form prints it; `rate`, `millions` and so on say what the unit of `value` is divided by."""
-    match form:
-        case "percent":
-            return percent(value)
-        case "points":
-            return signed(value)
-        case "rate":
-            return f"{100 * value:g}"
-        case "score":
-            return f"{value:.4g}"
-        case "count":
-            return f"{round(value):,}"
-        case "millions":
-            return f"{value / 1e6:,.2f}"
-        case "giga":
-            return f"{value / 1e9:,.2f}"
-        case "milliseconds":
-            return _significant(1000 * value)
-        case _:
-            return _significant(value)
+    text = _FORMS.get(form, _significant)(value)
+    return "0.0" if form == "points" and text[1:] == "0.0" else text
 
 
 def _significant(value: float) -> str:
     """Three significant digits, but never fewer than the whole number."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+_FORMS: Mapping[str, Callable[[float], str]] = {
+    "percent": lambda value: f"{100 * value:.1f}",
+    "points": lambda value: f"{100 * value:+.1f}",
+    "rate": lambda value: f"{100 * value:g}",
+    "score": lambda value: f"{value:.4g}",
+    "count": lambda value: f"{round(value):,}",
+    "millions": lambda value: f"{value / 1e6:,.2f}",
+    "giga": lambda value: f"{value / 1e9:,.2f}",
+    "milliseconds": lambda value: _significant(1000 * value),
+    "seconds": lambda value: f"{value:,.{int(value < 100)}f}",
+}
+"""How numbers of each form are printed; others have three significant digits."""
 
 
 def cell_text(column: Metric, cell: Cell) -> str:
@@ -89,6 +186,13 @@ def block_starts(rows: Sequence[Row]) -> list[int]:
     return starts if len(starts) + 1 < len(rows) else []
 
 
+def write_tables(tables: Sequence[Table], folder: Path, name: str, remark: str = "") -> None:
+    """Write all of them as `name`.md, .csv and .tex. remark: a last sentence of the Markdown."""
+    write_text(folder / f"{name}.md", markdown(tables) + (f"\n{remark}\n" if remark else ""))
+    write_text(folder / f"{name}.csv", csv_text(tables))
+    write_text(folder / f"{name}.tex", latex(tables))
+
+
 def markdown(tables: Sequence[Table]) -> str:
     """All tables as GitHub-flavoured Markdown, columns aligned so that the source is readable as well."""
     return "\n".join(_markdown_table(table) for table in tables)
@@ -100,7 +204,9 @@ def _markdown_table(table: Table) -> str:
         cells = zip(table.columns, table.cells(row), strict=True)
         lines.append([*_markdown_words(table, row), *(_markdown_cell(table, *pair) for pair in cells)])
     caption = f"**{markdown_escape(table.title)}.** {markdown_escape(table.caption)}"
-    return markdown_text(caption, lines, [markdown_escape(note) for note in table.footnotes], len(table.heads))
+    text = markdown_text(caption, lines, [markdown_escape(note) for note in table.footnotes], len(table.heads))
+    remarks = "".join(f"- {markdown_escape(remark)}\n" for remark in table.remarks)
+    return f"{text}\n{remarks}" if remarks else text
 
 
 def _markdown_words(table: Table, row: Row) -> list[str]:
@@ -172,41 +278,36 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    heads = tuple(latex_escape(head) for head in table.heads)
-    rows = [_latex_row(table, row) for row in table.rows]
+    notes = [f"{_latex_marks(str(number))} {latex_escape(note)}" for number, note in enumerate(table.footnotes, 1)]
+    notes += [latex_escape(remark) for remark in table.remarks]
     lines = [
         "\\begin{table*}[tp]",
         "\\centering\\setlength{\\tabcolsep}{3pt}",
         f"\\caption{{{latex_escape(f'{table.title}. {table.caption}')}}}\\smallskip",
         "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
-        *latex_tabular(heads, table.columns, rows, block_starts(table.rows)),
+        *_latex_tabular(table),
         "}",
-        *_latex_footnotes(table.footnotes),
+        *(["\\par\\smallskip", "\\raggedright\\footnotesize"] if notes else []),
+        *(f"{note}\\par" for note in notes),
         "\\end{table*}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def latex_tabular(
-    heads: Sequence[str], columns: Sequence[Metric], rows: Iterable[Sequence[str]], rules: Collection[int] = ()
-) -> list[str]:
-    """The lines of a tabular. heads: of the columns of words, as LaTeX; rows: cells as LaTeX, those and `columns`.
-
-    rules: indices of the rows above which a thin line is drawn.
-    """
-    groups, lines, column = [], [], len(heads) + 1
-    for name, span in column_groups(columns):
+def _latex_tabular(table: Table) -> list[str]:
+    groups, lines, column = [], [], len(table.heads) + 1
+    for name, span in column_groups(table.columns):
         groups.append(f"\\multicolumn{{{span}}}{{c}}{{{latex_escape(name)}}}")
         lines += [f"\\cmidrule(lr){{{column}-{column + span - 1}}}"] if name else []
         column += span
-    headings = [*heads, *(latex_escape(metric.label) for metric in columns)]
-    above = [f"{'& ' * len(heads)}{' & '.join(groups)} \\\\", "".join(lines)] if lines else []
-    body = []
-    for index, row in enumerate(rows):
+    headings = map(latex_escape, (*table.heads, *(metric.label for metric in table.columns)))
+    above = [f"{'& ' * len(table.heads)}{' & '.join(groups)} \\\\", "".join(lines)] if lines else []
+    rules, body = block_starts(table.rows), []
+    for index, row in enumerate(table.rows):
         body += ["\\midrule"] if index in rules else []
-        body.append(f"{' & '.join(row)} \\\\")
+        body.append(f"{' & '.join(_latex_row(table, row))} \\\\")
     return [
-        f"\\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(columns)}}}",
+        f"\\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * len(table.columns)}}}",
         "\\toprule",
         *above,
         f"{' & '.join(headings)} \\\\",
@@ -240,11 +341,6 @@ def _latex_marks(marks: str) -> str:
     return f"\\textsuperscript{{{marks}}}" if marks else ""
 
 
-def _latex_footnotes(footnotes: Iterable[str]) -> list[str]:
-    notes = [f"{_latex_marks(str(number))} {latex_escape(note)}" for number, note in enumerate(footnotes, 1)]
-    return ["\\par\\smallskip", "\\raggedright\\footnotesize", *(f"{note}\\par" for note in notes)] if notes else []
-
-
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--", "±": r"$\pm$",
@@ -257,3 +353,8 @@ def latex_escape(text: str) -> str:
     text = text.replace("--", "-\0-")  # LaTeX would make one dash of the two
     escaped = "".join(_LATEX.get(character, character) for character in text)
     return re.sub(r'"([^"]*)"', r"``\1''", escaped)
+
+
+def caption(sentences: Iterable[str]) -> str:
+    """The sentences of a caption, without those that are empty."""
+    return " ".join(sentence for sentence in sentences if sentence)

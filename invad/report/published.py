@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from invad.config import BenchmarkConfig, InvADConfig
 from invad.report.labels import METHODS, METRICS, OWN
 from invad.report.results import Counts, Result
+from invad.report.tables import Note
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class PublishedResult:
     source: str
     epochs: int | None
     values: Mapping[str, float]
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
     class_name: str = ""
 
     @property
@@ -101,39 +103,24 @@ def published_per_class() -> tuple[PublishedResult, ...]:
 @cache
 def published_costs() -> tuple[PublishedCost, ...]:
     """Published sizes and speeds."""
-    return tuple(
-        PublishedCost(
-            method=row["method"],
-            source=row["source"],
-            image_size=int(row["image_size"]),
-            parameters=int(row["parameters"]),
-            trainable=int(row["trainable"]) if row["trainable"] else None,
-            multiply_adds=int(row["multiply_adds"]),
-            batch=int(row["batch"]) if row["batch"] else None,
-            step_s=float(row["step_s"]) if row["step_s"] else None,
-            hardware=row["hardware"],
-        )
-        for row in _rows("efficiency")
-    )
+    kinds: dict[str, type] = dict.fromkeys(("image_size", "parameters", "trainable", "multiply_adds", "batch"), int)
+    kinds["step_s"] = float
+    costs = []
+    for row in _rows("efficiency"):
+        numbers: dict[str, Any] = {key: kind(row[key]) if row[key] else None for key, kind in kinds.items()}
+        costs.append(PublishedCost(method=row["method"], source=row["source"], hardware=row["hardware"], **numbers))
+    return tuple(costs)
 
 
 @cache
 def published_counts() -> Mapping[str, tuple[str, Counts]]:
     """Benchmark -> key of `SOURCES` and the published numbers of images; nothing is held out and every mask is there."""
-    return {
-        row["benchmark"]: (
-            row["source"],
-            Counts(
-                classes=int(row["classes"]),
-                train=int(row["train"]),
-                held_out=0,
-                test_normal=int(row["test_normal"]),
-                test_anomalous=int(row["test_anomalous"]),
-                anomalous_pixels=_fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None,
-            ),
-        )
-        for row in _rows("datasets")
-    }
+    found = {}
+    for row in _rows("datasets"):
+        numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous")}
+        share = _fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
+        found[row["benchmark"]] = row["source"], Counts(**numbers, held_out=0, anomalous_pixels=share)
+    return found
 
 
 def _fraction(percent: str) -> float:
@@ -142,7 +129,7 @@ def _fraction(percent: str) -> float:
 
 @cache
 def _rows(name: str) -> list[dict[str, str]]:
-    text = files("invad.report.tables").joinpath("published_csv", f"{name}.csv").read_text(encoding="utf-8")
+    text = files("invad.report").joinpath("published_csv", f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
@@ -158,13 +145,13 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
     )
 
 
-def _notes(row: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _notes(row: Mapping[str, str]) -> dict[str, tuple[Note, ...]]:
     """The notes about a row; an empty field of a note stands for anything."""
-    notes: dict[str, tuple[str, ...]] = {}
+    notes: dict[str, tuple[Note, ...]] = {}
     for note in _rows("notes") if "class" not in row else ():
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split():
-                notes[column] = (*notes.get(column, ()), note["note"])
+                notes[column] = (*notes.get(column, ()), Note("verbatim", (note["note"],)))
     return notes
 
 
@@ -199,8 +186,8 @@ def _other_input(config: BenchmarkConfig) -> list[str]:
     return [*reasons, "an encoder without pretrained weights"] if config.features.weights == "none" else reasons
 
 
-def recipe_notes(result: Result) -> tuple[str, ...]:
-    """How the training of a published method differs from the published recipe: at most one sentence; nothing for any other method."""
+def recipe_notes(result: Result) -> tuple[Note, ...]:
+    """How the training of a published method differs from the published recipe: at most one note; none for any other method."""
     if result.method is None:
         return ()
     train, features = result.config.train, result.config.features
@@ -226,4 +213,4 @@ def recipe_notes(result: Result) -> tuple[str, ...]:
     if result.counts is not None and result.counts.held_out:
         total = result.counts.train + result.counts.held_out
         differences.append(f"{result.counts.held_out:,} of {total:,} normal training images held out for calibration")
-    return (f"Not the paper's recipe: {'; '.join(differences)}.",) if differences else ()
+    return (Note("recipe", ("; ".join(differences),)),) if differences else ()

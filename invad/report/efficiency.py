@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from invad.report.cells import lines
 from invad.report.labels import METHODS, Metric
+from invad.report.published import SOURCES, PublishedCost, published_costs
 from invad.report.results import Result
-from invad.report.tables.cells import caption, ordered
-from invad.report.tables.published import SOURCES, PublishedCost, published_costs
-from invad.report.tables.table import Cell, Row, Table
+from invad.report.tables import Cell, Note, Row, Table, caption
 
 COLUMNS = (
     Metric("parameters", "", "Parameters (M)", "Parameters of encoder and method, in millions.", "millions", None),
@@ -21,9 +21,6 @@ COLUMNS = (
 SIZE, SPEED = COLUMNS[:3], COLUMNS[3:]
 STAGE = "stage, "  # begins the ways of the pipeline's own stages
 STEP, EXTRACTION, SCORING = "training step", "extraction", "scoring"
-NOT_COUNTED = "The model's size could not be counted."
-NOT_STATED = "Not stated in the publication."
-FROM_STEP = "Computed from batch size and step time."
 MEANING = (
     "Size: parameters and multiply-adds for one image, of encoder and method together (convolutions and matrix products are counted). "
     'Speed: of what the column "Of what" says, on the hardware named in the row; the footnote has the command and the whole '
@@ -67,12 +64,12 @@ def _of_kind(measurements: Sequence[Mapping[str, Any]], kind: str) -> list[Mappi
 def _model_rows(results: Sequence[Result]) -> Iterator[Row]:
     """A row of each distinct model, wherever it was trained."""
     seen = set()
-    for result in ordered(results):
+    for result in (line.first for line in lines(results)):
         size, cost = result.config.features.image_size, result.cost
         if (result.label, size, cost) in seen:
             continue
         seen.add((result.label, size, cost))
-        missing = Cell(None, (NOT_COUNTED,))
+        missing = Cell(None, (Note("not_counted"),))
         cells = {column.key: missing if cost is None else Cell(getattr(cost, column.key)) for column in SIZE}
         yield _row((result.label, "model", _pixels(size), "", "measured"), cells, result.method or "", "model")
 
@@ -82,12 +79,14 @@ def _step_rows(found: Mapping[str, Any]) -> Iterator[Row]:
     network = settings["network"]
     setting = f"{_pixels(settings['image_size'])}, batch {settings['batch']}"
     for name, values in found["variants"].items():
-        missing = Cell(None, (f"{values['label']}: {values['reason']}.",)) if "reason" in values else Cell(text="")
+        missing = (
+            Cell(None, (_words(f"{values['label']}: {values['reason']}."),)) if "reason" in values else Cell(text="")
+        )
         cells = {
             column.key: missing if values.get(column.key) is None else Cell(values[column.key]) for column in SPEED
         }
         if cells["peak_mb"].value is not None and settings["device"] in MEMORY:
-            cells["peak_mb"] = Cell(cells["peak_mb"].value, (MEMORY[settings["device"]],))
+            cells["peak_mb"] = Cell(cells["peak_mb"].value, (_words(MEMORY[settings["device"]]),))
         words = (METHODS.get(network, network), STEP, f"{setting}, {values['label']}", _hardware(found["hardware"]))
         yield _row((*words, "measured"), cells, network, STEP, name, _command(found))
 
@@ -110,10 +109,10 @@ def _throughput_rows(found: Mapping[str, Any]) -> Iterator[Row]:
 
 def _published_row(cost: PublishedCost) -> Row:
     stated = {column.key: getattr(cost, column.key) for column in COLUMNS[:4]}
-    missing = Cell(None, (NOT_STATED,))
+    missing = Cell(None, (Note("not_stated"),))
     cells = {key: missing if value is None else Cell(value) for key, value in stated.items()}
     speed = cost.batch / cost.step_s if cost.batch and cost.step_s else None
-    cells["images_per_s"] = missing if speed is None else Cell(speed, (FROM_STEP,))
+    cells["images_per_s"] = missing if speed is None else Cell(speed, (Note("from_step"),))
     cells["peak_mb"] = missing
     batch = f", batch {cost.batch}" if cost.batch else ""
     what = f"model, {STEP}" if cost.step_s else "model"
@@ -128,7 +127,7 @@ def _row(
     method: str,
     task: str,
     way: str = "",
-    notes: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> Row:
     keys = {"method": method, "label": words[0], "task": task, "setting": words[2], "way": way, "hardware": words[3]}
     return Row(words, cells, keys | {"source": "measured"}, block=task, notes=notes)
@@ -144,10 +143,15 @@ def _hardware(facts: Mapping[str, Any]) -> str:
     return facts["gpu"] or f"{processor}, {facts['threads']} threads"
 
 
-def _command(found: Mapping[str, Any]) -> tuple[str]:
+def _command(found: Mapping[str, Any]) -> tuple[Note]:
     facts = found["hardware"]
     gpu = f"{facts['gpu']} with {facts['gpu_memory_gib']} GiB" if facts["gpu"] else "no GPU"
-    return (
+    text = (
         f"{found['command']}: {facts['cpu']}, {facts['cpu_cores']} cores, {facts['threads']} threads, {facts['ram_gib']} GiB memory, "
-        f"{gpu}; {facts['os']}, Python {facts['python']}, torch {facts['torch']}.",
+        f"{gpu}; {facts['os']}, Python {facts['python']}, torch {facts['torch']}."
     )
+    return (_words(text),)
+
+
+def _words(text: str) -> Note:
+    return Note("verbatim", (text,))

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from invad.report.cells import lines, sources_words
 from invad.report.labels import BENCHMARKS, Metric, source_label
+from invad.report.published import SOURCES, published_counts
 from invad.report.results import Counts, Result
-from invad.report.tables.cells import caption, ordered, sources_words
-from invad.report.tables.published import SOURCES, published_counts
-from invad.report.tables.table import Cell, Row, Table
+from invad.report.tables import Cell, Note, Row, Table, caption
 
 COLUMNS = (
     Metric("classes", "", "Classes", "Number of classes.", "count", None),
@@ -17,15 +17,11 @@ COLUMNS = (
     Metric("without_mask", "Test", "without mask", "Anomalous test images whose mask is not known.", "count", None),
     Metric("anomalous_pixels", "Test", "anomalous pixels (%)", "Share of the test pixels that are anomalous.", best=None),
 )  # fmt: skip
-UNKNOWN = "The split of this benchmark is not known."
-NO_PIXELS = "Not counted."
-PIXELS_NOT_STATED = "Not stated in the publication."
-ESTIMATE = "An estimate at 256 x 256 pixels."
 
 
 def datasets_table(results: Sequence[Result]) -> Table:
     """The numbers of images of each benchmark at hand, and below them the published ones of what it is built like."""
-    results = ordered(results)
+    results = [line.first for line in lines(results)]
     rows: list[Row] = []
     for index, result in enumerate(results):
         row = _measured_row(result)
@@ -56,24 +52,26 @@ def datasets_table(results: Sequence[Result]) -> Table:
 
 
 def _measured_row(result: Result) -> Row:
-    none = Cell(None, (f"{result.title}: {UNKNOWN}",))
+    none = Cell(None, (Note("no_split", (), result.title),))
     return Row(
         words=(result.title, source_label(result.source)),
-        cells={column.key: none for column in COLUMNS} if result.counts is None else _cells(result.counts, NO_PIXELS),
+        cells={column.key: none for column in COLUMNS}
+        if result.counts is None
+        else _cells(result.counts, Note("no_pixels")),
         keys={"benchmark": result.benchmark, "source": result.source},
-        block=result.published_name or result.benchmark,
+        block=result.published_or_own,
     )
 
 
 def _published_row(name: str) -> Row:
     source, counts = published_counts()[name]
-    cells = _cells(counts, PIXELS_NOT_STATED)
+    cells = _cells(counts, Note("not_stated"))
     if counts.anomalous_pixels is not None:
-        cells["anomalous_pixels"] = Cell(counts.anomalous_pixels, (ESTIMATE,))
+        cells["anomalous_pixels"] = Cell(counts.anomalous_pixels, (Note("estimate"),))
     words = (BENCHMARKS[name], f"published: {SOURCES[source].label}")
     return Row(words, cells, {"benchmark": name, "source": source}, "published", name)
 
 
-def _cells(counts: Counts, no_pixels: str) -> dict[str, Cell]:
+def _cells(counts: Counts, no_pixels: Note) -> dict[str, Cell]:
     cells = {column.key: Cell(getattr(counts, column.key)) for column in COLUMNS}
     return cells if counts.anomalous_pixels is not None else cells | {"anomalous_pixels": Cell(None, (no_pixels,))}

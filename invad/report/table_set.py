@@ -2,24 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from invad.files import write_text
+from invad.report.benchmarks import measured_tables, per_class_tables, published_tables
+from invad.report.datasets import datasets_table
+from invad.report.efficiency import efficiency_table
 from invad.report.grouping import by_benchmark
+from invad.report.operating_point import operating_table
 from invad.report.results import Result
-from invad.report.tables.beside_published import beside_tables
-from invad.report.tables.datasets import datasets_table
-from invad.report.tables.efficiency import efficiency_table
-from invad.report.tables.main import measured_tables
-from invad.report.tables.operating_point import operating_table
-from invad.report.tables.per_class import per_class_tables
-from invad.report.tables.table import Table
-from invad.report.tables.writing import csv_text, latex, markdown
+from invad.report.tables import Table
 
 
 @dataclass(frozen=True)
-class Tables:
+class TableSet:
     """The tables of a report: measured results, one for each protocol, published ones for each benchmark, ...; per_class: by benchmark."""
 
     measured: Sequence[Table]
@@ -40,11 +35,11 @@ class Tables:
         }
 
 
-def make_tables(results: Sequence[Result], measurements: Sequence[Mapping[str, Any]] = ()) -> Tables:
+def make_tables(results: Sequence[Result], measurements: Sequence[Mapping[str, Any]] = ()) -> TableSet:
     """Return all tables of these results, which `grouped` has ordered."""
-    return Tables(
+    return TableSet(
         measured=measured_tables(results),
-        published=beside_tables(results),
+        published=published_tables(results),
         per_class={
             name: per_class_tables(members)
             for name, members in by_benchmark(results).items()
@@ -54,11 +49,3 @@ def make_tables(results: Sequence[Result], measurements: Sequence[Mapping[str, A
         efficiency=efficiency_table(results, measurements),
         datasets=datasets_table(results),
     )
-
-
-def write_tables(tables: Tables, folder: Path, left_out: Sequence[str] = ()) -> None:
-    """Write every table as Markdown, CSV and LaTeX into `folder`. left_out: names of the results that are not in them, for `main.md`."""
-    for name, members in tables.files().items():
-        for suffix, text in (("md", markdown), ("csv", csv_text), ("tex", latex)):
-            note = f"\nLeft out, and the page says why: {', '.join(left_out)}.\n" if left_out and name == "main" else ""
-            write_text(folder / f"{name}.{suffix}", text(members) + (note if suffix == "md" else ""))

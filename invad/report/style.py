@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from invad.files import atomic_path
 
@@ -37,8 +37,9 @@ STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 """Line styles in the order of `Theme.lines`: they tell lines apart in greyscale print as well."""
 
 
-def style(theme: Theme) -> dict[str, object]:
-    """The one plain look of all figures, as matplotlib's settings."""
+def style() -> dict[str, object]:
+    """The one plain look of all figures, as matplotlib's settings; that of `LIGHT`."""
+    theme = LIGHT
     return {
         "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 10, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
@@ -61,9 +62,10 @@ def line_style(index: int) -> LineStyle:
     return {"color": LIGHT.lines[index % len(LIGHT.lines)], "linestyle": STYLES[index % len(STYLES)]}
 
 
-def say_inside(axis: Axes, words: str) -> None:
-    """Words in the middle of a panel that has nothing to show."""
-    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", style="italic", color=LIGHT.muted)
+def plain_legend(legend: Legend) -> None:
+    """Names may hold dollar signs, which are not formulas."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def svg_text(figure: Figure) -> bytes:
@@ -81,17 +83,14 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure to `path`, whole or not at all; its suffix, .png or .svg, is the format."""
-    if path.suffix not in (".png", ".svg"):
-        raise ValueError(f"{path}: a figure is written as .png or .svg")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(svg_text(figure) if path.suffix == ".svg" else png_bytes(figure))
-
-
 def save_plot(figure: Figure, folder: Path, name: str) -> None:
     """Write the figure to `folder` as `name`.png and `name`.svg; the layout is worked out once, which takes a third of the time."""
-    save(figure, folder / f"{name}.png")
+    _write(folder / f"{name}.png", png_bytes(figure))
     # The axes stay where they are. In this order: letters on pixels are a little wider than those of the SVG, and would be cut off.
     figure.set_layout_engine("none")
-    save(figure, folder / f"{name}.svg")
+    _write(folder / f"{name}.svg", svg_text(figure))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,1 +1,0 @@
-"""The report of an ablation study: tables and a figure."""

@@ -1,0 +1,262 @@
+"""The tables of results: by benchmark, class by class, and the published numbers with the measured ones that may stand beside them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from invad.report.cells import (
+    Line,
+    class_cells,
+    difference,
+    evaluation_notes,
+    fold_means,
+    lines,
+    measured_caption,
+    ranked,
+    ranks_words,
+    seeds_words,
+    sources_words,
+)
+from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS, PROTOCOLS, source_label
+from invad.report.published import (
+    SOURCES,
+    PublishedResult,
+    incomparable,
+    published_per_class,
+    published_results,
+    recipe_notes,
+)
+from invad.report.results import Result
+from invad.report.tables import DASH, Cell, Note, Row, Table, caption
+
+MEAN = "mean"
+PAPER = "paper"
+UNIT = f"Protocol: {PAPER} ({PROTOCOLS[PAPER]}). Percent, higher is better."
+PUBLISHED_ONLY = "All rows are published, none is measured here."
+DIFFERENCE = 'A row "difference" is the measured value minus the paper\'s of the same method and benchmark, in percentage points.'
+NO_EPOCHS = "Epochs are a dash where the source does not state them."
+
+
+def measured_tables(results: Sequence[Result]) -> list[Table]:
+    """The means over the classes of each benchmark and method: one table per protocol. COCO-AD has its mean over the folds as well.
+
+    Raises `ValueError` without results.
+    """
+    if not results:
+        raise ValueError("results: none; a table needs at least one")
+    return [_measured_table(lines(results), protocol) for protocol in PROTOCOLS]
+
+
+def _measured_table(singles: Sequence[Line], protocol: str) -> Table:
+    results = [line.first for line in singles]
+    last = max((index for index, result in enumerate(results) if result.published_name in FOLDS), default=-1) + 1
+    all_lines = [*singles[:last], *fold_means(results), *singles[last:]]
+    with_seeds = any(len(result.seeds) > 1 for result in results)
+    rows = ranked([_measured_row(line, protocol, with_seeds=with_seeds) for line in all_lines], METRICS)
+    lacking = [result for result in results if None in result.metrics["mean"][protocol].values()]
+    return Table(
+        title=f"Results per benchmark, protocol {protocol}",
+        caption=measured_caption(protocol, results, rows, "a benchmark"),
+        heads=("Benchmark", "Method", "Data", "Epochs", *(["Seeds"] if with_seeds else [])),
+        columns=METRICS,
+        rows=rows,
+        protocol=protocol,
+        remarks=evaluation_notes(lacking),
+    )
+
+
+def _measured_row(line: Line, protocol: str, *, with_seeds: bool) -> Row:
+    name = FOLD_MEAN if line.is_mean else line.first.published_or_own
+    return Row(
+        words=(line.title, line.first.label, source_label(line.source), line.epochs, *_seeds(line, with_seeds)),
+        cells=line.cells(protocol),
+        keys=line.keys(protocol),
+        kind="summary" if line.is_mean else "plain",
+        block=f"{name}, {line.source}",
+    )
+
+
+def _seeds(line: Line, with_seeds: bool) -> list[str]:
+    return [str(len(line.seeds)) if line.seeds else "differ"] if with_seeds else []
+
+
+def per_class_tables(results: Sequence[Result]) -> list[Table]:
+    """One table per protocol, then, where any result may stand beside it, the published one of its method.
+
+    results: all of one benchmark, which stand below each other in each class. The last measured table has the notes of the evaluation.
+    """
+    results = [line.first for line in lines(results)]
+    paper, exact = (_class_table(results, protocol) for protocol in PROTOCOLS)
+    exact = replace(exact, remarks=evaluation_notes(results))
+    methods = {result.method for result in results if not incomparable(result)}
+    name = results[0].published_name
+    published = [entry for entry in published_per_class() if entry.benchmark == name and entry.method in methods]
+    return [paper, exact, *([_published_classes(results[0].title, published)] if published else [])]
+
+
+def _class_table(results: Sequence[Result], protocol: str) -> Table:
+    names = dict.fromkeys(name for result in results for name in result.metrics["per_class"])
+    rows = [_class_row(result, name, protocol) for name in (*names, None) for result in results if _has(result, name)]
+    marked = ranked(rows, METRICS)  # methods are compared within a class; the classes of a method are not
+    return Table(
+        title=f"Results per class, {results[0].title}, protocol {protocol}",
+        caption=measured_caption(protocol, results, marked, "a class"),
+        heads=("Class", "Method", "Data"),
+        columns=METRICS,
+        rows=marked,
+        protocol=protocol,
+    )
+
+
+def _has(result: Result, name: str | None) -> bool:
+    return name is None or name in result.metrics["per_class"]
+
+
+def _class_row(result: Result, name: str | None, protocol: str) -> Row:
+    """The row of a class; that of the mean for None."""
+    line = Line((result,))
+    return Row(
+        words=(name or MEAN, result.label, source_label(result.source)),
+        cells=class_cells(result, name, protocol) if name is not None else line.cells(protocol, about=False),
+        keys={"benchmark": result.benchmark, "class": name or MEAN, **line.keys(protocol)},
+        kind="plain" if name is not None else "summary",
+        block=name or MEAN,
+    )
+
+
+def _published_classes(title: str, entries: Sequence[PublishedResult]) -> Table:
+    order = list(dict.fromkeys(entry.class_name for entry in entries))
+    rows = [
+        _published_row(entry, entry.class_name, (entry.class_name, entry.method_label, _published(entry.source)))
+        for entry in sorted(entries, key=lambda entry: order.index(entry.class_name))
+    ]
+    marked, source = ranked(rows, METRICS), SOURCES[entries[0].source]
+    quoted = f"They quote {source.citation}; these are of {entries[0].epochs} epochs."
+    return Table(
+        title=f"Published results per class, {title}",
+        caption=caption((PUBLISHED_ONLY, quoted, UNIT, ranks_words(marked, "a class"))),
+        heads=("Class", "Method", "Source"),
+        columns=METRICS,
+        rows=marked,
+        protocol=PAPER,
+    )
+
+
+def _published(source: str) -> str:
+    return f"published: {SOURCES[source].label}"
+
+
+def _published_row(entry: PublishedResult, block: str, words: tuple[str, ...]) -> Row:
+    keys = {
+        "benchmark": entry.benchmark,
+        **({"class": entry.class_name} if entry.class_name else {}),
+        "method": entry.method,
+        "label": entry.method_label,
+        "source": entry.source,
+        "epochs": "" if entry.epochs is None else str(entry.epochs),
+        "protocol": PAPER,
+    }
+    cells = {key: Cell(value, entry.notes.get(key, ())) for key, value in entry.values.items()}
+    return Row(words, cells, keys, "published", block)
+
+
+def published_tables(results: Sequence[Result]) -> list[Table]:
+    """A table of each published benchmark that any result is built like, and of the mean of COCO-AD's folds where there is a fold.
+
+    Measured rows come first, those that may stand there, each with its difference to the paper; the caption says why others may not.
+    """
+    results = [line.first for line in lines(results)]
+    at_hand = {result.published_name for result in results}
+    names = [name for name in BENCHMARKS if name in at_hand or (name == FOLD_MEAN and at_hand & set(FOLDS))]
+    return [_published_table(name, results) for name in names]
+
+
+def _published_table(name: str, results: Sequence[Result]) -> Table:
+    among = [result for result in results if result.published_name in (FOLDS if name == FOLD_MEAN else (name,))]
+    beside = [result for result in among if not incomparable(result)]
+    measured = fold_means(beside) if name == FOLD_MEAN else lines(beside)
+    with_seeds = any(len(line.seeds) > 1 for line in measured)
+    published = sorted((entry for entry in published_results() if entry.benchmark == name), key=_place)
+    paper = {entry.method: entry for entry in published if entry.source == PAPER}
+    rows = [row for line in measured for row in _beside(line, name, paper.get(line.first.method or ""), with_seeds)]
+    for entry in published:
+        epochs = DASH if entry.epochs is None else str(entry.epochs)
+        words = (entry.method_label, _published(entry.source), epochs, *([""] if with_seeds else []))
+        block = f"{entry.source} {epochs}" if entry.source == "rerun" else entry.source
+        rows.append(_published_row(entry, block, words))
+    marked = ranked(rows, METRICS)
+    return Table(
+        title=f"Published numbers, {BENCHMARKS[name]}",
+        caption=_published_caption(name, among, [line.first for line in measured], marked),
+        heads=("Method", "Source", "Epochs", *(["Seeds"] if with_seeds else [])),
+        columns=METRICS,
+        rows=marked,
+        protocol=PAPER,
+    )
+
+
+def _place(entry: PublishedResult) -> tuple[int, int, int]:
+    """The order of published rows: by source and epochs of the re-run, then by method."""
+    repeated = entry.epochs if entry.source == "rerun" else 0
+    return list(SOURCES).index(entry.source), repeated or 0, list(METHODS).index(entry.method)
+
+
+def _beside(line: Line, name: str, paper: PublishedResult | None, with_seeds: bool) -> list[Row]:
+    """The row of a measured result, and below it its difference to the paper where that has the method."""
+    keys = {key: text for key, text in line.keys(PAPER).items() if key != "protocol_version"} | {"benchmark": name}
+    words = (line.first.label, f"measured ({source_label(line.source)} data)", line.epochs)
+    notes = _recipes(line.members)
+    row = Row((*words, *_seeds(line, with_seeds)), line.cells(PAPER, about=False), keys, "plain", "measured", notes)
+    if paper is None:
+        return [row]
+    head = (f"{line.first.label} - paper", "difference", "", *([""] if with_seeds else []))
+    return [row, Row(head, difference(row, paper.values), keys, "difference", "measured")]
+
+
+def _recipes(members: Iterable[Result]) -> tuple[Note, ...]:
+    """The notes on the recipes: one where all agree, else those of each fold that has one."""
+    notes = {member.title: recipe_notes(member) for member in members}
+    if len(set(notes.values())) == 1:
+        return next(iter(notes.values()))
+    return tuple(Note(note.key, note.values, title) for title, of_fold in notes.items() for note in of_fold)
+
+
+def _published_caption(name: str, among: Sequence[Result], beside: Sequence[Result], rows: Sequence[Row]) -> str:
+    sources = {row.keys["source"] for row in rows if row.kind == "published"}
+    quoted = (
+        f'Rows "published: {text.label}" quote {text.citation} ({text.where}).'
+        for key, text in SOURCES.items()
+        if key in sources
+    )
+    return caption(
+        (
+            "" if beside else PUBLISHED_ONLY,
+            UNIT,
+            *quoted,
+            DIFFERENCE if any(row.kind == "difference" for row in rows) else "",
+            seeds_words(beside),
+            ranks_words(rows, "the measured rows, the paper's, or one re-run"),
+            NO_EPOCHS if any(row.words[2] == DASH for row in rows) else "",
+            sources_words(beside),
+            _left_out(name, among),
+        )
+    )
+
+
+def _left_out(name: str, among: Sequence[Result]) -> str:
+    """Why results of this benchmark do not stand beside the published ones, by method."""
+    reasons: dict[str, list[str]] = {}
+    for result in among:
+        if reason := incomparable(result):
+            reasons.setdefault(result.label, []).append(f"{result.title}: {reason}" if name == FOLD_MEAN else reason)
+    if name == FOLD_MEAN:
+        complete = {line.first.label for line in fold_means(among)}
+        for label in dict.fromkeys(result.label for result in among if result.label not in complete):
+            reasons.setdefault(label, []).append("the mean needs one result of each of the four folds")
+    texts = [f"{label}: {'; '.join(_shared(given))}" for label, given in reasons.items()]
+    return f"Not beside published numbers: {'. '.join(texts)}." if texts else ""
+
+
+def _shared(reasons: Sequence[str]) -> list[str]:
+    """The reasons, each once; those of several folds in one where all four have the same."""
+    bare = {reason.partition(": ")[2] for reason in reasons}
+    return [*bare] if len(reasons) == len(FOLDS) and len(bare) == 1 else list(dict.fromkeys(reasons))

@@ -1,1 +1,0 @@
-"""Tables of the report: what they say, and how they are written."""
