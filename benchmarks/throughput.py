@@ -28,7 +28,7 @@ from workload import METHODS, SEED, Settings, Stopwatch, Workload, medians
 
 from invad.cluster.cluster import ray_session
 from invad.cluster.extract import shard_runner
-from invad.config import EncoderName, Precision, ScoreConfig, check_image_size
+from invad.config import Precision, ScoreConfig, check_image_size
 from invad.devices import best_device, place
 from invad.features import LiveFeatures
 from invad.features.batches import Batch
@@ -195,7 +195,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=64, help="that are scored")
     parser.add_argument("--extracted", type=int, default=256, help="images to extract, the same ones over and over")
     parser.add_argument("--image-size", type=int, default=256, help="side of the encoder's input in pixels")
-    parser.add_argument("--encoder", choices=get_args(EncoderName), default="resnet34")
+    parser.add_argument("--encoder", default="resnet34", help="of timm")
     parser.add_argument("--model", choices=METHODS, default="invad", help="invad is InvAD-lite")
     parser.add_argument("--batch", type=int, default=16, help="images in a batch")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU; the workers share them")

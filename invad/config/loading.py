@@ -91,7 +91,10 @@ def parse_benchmark(
     Raises:
         InputError: A key is unknown, or a value has the wrong type or range.
     """
-    kinds = {"splits": SPLIT_CONFIGS[dataset_kind(dataset)], **_kinds(sections["train"])}
+    kinds = {
+        "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
+        **_kinds(sections["train"], f"{where}train.{settings}" if settings else f"{where}train"),
+    }
     key = {section: f"{section}.{settings}" if settings else section for section in kinds}
     parsed: dict[str, Any] = {
         section: parse(kind, sections[section], f"{where}{key[section]}") for section, kind in kinds.items()
@@ -198,18 +201,21 @@ def _check_unused(named: Mapping[str, Mapping[str, Any]], used: Set[str], where:
     for key in NAMED_SECTIONS[1:]:
         for name, value in named[key].items():
             if name not in used:
-                parse(_kinds(value)[key], value, f"{where}: {key}.{name}")
+                parse(_kinds(value, f"{where}: {key}.{name}")[key], value, f"{where}: {key}.{name}")
 
 
-def _kinds(train: object) -> dict[str, type[Any]]:
+def _kinds(train: object, where: str) -> dict[str, type[Any]]:
     """Return the types of the sections that are the same for every data set; `train` says whose recipe it is."""
-    model = _model(train)
-    recipe = TRAIN_CONFIGS[model] if model in list(TRAIN_CONFIGS) else TrainConfig
+    recipe = TRAIN_CONFIGS[_known_model(train, where)]
     return {"calibration": CalibrationConfig, "features": FeaturesConfig, "train": recipe, "score": ScoreConfig}
 
 
-def _model(train: object) -> Any:  # noqa: ANN401  (whatever the file says)
-    return train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
+def _known_model(train: object, where: str) -> str:
+    """Return the method of a section `train`; `InputError` where there is none of that name."""
+    model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
+    if not (isinstance(model, str) and model in TRAIN_CONFIGS):
+        raise InputError(f"{where}.model: must be one of {', '.join(TRAIN_CONFIGS)}, not {model!r}")
+    return model
 
 
 def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
@@ -218,10 +224,7 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         InputError: A key is another method's and has a value that somebody has chosen.
     """
-    model = _model(train)
-    if model not in list(TRAIN_CONFIGS):
-        known = ", ".join(map(repr, TRAIN_CONFIGS))
-        raise InputError(f"{where}.model: must be one of {known}, not {model!r}")
+    model = _known_model(train, where)
     own, of_gradients = ({field.name for field in fields(kind)} for kind in (TRAIN_CONFIGS[model], GradientConfig))
     # Where nothing is trained by gradients, epochs do no harm.
     return {

@@ -70,8 +70,8 @@ class PatchCore(Method):
     def _reweighted(self, vectors: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
         """Return the paper's image scores (B,): the largest distance, less where its nearest vector has near neighbours itself."""
         largest, location = distances.sqrt().max(dim=1)
-        rows = torch.arange(len(vectors), device=vectors.device)
-        own = self.memory[nearest.unflatten(0, distances.shape)[rows, location]]
+        rows = torch.arange(vectors.shape[0], device=vectors.device)
+        own = self.memory[nearest.unflatten(0, (-1, distances.shape[1]))[rows, location]]
         _, around = nearest_vectors(own, self.memory, min(REWEIGHTED_OVER, len(self.memory)))
         lengths = (self.memory[around] - vectors[rows, location].unsqueeze(1)).norm(dim=2)
         return (1 - torch.softmax(lengths, dim=1)[:, 0]) * largest

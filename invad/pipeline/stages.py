@@ -33,7 +33,11 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what code each stage depends on; that all settings are right has been checked before, also those of the ablations."""
+    """Write what code each stage depends on; that all settings are right has been checked before.
+
+    Raises:
+        InputError: timm has no such encoder, or the settings of an ablation are wrong.
+    """
     from invad.config.closure import STAGES, digest_lines
     from invad.features.encoder import check_encoder
 

@@ -38,7 +38,7 @@ class Predictor:
         self, detector: Detector, config: ModelConfig, calibration: Calibration | None, thresholds: Thresholds
     ) -> None:
         self.detector, self.config, self.calibration, self.thresholds = detector, config, calibration, thresholds
-        self.device = next(detector.method.parameters()).device
+        self.device = detector.method.device
 
     def __repr__(self) -> str:
         config, classes = self.config, self.config.classes

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, InvADConfig, TrainConfig
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, GradientConfig, InvADConfig
 
 Form = Literal[
     "percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "seconds", "number", "text"
@@ -117,7 +117,7 @@ def published_method(config: BenchmarkConfig) -> str | None:
         return "rd" if features.encoder == "wide_resnet50_2" else None
     if not isinstance(train, InvADConfig):
         return None
-    own = {item.name for item in fields(InvADConfig)} - {item.name for item in fields(TrainConfig)}
+    own = {item.name for item in fields(InvADConfig)} - {item.name for item in fields(GradientConfig)}
     for method, (encoder, blocks, loss_weight) in _PAPER_INVAD.items():
         paper = InvADConfig(blocks=blocks, loss_weight=loss_weight)
         if features.encoder == encoder and all(getattr(train, name) == getattr(paper, name) for name in own):
@@ -130,8 +130,8 @@ def method_label(config: BenchmarkConfig) -> str:
     method = published_method(config)
     if method is not None:
         return METHODS[method]
-    name = config.train.model
-    return f"{METHODS.get(name, name)} ({config.features.encoder})"
+    name = METHODS.get(config.train.model, config.train.model)
+    return name if config.train.SEES_IMAGES else f"{name} ({config.features.encoder})"
 
 
 def benchmark_title(name: str, source: str) -> str:

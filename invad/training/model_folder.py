@@ -250,6 +250,9 @@ def _parsed(value: dict[str, Any], made_by: str) -> tuple[ModelConfig, _Written]
         reading=trained.reading,
     )
     check_image_size(config.features.image_size, config.train.SIZE_MULTIPLE)
+    levels = 0 if config.train.SEES_IMAGES else len(STRIDES)
+    if len(config.channels) != levels:
+        raise ValueError(f"{where}channels: must be {levels}, not {len(config.channels)}")
     return config, _Written(made_by, trained.model_sha256)
 
 

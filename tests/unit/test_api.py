@@ -200,7 +200,7 @@ def test_torch_is_left_as_it_was(split):
         ([noise(0)] * 3, {}, r"^batch_size: 32 is more than the 2 training images$"),
         ([noise(0)] * 3, {"epohs": 2}, r"^invad\.train: train\.epohs: unknown key; known are .*epochs"),
         ([noise(0)] * 3, {"epochs": 0}, r"^invad\.train: train\.epochs: must be "),
-        ([noise(0)] * 3, {"method": "nothing"}, r"^invad\.train: train\.model: must be 'invad' or 'rd'"),
+        ([noise(0)] * 3, {"method": "nothing"}, r"^invad\.train: train\.model: must be one of invad, rd, patchcore"),
         ([noise(0)] * 3, {"method": "rd", "blocks": 2}, r"train\.blocks: unknown key"),
         ([noise(0)] * 3, {"device": "tpu9"}, "^device: 'tpu9' is not to be had here"),
         ([], {"batch_size": 1}, "^batch_size: 1 is more than the 0 training images$"),
@@ -257,7 +257,7 @@ def test_the_package_has_its_modules_when_they_are_asked_for():
     heavy = {"torch", "numpy", "timm", "ray", "mlflow", "dvc", "matplotlib", "pydantic"}
     assert not heavy & imported
     assert heavy & with_metrics == {"numpy"}
-    assert {*invad.methods.METHODS} == {"invad", "rd"}
+    assert [*invad.methods.METHODS] == ["invad", "rd", "patchcore", "simplenet", "draem"]
     with pytest.raises(AttributeError, match="has no attribute 'methodes'"):
         _ = invad.methodes
 

@@ -111,7 +111,7 @@ def test_check_names_a_mistake_in_an_ablation(folder, params_dict, module, chang
 def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict):
     params_dict["train"]["mvtec"]["epochz"] = 3
     (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))
-    message = "error: params.yaml: train.mvtec.epochz: unknown key; known are precision, channels_last, compile, model, epochs"
+    message = "error: params.yaml: train.mvtec.epochz: unknown key; known are precision, channels_last, compile, epochs, learning_rate"
     for done in (
         run("-c", "from invad.cli import main; main()", "check", cwd=folder),
         run(str(REPOSITORY / "stages/download.py"), "coco", cwd=folder),

@@ -73,7 +73,7 @@ def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
     assert {
         "scoring/score.py",
         "training/model_folder.py",
-        "methods/rd/method.py",
+        "methods/rd.py",
         "methods/maps.py",
         "data/arrow.py",
     } <= names("score")

@@ -585,7 +585,7 @@ def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch, predic
     def maps(_, batch):
         values = np.ones(batch.shape[:3], np.float32)
         values[:, 3, 3] = value
-        return values
+        return values, values.max((1, 2))
 
     monkeypatch.setattr(Predictor, "maps", maps)
     code, _, err = run("images/a/0.png")
@@ -717,7 +717,7 @@ def test_settings_of_a_model_are_checked_before_anything_is_allocated(copied, ch
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"score.sigma": 1e6}, "score.sigma: must be less than or equal to 1024, not 1000000.0"),
+        ({"score.sigma": 1e6}, "score.sigma: must be 'method' or less than or equal to 1024, not 1000000.0"),
         ({"score.batch_size": 10**9}, "score.batch_size: must be less than or equal to 4096"),
         ({"score.map_levels": "all"}, "score.map_levels: must be "),
         ({"all.image_threshold": "1"}, "all.image_threshold: must be a valid number, not '1'"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
         predictor.predict(tmp_path / "deep.png")
     config = replace(predictor.config, reading=DEEP)
     save_model(predictor.detector.method, config, tmp_path / "deep", predictor.detector.encoder)
+    shutil.copy(folder / "calibration.json", tmp_path / "deep")
     assert read_config(tmp_path / "deep") == config
     deep = invad.load(tmp_path / "deep", device="cpu")
     scaled = Image.fromarray(((values.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8))

@@ -166,7 +166,7 @@ def split(tmp_path) -> Split:
     return split_of(tmp_path, train=1, test=3)
 
 
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 def test_maps_are_float32_in_every_precision_and_close_to_each_other(model, split, tmp_path):
     key = write_toy_store(tmp_path / "features", split, "test")
     save_untrained(benchmark_of(FEATURES, model), key, tmp_path / "model")

@@ -224,7 +224,7 @@ def one_nan(image: int) -> MemoryFeatures:
     return MemoryFeatures(levels)
 
 
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 def test_a_loss_that_is_not_finite_stops_the_training_before_it_spoils_the_weights(model):
     config = CONFIGS[model]
     unused = set(range(10)) - {int(image) for batch in epoch_batches(10, 0, config) for image in batch}
@@ -260,7 +260,7 @@ def test_the_whole_global_batch_is_named_by_every_worker():
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 def test_a_gradient_that_is_not_finite_stops_the_training_before_it_spoils_the_weights(model, precision, monkeypatch):
     config = replace(CONFIGS[model], precision=precision, batch_size=2, epochs=20)
     trainer = new_trainer(MemoryFeatures(random_levels(10)), config)
@@ -322,7 +322,7 @@ def test_compiled_training_has_the_same_losses(store, monkeypatch, fresh_compile
     assert weights.keys() == same.keys()  # no prefix from the wrapper, so checkpoints fit
 
 
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 @pytest.mark.slow
 def test_every_method_can_be_captured_by_the_compiler(model, store, monkeypatch, fresh_compiler):
     plain, _ = train(store, CONFIGS[model], 1)
@@ -373,7 +373,7 @@ def test_every_method_has_its_settings():
     assert {name: config().model for name, config in TRAIN_CONFIGS.items()} == {name: name for name in METHODS}
 
 
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 @pytest.mark.slow
 def test_every_method_predicts_maps_and_learns(model, store):
     """The contract of `Method`."""
@@ -398,7 +398,7 @@ def test_every_method_predicts_maps_and_learns(model, store):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 def test_losses_and_maps_are_float32_in_every_precision(model, precision, store):
     method = build_method(KEY.output, CONFIGS[model])
     (features,) = store.batches([[0, 1, 2]], CPU)
@@ -469,7 +469,7 @@ def test_a_curve_grows_line_by_line_and_forgets_what_came_behind_the_checkpoint(
 MODEL = ModelConfig("mvtec", ("bottle",), CHANNELS, "weights", FEATURES, CONFIG)
 
 
-@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("model", CONFIGS)
 def test_a_model_folder_survives_and_is_the_same_bytes_twice(model, tmp_path, store):
     config = replace(MODEL, train=CONFIGS[model])
     method = place(build_method(KEY.output, config.train), CPU, config.train).eval()

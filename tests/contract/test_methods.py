@@ -1,0 +1,173 @@
+"""What every method has to do, whatever it is: train, go on after an interruption, be saved and loaded, predict, cost, and export."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import CPU, image_split
+
+import invad
+from invad.config import (
+    TRAIN_CONFIGS,
+    BenchmarkConfig,
+    CalibrationConfig,
+    DRAEMConfig,
+    FeaturesConfig,
+    FolderSplitConfig,
+    InvADConfig,
+    PatchCoreConfig,
+    RDConfig,
+    ScoreConfig,
+    SimpleNetConfig,
+    TrainConfig,
+)
+from invad.data.split_table import Split
+from invad.devices import place
+from invad.errors import InputError
+from invad.features import extract_features, open_features
+from invad.features.batches import batch_source
+from invad.methods import METHODS, Method
+from invad.scoring.score import predictions, score_images
+from invad.scoring.store import open_scores
+from invad.training.counting import model_cost
+from invad.training.job import TrainJob, run_job
+from invad.training.loop import training_steps
+from invad.training.model_folder import ModelConfig, load_model, save_model
+
+SIZE = 64
+SMALL: dict[str, TrainConfig] = {
+    "invad": InvADConfig(epochs=3, batch_size=4, style_channels=8, latent_channels=4, blocks=1),
+    "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
+    "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
+    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, clip=5.0),
+    "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
+}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "draem"}
+
+
+def features_of(config: TrainConfig) -> FeaturesConfig:
+    if config.SEES_IMAGES:
+        return FeaturesConfig("none", "none", SIZE, mode="live")
+    return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
+
+
+def benchmark_of(config: TrainConfig) -> BenchmarkConfig:
+    return BenchmarkConfig(
+        "toys",
+        "mvtec",
+        FolderSplitConfig(),
+        features_of(config),
+        config,
+        ScoreConfig(batch_size=4),
+        CalibrationConfig(0.0, 0.01, 0),
+    )
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory) -> Split:
+    return image_split(tmp_path_factory.mktemp("split"), train=10, test=3)
+
+
+@pytest.fixture(params=METHODS, scope="module")
+def model(request, tmp_path_factory, split) -> tuple[BenchmarkConfig, Path, Method]:
+    """Settings, a folder with features and model, and the trained method in eval mode."""
+    benchmark, root = benchmark_of(SMALL[request.param]), tmp_path_factory.mktemp(request.param)
+    key = extract_features(split, benchmark.features, root / "features")
+    method, steps = run_job(job_of(benchmark, split, root, "once"), CPU)
+    assert len(steps) + method.fits == training_steps(10, key.output, benchmark.train)
+    save_model(method, ModelConfig.of(benchmark, split, key), root / "model")
+    return benchmark, root, method.eval()
+
+
+def job_of(benchmark: BenchmarkConfig, split: Split, root: Path, name: str) -> TrainJob:
+    storage = root / name
+    storage.mkdir(exist_ok=True)
+    return TrainJob(str(root / "features"), split, benchmark.features, str(storage), benchmark.train, 1, threads=1)
+
+
+def same(one: Method, two: Method) -> bool:
+    first, second = one.state_dict(), two.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_method_has_settings_and_is_small_here():
+    assert list(METHODS) == list(TRAIN_CONFIGS) == list(SMALL)
+    assert {name: config.model for name, config in SMALL.items()} == {name: name for name in METHODS}
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_training_that_was_interrupted_ends_with_the_same_bytes(model, split):
+    benchmark, root, method = model
+    job, told = job_of(benchmark, split, root, "twice"), []
+
+    def stop(step: int) -> None:
+        told.append(step)
+        if len(told) == 3:
+            raise StoppedError
+
+    for _ in range(2):
+        try:
+            again, _ = run_job(job, CPU, at_checkpoint=stop)
+        except StoppedError:
+            continue
+    again, _ = run_job(job, CPU)
+    assert same(again, method)
+
+
+def test_a_model_folder_gives_the_same_model_and_the_same_scores(model, split):
+    benchmark, root, method = model
+    loaded, _ = load_model(root / "model")
+    assert same(loaded, method)
+    assert not loaded.training
+    score_images(benchmark, split, root / "features", root / "model", root / "scores")
+    scores = open_scores(root / "scores")
+    source = open_features(root / "features", "test", split, benchmark.features)
+    batches = batch_source(source, method.needs, split, "test", benchmark.features)
+    (expected,) = predictions(place(method, CPU, benchmark.score), batches, benchmark.score)
+    assert np.array_equal(np.concatenate(scores.maps_nhw), expected.maps)
+    assert np.array_equal(scores.image_scores, expected.scores)
+    assert expected.maps.shape == (3, SIZE, SIZE)
+    assert np.ptp(expected.maps) > 0
+    maxima = replace(benchmark.score, image_score="maximum")
+    (plain,) = predictions(method, batches, maxima)
+    assert np.array_equal(plain.scores, plain.maps.max((1, 2)))
+
+
+def test_a_model_folder_predicts_as_the_stage_scores(model, split):
+    benchmark, root, method = model
+    source = open_features(root / "features", "test", split, benchmark.features)
+    batches = batch_source(source, method.needs, split, "test", benchmark.features)
+    (expected,) = predictions(place(method, CPU, benchmark.score), batches, benchmark.score)
+    predictor = invad.load(root / "model", device="cpu")
+    found = predictor.predict([split.image_path(row) for row in split.phase("test")])
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.stack([each.anomaly_map for each in found]), expected.maps, rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_method_costs_is_counted(model):
+    benchmark, _, method = model
+    cost = model_cost(benchmark, method)
+    assert cost.trainable == sum(p.numel() for p in method.parameters() if p.requires_grad)
+    assert cost.multiply_adds > 0
+
+
+def test_a_method_exports_or_says_why_not(model, tmp_path):
+    from invad.predict.export.graph import exported_program, load_graph
+
+    benchmark, root, _ = model
+    try:
+        graph = load_graph(root / "model").graph
+        program = exported_program(graph)
+    except InputError as error:
+        assert benchmark.train.model not in EXPORTS
+        assert benchmark.train.model in str(error)
+        return
+    assert benchmark.train.model in EXPORTS
+    images = torch.randint(0, 256, (3, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for mine, theirs in zip(program.module()(images), graph(images), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
