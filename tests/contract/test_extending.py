@@ -18,7 +18,7 @@ YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 USE = """
 import json
 import invad
-from invad import pipeline
+from invad.pipeline import stages as pipeline
 from invad.config import load_params
 from invad.workspace import Workspace
 
@@ -53,8 +53,9 @@ def insert(path: Path, line: str) -> None:
     text, name = path.read_text(), re.match(r"\w+", line)[0]
     if name == "from":
         text = text.replace("from invad.", f"{line}\nfrom invad.", 1)
-    else:
-        text, count = re.subn(rf"^{name}\b.* = .*$", line, text, flags=re.MULTILINE)
+    else:  # a dictionary: its line joins those that are there
+        entry = re.search(r"\{(.*)\}", line)[1]
+        text, count = re.subn(rf"^({name}\b.* = \{{)$", rf"\1\n    {entry},", text, flags=re.MULTILINE)
         assert count == 1, f"{path} has {count} definitions of {name}"
     path.write_text(text)
 
