@@ -160,10 +160,10 @@ def test_the_wheel_has_all_that_git_has_of_the_package_and_nothing_else(wheel):
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "invad", cwd=REPOSITORY).stdout
     assert names == {name for name in listed.splitlines() if (REPOSITORY / name).is_file()}
     for name in (
-        "profiles/paper.yaml",
-        "reporting/page/templates/index.html.j2",
-        "reporting/page/templates/page.css",
-        "reporting/tables/published_csv/results.csv",
+        "config/profiles/paper.yaml",
+        "report/page/templates/index.html.j2",
+        "report/page/templates/page.css",
+        "report/tables/published_csv/results.csv",
         "py.typed",
     ):
         assert f"invad/{name}" in names
