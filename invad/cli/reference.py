@@ -1,7 +1,6 @@
 """All commands with their options as one page: `python -m invad.cli.reference docs/cli.md` writes it.
 
-typer's own `utils docs` cuts the summaries of commands off in its list, writes examples as running text, where `**` becomes bold, and
-options with HTML entities; a page of it can neither be searched for a command nor checked by the tests of the pages.
+typer's own `utils docs` cuts off what commands do in its list, and writes examples as running text, where `**` is bold, with HTML entities.
 """
 
 import sys

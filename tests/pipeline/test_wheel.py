@@ -160,7 +160,7 @@ def test_the_wheel_has_all_that_git_has_of_the_package_and_nothing_else(wheel):
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "invad", cwd=REPOSITORY).stdout
     assert names == {name for name in listed.splitlines() if (REPOSITORY / name).is_file()}
     for name in (
-        "profiles/paper.yaml",
+        "config/profiles/paper.yaml",
         "report/page/templates/index.html.j2",
         "report/page/templates/page.css",
         "report/published_csv/results.csv",
