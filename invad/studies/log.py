@@ -78,7 +78,7 @@ class StudyLog:
         )
         run.log_split(self._split, trial.benchmark, self._source)
         if result.error:
-            run.tag("invad.error", result.error)
+            run.tags({"invad.error": result.error})
         steps = read_curve(curve)
         run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
         run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])

@@ -41,7 +41,9 @@ _PLACES = (
     ("model_versions", "storage_location"),
 )
 
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the tables of a new database, one by one
+logging.getLogger("mlflow").setLevel(
+    logging.ERROR
+)  # hints for models of another kind, retries, the tables of a new database
 logger = logging.getLogger(__name__)
 
 
@@ -107,7 +109,7 @@ def connect(uri: str, workspace: Workspace) -> MlflowClient:
     match = re.fullmatch(r"sqlite:////([^?]+)(\?.*)?", uri)
     scheme = urlsplit(uri).scheme.split("+")[0]
     if match is not None:
-        with locked(workspace.private.absolute() / "mlflow.lock"):
+        with locked(home(workspace) / ".invad" / "mlflow.lock"):
             _prepare(Path(f"/{match[1]}"), home(workspace))
     elif scheme in DATABASES and not is_local(uri):  # one that is down would be asked ten times
         parts = urlsplit(uri)
@@ -176,9 +178,10 @@ _ADVICE = {
     "readonly database": "make the file and its folder writable",
     "unable to open database file": "make the file and its folder readable and writable",
     "database or disk is full": "make room on the disk",
-    "file is not a database": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
-    "disk image is malformed": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
-    "no such table": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+    **dict.fromkeys(
+        ("file is not a database", "disk image is malformed", "no such table"),
+        "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+    ),
 }
 
 
