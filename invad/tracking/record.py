@@ -12,7 +12,6 @@ from typing import Any
 
 from invad.errors import InputError
 from invad.files import read_json, write_json
-from invad.training.owner import owner
 from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
 RECORD_FILE = "run.json"
@@ -56,8 +55,16 @@ class Record:
         del value["folder"]
         write_json(self.folder / RECORD_FILE, value)
 
+    def claim(self) -> None:
+        """Say that this process works on the run; `InputError` when another one does."""
+        from invad.training.owner import claim
+
+        claim(self.folder)
+
     def is_dead(self) -> bool:
         """Return whether the run has not ended and no process works on it."""
+        from invad.training.owner import owner
+
         process = owner(self.folder)
         return self.status == "RUNNING" and (process is None or not process.is_alive())
 

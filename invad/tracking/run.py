@@ -21,7 +21,6 @@ from invad.tracking.connection import connection
 from invad.tracking.data import as_input, data_sets
 from invad.tracking.record import Record, read_record, record_folder
 from invad.tracking.store import experiment_id, is_gone, kept_uri, tracking_uri
-from invad.training.owner import claim
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -263,7 +262,7 @@ class Run:
         """Start the run, or say that one that had ended or was killed has another process that works on it."""
         self.record.status, self.record.end = "RUNNING", None
         self.record.save()
-        claim(self.record.folder)
+        self.record.claim()
         self.open()
 
     def finish(self, *, failed: bool = False) -> None:
