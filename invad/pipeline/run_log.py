@@ -4,6 +4,7 @@ import hashlib
 import logging
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invad import tracking
 from invad.config import BenchmarkConfig, Params
@@ -11,9 +12,10 @@ from invad.data.source import read_source
 from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.files import read_json
-from invad.report.results import Result
-from invad.training.curve import read_curve
 from invad.workspace import EVIDENCE_FOLDER, Workspace
+
+if TYPE_CHECKING:
+    from invad.report.results import Result
 
 FIGURES = ("heatmaps", "scores", "curves", "thresholds")
 logger = logging.getLogger(__name__)
@@ -91,6 +93,8 @@ def _log_data(run: tracking.Run, benchmark: BenchmarkConfig, workspace: Workspac
 
 
 def _log_loss(run: tracking.Run, benchmark: BenchmarkConfig, workspace: Workspace) -> bool:
+    from invad.training.curve import read_curve
+
     path = workspace.loss(benchmark.name)
     steps = read_curve(path)
     loss = run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
@@ -130,7 +134,7 @@ def _log_evidence(run: tracking.Run, benchmark: BenchmarkConfig, workspace: Work
     return not run.has(EVIDENCE_FOLDER, digest) and log_evidence(collect_result(benchmark, workspace), run, digest)
 
 
-def log_evidence(result: Result, run: tracking.Run, digest: str = "") -> bool:
+def log_evidence(result: "Result", run: tracking.Run, digest: str = "") -> bool:
     """Log what a report shows of a result's test images, so that the run can stand in another one; return whether it was logged."""
     from invad.report.evidence import write_evidence
 

@@ -2,7 +2,10 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from invad.config import BenchmarkConfig
 from invad.data.split_table import Split
@@ -42,3 +45,9 @@ def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dic
             }
         )
     return found
+
+
+def as_input(value: Mapping[str, Any]) -> DatasetInput:
+    """Return a data set as MLflow takes it."""
+    plain = {name: item for name, item in value.items() if name != "context"}
+    return DatasetInput(Dataset(**plain), [InputTag("mlflow.data.context", value["context"])])

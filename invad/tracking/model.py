@@ -1,11 +1,8 @@
 """The trained model as MLflow serves it: code of this package and the model folder, no pickle."""
 
-import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -29,10 +26,8 @@ if TYPE_CHECKING:
 _TRAINED = "invad.trained"  # the tag of a logged model: of which run
 
 
-def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: MlflowClient) -> bool:
-    """Log the model folder as the model of a run, unless it has one; return whether it was logged."""
-    if run.outputs is not None and run.outputs.model_outputs:
-        return False
+def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: MlflowClient) -> None:
+    """Log the model folder as the model of a run; it may have been begun before."""
     params = {name: value for name, value in flatten_settings(benchmark).items() if name.startswith("train.")}
     run_id = run.info.run_id
     with tempfile.TemporaryDirectory() as temporary:
@@ -40,7 +35,6 @@ def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: Mlflow
         save_pyfunc(folder, benchmark.score, out)
         model = upload_model(out, run, client, name=benchmark.name, params=params, tag=(_TRAINED, run_id))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    return True
 
 
 def upload_model(
@@ -82,10 +76,7 @@ def save_pyfunc(folder: Path, score: ScoreConfig, out: Path, *, code: bool = Fal
     path = folder / CALIBRATION_FILE
     calibration = read_calibration(path) if path.exists() else None
     score = score if calibration is None else calibration.score
-    with (
-        warnings.catch_warnings(record=True),
-        _quiet("mlflow"),
-    ):  # hints for models of another kind; a filter would not hold them
+    with warnings.catch_warnings(record=True):  # hints for models of another kind; a filter would not hold them
         pyfunc.save_model(
             out,
             python_model=str(Path(__file__).with_name("serving_model.py")),
@@ -121,15 +112,3 @@ def _requirements(others: tuple[str, ...]) -> list[str]:
     own = [name[0] for name in names if name is not None]
     # Without what stands behind a +, which no index has.
     return [f"{name}=={version(name).partition('+')[0]}" for name in sorted({*own, *others}, key=str.lower)]
-
-
-@contextmanager
-def _quiet(name: str) -> Generator[None]:
-    """Show only errors of a logger meanwhile."""
-    chatty = logging.getLogger(name)
-    level = chatty.level
-    chatty.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        chatty.setLevel(level)

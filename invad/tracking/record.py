@@ -5,18 +5,16 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from invad.errors import InputError
-from invad.files import read_json, remove, write_json
-from invad.training.owner import claim, owner
+from invad.files import read_json, write_json
 from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
-RECORD_FILE, FILES_FOLDER = "run.json", "files"
+RECORD_FILE = "run.json"
 
 
 @dataclass
@@ -49,7 +47,7 @@ class Record:
     @property
     def files(self) -> Path:
         """The folder of what the run had at its start."""
-        return self.folder / FILES_FOLDER
+        return self.folder / "files"
 
     def save(self) -> None:
         """Write the record."""
@@ -58,17 +56,17 @@ class Record:
         write_json(self.folder / RECORD_FILE, value)
 
     def claim(self) -> None:
-        """Say that this process works on the run."""
+        """Say that this process works on the run; `InputError` when another one does."""
+        from invad.training.owner import claim
+
         claim(self.folder)
 
     def is_dead(self) -> bool:
         """Return whether the run has not ended and no process works on it."""
+        from invad.training.owner import owner
+
         process = owner(self.folder)
         return self.status == "RUNNING" and (process is None or not process.is_alive())
-
-    def forget(self) -> None:
-        """Remove the record."""
-        remove(self.folder)
 
 
 def record_folder(name: str, workspace: Workspace) -> Path:
@@ -79,37 +77,31 @@ def record_folder(name: str, workspace: Workspace) -> Path:
 def read_record(folder: Path) -> Record | None:
     """Return the record in a folder; None where there is none that can be read."""
     try:
-        value = read_json(folder / RECORD_FILE)
-        return Record(folder, **{item.name: value[item.name] for item in fields(Record) if item.name != "folder"})
-    except (InputError, KeyError, TypeError):
+        return Record(folder, **read_json(folder / RECORD_FILE))
+    except (InputError, TypeError):
         return None
 
 
-def all_records(workspace: Workspace) -> Iterator[Record]:
-    """Yield all records, studies before their trials."""
-    folders = sorted((workspace.private / "runs").glob(f"*/{RECORD_FILE}"))
-    records = [record for path in folders if (record := read_record(path.parent)) is not None]
-    yield from sorted(records, key=lambda record: (record.parent is not None, record.start, record.key))
+def all_records(workspace: Workspace) -> list[Record]:
+    """Return all records, studies before their trials."""
+    paths = (workspace.private / "runs").glob(f"*/{RECORD_FILE}")
+    records = [record for path in paths if (record := read_record(path.parent)) is not None]
+    return sorted(records, key=lambda record: (record.parent is not None, record.start, record.key))
 
 
 def model_sha256(benchmark: str, workspace: Workspace) -> str:
     """Return the hash of a benchmark's settings and weights: not of its thresholds, which change without a training; "" without a model."""
     folder = workspace.model(benchmark)
     paths = [path for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE) if path.exists()]
-    return _sha256(tuple((path, _state(path)) for path in paths)) if paths else ""
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is another: its place on the disk, size and time."""
-    stat = path.stat()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    stats = [(path, path.stat()) for path in paths]
+    return _sha256(tuple((path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)) if paths else ""
 
 
 @cache  # a stage asks more than once of a large file
-def _sha256(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> str:
-    """Return the hash of the files, one after the other. files: each with its state, without which one that changed would stay known."""
+def _sha256(files: tuple[tuple[Path, int, int, int], ...]) -> str:
+    """Return the hash of the files, one after the other; of each with it what changes when it is another: place, size and time."""
     digest = hashlib.sha256()
-    for path, _ in files:
+    for path, *_ in files:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

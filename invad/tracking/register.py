@@ -38,13 +38,7 @@ _RUN_TAGS = ("invad.benchmark", "git.commit", "git.dirty", "git.remote", "dvc.sp
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of a registered model.
-
-    Attributes:
-        name, number: As `models:/<name>/<number>` has them.
-        is_new: Whether it was made now.
-        thresholds: Those of all classes together, that it decides by; each may be None.
-    """
+    """`models:/<name>/<number>`. `is_new`: made now; `thresholds`: of all classes together, that it decides by, each may be None."""
 
     name: str
     number: int
@@ -55,16 +49,10 @@ class RegisteredVersion:
 def register_model(
     run_id: str, workspace: Workspace, *, name: str | None = None, alias: str | None = None
 ) -> RegisteredVersion:
-    """Make the model of a run a version of a registered model, once.
+    """Make the model of a run (MLflow's id, or a benchmark's name) a version of a registered model, by default `invad-<benchmark>`.
 
-    The version holds the run's model, the thresholds that the stage `evaluate` logged, and a copy of this package. The same model with
-    the same thresholds becomes no second version.
-
-    Args:
-        run_id: MLflow's, or a benchmark's name for the run of its present record.
-        workspace: Whose MLflow is meant.
-        name: Of the registered model, by default `invad-<benchmark>`; it is made when it is not there.
-        alias: Leads to this version from now on, such as `champion`.
+    The version holds the model, the thresholds that `evaluate` logged, and a copy of this package. The same model with the same thresholds
+    becomes no second version. `alias`, such as `champion`, leads to the version from now on.
 
     Raises:
         InputError: There is no such run, it failed or has no model, MLflow or its registry do not answer, or refuse name or alias.
@@ -78,17 +66,10 @@ def register_model(
         name = name or f"invad-{run.data.tags.get('invad.benchmark', logged.name)}"
         with _registry(uri):
             version = _known_version(name, run, calibration, client)
-        is_new = version is None
-        if is_new:
-            with _registry(uri):
-                _create_name(name, client)
-            built = _built(logged, calibration, folder, uri)
-            key = f"{run.info.run_id}/{_sha256(calibration) or 'none'}"
-            served = upload_model(built, run, client, name=logged.name, params=logged.params, tag=(_REGISTRATION, key))
-            with _registry(uri):
-                version = _new_version(name, run, served, _version_tags(run, built), client)
-        if alias is not None:
-            with _registry(uri):
+            is_new = version is None
+            if is_new:
+                version = _new_version(name, run, logged, calibration, folder, client)
+            if alias is not None:
                 client.set_registered_model_alias(name, alias, version.version)
     return RegisteredVersion(name, int(version.version), is_new, _thresholds(version))
 
@@ -128,15 +109,15 @@ def _fetched_calibration(run: Run, client: MlflowClient, folder: Path) -> Path |
 def _built(logged: LoggedModel, calibration: Path | None, folder: Path, uri: str) -> Path:
     """Return the folder of an MLflow model that has all that the logged one has, the thresholds and this package."""
     place = str(folder / "logged")
-    source = mlflow.artifacts.download_artifacts(logged.artifact_location, dst_path=place, tracking_uri=uri)
-    model = _model_folder(Path(source))
+    source = Path(mlflow.artifacts.download_artifacts(logged.artifact_location, dst_path=place, tracking_uri=uri))
+    model = _model_folder(source)
     if not (model / ENCODER_FILE).is_file():
         raise InputError(
             f"run {logged.source_run_id}: an older version logged its model, without the encoder; train it again"
         )
     if calibration is not None:
         shutil.copyfile(calibration, model / CALIBRATION_FILE)
-    settings = Model.load(source).flavors["python_function"]["config"]
+    settings = Model.load(str(source)).flavors["python_function"]["config"]
     save_pyfunc(model, ScoreConfig(**settings["score"]), folder / "served", code=True)
     return folder / "served"
 
@@ -157,14 +138,6 @@ def _known_version(name: str, run: Run, calibration: Path | None, client: Mlflow
     return max(same, key=lambda version: int(version.version), default=None)
 
 
-def _create_name(name: str, client: MlflowClient) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
 def _version_tags(run: Run, built: Path) -> dict[str, str]:
     """Return where a version comes from, and how good it is as far as the run knows."""
     tags = {key: run.data.tags[key] for key in _RUN_TAGS if key in run.data.tags}
@@ -178,9 +151,19 @@ def _version_tags(run: Run, built: Path) -> dict[str, str]:
     return tags
 
 
-def _new_version(name: str, run: Run, served: LoggedModel, tags: dict[str, str], client: MlflowClient) -> ModelVersion:
+def _new_version(
+    name: str, run: Run, logged: LoggedModel, calibration: Path | None, folder: Path, client: MlflowClient
+) -> ModelVersion:
     """Make a version, and let MLflow's page lead from its model to it."""
-    source, model_id = served.artifact_location, served.model_id
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    built = _built(logged, calibration, folder, client.tracking_uri)
+    tag = (_REGISTRATION, f"{run.info.run_id}/{_sha256(calibration) or 'none'}")
+    served = upload_model(built, run, client, name=logged.name, params=logged.params, tag=tag)
+    source, model_id, tags = served.artifact_location, served.model_id, _version_tags(run, built)
     version = client.create_model_version(name, source, run.info.run_id, tags, await_creation_for=0, model_id=model_id)
     links = [*json.loads(served.tags.get(_VERSIONS, "[]")), {"name": name, "version": version.version}]
     client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps(links)})

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from invad.config import BenchmarkConfig
+from invad.files import remove
 from invad.tracking.connection import connection
-from invad.tracking.data import data_sets
-from invad.tracking.model import log_model
+from invad.tracking.data import as_input, data_sets
 from invad.tracking.record import Record, read_record, record_folder
 from invad.tracking.store import experiment_id, is_gone, kept_uri, tracking_uri
 from invad.workspace import Workspace
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from invad.data.split_table import Split
 
 BENCHMARK = "benchmark"  # the experiment whose runs are logged of files
-KEY, LOGGED = (
-    "invad.run",
-    "invad.logged.",
-)  # the tag by which a run is found again, and the first part of those of what it has
+KEY = "invad.run"  # the tag by which a run is found again
+LOGGED = "invad.logged."  # with the name of a group of files: the tag of the digest of those that it has
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # what MLflow takes
 _BATCH, _PARAMS = 1000, 100  # metrics, and params or tags, that it takes in one call
 _LIVE_SECONDS = 10.0  # between two pieces of a curve
@@ -134,10 +132,6 @@ class Run:
             client.set_terminated(run_id, self.record.status, self.record.end)
         return True
 
-    def tag(self, name: str, value: str) -> None:
-        """Set a tag."""
-        self.tags({name: value})
-
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
         self.record.tags |= values
@@ -240,14 +234,7 @@ class Run:
         def log(client: MlflowClient, run: MlflowRun) -> bool:
             if run.inputs is not None and run.inputs.dataset_inputs:
                 return False
-            inputs = [
-                DatasetInput(
-                    Dataset(item["name"], item["digest"], item["source_type"], item["source"], profile=item["profile"]),
-                    [InputTag("mlflow.data.context", item["context"])],
-                )
-                for item in describe()
-            ]
-            client.log_inputs(run.info.run_id, inputs)
+            client.log_inputs(run.info.run_id, [as_input(value) for value in describe()])
             return True
 
         logged = self.tell(log)
@@ -260,7 +247,16 @@ class Run:
 
         Returns whether it was logged: once.
         """
-        return bool(self.tell(lambda client, run: log_model(folder, benchmark, run, client), upload=True))
+
+        def log(client: MlflowClient, run: MlflowRun) -> bool:
+            if run.outputs is not None and run.outputs.model_outputs:
+                return False
+            from invad.tracking.model import log_model  # with torch
+
+            log_model(folder, benchmark, run, client)
+            return True
+
+        return bool(self.tell(log, upload=True))
 
     def go_on(self) -> None:
         """Start the run, or say that one that had ended or was killed has another process that works on it."""
@@ -280,7 +276,7 @@ class Run:
             record.content = {**self._content, "curves": curves}
             record.save()
         elif record.parent is not None:
-            record.forget()
+            remove(record.folder)
 
     def _end(self, status: str) -> None:
         if self._curves:
@@ -309,7 +305,7 @@ class Run:
         record.content = {}
         record.save()
         if record.parent is not None and record.status != "RUNNING":
-            record.forget()
+            remove(record.folder)
         return True
 
 

@@ -33,15 +33,8 @@ def start_run(
 ) -> Run:
     """Start a run that holds the benchmark's settings and where code and data came from, or go on with that of the same training.
 
-    Args:
-        benchmark: Its settings become the run's params and its artifact `config.json`.
-        workspace: Holds the run's record.
-        experiment: The kind of the run.
-        name: Shown in MLflow, by default benchmark, method, encoder, epochs and seed.
-        parent: The study that it is a trial of.
-        tags: Further ones, or others: `invad.command` is the command that builds the run again.
-        params: Further ones.
-        training: Names all that the training depends on: the run of one of this name that did not come to its end goes on.
+    `name`: by default benchmark, method, encoder, epochs and seed. `parent`: the study that it is a trial of. `tags` and `params`: further
+    ones, or others. `training`: names all that the training depends on; the run of one of this name that did not come to its end goes on.
 
     Raises:
         InputError: MLFLOW_TRACKING_URI is malformed. A server that does not answer is no error here.

@@ -1,5 +1,6 @@
 """What MLflow knows of runs, as text; and how a run is built again."""
 
+import re
 import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,25 +16,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SETTINGS = (
-    "dataset",
-    "features.encoder",
-    "features.weights",
-    "features.image_size",
-    "train.model",
-    "train.epochs",
-    "train.batch_size",
-    "train.learning_rate",
-    "train.seed",
-    "score.sigma",
-)
+    "dataset", "features.encoder", "features.weights", "features.image_size", "train.model", "train.epochs", "train.batch_size",
+    "train.learning_rate", "train.seed", "score.sigma",
+)  # fmt: skip
+_ORIGIN = ("git.commit", "git.dirty", "dvc.split", "dvc.features", "dvc.model")
 # The columns of a list, and the params or metrics in them; without the others, which a run has itself.
 _SETTINGS = {
-    "model": "train.model",
-    "encoder": "features.encoder",
-    "px": "features.image_size",
-    "epochs": "train.epochs",
-    "seed": "train.seed",
-}
+    "model": "train.model", "encoder": "features.encoder", "px": "features.image_size", "epochs": "train.epochs", "seed": "train.seed",
+}  # fmt: skip
 _METRICS = {"image AU-ROC": "paper/image_auroc", "pixel AU-ROC": "paper/pixel_auroc"}
 _COLUMNS = ("id", "name", *_SETTINGS, "experiment", "status", "start", *_METRICS)
 
@@ -59,16 +49,11 @@ def show_run(run_id: str, workspace: Workspace) -> str:
         "experiment": experiment,
         "status": run.info.status,
         "start": _time(run.info.start_time),
-        **{
-            name: data.tags[name]
-            for name in ("git.commit", "git.dirty", "dvc.split", "dvc.features", "dvc.model")
-            if name in data.tags
-        },
+        **{name: data.tags[name] for name in _ORIGIN if name in data.tags},
         **{name: data.params[name] for name in SETTINGS if name in data.params},
     }
-    means = {
-        name: value for name, value in sorted(data.metrics.items()) if name.count("/") == 1 and not _is_curve(name)
-    }
+    metrics = sorted(data.metrics.items())
+    means = {name: value for name, value in metrics if re.fullmatch("(?!train/)[^/]+/[^/]+", name)}
     width = max(len(name) for name in (*facts, *means))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
     lines += [f"{name:<{width}}  {value:.4f}" for name, value in means.items()]
@@ -132,10 +117,6 @@ def find_run(run_id: str, client: "MlflowClient", workspace: Workspace) -> "Run"
             raise
     logs = "`invad-pipe runs sync` logs what is here" if record else "`invad-pipe runs list` shows all"
     raise InputError(f"run {run_id}: MLflow has none of this id; {logs}")
-
-
-def _is_curve(name: str) -> bool:
-    return name.startswith("train/")
 
 
 def _time(milliseconds: int) -> str:

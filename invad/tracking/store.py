@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow would report to its makers
 # Nothing is sent twice by the client itself: a request that was answered late may have been carried out.
@@ -29,7 +29,6 @@ from invad.workspace import Workspace
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https")
 DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and where they listen
-EXPERIMENTS = ("benchmark", "ablation", "tune")
 _PATIENCE = 3.0  # seconds, for a database
 _EXPERIMENTS_OF_DVC = (".dvc", "tmp", "exps")  # the folder in which `dvc exp run --temp` and `--queue` work
 # The columns of MLflow's database that hold places of artifacts.
@@ -41,7 +40,9 @@ _PLACES = (
     ("model_versions", "storage_location"),
 )
 
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the tables of a new database, one by one
+logging.getLogger("mlflow").setLevel(
+    logging.ERROR
+)  # hints for models of another kind, retries, the tables of a new database
 logger = logging.getLogger(__name__)
 
 
@@ -107,7 +108,7 @@ def connect(uri: str, workspace: Workspace) -> MlflowClient:
     match = re.fullmatch(r"sqlite:////([^?]+)(\?.*)?", uri)
     scheme = urlsplit(uri).scheme.split("+")[0]
     if match is not None:
-        with locked(workspace.private.absolute() / "mlflow.lock"):
+        with locked(home(workspace) / ".invad" / "mlflow.lock"):
             _prepare(Path(f"/{match[1]}"), home(workspace))
     elif scheme in DATABASES and not is_local(uri):  # one that is down would be asked ten times
         parts = urlsplit(uri)
@@ -122,26 +123,29 @@ def _prepare(path: Path, home: Path) -> None:
             MlflowClient(tracking_uri=f"sqlite:///{temporary}").search_experiments(max_results=1)
         return
     with closing(sqlite3.connect(path, timeout=_PATIENCE)) as database:
-        names = ", ".join("?" * len(EXPERIMENTS))
-        query = f"SELECT DISTINCT artifact_location FROM experiments WHERE name IN ({names})"
-        places = {place for (place,) in database.execute(query, EXPERIMENTS)}
-        now = (home / "mlruns").as_uri()
-        if path != home / "mlflow.db":
-            return
-        for old in places - {now}:
-            was = Path(urlsplit(old).path)
-            if was.name == "mlruns" and ((home / "mlruns").is_dir() or not was.is_dir()):
-                _move(database, old, now)
-                logger.warning("this folder was moved or copied: MLflow's artifacts are now looked for in %s", now)
+        places = {place for (place,) in database.execute("SELECT artifact_location FROM experiments")}
+        beside = home / "mlruns"
+        for old in places - {beside.as_uri()} if path == home / "mlflow.db" else ():
+            was = Path(unquote(urlsplit(old).path))
+            is_left = was.name == beside.name and (beside.is_dir() or not was.is_dir())
+            if is_left and _move(database, old, beside.as_uri()):
+                logger.warning("this folder was moved or copied: MLflow's artifacts are now looked for in %s", beside)
 
 
-def _move(database: sqlite3.Connection, old: str, new: str) -> None:
-    with database:  # all or nothing
-        for table, column in _PLACES:
-            database.execute(
-                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
-            )
+def _move(database: sqlite3.Connection, old: str, new: str) -> bool:
+    """Lead all places below `old` to `new`; return whether that was done, which it is not in a database of an older MLflow."""
+    try:
+        with database:  # all or nothing
+            for table, column in _PLACES:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
+    except sqlite3.OperationalError as error:
+        if "no such" not in str(error):
+            raise
+        return False  # MLflow says what to do
+    return True
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspace) -> str:
@@ -176,9 +180,10 @@ _ADVICE = {
     "readonly database": "make the file and its folder writable",
     "unable to open database file": "make the file and its folder readable and writable",
     "database or disk is full": "make room on the disk",
-    "file is not a database": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
-    "disk image is malformed": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
-    "no such table": "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+    **dict.fromkeys(
+        ("file is not a database", "disk image is malformed", "no such table"),
+        "put a backup in its place, or move it away and call `invad-pipe runs sync`",
+    ),
 }
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import pipe, stage
-from conftest import repository_params
+from conftest import REPOSITORY, repository_params
 from mlflow import MlflowClient
 from tracking_toys import client_of
 
@@ -38,6 +40,14 @@ def root(prepared, tmp_path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "root"))
 
 
+def modules_of_evaluate(root: Path) -> set[str]:
+    """What the stage, in a process of its own, has imported when it ends."""
+    script = REPOSITORY / "stages/evaluate.py"
+    code = f"import sys, runpy; sys.argv[1:] = ['mvtec']; runpy.run_path({str(script)!r}, run_name='__main__'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 def run(name: str, root: Path) -> str:
     done = stage(name, *(() if name == "report" else ("mvtec",)), cwd=root)
     assert done.returncode == 0, done.stderr
@@ -61,8 +71,9 @@ def test_two_methods_that_were_evaluated_give_a_report_with_figures_and_pictures
         run(name, root)
     shutil.rmtree(root / "models")  # as DVC does
     edit(root, {"model": "rd", "epochs": 1, "batch_size": 4, "learning_rate": 0.005, "seed": 42})
-    for name in STAGES:
+    for name in ("train", "score"):
         run(name, root)
+    assert not modules_of_evaluate(root) & {"torch", "matplotlib", "timm", "ray"}
     client, runs = client_and_runs(root)
     names = [run.info.run_name for run in runs]
     assert names == [
