@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from invad.config import load_params
+from invad.config import BenchmarkConfig, Params, load_params
 from invad.config.yaml_text import Dumper, Loader, load_yaml
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -26,7 +26,13 @@ _ABSENT = object()
 
 
 def add_benchmark(
-    path: Path, name: str, *, download: Mapping[str, Any], splits: Mapping[str, Any], like: str | None = None
+    path: Path,
+    name: str,
+    *,
+    download: Mapping[str, Any],
+    splits: Mapping[str, Any],
+    like: str | None = None,
+    recipe: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Add data set `name` and a benchmark of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
 
@@ -35,6 +41,7 @@ def add_benchmark(
         name: Of the data set and the benchmark.
         download: Its `download` section, of plain values.
         splits: Its `splits` section, of plain values.
+        recipe: What is set otherwise than copied, by section.
         like: Benchmark whose `features`, `train` and `score` are copied; by default the first that is not built on coco, or the first.
 
     Returns:
@@ -43,25 +50,31 @@ def add_benchmark(
     Raises:
         InputError: `path` is not valid or would not be with the addition, `name` is taken, or there is no benchmark `like`.
     """
+    recipe = recipe or {}
     params = load_params(path)
     for section, taken in (("benchmarks", params.benchmarks), ("download", params.download), ("train", _TRAIN_KEYS)):
         if name in taken:
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
-    if like is None:
-        others = (benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset != "coco")
-        like = next(others, next(iter(params.benchmarks)))
-    like = params.benchmark(like).name
+    like = template(params, like).name
     text = read_settings(path)
     data = load_yaml(text)
     edits: dict[Keys, Any] = {
         ("benchmarks", name): name,
         ("download", name): dict(download),
         ("splits", name): dict(splits),
-        ("calibration", name): CALIBRATION,
-        **{(section, name): data[section][like] for section in _COPIED_SECTIONS},
+        ("calibration", name): CALIBRATION | dict(recipe.get("calibration", {})),
+        **{(section, name): data[section][like] | dict(recipe.get(section, {})) for section in _COPIED_SECTIONS},
     }
     write_settings(path, edit_settings(text, edits, path))
     return like
+
+
+def template(params: Params, like: str | None) -> BenchmarkConfig:
+    """Return the benchmark `like`, by default the first that is not built on coco, or the first; `InputError` when there is none."""
+    if like is None:
+        others = (benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset != "coco")
+        like = next(others, next(iter(params.benchmarks)))
+    return params.benchmark(like)
 
 
 def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> None:

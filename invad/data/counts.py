@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from invad.data.split_table import SplitRow
+from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,20 @@ def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
         name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
         for name in sorted({name for name, _, _ in counts})
     }
+
+
+def describe(rows: Iterable[SplitRow]) -> str:
+    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
+    rows = list(rows)
+    counts = Counter((row.phase, row.label) for row in rows)
+    classes = len({row.class_name for row in rows})
+    held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
+    without = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
+    return (
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
+        f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
+        + (f" ({without} without a mask count in the image metrics only)" if without else "")
+    )
 
 
 def check_counts(rows: Iterable[SplitRow], published: Mapping[str, Counts], root: Path, *, strict: bool) -> None:

@@ -9,11 +9,11 @@ import pytest
 from conftest import save_image, save_mask
 
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
-from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
+from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts, describe
 from invad.data.mvtec import build_mvtec
 from invad.data.source import Source, write_source
 from invad.data.split_table import SplitRow, read_split_table, write_split_table
-from invad.data.splits import build_split, describe
+from invad.data.splits import build_split
 from invad.data.visa import build_visa
 from invad.errors import InputError
 from invad.workspace import Workspace
@@ -235,7 +235,7 @@ def test_a_failed_build_keeps_the_old_split(mvtec_root, tmp_path):
     workspace.raw("mvtec").mkdir(parents=True)
     write_source(workspace.raw("mvtec"), Source("mvtec", "path", mvtec_root, "abc"))
     split = build_split(benchmark, workspace)
-    assert describe(split) == "1 class, 2 normal images to train on, 1 normal and 2 anomalous to test on"
+    assert describe(split.rows) == "1 class, 2 normal images to train on, 1 normal and 2 anomalous to test on"
     assert split.mask_path(split.rows[2]) == mvtec_root / "valve/ground_truth/broken/000_mask.png"
     before = (workspace.split("mvtec") / "split.parquet").read_bytes()
     (mvtec_root / "valve/ground_truth/broken/000_mask.png").unlink()
