@@ -104,7 +104,8 @@ def test_held_out_images_count_as_the_published_training_images(tmp_path):
     split = Split(tuple(rows), tmp_path, tmp_path)
     assert (
         describe(split.rows)
-        == "1 class, 24 normal images to train on, 6 to calibrate on, 1 normal and 1 anomalous to test on"
+        == "1 class, 24 normal images to train on, 6 to calibrate on, 1 normal and 1 anomalous to test on "
+        "(1 without a mask count in the image metrics only)"
     )
 
 

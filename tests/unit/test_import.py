@@ -811,7 +811,7 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
     assert (benchmark.features, benchmark.score) == (copied.features, copied.score)
     # One image is left: batches of 1 instead of 32, the rate in proportion, and as many epochs as steps.
     assert benchmark.train == replace(copied.train, epochs=600, batch_size=1, learning_rate=0.004 / 32)
-    assert benchmark.calibration == CalibrationConfig(share=0.2, false_positive_rate=0.01, seed=0)
+    assert benchmark.calibration == CalibrationConfig(share=0.33, false_positive_rate=0.01, seed=0)
     assert text.startswith("layout: good/bad folders (good, bad, masks)\n")
     assert (
         "shop: 1 class, 1 normal images to train on, 2 normal and 2 anomalous to test on "
@@ -826,37 +826,27 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
 @pytest.mark.parametrize(
     ("images", "classes", "gpu", "expected"),
     [
-        # 8 of 40 are kept, 32 are 4 batches of 8, and 150 epochs of 4 are 600 steps
-        (40, 1, False, {"calibration": {"share": 0.2}, "train": {"epochs": 150}}),
+        # 13 of 40 are kept, 27 are 3 batches of 8, and 200 epochs of 3 are 600 steps
+        (40, 1, False, {"calibration": {"share": 0.33}, "train": {"epochs": 200}}),
         (
             *(40, 1, True),
             {
-                "calibration": {"share": 0.2},
-                "train": {"epochs": 750},
+                "calibration": {"share": 0.33},
+                "train": {"epochs": 1000},
                 "features": {"image_size": 256},
                 "score": {"sigma": 4.0},
             },
         ),
         # 100 of 1,000 are kept, 900 are 112 batches: the 20 epochs of the benchmark copied are enough for a CPU
         (1000, 1, False, {"calibration": {"share": 0.1}, "train": {"epochs": 20}}),
-        # 100 of each of 10 classes are few: 800 are 100 batches, 20 epochs of which are enough
-        (
-            1000,
-            10,
-            True,
-            {
-                "calibration": {"share": 0.2},
-                "train": {"epochs": 30},
-                "features": {"image_size": 256},
-                "score": {"sigma": 4.0},
-            },
-        ),
-        # 1 of 5 is kept: one batch of 4
+        # 30 of the 100 of each class are kept
+        (1000, 10, False, {"calibration": {"share": 0.3}, "train": {"epochs": 20}}),
+        # 2 of 5 are kept: one batch of 3
         (
             5,
             1,
             False,
-            {"calibration": {"share": 0.2}, "train": {"epochs": 600, "batch_size": 4, "learning_rate": 0.002}},
+            {"calibration": {"share": 0.33}, "train": {"epochs": 600, "batch_size": 3, "learning_rate": 0.0015}},
         ),
     ],
 )
@@ -870,13 +860,15 @@ def test_the_recipe_and_what_comes_of_it_are_said(workspace, tmp_path):
     images_in(tmp_path / "many", *(f"good/{number:02}.png" for number in range(50)))
     lines = run(tmp_path / "many", workspace, config=TableSplitConfig(test_share=0.2), gpu=True).splitlines()
     (said,) = [line for line in lines if line.startswith("recipe for")]
-    assert said.startswith("recipe for 32 images on a GPU: 750 epochs of invad at 256 pixels, 3000 steps; --like takes")
+    assert said.startswith(
+        "recipe for 27 images on a GPU: 1000 epochs of invad at 256 pixels, 3000 steps; --like takes"
+    )
     (kept,) = [line for line in lines if "for thresholds" in line]
     assert kept.startswith(
-        "params.yaml: calibration.shop.share: keeps 8 images for thresholds; about 1 in 9 normal images"
+        "params.yaml: calibration.shop.share: keeps 13 images for thresholds; about 1 in 14 normal images"
     )
     benchmark = load_params().benchmark("shop")
-    assert (benchmark.train.epochs, benchmark.features.image_size, benchmark.score.sigma) == (750, 256, 4.0)
+    assert (benchmark.train.epochs, benchmark.features.image_size, benchmark.score.sigma) == (1000, 256, 4.0)
 
 
 def test_the_next_commands_are_those_that_can_run_here(pictures, workspace):

@@ -8,7 +8,7 @@ from invad.config import BenchmarkConfig
 # Optimiser steps below which maps are not worth a threshold. The quick run's 20 epochs of 24 images are 60.
 LEAST_STEPS = {"cpu": 600, "gpu": 3000}
 GPU_SIDE = 256  # pixels of the published recipe
-FEW_IMAGES, SHARE_OF_FEW = 200, 0.2  # of a class, where a tenth would be too few to take thresholds from
+KEPT, MOST_KEPT = 30, 1 / 3  # images of a class to take thresholds from, and the share that they may be
 
 
 def recipe(images: int, like: BenchmarkConfig, *, gpu: bool, classes: int = 1) -> dict[str, dict[str, Any]]:
@@ -16,7 +16,7 @@ def recipe(images: int, like: BenchmarkConfig, *, gpu: bool, classes: int = 1) -
 
     `images`: normal ones of all `classes` to train on, those that calibration will keep included. What `like` has more of stays.
     """
-    share = SHARE_OF_FEW if images < FEW_IMAGES * classes else like.calibration.share or 0.1
+    share = round(min(MOST_KEPT, max(like.calibration.share or 0.1, KEPT * classes / images)), 2)
     left = max(1, images - max(classes, round(share * images)))
     batch_size = min(like.train.batch_size, left)
     epochs = max(like.train.epochs, math.ceil(LEAST_STEPS["gpu" if gpu else "cpu"] / (left // batch_size)))
