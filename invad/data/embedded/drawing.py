@@ -141,18 +141,6 @@ class Canvas:
 
     def draw(
         self,
-        outline: Outline,
-        colour: Colour,
-        finish: Finish = MATTE,
-        *,
-        stroke: float = 0.0,
-        covers: bool = True,
-    ) -> None:
-        """Fill a polygon, or draw a round-ended line of `stroke` pixels through the points when `stroke` > 0."""
-        self.draw_all([outline], colour, finish, stroke=stroke, covers=covers)
-
-    def draw_all(
-        self,
         outlines: Sequence[Outline],
         colour: Colour,
         finish: Finish = MATTE,
@@ -160,7 +148,7 @@ class Canvas:
         stroke: float = 0.0,
         covers: bool = True,
     ) -> None:
-        """Several polygons or lines as one shape of one colour: much faster than one by one."""
+        """Fill polygons as one shape, or draw round-ended lines of `stroke` pixels through the points when `stroke` > 0."""
         paths = [np.asarray(outline, np.float64) for outline in outlines]
         points = np.concatenate(paths)
         low, high = points.min(0) - stroke / 2, points.max(0) + stroke / 2
@@ -224,7 +212,7 @@ class Canvas:
         points = np.asarray(outline, np.float64)
         side = max(2.0, float(min(np.ptp(points, axis=0))))
         finish = Finish(relief=0.0, opacity=strength, blur=max(blur, 0.5) / side)
-        self.draw(outline, (0.03, 0.03, 0.05), finish, covers=False)
+        self.draw([outline], (0.03, 0.03, 0.05), finish, covers=False)
 
     def covered(self) -> NDArray[np.bool_]:
         """The covered pixels at final resolution, (height, width) bool."""
@@ -288,17 +276,17 @@ class Pen:
         """Box coordinates (n, 2) to canvas pixels (n, 2)."""
         return ((np.asarray(points, np.float64) - 0.5) * self.sign * self.size) @ self.turn + self.centre
 
-    def poly(self, points: Sequence[Point], colour: Colour, finish: Finish = MATTE, *, covers: bool = True) -> None:
+    def poly(self, points: Sequence[Point], colour: Colour, finish: Finish = MATTE) -> None:
         """Fill a polygon."""
-        self.canvas.draw(self.place(points), colour, finish, covers=covers)
+        self.canvas.draw([self.place(points)], colour, finish)
 
     def polys(self, outlines: Sequence[Sequence[Point]], colour: Colour, finish: Finish = MATTE) -> None:
         """Fill several polygons as one shape."""
-        self.canvas.draw_all([self.place(points) for points in outlines], colour, finish)
+        self.canvas.draw([self.place(points) for points in outlines], colour, finish)
 
     def blob(self, points: Sequence[Point], colour: Colour, finish: Finish = ROUND) -> None:
         """Fill a polygon with its corners rounded off."""
-        self.canvas.draw(self.place(rounded(points)), colour, finish)
+        self.canvas.draw([self.place(rounded(points))], colour, finish)
 
     def pad(self, x0: float, y0: float, x1: float, y1: float, radius: float) -> list[Point]:
         """Outline of a rectangle with round corners; `radius` is a fraction of the box's smaller side."""
@@ -319,11 +307,11 @@ class Pen:
         self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, finish: Finish = ROUND
     ) -> None:
         """Fill an axis-aligned ellipse."""
-        self.canvas.draw(self.place(oval(x, y, radius_x, radius_y)), colour, finish)
+        self.canvas.draw([self.place(oval(x, y, radius_x, radius_y))], colour, finish)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, finish: Finish = MATTE) -> None:
         """Fill a rectangle."""
-        self.canvas.draw(self.place(box(x0, y0, x1, y1)), colour, finish)
+        self.canvas.draw([self.place(box(x0, y0, x1, y1))], colour, finish)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, finish: Finish = MATTE) -> None:
         """Draw a line with round ends."""
@@ -332,7 +320,7 @@ class Pen:
     def lines(self, paths: Sequence[Sequence[Point]], width: float, colour: Colour, finish: Finish = MATTE) -> None:
         """Draw several lines as one shape."""
         stroke = max(1.0, width * float(min(self.size)))
-        self.canvas.draw_all([self.place(points) for points in paths], colour, finish, stroke=stroke)
+        self.canvas.draw([self.place(points) for points in paths], colour, finish, stroke=stroke)
 
     def shadow(self, points: Sequence[Point], shift: Point, blur: float, strength: float) -> None:
         """Cast shadow of a polygon, moved by `shift` and blurred, both in fractions of the box's smaller side."""
