@@ -19,7 +19,7 @@ from invad.data.own.importing import import_data, remove_data, understanding
 from invad.data.own.layouts import Discovery, discover
 from invad.data.own.recipe import recipe
 from invad.data.own.rows import ImportRow
-from invad.data.own.table import assign_phases, build_table, read_import_table, write_import_table
+from invad.data.own.table import build_table, read_import_table, with_phases, write_import_table
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -721,7 +721,7 @@ def normal_rows(names: list[str], phase: str = "") -> list[ImportRow]:
 
 
 def chosen(rows: list[ImportRow], config: TableSplitConfig = CONFIG) -> set[str]:
-    return {image for image, phase in assign_phases(rows, config).items() if phase == "test"}
+    return {row.image for row in with_phases(rows, config) if row.phase == "test"}
 
 
 NAMES = [f"good/{number:03d}.png" for number in range(100)]

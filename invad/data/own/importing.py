@@ -16,7 +16,7 @@ from invad.data.own.folders import FolderNames
 from invad.data.own.layouts import NAMED, Discovery, discover
 from invad.data.own.recipe import recipe, recipe_notes
 from invad.data.own.rows import ImportRow
-from invad.data.own.table import split_rows, write_import_table
+from invad.data.own.table import split_rows, with_phases, write_import_table
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -62,7 +62,8 @@ def import_data(
     _check_name(name, params, target, force=force)
     config = _splits_of(name, params) or config
     discovery = discover(name, images.expanduser(), table.expanduser() if table else None, names)
-    split = split_rows(discovery.root, discovery.rows, config, name, str(table or images))
+    rows = with_phases(discovery.rows, config)
+    split = split_rows(discovery.root, rows, reading_of(config), name, str(table or images))
     download = {
         "source": "path",
         "path": str(discovery.root.absolute()),
