@@ -92,7 +92,6 @@ class Finish:
     gloss: float = 0.0
     noise: str | None = None
     noise_strength: float = 0.0
-    noise_zoom: float = 1.0
     opacity: float = 1.0
     blur: float = 0.0  # softens the outline; a fraction of the shape's smaller side
 
@@ -185,22 +184,15 @@ class Canvas:
         if not (finish.relief or finish.gloss or finish.noise):
             return base
         soft = np.asarray(shape.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
-        # slopes over a wider step than a pixel, because the blurred outline has 256 levels only; the shape's padding is
-        # wider than the step, so that the window's neighbours lie inside of it
-        rows, columns = window
-        step = max(1, int(radius / 2))
-        up, left = max(rows.start - step, 0), max(columns.start - step, 0)
-        near = soft[up : rows.stop + step, left : columns.stop + step]
-        slope_x, slope_y = np.zeros_like(near), np.zeros_like(near)
-        slope_x[:, step:-step] = near[:, 2 * step :] - near[:, : -2 * step]
-        slope_y[step:-step] = near[2 * step :] - near[: -2 * step]
-        steepness = radius * 1.2 / step
-        facing = np.float32(-self.light[0] * steepness) * slope_x - np.float32(self.light[1] * steepness) * slope_y
-        inner = (slice(rows.start - up, rows.stop - up), slice(columns.start - left, columns.stop - left))
-        facing = facing[inner]
-        shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * near[inner])
+        step = max(1, int(radius / 2))  # wider than a pixel, because the blurred outline has 256 levels only
+        slope_x, slope_y = np.zeros_like(soft), np.zeros_like(soft)
+        slope_x[:, step:-step] = soft[:, 2 * step :] - soft[:, : -2 * step]
+        slope_y[step:-step] = soft[2 * step :] - soft[: -2 * step]
+        x, y = (np.float32(-direction * radius * 1.2 / step) for direction in self.light)
+        facing = x * slope_x[window] + y * slope_y[window]
+        shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * soft[window])
         if finish.noise:
-            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], finish.noise_zoom * self.zoom)
+            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], self.zoom)
             shade = shade + finish.noise_strength * surface
         lit = base * shade
         if finish.gloss:
