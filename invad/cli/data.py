@@ -45,7 +45,10 @@ def import_(
     ] = None,
     masks: Annotated[str | None, typer.Option(help="The folder of their masks; by default masks.")] = None,
     like: Annotated[
-        str | None, typer.Option(help="The benchmark whose features, train and score settings are taken.")
+        str | None,
+        typer.Option(
+            help="The benchmark whose features, train and score settings are taken; else they fit images and machine."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the test images where the data do not say.", min=0)] = 0,
     test_share: Annotated[float, typer.Option(help="Share of the normal images kept for the test then.")] = 0.2,
@@ -66,6 +69,7 @@ def import_(
     """Make a benchmark of your own images: print what was understood, write its table, add it to params.yaml."""
     from invad.config import TableSplitConfig
     from invad.data.own.importing import import_data
+    from invad.devices import best_device
     from invad.errors import InputError
     from invad.workspace import Workspace
 
@@ -83,6 +87,7 @@ def import_(
             seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white
         ),
         names=_names(normal, abnormal, masks),
+        gpu=best_device().type == "cuda",
     )
     print(text)
 

@@ -12,6 +12,7 @@ from ruamel.yaml.error import CommentMark
 from ruamel.yaml.tokens import CommentToken
 from ruamel.yaml.util import load_yaml_guess_indent
 
+from invad.config import BenchmarkConfig, Params
 from invad.config.loading import NAMED_SECTIONS, load_params, parse_params
 from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
@@ -24,7 +25,13 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def add_benchmark(
-    path: Path, name: str, *, download: Mapping[str, Any], splits: Mapping[str, Any], like: str | None = None
+    path: Path,
+    name: str,
+    *,
+    download: Mapping[str, Any],
+    splits: Mapping[str, Any],
+    like: str | None = None,
+    recipe: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Add data set `name`, and a benchmark and settings of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
 
@@ -33,6 +40,7 @@ def add_benchmark(
         name: Of the data set, the benchmark and its settings.
         download: Its `download` section, of plain values.
         splits: Its `splits` section, of plain values.
+        recipe: What is set otherwise than copied, by section.
         like: Benchmark whose `features`, `train` and `score` are copied; by default the first that is not built on coco, or the first.
 
     Returns:
@@ -41,24 +49,33 @@ def add_benchmark(
     Raises:
         InputError: `path` is not valid or would not be with the addition, `name` is taken, or there is no benchmark `like`.
     """
-    params, text = load_params(path), read_settings(path)
+    recipe, params, text = recipe or {}, load_params(path), read_settings(path)
     data = load_yaml(text)
     for section in ("benchmarks", "download", *reversed(NAMED_SECTIONS)):
         if name in map(str, data[section]):
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
-    if like is None:
-        others = (benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset != "coco")
-        like = next(others, next(iter(params.benchmarks)))
+    like = template(params, like).name
     copied = params.benchmark(like).settings
     edits: dict[Keys, Any] = {
         ("benchmarks", name): {"dataset": name, "settings": name},
         ("download", name): dict(download),
         ("splits", name): dict(splits),
-        ("calibration", name): CALIBRATION,
-        **{(section, name): by_name(data[section])[copied] for section in _COPIED_SECTIONS},
+        ("calibration", name): CALIBRATION | dict(recipe.get("calibration", {})),
+        **{
+            (section, name): by_name(data[section])[copied] | dict(recipe.get(section, {}))
+            for section in _COPIED_SECTIONS
+        },
     }
     write_settings(path, edit_settings(text, edits))
     return like
+
+
+def template(params: Params, like: str | None) -> BenchmarkConfig:
+    """Return the benchmark `like`, by default the first that is not built on coco, or the first; `InputError` when there is none."""
+    if like is None:
+        others = (benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset != "coco")
+        like = next(others, next(iter(params.benchmarks)))
+    return params.benchmark(like)
 
 
 def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """MVTec AD: `<class>/{train/good, test/<defect>, ground_truth/<defect>}`; a mask belongs to the image of the same name."""
 
 import logging
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from invad.config import FolderSplitConfig, ReadingConfig, reading_of
-from invad.data.images import check_mask_size, image_size
+from invad.config import FolderSplitConfig, reading_of
 from invad.data.listing import subfolders
 from invad.data.own.folders import MVTEC, ClassFiles, read_class
 from invad.data.own.rows import ImportRow
+from invad.data.own.table import split_rows
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 
@@ -29,34 +29,18 @@ def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
     classes = [folder for folder in subfolders(root) if (folder / "train").is_dir()]
     if not classes:
         raise InputError(f"{root}: no MVTec AD root, it has no <class>/train folder")
-    rows: list[SplitRow] = []
-    files = []
-    for folder in classes:
-        files.append(read_class(root, folder.name, folder, MVTEC))
-        usable = sorted((row for row in files[-1].rows if _is_usable(row)), key=_order)
-        for phase in ("train", "test"):
-            if not any(row.phase == phase for row in usable):
-                raise InputError(f"{folder / phase}: the class {folder.name} has no usable {phase} image")
-        rows += [_split_row(root, row, reading_of(config)) for row in usable]
+    files = [read_class(root, folder.name, folder, MVTEC) for folder in classes]
+    for folder, one in zip(classes, files, strict=True):
+        if not any(map(_is_usable, one.rows)):
+            raise InputError(f"{folder}: the class {folder.name} has no usable image")
+    usable = [row for one in files for row in one.rows if _is_usable(row)]
+    rows = split_rows(root, usable, reading_of(config), "mvtec", str(root))
     _report(root, files, strict=config.strict)
     return rows
 
 
 def _is_usable(row: ImportRow) -> bool:
     return row.label != ANOMALOUS or row.mask is not None
-
-
-def _order(row: ImportRow) -> tuple[bool, str, str, str]:
-    image = PurePosixPath(row.image)
-    return row.phase == "test", row.defect_type, image.stem, image.name
-
-
-def _split_row(root: Path, row: ImportRow, reading: ReadingConfig) -> SplitRow:
-    image, phase = root / row.image, row.phase or "test"  # the layout's folders give every image a phase
-    width, height = image_size(image, reading)
-    if row.mask is not None:
-        check_mask_size(root / row.mask, image, (width, height))
-    return SplitRow(row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, "mvtec")
 
 
 def _report(root: Path, files: list[ClassFiles], *, strict: bool) -> None:

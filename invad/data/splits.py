@@ -1,6 +1,5 @@
 """Build the split table of a benchmark, whichever data set it comes from."""
 
-from collections import Counter
 from pathlib import Path
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, TableSplitConfig, dataset_kind, reading_of
@@ -58,14 +57,3 @@ def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[S
     if source.source != "embedded":  # the generated stand-ins have classes of the same names
         check_counts(rows, published, root, strict=config.strict)
     return rows
-
-
-def describe(split: Split) -> str:
-    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
-    counts = Counter((row.phase, row.label) for row in split.rows)
-    classes = len({row.class_name for row in split.rows})
-    held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
-    return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
-        f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
-    )

@@ -64,9 +64,10 @@ def download(name: str, params: Params, workspace: Workspace) -> None:
 
 def splits(name: str, params: Params, workspace: Workspace) -> None:
     """Build the split table of benchmark `name`."""
-    from invad.data.splits import build_split, describe
+    from invad.data.counts import describe
+    from invad.data.splits import build_split
 
-    logger.info("%s", describe(build_split(params.benchmark(name), workspace)))
+    logger.info("%s", describe(build_split(params.benchmark(name), workspace).rows))
 
 
 def features(name: str, params: Params, workspace: Workspace) -> None:

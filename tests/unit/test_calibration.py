@@ -22,10 +22,9 @@ from invad.config import (
     load_params,
 )
 from invad.data.check.rules import check_split
-from invad.data.counts import Counts, check_counts, count_images
+from invad.data.counts import Counts, check_counts, count_images, describe
 from invad.data.hold_out import held_out_images, hold_out
 from invad.data.split_table import Split, SplitRow
-from invad.data.splits import describe
 from invad.errors import InputError
 from invad.features import FeatureStore, extract_features, open_features
 from invad.methods import build_method
@@ -104,8 +103,9 @@ def test_held_out_images_count_as_the_published_training_images(tmp_path):
     check_counts(rows, {"bolt": Counts(30, 1, 1)}, tmp_path, strict=True)
     split = Split(tuple(rows), tmp_path, tmp_path)
     assert (
-        describe(split)
-        == "1 class, 24 normal images to train on, 6 to calibrate on, 1 normal and 1 anomalous to test on"
+        describe(split.rows)
+        == "1 class, 24 normal images to train on, 6 to calibrate on, 1 normal and 1 anomalous to test on "
+        "(1 without a mask count in the image metrics only)"
     )
 
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,9 @@ from invad.config import CalibrationConfig, TableSplitConfig, load_params
 from invad.data.own.folders import FolderNames
 from invad.data.own.importing import import_data, remove_data, understanding
 from invad.data.own.layouts import Discovery, discover
+from invad.data.own.recipe import recipe
 from invad.data.own.rows import ImportRow
-from invad.data.own.table import assign_phases, build_table, read_import_table, write_import_table
+from invad.data.own.table import build_table, read_import_table, with_phases, write_import_table
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -719,7 +721,7 @@ def normal_rows(names: list[str], phase: str = "") -> list[ImportRow]:
 
 
 def chosen(rows: list[ImportRow], config: TableSplitConfig = CONFIG) -> set[str]:
-    return {image for image, phase in assign_phases(rows, config).items() if phase == "test"}
+    return {row.image for row in with_phases(rows, config) if row.phase == "test"}
 
 
 NAMES = [f"good/{number:03d}.png" for number in range(100)]
@@ -806,14 +808,67 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
     download, benchmark, copied = params.dataset("shop"), params.benchmark("shop"), before.benchmark("mvtec")
     assert (download.source, download.path, download.table) == ("path", str(pictures), "data/import/shop.csv")
     assert benchmark.splits == TableSplitConfig(seed=3, test_share=0.5)
-    assert (benchmark.features, benchmark.train, benchmark.score) == (copied.features, copied.train, copied.score)
-    assert benchmark.calibration == CalibrationConfig(share=0.1, false_positive_rate=0.01, seed=0)
+    assert (benchmark.features, benchmark.score) == (copied.features, copied.score)
+    # One image is left: batches of 1 instead of 32, the rate in proportion, and as many epochs as steps.
+    assert benchmark.train == replace(copied.train, epochs=600, batch_size=1, learning_rate=0.004 / 32)
+    assert benchmark.calibration == CalibrationConfig(share=0.33, false_positive_rate=0.01, seed=0)
     assert text.startswith("layout: good/bad folders (good, bad, masks)\n")
     assert (
         "shop: 1 class, 1 normal images to train on, 2 normal and 2 anomalous to test on "
         "(1 without a mask count in the image metrics only)\n" in text
     )
-    assert "params.yaml: benchmark shop added, its features, train and score copied from mvtec\n" in text
+    assert (
+        "params.yaml: benchmark shop added, its features, train and score copied from mvtec, and fitted to these images\n"
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "gpu", "expected"),
+    [
+        # 13 of 40 are kept, 27 are 3 batches of 8, and 200 epochs of 3 are 600 steps
+        (40, 1, False, {"calibration": {"share": 0.33}, "train": {"epochs": 200}}),
+        (
+            *(40, 1, True),
+            {
+                "calibration": {"share": 0.33},
+                "train": {"epochs": 1000},
+                "features": {"image_size": 256},
+                "score": {"sigma": 4.0},
+            },
+        ),
+        # 100 of 1,000 are kept, 900 are 112 batches: the 20 epochs of the benchmark copied are enough for a CPU
+        (1000, 1, False, {"calibration": {"share": 0.1}, "train": {"epochs": 20}}),
+        # 30 of the 100 of each class are kept
+        (1000, 10, False, {"calibration": {"share": 0.3}, "train": {"epochs": 20}}),
+        # 2 of 5 are kept: one batch of 3
+        (
+            5,
+            1,
+            False,
+            {"calibration": {"share": 0.33}, "train": {"epochs": 600, "batch_size": 3, "learning_rate": 0.0015}},
+        ),
+    ],
+)
+def test_the_recipe_fits_the_number_of_images_and_the_machine(images, classes, gpu, expected):
+    quick = load_params(REPOSITORY / "params.yaml").benchmark("mvtec")
+    assert recipe(images, quick, gpu=gpu, classes=classes) == expected
+
+
+def test_the_recipe_and_what_comes_of_it_are_said(workspace, tmp_path):
+    shutil.copy(REPOSITORY / "params.yaml", "params.yaml")
+    images_in(tmp_path / "many", *(f"good/{number:02}.png" for number in range(50)))
+    lines = run(tmp_path / "many", workspace, config=TableSplitConfig(test_share=0.2), gpu=True).splitlines()
+    (said,) = [line for line in lines if line.startswith("recipe for")]
+    assert said.startswith(
+        "recipe for 27 images on a GPU: 1000 epochs of invad at 256 pixels, 3000 steps; --like takes"
+    )
+    (kept,) = [line for line in lines if "for thresholds" in line]
+    assert kept.startswith(
+        "params.yaml: calibration.shop.share: keeps 13 images for thresholds; about 1 in 14 normal images"
+    )
+    benchmark = load_params().benchmark("shop")
+    assert (benchmark.train.epochs, benchmark.features.image_size, benchmark.score.sigma) == (1000, 256, 4.0)
 
 
 def test_the_next_commands_are_those_that_can_run_here(pictures, workspace):
@@ -843,7 +898,7 @@ def test_the_same_data_give_the_same_table_bytes(pictures, workspace, tmp_path):
 
 
 def test_like_names_the_benchmark_to_copy_from(pictures, workspace):
-    assert "copied from coco_ad_0" in run(pictures, workspace, like="coco_ad_0")
+    assert "copied from coco_ad_0\n" in run(pictures, workspace, like="coco_ad_0", gpu=True)
     assert load_params().benchmark("shop").train == load_params().benchmark("coco_ad_0").train
 
 

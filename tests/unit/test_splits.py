@@ -9,11 +9,11 @@ import pytest
 from conftest import save_image, save_mask
 
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
-from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
+from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts, describe
 from invad.data.mvtec import build_mvtec
 from invad.data.source import Source, write_source
 from invad.data.split_table import SplitRow, read_split_table, write_split_table
-from invad.data.splits import build_split, describe
+from invad.data.splits import build_split
 from invad.data.visa import build_visa
 from invad.errors import InputError
 from invad.workspace import Workspace
@@ -133,7 +133,7 @@ def test_classes_of_ones_own_in_the_published_layout_are_not_counted(mvtec_root)
 
 def test_mvtec_empty_classes_and_roots_are_errors(mvtec_root, tmp_path):
     shutil.rmtree(mvtec_root / "valve/train/good")
-    with pytest.raises(InputError, match=r"valve/train: the class valve has no usable train image"):
+    with pytest.raises(InputError, match="the class valve has no normal image to train on"):
         build_mvtec(mvtec_root, STRICT)
     with pytest.raises(InputError, match="no MVTec AD root"):
         build_mvtec(tmp_path, STRICT)
@@ -188,14 +188,14 @@ def test_visa_by_its_csv(tmp_path):
             r"Anomaly/000\.JPG: the mask of this anomalous image is missing",
         ),
         ([HEADER, TRAIN, TEST.replace("000.JPG", "009.JPG")], r"009\.JPG: no such image"),
-        ([HEADER, TRAIN], "the class candle has no test image"),
+        ([HEADER, TRAIN], "the class candle has no image to test on"),
         (
             [HEADER, TRAIN, TEST.replace("candle/Data/Masks", "../Masks")],
-            r"line 3: mask '\.\./Masks/.*' leaves the data set",
+            r"line 3: mask '\.\./Masks/.*' leaves the images' folder",
         ),
         (
             [HEADER, TRAIN.replace("candle/Data", "/etc")],
-            "line 2: image '/etc/Images/Normal/0000.JPG' leaves the data set",
+            "line 2: image '/etc/Images/Normal/0000.JPG' leaves the images' folder",
         ),
         (["\0\x01"], "1cls.csv: "),
     ],
@@ -235,7 +235,7 @@ def test_a_failed_build_keeps_the_old_split(mvtec_root, tmp_path):
     workspace.raw("mvtec").mkdir(parents=True)
     write_source(workspace.raw("mvtec"), Source("mvtec", "path", mvtec_root, "abc"))
     split = build_split(benchmark, workspace)
-    assert describe(split) == "1 class, 2 normal images to train on, 1 normal and 2 anomalous to test on"
+    assert describe(split.rows) == "1 class, 2 normal images to train on, 1 normal and 2 anomalous to test on"
     assert split.mask_path(split.rows[2]) == mvtec_root / "valve/ground_truth/broken/000_mask.png"
     before = (workspace.split("mvtec") / "split.parquet").read_bytes()
     (mvtec_root / "valve/ground_truth/broken/000_mask.png").unlink()

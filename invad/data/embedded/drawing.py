@@ -92,7 +92,6 @@ class Finish:
     gloss: float = 0.0
     noise: str | None = None
     noise_strength: float = 0.0
-    noise_zoom: float = 1.0
     opacity: float = 1.0
     blur: float = 0.0  # softens the outline; a fraction of the shape's smaller side
 
@@ -141,18 +140,6 @@ class Canvas:
 
     def draw(
         self,
-        outline: Outline,
-        colour: Colour,
-        finish: Finish = MATTE,
-        *,
-        stroke: float = 0.0,
-        covers: bool = True,
-    ) -> None:
-        """Fill a polygon, or draw a round-ended line of `stroke` pixels through the points when `stroke` > 0."""
-        self.draw_all([outline], colour, finish, stroke=stroke, covers=covers)
-
-    def draw_all(
-        self,
         outlines: Sequence[Outline],
         colour: Colour,
         finish: Finish = MATTE,
@@ -160,7 +147,7 @@ class Canvas:
         stroke: float = 0.0,
         covers: bool = True,
     ) -> None:
-        """Several polygons or lines as one shape of one colour: much faster than one by one."""
+        """Fill polygons as one shape, or draw round-ended lines of `stroke` pixels through the points when `stroke` > 0."""
         paths = [np.asarray(outline, np.float64) for outline in outlines]
         points = np.concatenate(paths)
         low, high = points.min(0) - stroke / 2, points.max(0) + stroke / 2
@@ -197,22 +184,15 @@ class Canvas:
         if not (finish.relief or finish.gloss or finish.noise):
             return base
         soft = np.asarray(shape.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
-        # slopes over a wider step than a pixel, because the blurred outline has 256 levels only; the shape's padding is
-        # wider than the step, so that the window's neighbours lie inside of it
-        rows, columns = window
-        step = max(1, int(radius / 2))
-        up, left = max(rows.start - step, 0), max(columns.start - step, 0)
-        near = soft[up : rows.stop + step, left : columns.stop + step]
-        slope_x, slope_y = np.zeros_like(near), np.zeros_like(near)
-        slope_x[:, step:-step] = near[:, 2 * step :] - near[:, : -2 * step]
-        slope_y[step:-step] = near[2 * step :] - near[: -2 * step]
-        steepness = radius * 1.2 / step
-        facing = np.float32(-self.light[0] * steepness) * slope_x - np.float32(self.light[1] * steepness) * slope_y
-        inner = (slice(rows.start - up, rows.stop - up), slice(columns.start - left, columns.stop - left))
-        facing = facing[inner]
-        shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * near[inner])
+        step = max(1, int(radius / 2))  # wider than a pixel, because the blurred outline has 256 levels only
+        slope_x, slope_y = np.zeros_like(soft), np.zeros_like(soft)
+        slope_x[:, step:-step] = soft[:, 2 * step :] - soft[:, : -2 * step]
+        slope_y[step:-step] = soft[2 * step :] - soft[: -2 * step]
+        x, y = (np.float32(-direction * radius * 1.2 / step) for direction in self.light)
+        facing = x * slope_x[window] + y * slope_y[window]
+        shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * soft[window])
         if finish.noise:
-            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], finish.noise_zoom * self.zoom)
+            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], self.zoom)
             shade = shade + finish.noise_strength * surface
         lit = base * shade
         if finish.gloss:
@@ -224,7 +204,7 @@ class Canvas:
         points = np.asarray(outline, np.float64)
         side = max(2.0, float(min(np.ptp(points, axis=0))))
         finish = Finish(relief=0.0, opacity=strength, blur=max(blur, 0.5) / side)
-        self.draw(outline, (0.03, 0.03, 0.05), finish, covers=False)
+        self.draw([outline], (0.03, 0.03, 0.05), finish, covers=False)
 
     def covered(self) -> NDArray[np.bool_]:
         """The covered pixels at final resolution, (height, width) bool."""
@@ -288,17 +268,17 @@ class Pen:
         """Box coordinates (n, 2) to canvas pixels (n, 2)."""
         return ((np.asarray(points, np.float64) - 0.5) * self.sign * self.size) @ self.turn + self.centre
 
-    def poly(self, points: Sequence[Point], colour: Colour, finish: Finish = MATTE, *, covers: bool = True) -> None:
+    def poly(self, points: Sequence[Point], colour: Colour, finish: Finish = MATTE) -> None:
         """Fill a polygon."""
-        self.canvas.draw(self.place(points), colour, finish, covers=covers)
+        self.canvas.draw([self.place(points)], colour, finish)
 
     def polys(self, outlines: Sequence[Sequence[Point]], colour: Colour, finish: Finish = MATTE) -> None:
         """Fill several polygons as one shape."""
-        self.canvas.draw_all([self.place(points) for points in outlines], colour, finish)
+        self.canvas.draw([self.place(points) for points in outlines], colour, finish)
 
     def blob(self, points: Sequence[Point], colour: Colour, finish: Finish = ROUND) -> None:
         """Fill a polygon with its corners rounded off."""
-        self.canvas.draw(self.place(rounded(points)), colour, finish)
+        self.canvas.draw([self.place(rounded(points))], colour, finish)
 
     def pad(self, x0: float, y0: float, x1: float, y1: float, radius: float) -> list[Point]:
         """Outline of a rectangle with round corners; `radius` is a fraction of the box's smaller side."""
@@ -319,11 +299,11 @@ class Pen:
         self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, finish: Finish = ROUND
     ) -> None:
         """Fill an axis-aligned ellipse."""
-        self.canvas.draw(self.place(oval(x, y, radius_x, radius_y)), colour, finish)
+        self.canvas.draw([self.place(oval(x, y, radius_x, radius_y))], colour, finish)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, finish: Finish = MATTE) -> None:
         """Fill a rectangle."""
-        self.canvas.draw(self.place(box(x0, y0, x1, y1)), colour, finish)
+        self.canvas.draw([self.place(box(x0, y0, x1, y1))], colour, finish)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, finish: Finish = MATTE) -> None:
         """Draw a line with round ends."""
@@ -332,7 +312,7 @@ class Pen:
     def lines(self, paths: Sequence[Sequence[Point]], width: float, colour: Colour, finish: Finish = MATTE) -> None:
         """Draw several lines as one shape."""
         stroke = max(1.0, width * float(min(self.size)))
-        self.canvas.draw_all([self.place(points) for points in paths], colour, finish, stroke=stroke)
+        self.canvas.draw([self.place(points) for points in paths], colour, finish, stroke=stroke)
 
     def shadow(self, points: Sequence[Point], shift: Point, blur: float, strength: float) -> None:
         """Cast shadow of a polygon, moved by `shift` and blurred, both in fractions of the box's smaller side."""

@@ -96,7 +96,7 @@ def _wood(canvas: Canvas, defect_type: str, defect_rng: Rng) -> None:
     canvas.rgb *= 1 + 0.06 * (x + y - 1)
     pores = np.stack([rng.uniform(0, 1, 80), rng.uniform(0, 1, 80), rng.uniform(0.01, 0.05, 80)], 1) * canvas.width
     dashes = [[(left, top), (left + length, top)] for left, top, length in pores]
-    canvas.draw_all(dashes, (0.25, 0.14, 0.07), matter(FLAT, 0.4), stroke=1.0)
+    canvas.draw(dashes, (0.25, 0.14, 0.07), matter(FLAT, 0.4), stroke=1.0)
     canvas.start_coverage()
     pen = Pen(canvas, (canvas.width / 2, canvas.height / 2), (canvas.width, canvas.height))
     canvas.rng = rng = defect_rng

@@ -18,6 +18,7 @@ from invad.data.embedded.drawing import (
     Colour,
     Finish,
     Pen,
+    Point,
     Rng,
     box,
     image_rng,
@@ -263,72 +264,50 @@ REMOVABLE = 4  # the first ones are large enough to be missed
 
 
 def _draw_traces(pen: Pen, board: Colour) -> None:
-    rails = [
-        [(0.04, y), (0.30, y), (0.36, y + 0.08), (0.64, y + 0.08), (0.70, y), (0.96, y)]
-        for y in (0.06, 0.12, 0.48, 0.56)
-    ]
+    bends = ((0.04, 0), (0.30, 0), (0.36, 0.08), (0.64, 0.08), (0.70, 0), (0.96, 0))
+    rails = [[(x, y + down) for x, down in bends] for y in (0.06, 0.12, 0.48, 0.56)]
     drops = [[(x, 0.05), (x, 0.45), (x + 0.03, 0.52), (x + 0.03, 0.94)] for x in (0.365, 0.45, 0.55, 0.635)]
     pen.lines(rails + drops, 0.014, scaled(board, 1.55), MATTE)
-    pen.polys(
-        [oval(x, y, 0.011, 0.018, 12) for x in (0.37, 0.47, 0.53, 0.64) for y in (0.08, 0.5, 0.75)], (0.75, 0.72, 0.6)
-    )
-    for x in (0.035, 0.965):
-        for y in (0.06, 0.94):
-            pen.oval(x, y, 0.022, 0.036, (0.80, 0.78, 0.72), METAL)
-            pen.oval(x, y, 0.013, 0.021, (0.45, 0.45, 0.45), MATTE)
+    vias = [oval(x, y, 0.011, 0.018, 12) for x in (0.37, 0.47, 0.53, 0.64) for y in (0.08, 0.5, 0.75)]
+    pen.polys(vias, (0.75, 0.72, 0.6))
+    for x, y in ((x, y) for x in (0.035, 0.965) for y in (0.06, 0.94)):
+        pen.oval(x, y, 0.022, 0.036, (0.80, 0.78, 0.72), METAL)
+        pen.oval(x, y, 0.013, 0.021, (0.45, 0.45, 0.45), MATTE)
 
 
-def _draw_part(pen: Pen, part: tuple[str, float, float, float, float], *, absent: bool) -> list[tuple[float, float]]:
+_CHIP = Finish(relief=0.8, bevel=0.08, noise="grain", noise_strength=0.1)
+_CAN = Finish(relief=1.2, bevel=0.15, gloss=0.5)
+_CRYSTAL = Finish(relief=1.3, bevel=0.15, gloss=0.6)
+_SOLDER = (0.78, 0.78, 0.76)
+
+
+def _draw_part(pen: Pen, part: tuple[str, float, float, float, float], *, absent: bool) -> list[Point]:
     """Draw one component, or its bare pads when it is absent; returns its outline in board coordinates."""
     kind, x, y, width, height = part
     x, y = x + float(pen.rng.normal(0, 0.002)), y + float(pen.rng.normal(0, 0.003))
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     footprint = box(left, top, right, bottom)
-    solder = (0.78, 0.78, 0.76)
+    pads = [box(left, top, left + width * 0.3, bottom), box(right - width * 0.3, top, right, bottom)]
     if kind == "chip":
-        legs = [
-            box(left - 0.018, top + height * f, right + 0.018, top + height * (f + 0.1))
-            for f in (0.06, 0.32, 0.58, 0.84)
-        ]
+        rows = [(top + height * f, top + height * (f + 0.1)) for f in (0.06, 0.32, 0.58, 0.84)]
+        pads = [box(left - 0.018, y0, right + 0.018, y1) for y0, y1 in rows]
         if absent:
-            legs = [box(a, leg[0][1], a + 0.03, leg[2][1]) for leg in legs for a in (left - 0.018, right - 0.012)]
-        pen.polys(legs, solder, METAL)
-    else:
-        pen.polys(
-            [box(left, top, left + width * 0.3, bottom), box(right - width * 0.3, top, right, bottom)], solder, METAL
-        )
+            pads = [box(x0, y0, x0 + 0.03, y1) for y0, y1 in rows for x0 in (left - 0.018, right - 0.012)]
+    pen.polys(pads, _SOLDER, METAL)
     if absent:
         return footprint
     pen.shadow(footprint, (0.012, 0.016), 0.012, 0.5)
     if kind == "chip":
-        pen.rect(
-            left,
-            top,
-            right,
-            bottom,
-            (0.13, 0.13, 0.14),
-            Finish(relief=0.8, bevel=0.08, noise="grain", noise_strength=0.1),
-        )
+        pen.poly(footprint, (0.13, 0.13, 0.14), _CHIP)
         pen.oval(left + width * 0.2, top + height * 0.14, 0.009, 0.014, (0.3, 0.3, 0.3), FLAT)
-        pen.lines(
-            [[(left + width * 0.3, y + d), (right - width * 0.2, y + d)] for d in (-0.015, 0.03)],
-            0.012,
-            (0.5, 0.5, 0.5),
-            FLAT,
-        )
+        letters = [[(left + width * 0.3, y + d), (right - width * 0.2, y + d)] for d in (-0.015, 0.03)]
+        pen.lines(letters, 0.012, (0.5, 0.5, 0.5), FLAT)
     elif kind == "capacitor":
-        pen.oval(x, y, width / 2, height / 2, (0.72, 0.72, 0.74), Finish(relief=1.2, bevel=0.15, gloss=0.5))
-        pen.poly(
-            [(x + width * 0.15, top + 0.015), (right - 0.004, y), (x + width * 0.15, bottom - 0.015)],
-            (0.15, 0.15, 0.2),
-            FLAT,
-        )
+        pen.oval(x, y, width / 2, height / 2, (0.72, 0.72, 0.74), _CAN)
+        mark = x + width * 0.15
+        pen.poly([(mark, top + 0.015), (right - 0.004, y), (mark, bottom - 0.015)], (0.15, 0.15, 0.2), FLAT)
     elif kind == "crystal":
-        pen.blob(
-            box(left - 0.01, top - 0.01, right + 0.01, bottom + 0.01),
-            (0.74, 0.74, 0.72),
-            Finish(relief=1.3, bevel=0.15, gloss=0.6),
-        )
+        pen.blob(box(left - 0.01, top - 0.01, right + 0.01, bottom + 0.01), (0.74, 0.74, 0.72), _CRYSTAL)
     else:
         pen.rect(left + width * 0.22, top, right - width * 0.22, bottom, (0.16, 0.14, 0.13), GLOSSY)
     return footprint
@@ -348,25 +327,20 @@ def _draw_transducer(pen: Pen, x: float) -> None:
     pen.lines(wires, 0.014, (0.58, 0.58, 0.56), FLAT)
 
 
-def _draw_header(pen: Pen, bent_pin: int) -> list[list[tuple[float, float]]]:
+def _draw_header(pen: Pen, bent_pin: int) -> list[list[Point]]:
     """The row of four pins at the lower edge; returns the outlines of a bent pin: where it is and where it should be."""
-    outlines: list[list[tuple[float, float]]] = []
+    outlines: list[list[Point]] = []
     pen.rect(0.41, 0.92, 0.59, 1.0, (0.12, 0.12, 0.13), GLOSSY)
     for pin, x in enumerate((0.435, 0.478, 0.522, 0.565)):
-        straight, tip = box(x - 0.010, 0.93, x + 0.010, 1.16), 0.0
+        tip = 0.0
         if pin // 2 == bent_pin:
-            lean = (0.07 + 0.03 * pen.rng.uniform()) * DEFECT_SIZE * (1 if bent_pin else -1)
-            tip = lean
-        shape = [
-            (x - 0.010, 0.93),
-            (x + 0.010, 0.93),
-            (x + 0.011 + tip, 1.16 - 0.5 * abs(tip)),
-            (x - 0.009 + tip, 1.16 - 0.5 * abs(tip)),
-        ]
+            tip = (0.07 + 0.03 * pen.rng.uniform()) * DEFECT_SIZE * (1 if bent_pin else -1)
+        end = 1.16 - 0.5 * abs(tip)
+        shape = [(x - 0.010, 0.93), (x + 0.010, 0.93), (x + 0.011 + tip, end), (x - 0.009 + tip, end)]
         pen.shadow(shape, (0.012, 0.015), 0.01, 0.5)
         pen.poly(shape, (0.83, 0.74, 0.48), METAL)
         if tip:
-            outlines += [shape, straight]
+            outlines += [shape, box(x - 0.010, 0.93, x + 0.010, 1.16)]
     return outlines
 
 

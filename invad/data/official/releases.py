@@ -18,6 +18,13 @@ class Archive:
     wanted: Callable[[str], bool] | None = None
 
 
+def _archive(
+    url: str, size: int, sha256: str, *, unpacked_size: int = 0, wanted: Callable[[str], bool] | None = None
+) -> Archive:
+    """Return a published archive; photographs hardly shrink, so that what it unpacks to is what it has by default."""
+    return Archive(Remote(url.rpartition("/")[2], url, size, sha256), unpacked_size or size, wanted)
+
+
 @dataclass(frozen=True)
 class Licence:
     """What a data set may be used for; `accept` where its owner asks for acceptance before the download."""
@@ -38,74 +45,44 @@ LICENCES = {
 }
 
 COCO_ADDRESS = "http://images.cocodataset.org"
-_ANNOTATIONS = Archive(
-    Remote(
-        "annotations_trainval2017.zip",
-        f"{COCO_ADDRESS}/annotations/annotations_trainval2017.zip",
-        size=252_907_541,
-        sha256="113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-    ),
+_ANNOTATIONS = _archive(
+    f"{COCO_ADDRESS}/annotations/annotations_trainval2017.zip",
+    252_907_541,
+    "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
     unpacked_size=490_000_000,
     wanted=lambda name: name.startswith("annotations/instances_"),
 )
 _COCO_IMAGES = (
-    Archive(
-        Remote(
-            "val2017.zip",
-            f"{COCO_ADDRESS}/zips/val2017.zip",
-            size=815_585_330,
-            sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-        ),
-        unpacked_size=815_000_000,
+    _archive(
+        f"{COCO_ADDRESS}/zips/val2017.zip",
+        815_585_330,
+        "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
     ),
-    Archive(
-        Remote(
-            "train2017.zip",
-            f"{COCO_ADDRESS}/zips/train2017.zip",
-            size=19_336_861_798,
-            sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-        ),
-        unpacked_size=19_330_000_000,
+    _archive(
+        f"{COCO_ADDRESS}/zips/train2017.zip",
+        19_336_861_798,
+        "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
     ),
 )
-_MVTEC = Archive(
-    Remote(
-        "mvtec_anomaly_detection.tar.xz",
-        "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/"
-        "mvtec_anomaly_detection.tar.xz",
-        size=5_264_982_680,
-        sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
-    ),
-    unpacked_size=5_300_000_000,
+_MVTEC = _archive(
+    "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/"
+    "mvtec_anomaly_detection.tar.xz",
+    5_264_982_680,
+    "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+)
+_VISA = _archive(
+    "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
+    1_929_840_640,
+    "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
 )
 # MVTec publishes neither sizes nor checksums of the archives of single classes.
 _MVTEC_SHARE = "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f283/download"
-_MVTEC_CLASS_FILES = {
-    "bottle": "420937370-1629958698",
-    "cable": "420937413-1629958794",
-    "capsule": "420937454-1629958872",
-    "carpet": "420937484-1629959013",
-    "grid": "420937487-1629959044",
-    "hazelnut": "420937545-1629959162",
-    "leather": "420937607-1629959262",
-    "metal_nut": "420937637-1629959294",
-    "pill": "420938129-1629960351",
-    "screw": "420938130-1629960389",
-    "tile": "420938133-1629960456",
-    "toothbrush": "420938134-1629960477",
-    "transistor": "420938166-1629960554",
-    "wood": "420938383-1629960649",
-    "zipper": "420938385-1629960680",
-}
-_VISA = Archive(
-    Remote(
-        "VisA_20220922.tar",
-        "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
-        size=1_929_840_640,
-        sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
-    ),
-    unpacked_size=1_929_840_640,
-)
+_MVTEC_CLASS_FILES = """
+bottle 420937370-1629958698, cable 420937413-1629958794, capsule 420937454-1629958872, carpet 420937484-1629959013,
+grid 420937487-1629959044, hazelnut 420937545-1629959162, leather 420937607-1629959262, metal_nut 420937637-1629959294,
+pill 420938129-1629960351, screw 420938130-1629960389, tile 420938133-1629960456, toothbrush 420938134-1629960477,
+transistor 420938166-1629960554, wood 420938383-1629960649, zipper 420938385-1629960680
+"""
 
 
 def official_archives(dataset: str, config: DownloadConfig) -> tuple[Archive, ...]:
@@ -120,7 +97,7 @@ def official_archives(dataset: str, config: DownloadConfig) -> tuple[Archive, ..
         return (_VISA,)
     if not config.classes:
         return (_MVTEC,)
-    unknown = sorted(set(config.classes) - set(_MVTEC_CLASS_FILES))
+    unknown = sorted(set(config.classes) - set(MVTEC_COUNTS))
     if unknown:
         raise InputError(
             f"params.yaml: download.mvtec.classes: {', '.join(unknown)}: unknown; known are {', '.join(MVTEC_COUNTS)}"
@@ -129,9 +106,8 @@ def official_archives(dataset: str, config: DownloadConfig) -> tuple[Archive, ..
 
 
 def _mvtec_class(name: str) -> Archive:
+    places = {name: place for name, place in (row.split() for row in _MVTEC_CLASS_FILES.split(","))}
     file = f"{name}.tar.xz"
     images = sum(MVTEC_COUNTS[name])
     all_images = sum(map(sum, MVTEC_COUNTS.values()))
-    return Archive(
-        Remote(file, f"{_MVTEC_SHARE}/{_MVTEC_CLASS_FILES[name]}/{file}"), _MVTEC.unpacked_size * images // all_images
-    )
+    return Archive(Remote(file, f"{_MVTEC_SHARE}/{places[name]}/{file}"), _MVTEC.unpacked_size * images // all_images)

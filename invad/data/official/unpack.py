@@ -63,14 +63,8 @@ def unpack(
     Each top-level entry of the archive replaces the one of the same name in `target`; before, it is complete in a temporary folder
     there. A progress bar on stderr counts bytes.
 
-    Args:
-        archive: the file.
-        target: the folder; made when missing.
-        name: the name by which `unpacked_sha256` knows the archive.
-        sha256: the archive's digest, which `unpacked_sha256` will return.
-        unpacked_size: the bytes expected on the disk; four times as many are refused.
-        label: the name of the progress bar.
-        only: takes or leaves a file by its name in the archive (`annotations/a.json`); by default all are taken.
+    `unpacked_sha256` will return `sha256` for the archive's `name`. `unpacked_size`: the bytes expected on the disk; four times as many
+    are refused. `only` takes or leaves a file by its name in the archive (`annotations/a.json`); by default all are taken.
 
     Raises:
         InputError: The archive is damaged, is none of these kinds, has a member that is refused (a path that leads outside, a link, a

@@ -9,15 +9,18 @@ from typing import Any
 
 from invad.config import AS_STORED, Params, TableSplitConfig, load_params, reading_of
 from invad.config.constants import PUBLISHED_DATASETS
-from invad.config.params_file import add_benchmark, remove_dataset, update_download
+from invad.config.params_file import add_benchmark, remove_dataset, template, update_download
+from invad.data.counts import describe
 from invad.data.hold_out import hold_out
 from invad.data.own.folders import FolderNames
 from invad.data.own.layouts import NAMED, Discovery, discover
+from invad.data.own.recipe import recipe, recipe_notes
 from invad.data.own.rows import ImportRow
-from invad.data.own.table import split_rows, write_import_table
+from invad.data.own.table import split_rows, with_phases, write_import_table
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 from invad.files import atomic_path
+from invad.text import aligned
 from invad.workspace import Workspace
 
 _COLUMNS = (
@@ -42,10 +45,12 @@ def import_data(
     force: bool,
     config: TableSplitConfig,
     names: FolderNames | None = None,
+    gpu: bool = False,
 ) -> str:
     """Write the table of the images in the folder `images`, add data set and benchmark `name`, and return the text to print.
 
-    The benchmark's settings are those of benchmark `like`. With `force`, the table of a data set that is there is replaced, and its
+    The benchmark's settings are those of benchmark `like`; without one, of the first, with the `recipe` for these images and, with
+    `gpu`, for a machine that has one. With `force`, the table of a data set that is there is replaced, and its
     benchmark's settings stay. `names` are those of folders that are not called good, bad and masks. Nothing is written where anything
     is wrong.
 
@@ -57,7 +62,8 @@ def import_data(
     _check_name(name, params, target, force=force)
     config = _splits_of(name, params) or config
     discovery = discover(name, images.expanduser(), table.expanduser() if table else None, names)
-    split = split_rows(discovery.root, discovery.rows, config, name, str(table or images))
+    rows = with_phases(discovery.rows, config)
+    split = split_rows(discovery.root, rows, reading_of(config), name, str(table or images))
     download = {
         "source": "path",
         "path": str(discovery.root.absolute()),
@@ -70,17 +76,21 @@ def import_data(
             settings = f"data set {name} refreshed, the settings of its benchmark stay as they are"
         else:
             splits = {"seed": config.seed, "test_share": config.test_share, **_reading_settings(config)}
-            copied = add_benchmark(params_path, name, download=download, splits=splits, like=like)
-            settings = f"benchmark {name} added, its features, train and score copied from {copied}"
+            counts = Counter(row.class_name for row in split if row.phase == "train")
+            base = template(params, like)
+            own = {} if like else recipe(counts.total(), base, gpu=gpu, classes=len(counts))
+            add_benchmark(params_path, name, download=download, splits=splits, like=base.name, recipe=own)
+            settings = f"benchmark {name} added, its features, train and score copied from {base.name}"
+            settings += "" if like else ", and fitted to these images"
     return "\n".join(
         [
             understanding(discovery),
             "",
-            f"{name}: {_describe(split)}",
+            f"{name}: {describe(split)}",
             f"{target}: written, {len(split)} images; keep it in git, and edit it where it is wrong",
             f"{params_path}: {settings}",
             *_reading_notes(config),
-            *_training_notes(name, load_params(params_path), split),
+            *_training_notes(name, load_params(params_path), split, gpu=gpu),
             "",
             "next:",
             *(f"  {command}" for command in _next_commands(name, workspace, refreshed=name in params.download)),
@@ -145,20 +155,12 @@ def _next_commands(name: str, workspace: Workspace, *, refreshed: bool) -> list[
     return [*fetch, f"dvc repro splits@{name}", check, f"dvc repro evaluate@{name}"]
 
 
-def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[str]:
-    """Say how many images calibration keeps from training, and where the rest is too few for a batch."""
+def _training_notes(name: str, params: Params, split: list[SplitRow], *, gpu: bool) -> list[str]:
+    """Say how the benchmarks of data set `name` are trained, or that they cannot be."""
     lines = []
-    for benchmark in params.benchmarks.values():
-        if benchmark.dataset != name:
-            continue
+    for benchmark in (one for one in params.benchmarks.values() if one.dataset == name):
         phases = Counter(row.phase for row in hold_out(split, benchmark.calibration))
-        held_out, images, batch_size = phases["calibration"], phases["train"], benchmark.train.batch_size
-        if held_out:
-            share = f"params.yaml: calibration.{benchmark.settings}.share"
-            lines.append(f"{share}: keeps {held_out} of the images to train on for thresholds, which leaves {images}")
-        if batch_size > images:
-            batch = f"params.yaml: train.{benchmark.settings}.batch_size"
-            lines.append(f"{batch}: lower it, {batch_size} is more than the {images} to train on")
+        lines += recipe_notes(benchmark, phases["train"], phases["calibration"], gpu=gpu)
     return lines
 
 
@@ -179,14 +181,7 @@ def _class_lines(rows: list[ImportRow]) -> list[str]:
     counts = Counter((row.class_name, _column(row)) for row in rows)
     counts.update((row.class_name, "anomalous") for row in rows if row.label == ANOMALOUS)
     classes = sorted({row.class_name for row in rows})
-    cells = [_COLUMNS, *((name, *(str(counts[name, column]) for column in _COLUMNS[1:])) for name in classes)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_COLUMNS))]
-    return [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in cells
-    ]
+    return aligned([_COLUMNS, *((name, *(str(counts[name, column]) for column in _COLUMNS[1:])) for name in classes)])
 
 
 def _column(row: ImportRow) -> str:
@@ -194,17 +189,6 @@ def _column(row: ImportRow) -> str:
     if row.label == ANOMALOUS:
         return "masks missing" if row.mask is None else "masks matched"
     return f"{row.phase} normal" if row.phase else "normal without phase"
-
-
-def _describe(split: list[SplitRow]) -> str:
-    counts = Counter((row.phase, row.label) for row in split)
-    classes = len({row.class_name for row in split})
-    without = sum(row.label == ANOMALOUS and row.mask is None for row in split)
-    return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, "
-        f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
-        + (f" ({without} without a mask count in the image metrics only)" if without else "")
-    )
 
 
 def _check_name(name: str, params: Params, table: Path, *, force: bool) -> None:

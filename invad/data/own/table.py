@@ -4,6 +4,7 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from invad.config import ReadingConfig, TableSplitConfig, reading_of
 from invad.data.hold_out import chosen
 from invad.data.images import check_mask_size, image_size
 from invad.data.own.rows import COLUMNS, ImportRow, check_rows, parse_row, problem, read_csv
-from invad.data.split_table import ANOMALOUS, Phase, SplitRow
+from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 
 
@@ -44,37 +45,37 @@ def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str)
     Raises:
         InputError: As for `read_import_table` and `split_rows`.
     """
-    return split_rows(root, read_import_table(table), config, dataset, str(table))
+    rows = with_phases(read_import_table(table), config)
+    return split_rows(root, rows, reading_of(config), dataset, str(table))
 
 
-def split_rows(
-    root: Path, rows: list[ImportRow], config: TableSplitConfig, dataset: str, source: str
-) -> list[SplitRow]:
+def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, dataset: str, source: str) -> list[SplitRow]:
     """Return the rows of all images, whose paths are relative to `root`, sorted by class, phase (train first) and image.
 
-    Images without a phase get one: anomalous ones are for the test; of a class's normal ones the share `config.test_share` is for
-    the test (rounded up, but one at least is left to train on), chosen by a hash of `config.seed` and their names. `source` is where
-    the rows come from, for messages.
+    All have a phase. `source` is where they come from, for messages.
 
     Raises:
         InputError: A file is missing or not an image, a mask has another size than its image, or a class has no normal image to
             train on or no image to test on.
     """
-    phases = assign_phases(rows, config)
     present = defaultdict(set)
     for row in rows:
-        present[row.class_name].add(phases[row.image])
+        present[row.class_name].add(row.phase)
     for class_name in sorted(present):
         for phase, needed in (("train", "normal image to train on"), ("test", "image to test on")):
             if phase not in present[class_name]:
                 raise InputError(f"{source}: the class {class_name} has no {needed}")
-    split = [_split_row(root, row, phases[row.image], dataset, reading_of(config)) for row in rows]
+    split = [_split_row(root, row, dataset, reading) for row in rows]
     return sorted(split, key=lambda row: (row.class_name, row.phase == "test", row.image))
 
 
-def assign_phases(rows: list[ImportRow], config: TableSplitConfig) -> dict[str, Phase]:
-    """Return the phase of every image, as `split_rows` says. One more image in a class moves at most one of the others."""
-    phases: dict[str, Phase] = {row.image: row.phase or ("test" if row.label == ANOMALOUS else "train") for row in rows}
+def with_phases(rows: list[ImportRow], config: TableSplitConfig) -> list[ImportRow]:
+    """Return the rows, all with a phase.
+
+    Where there is none, anomalous images are for the test; of a class's normal ones the share `config.test_share` (rounded up, but one
+    at least is left to train on), chosen by a hash of `config.seed` and their names. One more image in a class moves at most one other.
+    """
+    test = {row.image for row in rows if row.label == ANOMALOUS and not row.phase}
     to_train_on = {row.class_name for row in rows if row.phase == "train"}
     undecided = defaultdict(list)
     for row in rows:
@@ -84,12 +85,12 @@ def assign_phases(rows: list[ImportRow], config: TableSplitConfig) -> dict[str, 
         # exact, where 0.07 * 100 is above 7 in floats
         share = math.ceil(Fraction(str(config.test_share)) * len(images))
         most = len(images) if class_name in to_train_on else len(images) - 1
-        phases |= {image: "test" for image in chosen(images, min(share, most), f"{config.seed}/")}
-    return phases
+        test |= chosen(images, min(share, most), f"{config.seed}/")
+    return [row if row.phase else replace(row, phase="test" if row.image in test else "train") for row in rows]
 
 
-def _split_row(root: Path, row: ImportRow, phase: Phase, dataset: str, reading: ReadingConfig) -> SplitRow:
-    image = root / row.image
+def _split_row(root: Path, row: ImportRow, dataset: str, reading: ReadingConfig) -> SplitRow:
+    image, phase = root / row.image, row.phase or "test"
     try:
         width, height = image_size(image, reading)
         if row.mask is not None:
