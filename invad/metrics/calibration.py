@@ -45,6 +45,9 @@ class Thresholds:
         return Thresholds(others.image if image is None else image, others.pixel if pixel is None else pixel)
 
 
+NOT_CALIBRATED = Thresholds(None, None)
+
+
 class RunningThreshold:
     """The threshold of `threshold_at` for scores that come piece by piece; holds `rate` of them, and one more.
 

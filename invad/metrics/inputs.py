@@ -27,23 +27,17 @@ def is_at_once(value: Stack) -> TypeGuard[np.ndarray]:
     return hasattr(value, "__array__")
 
 
-def map_array(value: np.ndarray, name: str = "anomaly_maps") -> np.ndarray:
-    """(n, H, W) real scores, not copied; `InputError` for another shape or type."""
-    return _three_dimensional(value, name, "fiu")
-
-
-def mask_array(value: np.ndarray, name: str = "masks") -> np.ndarray:
-    """(n, H, W) of a type that masks may have, not copied; `InputError` for another shape or type."""
-    return _three_dimensional(value, name, "biuf")
+KINDS = {"anomaly_maps": "fiu", "masks": "biuf"}
+"""Which kinds of numbers, as numpy names them, each may be of."""
 
 
 def maps_and_masks(maps: np.ndarray, masks: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Both as arrays (N, H, W) of one shape, not copied, and else `InputError`; there may be no masks."""
-    maps = map_array(maps)
+    maps = three_dimensional(maps, "anomaly_maps", KINDS["anomaly_maps"])
     require_images(maps.shape)
     if masks is None:
         return maps, None
-    masks = mask_array(masks)
+    masks = three_dimensional(masks, "masks", KINDS["masks"])
     if maps.shape != masks.shape:
         raise InputError(f"masks: shape {masks.shape} differs from that of anomaly_maps, {maps.shape}")
     return maps, masks
@@ -55,7 +49,8 @@ def require_images(shape: tuple[int, ...]) -> None:
         raise InputError(f"anomaly_maps: empty, shape {shape}; expected at least one image of at least one pixel")
 
 
-def _three_dimensional(value: np.ndarray, name: str, kinds: str) -> np.ndarray:
+def three_dimensional(value: np.ndarray, name: str, kinds: str) -> np.ndarray:
+    """`value` as (n, H, W), not copied; `InputError`, which calls it `name`, for another shape or other `kinds` of numbers."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
@@ -97,9 +92,9 @@ def image_labels(labels: Sequence[int] | np.ndarray, n_images: int) -> np.ndarra
     return array.astype(bool)
 
 
-def images_with_mask(has_mask: Sequence[bool] | np.ndarray | None, n_images: int) -> np.ndarray:
-    """(N,) bool; all True when `has_mask` is None, `InputError` unless it is bool (N,)."""
-    return np.ones(n_images, dtype=bool) if has_mask is None else _one_per_image(has_mask, "has_mask", n_images, "b")
+def images_with_mask(has_mask: Sequence[bool] | np.ndarray, n_images: int) -> np.ndarray:
+    """`has_mask` as an array; `InputError` unless it is bool (N,)."""
+    return _one_per_image(has_mask, "has_mask", n_images, "b")
 
 
 def scores_of_images(scores: Sequence[float] | np.ndarray, names: np.ndarray) -> np.ndarray:

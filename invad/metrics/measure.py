@@ -18,7 +18,7 @@ class Measured:
 
     Attributes:
         sweep: What all thresholds give, once it is finished.
-        above: What lies above each of `THRESHOLDS`.
+        above: What lies above each of `THRESHOLDS`; of pixels only.
         curves: By name; empty unless they were asked for.
     """
 
@@ -40,11 +40,12 @@ def measure(ranking: Ranking, *, curves: bool = False) -> Measured:
     """Walk along a ranking."""
     totals = ranking.totals
     sweep, points = Sweep(totals), CurvePoints(totals) if curves else None
-    above = np.zeros((3, len(THRESHOLDS)), np.int64)
+    thresholds = THRESHOLDS if totals.unit == "pixel" else ()
+    above = np.zeros((3, len(thresholds)), np.int64)
 
     def pieces() -> Iterator[Block]:
         passed = np.zeros(3, np.int64)
-        for part in ranking.ranges(THRESHOLDS):
+        for part in ranking.ranges(thresholds):
             above[:, part.at] = part.above + passed[:, None]
             yield part.block.after(*passed.tolist())
             passed += part.items

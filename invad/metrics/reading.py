@@ -141,11 +141,10 @@ def _images_of_a_block(maps: np.ndarray) -> int:
 
 def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
     """Checked batches of one image size."""
-    check = inputs.map_array if name == "anomaly_maps" else inputs.mask_array
     size = None
     batches: Iterable[np.ndarray] = [stack] if inputs.is_at_once(stack) else stack
     for i, value in enumerate(batches):
-        batch = check(value, f"{name}, batch {i}")
+        batch = inputs.three_dimensional(value, f"{name}, batch {i}", inputs.KINDS[name])
         if not batch.size:
             continue
         size = size or batch.shape[1:]
@@ -214,14 +213,15 @@ def prepare(block: Block) -> list[ClassBlock]:
         labels = with_pixels if block.labels is None else block.labels
         unknown = labels & ~block.has_mask
         # a normal image needs no mask: its own is empty
-        pixels = _pixels(maps[at[~with_pixels[at] & ~unknown[at]]], _images(maps, known[marked]), masks[marked])
+        normal = at[~with_pixels[at] & ~unknown[at]]
+        pixels = _pixels([flat[i] for i in normal], _images(maps, known[marked]), masks[marked])
         classes.append(ClassBlock(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], mask_values))
     return classes
 
 
-def _pixels(normal: np.ndarray, maps: np.ndarray, masks: np.ndarray) -> Run:
+def _pixels(normal: list[np.ndarray], maps: np.ndarray, masks: np.ndarray) -> Run:
     """The pixels of normal images, and of others with their masks."""
-    return Run.of(np.concatenate((normal.ravel(), maps[~masks])), maps[masks], *region_areas(masks))
+    return Run.of(np.concatenate([*normal, maps[~masks]]), maps[masks], *region_areas(masks))
 
 
 def _images(values: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ def _flipped_bits(bits: np.ndarray) -> np.ndarray:
 
 
 def _sorted_keys(scores: np.ndarray) -> np.ndarray:
-    """The same in ascending order; they take the place of the scores."""
+    """The keys of scores, ascending; they take the place of the scores."""
     scores += 0
     scores.sort()
     keys = scores.view(np.int32 if scores.itemsize == 4 else np.int64)

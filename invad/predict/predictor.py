@@ -12,15 +12,13 @@ from invad.config import ScoreConfig
 from invad.devices import named_device
 from invad.errors import InputError
 from invad.files import atomic_path
-from invad.metrics.calibration import Thresholds
+from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.detector import Detector, load_detector
 from invad.predict.inputs import ImageInput, PreparedImage, prepare, single_images
 from invad.predict.predictions import ImagePrediction, Prediction
 from invad.scoring.thresholds import Calibration, read_calibration, write_calibration
 from invad.training.model_folder import ModelConfig, read_config, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
-
-NOT_CALIBRATED = Thresholds(None, None)
 
 
 class Predictor:

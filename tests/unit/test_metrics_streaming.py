@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from invad.errors import InputError
 from invad.metrics import evaluate, ranking, reading
 from invad.metrics.ranking import Ranking
+from invad.metrics.regions import region_areas
 from invad.metrics.runs import Keys, Run, key_scores, score_keys
 
 
@@ -71,6 +73,19 @@ def test_areas_follow_their_scores():
     run = Run.of(np.float32([]), np.float32([0.3, 0.1, 0.2]), np.int32([30, 10, 20]), np.int32([10, 20, 30]))
     assert run.areas.tolist() == [10, 20, 30]
     assert run.areas.dtype == np.uint8
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_regions_are_those_of_scipy(share):
+    rng = np.random.default_rng(0)
+    for shape in [(1, 1, 1), (2, 1, 9), (2, 9, 1), *rng.integers(1, 9, (20, 3)).tolist()]:
+        masks = rng.random(shape) < share
+        of_pixels, of_regions = region_areas(masks)
+        labels = [ndimage.label(mask, np.ones((3, 3)))[0] for mask in masks]
+        areas = [np.bincount(label.ravel()) for label in labels]
+        each = zip(areas, labels, masks, strict=True)
+        assert of_pixels.tolist() == np.concatenate([area[label[mask]] for area, label, mask in each]).tolist()
+        assert sorted(of_regions.tolist()) == sorted(np.concatenate([area[1:] for area in areas]).tolist())
 
 
 # ---------------------------------------------------------------- ranges

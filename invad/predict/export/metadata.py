@@ -7,7 +7,7 @@ from typing import Any
 
 from invad import __version__
 from invad.features.encoder import IMAGENET_MEAN, IMAGENET_STD
-from invad.metrics.calibration import Thresholds
+from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.export.graph import LoadedGraph
 from invad.scoring.thresholds import Calibration
 from invad.workspace import WEIGHTS_FILE
@@ -55,19 +55,12 @@ def metadata(loaded: LoadedGraph, folder: Path, precision: str) -> dict[str, str
 
 def _thresholds(calibration: Calibration | None) -> dict[str, Any]:
     """Those of all classes and of each; null without a calibration."""
-    if calibration is None:
-        return {
-            "image_threshold": None,
-            "pixel_threshold": None,
-            "class_thresholds": {},
-            "false_positive_rate": None,
-            "calibration_notes": [],
-        }
+    per_class = {} if calibration is None else calibration.per_class
     return {
-        **_pair(calibration.all.thresholds),
-        "class_thresholds": {name: _pair(held_out.thresholds) for name, held_out in calibration.per_class.items()},
-        "false_positive_rate": calibration.false_positive_rate,
-        "calibration_notes": calibration.notes,
+        **_pair(NOT_CALIBRATED if calibration is None else calibration.all.thresholds),
+        "class_thresholds": {name: _pair(held_out.thresholds) for name, held_out in per_class.items()},
+        "false_positive_rate": None if calibration is None else calibration.false_positive_rate,
+        "calibration_notes": [] if calibration is None else calibration.notes,
     }
 
 

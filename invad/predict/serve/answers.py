@@ -23,10 +23,12 @@ class SecondsAnswer(BaseModel):
     total: float = Field(description="From the head of the request, so with the upload and with waiting for a thread.")
 
 
-class PredictionAnswer(BaseModel):
-    """What the model says of the image."""
-
+class _Aliased(BaseModel):
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+
+class PredictionAnswer(_Aliased):
+    """What the model says of the image."""
 
     score: float = Field(description="Of no fixed range, larger where more anomalous.")
     image_threshold: float | None = Field(description="What the score is compared with; null without calibration.")
@@ -52,10 +54,8 @@ class LimitsAnswer(BaseModel):
     content_types: list[str]
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(_Aliased):
     """The service and its model."""
-
-    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
     status: Literal["ok", "draining"] = Field(description="`draining`, with status 503, while it is shutting down.")
     model: str

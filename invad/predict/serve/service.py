@@ -14,9 +14,9 @@ from fastapi import Request
 
 from invad import __version__
 from invad.errors import InputError
-from invad.metrics.calibration import Thresholds
+from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.inputs import PreparedImage
-from invad.predict.predictor import NOT_CALIBRATED, ImagePrediction, Predictor
+from invad.predict.predictor import ImagePrediction, Predictor
 from invad.predict.serve import Limits
 from invad.predict.serve.answers import HealthAnswer, LimitsAnswer
 from invad.predict.serve.batching import THREADS, Batcher
