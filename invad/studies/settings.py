@@ -1,12 +1,12 @@
 """Other values of a benchmark's settings, by dotted key: `train.epochs`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 
-from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, ScoreConfig
+from invad.config import BenchmarkConfig
 from invad.config.loading import parse_benchmark
 from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
@@ -57,9 +57,8 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
             raise InputError(
                 f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}"
             )
-        known = known_keys(benchmark, section)
-        if name not in known:
-            raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}")
+        if name not in sections[section]:
+            raise InputError(f"{where} {key}: unknown key; known are {', '.join(sections[section])}")
         if (section, name) == ("train", "model") and value != benchmark.train.model:
             raise InputError(f"{where} {key}: {benchmark.name} is of {benchmark.train.model}; edit params.yaml instead")
         sections[section][name] = value
@@ -70,16 +69,3 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
         for section in SECTIONS:  # the benchmark is no part of the key here
             message = message.replace(f"{where}: {section}.{benchmark.name}.", f"{where} {section}.")
         raise InputError(message) from None
-
-
-def known_keys(benchmark: BenchmarkConfig, section: str) -> list[str]:
-    """Return the keys of a section of the benchmark."""
-    kinds = {"features": FeaturesConfig, "train": TRAIN_CONFIGS[benchmark.train.model], "score": ScoreConfig}
-    return [field.name for field in fields(kinds[section])]
-
-
-def flat(benchmark: BenchmarkConfig) -> dict[str, Any]:
-    """Return all values that `apply` can change, by dotted key."""
-    return {
-        f"{section}.{key}": value for section in SECTIONS for key, value in asdict(getattr(benchmark, section)).items()
-    }
