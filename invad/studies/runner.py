@@ -275,10 +275,11 @@ def _progress(tasks: Sequence[TrialTask]) -> Generator["tqdm[Any]"]:
         return sum(newest_step(task.storage) if task.pending() else of for task, of in zip(tasks, steps, strict=True))
 
     def show() -> None:
-        ended = trials - sum(len(task.pending()) for task in tasks)
+        ended, before = trials - sum(len(task.pending()) for task in tasks), (bar.desc, bar.n)
         bar.set_description(f"{ended} of {_count(trials, 'trial')}", refresh=False)
-        bar.update(done() - bar.n)
-        bar.refresh()
+        bar.n = done()
+        if sys.stderr.isatty() or (bar.desc, bar.n) != before:  # a log file does not want to hear of the time alone
+            bar.refresh()
 
-    with tqdm(total=sum(steps), initial=done(), unit="step", mininterval=1) as bar, meanwhile(show):
+    with tqdm(total=sum(steps), initial=done(), unit="step") as bar, meanwhile(show):
         yield bar
