@@ -62,7 +62,7 @@ class StudyLog:
             tags={"invad.module": self._study.name, "invad.command": self._command} | tags,
             params={"variant": trial.variant, "seed": str(trial.seed)} if trial else None,
         )
-        run.log_split(self._tasks[0].split, benchmark, self._source)
+        run.log_split(self._tasks[0].job.split, benchmark, self._source)
         return run
 
     def tell(self, task: TrialTask) -> list[tuple[Trial, TrialResult]]:
@@ -77,7 +77,7 @@ class StudyLog:
         tags = {"invad.trial": name, "invad.status": result.status}
         tags |= {"invad.error": result.error} if result.error else {}
         run = self._started(f"{self._study.name} {trial.variant}, seed {trial.seed}", trial, **tags)
-        steps = read_curve(task.curve)
+        steps = read_curve(task.job.curve)
         run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
         run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
         prefix = "paper" if self._study.test else "validation"

@@ -40,6 +40,7 @@ from invad.studies.trial import (
 )
 from invad.studies.validation import rows_for_training, validation_split
 from invad.training.checkpoints import newest_step
+from invad.training.job import TrainJob
 from invad.training.loop import steps_per_epoch
 from invad.training.progress import meanwhile
 from invad.workspace import Workspace
@@ -157,20 +158,21 @@ def _tasks(identity: Identity, split: Split, training: TrainingConfig, folder: P
     for trial in study.trials():
         groups.setdefault(identity.training(trial), []).append((identity.trial(trial), trial))
     rows = None if study.test else rows_for_training(split, study.validation_share, study.validation_seed)
-    return [
-        TrialTask(
-            folder=str(folder),
-            training=name,
-            trials=tuple(trials),
+    tasks = []
+    for name, trials in groups.items():
+        benchmark = trials[0][1].benchmark
+        job = TrainJob(
+            folder="",
             split=split,
-            rows=rows,
-            judged=split,
+            features=benchmark.features,
+            storage=str(folder / "trained" / name),
+            train=benchmark.train,
             checkpoint_steps=training.checkpoint_steps,
             threads=max(1, int(training.resources_per_worker.cpu)),
-            keep=study.shares_training,
+            rows=rows,
         )
-        for name, trials in groups.items()
-    ]
+        tasks.append(TrialTask(str(folder), tuple(trials), job, judged=split, keep=study.shares_training))
+    return tasks
 
 
 def _plan(identity: Identity, tasks: Sequence[TrialTask], at_a_time: int) -> str:
@@ -180,7 +182,7 @@ def _plan(identity: Identity, tasks: Sequence[TrialTask], at_a_time: int) -> str
     parts = [f"{_count(trials, 'trial')} ({len(study.variants)} settings x {_count(study.seeds, 'seed')})"]
     parts += [f"{trials - pending} finished before"] if pending < trials else []
     if waiting:
-        stores = {identity.features(task.benchmark.features, task.split) for task in waiting}
+        stores = {identity.features(task.benchmark.features, task.job.split) for task in waiting}
         steps = [_steps(task) for task in waiting]
         parts.append(f"{_count(len(steps) - steps.count(0), 'training')} of {_count(sum(steps), 'step')} in all")
         parts.append(f"{min(at_a_time, len(waiting))} at a time, on {_count(len(stores), 'feature store')}")
@@ -193,7 +195,7 @@ def _count(number: int, what: str) -> str:
 
 def _steps(task: TrialTask) -> int:
     """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
-    images = len(task.split.phase("train") if task.rows is None else task.rows)
+    images = len(task.job.split.phase("train") if task.job.rows is None else task.job.rows)
     try:
         steps = steps_per_epoch(images, task.benchmark.train) * task.benchmark.train.epochs
     except InputError:
@@ -207,7 +209,7 @@ def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "Stu
 
     stops = milestones(max(task.benchmark.train.epochs for task in tasks)) if early_stop else ()
     # Ended trainings tell Tune their scores again, so that a study that goes on stops the same trials as an uninterrupted one.
-    ready, impossible = _with_features([task for task in tasks if stops or task.pending()], stores, stops)
+    ready = _with_features([task for task in tasks if stops or task.pending()], stores, stops)
     with _progress([task for task in tasks if task.pending()]) as bar:
 
         def ended(task: TrialTask) -> None:
@@ -225,28 +227,22 @@ def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "Stu
                 end_without_metrics(ready[name], "stopped", epochs=epochs)
             ended(ready[name])
 
-        for task, why in impossible:
-            end_without_metrics(task, "failed", why)
-            ended(task)
-        if ready:
-            run_trials(
-                list(ready),
-                partial(_attempt, ready),
-                demand=demand,
-                milestones=stops,
-                storage=Path(tasks[0].folder) / "ray",
-                on_end=on_end,
-            )
+        run_trials(
+            list(ready),
+            partial(_attempt, ready),
+            demand=demand,
+            milestones=stops,
+            storage=Path(tasks[0].folder) / "ray",
+            on_end=on_end,
+        )
 
 
 def _attempt(tasks: Mapping[str, TrialTask], name: str, report: Report) -> None:
     attempt(tasks[name], report)
 
 
-def _with_features(
-    tasks: Sequence[TrialTask], stores: Stores, milestones: tuple[int, ...]
-) -> tuple[dict[str, TrialTask], list[tuple[TrialTask, str]]]:
-    """Return the tasks that can be run, by training, and those that cannot, with the reason; missing features are extracted."""
+def _with_features(tasks: Sequence[TrialTask], stores: Stores, milestones: tuple[int, ...]) -> dict[str, TrialTask]:
+    """Return the tasks as they can be run, by training; features are extracted where they are missing."""
     study, judged = stores.identity.study, stores.split
     if not study.test:
         folder = Path(tasks[0].folder) / "validation"
@@ -261,15 +257,13 @@ def _with_features(
             return "", "", reason(error)
         return str(images.absolute()), str(judging.absolute()), ""
 
-    ready, impossible = {}, []
+    ready = {}
     for task in tasks:
-        images, judging, error = folders(task.benchmark.features) if task.pending() else ("", "", "")
-        if error:
-            impossible.append((task, error))
-        else:
-            full = replace(task, features=images, judged=judged, judged_features=judging, milestones=milestones)
-            ready[task.training] = full.anywhere()
-    return ready, impossible
+        images, judging, lacking = folders(task.benchmark.features) if task.pending() else ("", "", "")
+        job = replace(task.job, folder=images)
+        full = replace(task, job=job, judged=judged, judged_features=judging, lacking=lacking, milestones=milestones)
+        ready[task.storage.name] = full
+    return ready
 
 
 @contextmanager
@@ -281,10 +275,11 @@ def _progress(tasks: Sequence[TrialTask]) -> Generator["tqdm[Any]"]:
         return sum(newest_step(task.storage) if task.pending() else of for task, of in zip(tasks, steps, strict=True))
 
     def show() -> None:
-        ended = trials - sum(len(task.pending()) for task in tasks)
+        ended, before = trials - sum(len(task.pending()) for task in tasks), (bar.desc, bar.n)
         bar.set_description(f"{ended} of {_count(trials, 'trial')}", refresh=False)
-        bar.update(done() - bar.n)
-        bar.refresh()
+        bar.n = done()
+        if sys.stderr.isatty() or (bar.desc, bar.n) != before:  # a log file does not want to hear of the time alone
+            bar.refresh()
 
-    with tqdm(total=sum(steps), initial=done(), unit="step", mininterval=1) as bar, meanwhile(show):
+    with tqdm(total=sum(steps), initial=done(), unit="step") as bar, meanwhile(show):
         yield bar

@@ -1,10 +1,10 @@
 """Other values of a benchmark's settings, by dotted key: `train.epochs`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from invad.config import TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig, ScoreConfig
+from invad.config import BenchmarkConfig
 from invad.config.loading import parse_benchmark
 from invad.config.yaml_text import YAMLError, load_yaml
 from invad.errors import InputError
@@ -62,21 +62,8 @@ def _parse_key(key: str, benchmark: BenchmarkConfig, where: str) -> tuple[str, s
     section, _, name = key.partition(".")
     if section not in SECTIONS or not name:
         raise InputError(f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}")
-    name, known = name.removeprefix(f"{benchmark.settings}."), known_keys(benchmark, section)
+    name, known = name.removeprefix(f"{benchmark.settings}."), list(asdict(getattr(benchmark, section)))
     if name not in known:
         settings = f"{section}.{benchmark.settings}"
         raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}, behind {section} or {settings}")
     return section, name
-
-
-def known_keys(benchmark: BenchmarkConfig, section: str) -> list[str]:
-    """Return the keys of a section of the benchmark."""
-    kinds = {"features": FeaturesConfig, "train": TRAIN_CONFIGS[benchmark.train.model], "score": ScoreConfig}
-    return [field.name for field in fields(kinds[section])]
-
-
-def flat(benchmark: BenchmarkConfig) -> dict[str, Any]:
-    """Return all values that `apply` can change, by dotted key."""
-    return {
-        f"{section}.{key}": value for section in SECTIONS for key, value in asdict(getattr(benchmark, section)).items()
-    }

@@ -41,13 +41,17 @@ class Study:
     validation_seed: int = 0
 
     def trials(self) -> list[Trial]:
-        """Return all trials, variant by variant.
+        """Return all trials, variant by variant; the path of a weights file is absolute, since they run in another folder.
 
         Raises:
             InputError: A variant does not fit the benchmark's model.
         """
         return [
-            Trial(variant.name, seed, replace(changed, train=replace(changed.train, seed=seed)))
+            Trial(
+                variant.name,
+                seed,
+                replace(changed, features=changed.features.absolute(), train=replace(changed.train, seed=seed)),
+            )
             for variant in self.variants
             for changed in [apply(self.base, variant.changes, f"{self.name} {variant.name}:")]
             for seed in range(self.base.train.seed, self.base.train.seed + self.seeds)

@@ -4,7 +4,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +25,7 @@ from invad.scoring.score import predictions, write_phase
 from invad.scoring.store import open_scores
 from invad.studies.study import Trial
 from invad.training.counting import multiply_adds, parameter_count
-from invad.training.job import CURVE_FILE, TrainJob, run_job
+from invad.training.job import TrainJob, run_job
 from invad.training.model_folder import ModelConfig, load_model, save_model
 
 VALIDATION_SCORE = "validation_score"
@@ -40,23 +40,18 @@ Report = Callable[[int, float], None]
 class TrialTask:
     """A training and the trials that score it, which are equal but for the section `score`. Ray sends it, so paths are absolute.
 
-    `folder`: of the study; `training`: name of the training. `trials`: with their names. `split`, `features`: images, and the folder of
-    their features; `rows`: of the training images, those that are trained on, None for all. `judged`, `judged_features`: the same of the
-    images, in phase `test`, that trials are scored on. `milestones`: the epochs after which the score on these is told. `keep`: leave the
-    trained weights there, for trials to come.
+    `folder`: of the study. `trials`: with their names. `job`: the training; its folder of features is known when they are extracted.
+    `judged`, `judged_features`: the images, in phase `test`, that trials are scored on, and the folder of their features; `lacking`: why
+    there are no features. `milestones`: the epochs after which the score is told. `keep`: leave the weights there, for trials to come.
     """
 
     folder: str
-    training: str
     trials: tuple[tuple[str, Trial], ...]
-    split: Split
-    rows: tuple[int, ...] | None
+    job: TrainJob
     judged: Split
-    checkpoint_steps: int
-    threads: int
     keep: bool = False
-    features: str = ""
     judged_features: str = ""
+    lacking: str = ""
     milestones: tuple[int, ...] = ()
 
     @property
@@ -66,13 +61,8 @@ class TrialTask:
 
     @property
     def storage(self) -> Path:
-        """The folder of checkpoints, curve and trained weights."""
-        return Path(self.folder) / "trained" / self.training
-
-    @property
-    def curve(self) -> Path:
-        """The loss curve."""
-        return self.storage / CURVE_FILE
+        """The folder of checkpoints, curve and trained weights, called like the training."""
+        return Path(self.job.storage)
 
     def trial_folder(self, name: str) -> Path:
         """Return the folder of a trial's result."""
@@ -88,12 +78,6 @@ class TrialTask:
         if result is None:
             raise RuntimeError(f"trial {name} has ended without a result")
         return result
-
-    def anywhere(self) -> "TrialTask":
-        """Return the task with absolute paths of weights files: it runs in another folder."""
-        settings = [replace(trial.benchmark, features=trial.benchmark.features.absolute()) for _, trial in self.trials]
-        trials = zip(self.trials, settings, strict=True)
-        return replace(self, trials=tuple((name, replace(trial, benchmark=one)) for (name, trial), one in trials))
 
 
 def trial_folder(study: Path, name: str) -> Path:
@@ -143,7 +127,7 @@ def run_task(task: TrialTask, report: Report) -> None:
             also where nothing is left to do.
 
     Raises:
-        InputError: The settings do not fit the data, or the loss is not finite.
+        InputError: There are no features, the settings do not fit the data, or the loss is not finite.
     """
     path = task.storage / NOTES_FILE
     notes = read_json(path) if path.exists() else {"seconds": 0.0, "scores": {}}
@@ -151,6 +135,8 @@ def run_task(task: TrialTask, report: Report) -> None:
         report(int(epoch), score)
     if not task.pending():
         return
+    if task.lacking:
+        raise InputError(task.lacking)
     device = best_device()
     method = _trained(task, device, report, notes).eval()
     cost = multiply_adds(task.benchmark, method)
@@ -197,18 +183,8 @@ def _trained(task: TrialTask, device: torch.device, report: Report, notes: dict[
     """Return the trained method on `device`; note the seconds that its training took, without interruptions, and scores by epoch."""
     benchmark, folder = task.benchmark, task.storage / MODEL
     if folder.is_dir():
-        torch.set_num_threads(task.threads)
+        torch.set_num_threads(task.job.threads)
         return place(load_model(folder)[0], device, benchmark.train)
-    job = TrainJob(
-        folder=task.features,
-        split=task.split,
-        features=benchmark.features,
-        storage=str(task.storage),
-        train=benchmark.train,
-        checkpoint_steps=task.checkpoint_steps,
-        threads=task.threads,
-        rows=task.rows,
-    )
     task.storage.mkdir(parents=True, exist_ok=True)
     before, started, scoring = notes["seconds"], time.monotonic(), 0.0
 
@@ -227,8 +203,8 @@ def _trained(task: TrialTask, device: torch.device, report: Report, notes: dict[
             scoring += time.monotonic() - since
             report(epoch, score)
 
-    method, _ = run_job(job, device, at_checkpoint=at_checkpoint, after_epoch=after_epoch)
-    save_model(method, ModelConfig.of(benchmark, task.split, job.open_features().key), folder)
+    method, _ = run_job(task.job, device, at_checkpoint=at_checkpoint, after_epoch=after_epoch)
+    save_model(method, ModelConfig.of(benchmark, task.job.split, task.job.open_features().key), folder)
     return method
 
 
@@ -253,7 +229,7 @@ def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dic
             has_mask=scores.has_mask,
         )
     values = dict(result["mean"]["paper"])
-    if task.rows is None:  # by the test images, which choose nothing
+    if task.job.rows is None:  # by the test images, which choose nothing
         return values
     parts = [value for key in SCORED_BY if (value := values[key]) is not None]
     return {VALIDATION_SCORE: sum(parts) / len(parts) if len(parts) == len(SCORED_BY) else None, **values}

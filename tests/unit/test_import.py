@@ -834,7 +834,7 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
                 "calibration": {"share": 0.33},
                 "train": {"epochs": 1000},
                 "features": {"image_size": 256},
-                "score": {"sigma": 4.0},
+                "score": {"sigma": "method"},
             },
         ),
         # 100 of 1,000 are kept, 900 are 112 batches: the 20 epochs of the benchmark copied are enough for a CPU
@@ -868,7 +868,7 @@ def test_the_recipe_and_what_comes_of_it_are_said(workspace, tmp_path):
         "params.yaml: calibration.shop.share: keeps 13 images for thresholds; about 1 in 14 normal images"
     )
     benchmark = load_params().benchmark("shop")
-    assert (benchmark.train.epochs, benchmark.features.image_size, benchmark.score.sigma) == (1000, 256, 4.0)
+    assert (benchmark.train.epochs, benchmark.features.image_size, benchmark.score.sigma) == (1000, 256, "method")
 
 
 def test_the_next_commands_are_those_that_can_run_here(pictures, workspace):

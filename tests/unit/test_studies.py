@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,14 @@ from invad.studies.ablation import AblationOptions, ablation_of_params, plan_abl
 from invad.studies.defects import AREA, add_defect
 from invad.studies.modules import MODULES, module_named
 from invad.studies.runner import StudyOptions, only_one, prepare
-from invad.studies.settings import apply, flat, parse_set
+from invad.studies.settings import SECTIONS, apply, parse_set
 from invad.studies.stores import Stores, trial_split
 from invad.studies.study import Identity, Study
 from invad.studies.trial import TrialResult, TrialTask, attempt, read_result, run_task, write_result
 from invad.studies.validation import validation_split
 from invad.training.checkpoints import newest_step
 from invad.training.counting import multiply_adds
+from invad.training.job import TrainJob
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,11 @@ def tiny(tmp_path_factory):
     """Settings, workspace and split of a tiny benchmark."""
     params, workspace = tiny_workspace(tmp_path_factory.mktemp("studies"))
     return params, workspace, open_split(params.benchmark("mvtec"), workspace).absolute()
+
+
+def flat(benchmark):
+    """All values that `apply` can change, by dotted key."""
+    return {f"{part}.{key}": value for part in SECTIONS for key, value in asdict(getattr(benchmark, part)).items()}
 
 
 # Modules and variants
@@ -372,21 +378,17 @@ def test_without_the_test_images_none_is_read(tmp_path, tiny):
 # One trial
 
 
-def task_of(tiny, folder, module="map", names=("paper", "fine"), epochs=2, **more):
+def task_of(tiny, folder, module="map", names=("paper", "fine"), epochs=2, rows=None, **more):
     params, _, split = tiny
     benchmark = apply(params.benchmark("mvtec"), {"train.epochs": epochs})
     study = study_of(benchmark, module, names)
     identity = Identity.of(study, split, "data")
     stores, _ = stores_of(tiny, benchmark)
     found = [(identity.trial(trial), trial) for trial in study.trials()]
-    return TrialTask(
-        folder=str(folder),
-        training=identity.training(found[0][1]),
-        trials=tuple(found),
-        split=split,
-        features=(features := str(stores.training(benchmark.features))),
-        **{"rows": None, "judged": split, "judged_features": features, "checkpoint_steps": 2, "threads": 1} | more,
-    )
+    features = str(stores.training(benchmark.features))
+    storage = str(folder / "trained" / identity.training(found[0][1]))
+    job = TrainJob(features, split, benchmark.features, storage, found[0][1].benchmark.train, 2, 1, rows)
+    return TrialTask(str(folder), tuple(found), job, **{"judged": split, "judged_features": features} | more)
 
 
 @pytest.mark.slow
@@ -432,7 +434,7 @@ def test_a_trial_gives_what_the_pipelines_own_scoring_gives(tiny, tmp_path):
     task = task_of(tiny, tmp_path, keep=True)
     run_task(task, lambda *_: None)
     trial = task.trials[1][1]
-    score_images(trial.benchmark, task.split, Path(task.features), task.storage / "model", tmp_path / "scores")
+    score_images(trial.benchmark, task.job.split, Path(task.job.folder), task.storage / "model", tmp_path / "scores")
     scores = open_scores(tmp_path / "scores")
     expected = metrics.evaluate(
         scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, has_mask=scores.has_mask
@@ -467,7 +469,7 @@ def test_a_trial_goes_on_from_its_checkpoint_and_gives_the_same(tiny, tmp_path, 
     first, second = (read_result(one.trial_folder(one.trials[0][0])) for one in (whole, task))
     assert first.metrics == second.metrics
     assert second.seconds > spent["seconds"]
-    assert whole.curve.read_bytes() == task.curve.read_bytes()
+    assert whole.job.curve.read_bytes() == task.job.curve.read_bytes()
 
 
 @pytest.mark.slow
@@ -488,7 +490,7 @@ def test_milestones_tell_the_validation_score_and_change_nothing(tiny, tmp_path)
     assert values["validation_score"] == pytest.approx(
         (values["image_auroc"] + values["pixel_auroc"] + values["pixel_ap"]) / 3
     )
-    steps = len(task.curve.read_text().splitlines()) - 1
+    steps = len(task.job.curve.read_text().splitlines()) - 1
     assert steps == 3 * (len(found.train_rows) // 8)  # the images that are held out are not trained on
     # What was told is told again to a study that goes on, also of a training that has ended.
     again = []
@@ -499,7 +501,7 @@ def test_milestones_tell_the_validation_score_and_change_nothing(tiny, tmp_path)
 def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp_path, monkeypatch):
     task = task_of(tiny, tmp_path)
     too_many = apply(task.benchmark, {"train.batch_size": 99})
-    task = replace(task, trials=tuple((name, replace(trial, benchmark=too_many)) for name, trial in task.trials))
+    task = replace(task, job=replace(task.job, train=too_many.train))
     attempt(task, lambda *_: None)
     for name, _ in task.trials:
         result = read_result(task.trial_folder(name))

@@ -35,7 +35,7 @@ def recipe_notes(benchmark: BenchmarkConfig, images: int, held_out: int, *, gpu:
 
     `images` to train on, `held_out` for thresholds.
     """
-    train, name = benchmark.train, benchmark.name
+    train, name = benchmark.train, benchmark.settings
     if train.batch_size > images:
         return [
             f"params.yaml: train.{name}.batch_size: lower it, {train.batch_size} is more than the {images} to train on"
