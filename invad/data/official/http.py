@@ -184,6 +184,8 @@ class _Part:
     def __init__(self, remote: Remote, path: Path, client: Client, progress: "tqdm[Any]") -> None:
         self.remote, self.client, self.progress = remote, client, progress
         self.path, self.origin_path = partial_path(path), path.with_name(f"{path.name}.part.json")
+        if not self._origin():
+            self.discard()
 
     def size(self) -> int:
         """Return how many bytes there are."""
