@@ -126,6 +126,8 @@ def _read_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     for key in SECTIONS:
         if not isinstance(sections.get(key), dict):
             raise InputError(f"{where}: {key}: this section is missing or not a mapping")
+        if numbers := [name for name in sections[key] if not isinstance(name, str)]:
+            raise InputError(f"{where}: {key}.{numbers[0]}: a name that YAML reads as something else stands in quotes")
     return sections
 
 

@@ -52,7 +52,7 @@ def add_benchmark(
     recipe, params, text = recipe or {}, load_params(path), read_settings(path)
     data = load_yaml(text)
     for section in ("benchmarks", "download", *reversed(NAMED_SECTIONS)):
-        if name in map(str, data[section]):
+        if name in data[section]:
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
     like = template(params, like).name
     copied = params.benchmark(like).settings
@@ -61,10 +61,7 @@ def add_benchmark(
         ("download", name): dict(download),
         ("splits", name): dict(splits),
         ("calibration", name): CALIBRATION | dict(recipe.get("calibration", {})),
-        **{
-            (section, name): by_name(data[section])[copied] | dict(recipe.get(section, {}))
-            for section in _COPIED_SECTIONS
-        },
+        **{(section, name): data[section][copied] | dict(recipe.get(section, {})) for section in _COPIED_SECTIONS},
     }
     write_settings(path, edit_settings(text, edits))
     return like
@@ -104,11 +101,6 @@ def remove_dataset(path: Path, dataset: str, benchmarks: Collection[str]) -> Non
     write_settings(path, edit_settings(text, {}, removed=keys))
 
 
-def by_name(section: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a section with names for keys, of which an unquoted 2024 is read as a number."""
-    return {str(name): value for name, value in section.items()}
-
-
 def read_settings(path: Path) -> str:
     """Return the text of `path` with its own line ends."""
     return path.read_bytes().decode("utf-8")
@@ -132,27 +124,21 @@ def edit_settings(text: str, edits: Mapping[Keys, Any], removed: Iterable[Keys] 
     yaml.indent(mapping=indent or 2)
     data = yaml.load(plain)
     for keys, value in edits.items():
-        _set(*_place(data, keys), value)
+        _set(_section(data, keys), keys[-1], value)
     for keys in removed:
-        _remove(*_place(data, keys))
+        _remove(_section(data, keys), keys[-1])
     stream = StringIO()
     yaml.dump(data, stream)
     return mark + stream.getvalue().replace("\n", newline)
 
 
-def _place(data: CommentedMap, keys: Keys) -> tuple[CommentedMap, Any]:
-    """Return the mapping that `keys` lead to and the last of them, as it stands there: a name such as 2024 may be a number."""
-    *parents, last = keys
-    for key in parents:
-        data = data[_key(data, key)]
-    return data, _key(data, last)
+def _section(data: CommentedMap, keys: Keys) -> CommentedMap:
+    for key in keys[:-1]:
+        data = data[key]
+    return data
 
 
-def _key(section: CommentedMap, name: str) -> Any:  # noqa: ANN401
-    return next((key for key in section if str(key) == name), name)
-
-
-def _set(section: CommentedMap, key: Any, value: Any) -> None:  # noqa: ANN401  (anything that YAML can hold)
+def _set(section: CommentedMap, key: str, value: Any) -> None:  # noqa: ANN401  (anything that YAML can hold)
     old, names = section.get(key), list(section)
     if key in section and old == value:
         return
@@ -167,7 +153,7 @@ def _set(section: CommentedMap, key: Any, value: Any) -> None:  # noqa: ANN401  
     _give_comments(section, key, behind)
 
 
-def _remove(section: CommentedMap, key: Any) -> None:  # noqa: ANN401
+def _remove(section: CommentedMap, key: str) -> None:
     names = list(section)
     behind, at = _take_comments(section, key), names.index(key)
     del section[key]
@@ -194,10 +180,10 @@ def _is_in_braces(section: CommentedMap) -> bool:
     return bool(mappings) and mappings[-1].fa.flow_style() is True
 
 
-def _last_line(section: CommentedMap, key: Any) -> tuple[CommentedMap | CommentedSeq, Any]:  # noqa: ANN401
+def _last_line(section: CommentedMap, key: str) -> tuple[CommentedMap | CommentedSeq, Any]:
     """Return the mapping or list, and the key or index in it, of the last line of an entry: there ruamel keeps the comments behind it."""
     holder: CommentedMap | CommentedSeq = section
-    at = key
+    at: Any = key
     while _has_lines(holder[at]) and not _is_alias(holder, at):
         holder = holder[at]
         at = len(holder) - 1 if isinstance(holder, CommentedSeq) else list(holder)[-1]
@@ -215,7 +201,7 @@ def _is_alias(holder: CommentedMap | CommentedSeq, at: Any) -> bool:  # noqa: AN
     return any(holder[key] is holder[at] for key in takewhile(lambda key: key != at, holder))
 
 
-def _take_comments(section: CommentedMap, key: Any) -> str:  # noqa: ANN401
+def _take_comments(section: CommentedMap, key: str) -> str:
     """Remove and return the lines of comments behind an entry, which are those of the next one; what stands on its own lines stays."""
     holder, at = _last_line(section, key)
     place = 0 if isinstance(holder, CommentedSeq) else 2
@@ -227,7 +213,7 @@ def _take_comments(section: CommentedMap, key: Any) -> str:  # noqa: ANN401
     return behind
 
 
-def _give_comments(section: CommentedMap, key: Any, behind: str) -> None:  # noqa: ANN401
+def _give_comments(section: CommentedMap, key: str, behind: str) -> None:
     if not behind:
         return
     holder, at = _last_line(section, key)

@@ -281,10 +281,6 @@ def test_the_users_own_data_sets_stay_whole_with_all_their_benchmarks(params_fil
 
 def test_a_data_set_whose_name_yaml_reads_as_a_number_stays_too(params_file):
     add_benchmark(params_file, "2024", download=TABLE, splits={"seed": 1})
-    params_file.write_text(
-        params_file.read_text().replace("'2024'", "2024").replace("dataset: 2024", "dataset: '2024'")
-    )
-    edit(params_file, "settings: 2024}", "settings: '2024'}")
     assert use_profile("paper", params_file).kept[:2] == ["download.2024", "benchmarks.2024"]
     assert load_params(params_file).benchmark("2024").splits.seed == 1
 

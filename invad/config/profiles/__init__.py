@@ -12,7 +12,7 @@ from typing import Any
 
 from invad.config import Params, dataset_kind, load_params
 from invad.config.loading import NAMED_SECTIONS, parse_params
-from invad.config.params_file import Keys, by_name, edit_settings, read_settings, write_settings
+from invad.config.params_file import Keys, edit_settings, read_settings, write_settings
 from invad.config.yaml_text import load_yaml
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -124,7 +124,7 @@ def _profile(name: str) -> _Settings:
 
 
 def _settings(text: str, params: Params) -> _Settings:
-    return _Settings(text, {key: by_name(section) for key, section in load_yaml(text).items()}, _values(params))
+    return _Settings(text, load_yaml(text), _values(params))
 
 
 def _values(params: Params) -> dict[str, Any]:
