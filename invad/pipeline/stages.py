@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what code each stage depends on; that all settings are right has been checked before.
+    """Write what code each stage depends on, and the settings of each ablation; that all are right has been checked before.
 
     Raises:
         InputError: timm has no such encoder, or the settings of an ablation are wrong.
@@ -48,8 +48,10 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
     for module in params.ablations:
         from invad.studies.ablation import ablation_of_params, plan_ablation
+        from invad.studies.settings import flat
 
-        plan_ablation(module, ablation_of_params(module, params), params)
+        study = plan_ablation(module, ablation_of_params(module, params), params)
+        write_json(workspace.code("ablate").with_name("ablations") / f"{module}.json", flat(study.base))
     for stage in STAGES:
         write_text(workspace.code(stage), digest_lines(stage))
 

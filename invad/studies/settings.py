@@ -67,3 +67,10 @@ def _parse_key(key: str, benchmark: BenchmarkConfig, where: str) -> tuple[str, s
         settings = f"{section}.{benchmark.settings}"
         raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}, behind {section} or {settings}")
     return section, name
+
+
+def flat(benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """Return all values that `apply` can change, by dotted key."""
+    return {
+        f"{section}.{key}": value for section in SECTIONS for key, value in asdict(getattr(benchmark, section)).items()
+    }

@@ -17,6 +17,7 @@ from invad.data.splits import build_split
 from invad.disk import readable
 from invad.features import extract_features
 from invad.pipeline.plan import DataPlan, Images, TrainingPlan, feature_bytes, make_plan, map_bytes, plan_text
+from invad.pipeline.stages import check
 from invad.scoring.store import open_scores, write_scores
 from invad.training.loop import epoch_batches
 from invad.workspace import Workspace
@@ -294,3 +295,21 @@ def test_the_text_has_a_line_for_every_data_set_and_training_and_fits_100_column
     names = [line.split()[0] for line in lines if line]
     assert names[: names.index("disk")] == ["data", *params.download, "benchmark", *params.benchmarks]
     assert max(len(line) for line in lines if not line.startswith(("disk of ", "WARNING"))) <= 100
+
+
+# What `check` writes
+
+
+def test_an_ablation_depends_on_the_settings_of_its_benchmark_and_on_no_others(write_params):
+    params = repository_params()
+    params["ablations"] = {"blocks": {"benchmark": "mvtec", "set": {"train.epochs": 3}}}
+
+    def written(section: str, name: str, **values: object) -> dict:
+        params[section][name] |= values
+        check("", load_params(write_params(params)), WORKSPACE)
+        return json.loads((WORKSPACE.root / "data/code/ablations/blocks.json").read_text())
+
+    before = written("train", "mvtec", seed=1)
+    assert (before["train.epochs"], before["train.seed"]) == (3, 1)
+    assert written("train", "coco", epochs=7) == before
+    assert written("score", "mvtec", sigma=1.0) == before | {"score.sigma": 1.0}
