@@ -35,7 +35,7 @@ from invad.methods import METHODS, Method, build_method
 from invad.methods.base import Optimisation, Position, TrainingPhase
 from invad.scoring.score import finished
 from invad.training.curve import CURVE_HEADER, Step, append_step, curve_csv, read_curve, truncate_curve
-from invad.training.loop import NotFiniteError, Share, Trainer, epoch_batches, steps_per_epoch
+from invad.training.loop import NotFiniteError, Share, Trainer, epoch_batches, steps_per_epoch, training_steps
 from invad.training.model_folder import ModelConfig, check_features, load_model, save_model
 
 CONFIG = InvADConfig(epochs=4, batch_size=4, style_channels=8, latent_channels=4, blocks=1)
@@ -544,3 +544,73 @@ def test_damaged_or_foreign_model_folders_are_named(tmp_path):
             load_model(tmp_path / "model")
     with pytest.raises(InputError, match="nowhere: no model folder"):
         load_model(tmp_path / "nowhere")
+
+
+# Phases
+
+
+class TwoPhases(ToyMethod):
+    """Trains its first layer, then the others, a step more than an epoch; then fits a mean."""
+
+    fitted = ("mean",)
+
+    def __init__(self, output, config):
+        super().__init__(output, config)
+        self.register_buffer("mean", torch.empty(0))
+
+    def phases(self):
+        def of(layers):
+            return lambda: [
+                Optimisation(torch.optim.Adam(layers.parameters(), lr=0.01), lambda at: 0.01 / (1 + at.step))
+            ]
+
+        return [
+            TrainingPhase(of(self.layers[:1]), epochs=2, frozen=("layers.1", "layers.2")),
+            TrainingPhase(of(self.layers[1:]), steps=3, frozen=("layers.0",)),
+        ]
+
+    def fit(self, batches):
+        self.mean = torch.stack([batch.features[0].mean() for batch in batches()])
+
+
+@pytest.fixture
+def two_phases(monkeypatch):
+    monkeypatch.setitem(METHODS, "invad", TwoPhases)
+
+
+def test_phases_train_what_they_name_one_after_the_other(two_phases, store):
+    trainer = new_trainer(store, CONFIG)
+    assert trainer.total == 2 * 2 + 3
+    before = parameters(trainer.method)
+    first = list(islice(trainer.steps(), 4))
+    middle = parameters(trainer.method)
+    assert [step.learning_rate for step in first] == [0.01, 0.005, 0.01 / 3, 0.0025]
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], middle[name])}
+    assert changed == {"0"}
+    second = list(trainer.steps(4))
+    assert [(step.step, step.epoch) for step in second] == [(5, 2), (6, 2), (7, 3)]
+    assert [step.learning_rate for step in second] == [0.01, 0.005, 0.01 / 3]
+    after = parameters(trainer.method)
+    assert {name.split(".")[1] for name in middle if not torch.equal(middle[name], after[name])} == {"1", "2"}
+
+
+@pytest.mark.parametrize("stop", range(1, 7))
+def test_a_training_of_phases_goes_on_from_any_step(two_phases, store, stop):
+    whole = new_trainer(store, CONFIG)
+    expected = list(whole.steps())
+    half = new_trainer(store, CONFIG)
+    list(islice(half.steps(), stop))
+    resumed = new_trainer(store, replace(CONFIG, seed=CONFIG.seed))
+    resumed.load_state_dict(half.state_dict(), stop)
+    assert list(resumed.steps(stop)) == expected[stop:]
+    assert same_tensors(resumed.method.state_dict(), whole.method.state_dict())
+
+
+def test_what_is_fitted_has_the_length_that_the_images_give(two_phases, store, tmp_path):
+    trainer = new_trainer(store, CONFIG)
+    trainer.fit()
+    assert trainer.method.mean.shape == (3,)  # batches of 4, 4 and the last 2
+    save_model(trainer.method, MODEL, tmp_path / "model")
+    loaded, _ = load_model(tmp_path / "model")
+    assert torch.equal(loaded.mean, trainer.method.mean)
+    assert training_steps(10, KEY.output, CONFIG) == 8

@@ -1,0 +1,125 @@
+"""What a method asks for: levels of features, images, synthetic anomalies; and that their randomness is of seed, epoch and image alone."""
+
+import numpy as np
+import pytest
+import torch
+from toys import CPU, MemoryFeatures, image_split, random_levels
+
+from invad.config import FeaturesConfig
+from invad.data.images import read_image
+from invad.errors import InputError
+from invad.features import synthesis
+from invad.features.batches import Batch, BatchSource, Needs, batch_source
+from invad.features.live import LiveFeatures
+from invad.features.synthesis import Corruption, Textures, corrupted
+
+SIZE = 64
+IMAGES_ALONE = FeaturesConfig("none", "none", SIZE, mode="live")
+
+
+def test_only_the_levels_that_are_asked_for_come():
+    features = MemoryFeatures(random_levels(5))
+    (batch,) = BatchSource(features, Needs(strides=(8, 16))).batches([[3, 0]], CPU)
+    assert [level.shape[1] for level in batch.features] == [8, 12]
+    assert torch.equal(batch.features[0], features.levels[1][[3, 0]])
+    assert (batch.images, batch.corrupted, batch.seeds, batch.size) == (None, None, (), 2)
+    with pytest.raises(ValueError, match="tuple"):
+        BatchSource(features, Needs(strides=(32,)))
+
+
+def test_numbers_of_an_image_depend_on_seed_epoch_and_image_alone():
+    source = BatchSource(MemoryFeatures(random_levels(6)), Needs(strides=(4,)), rows=[1, 3, 5])
+    (together,) = source.batches([[0, 1, 2]], CPU, seed=(7, 2))
+    alone = list(source.batches([[2], [0]], CPU, seed=(7, 2)))
+    draws = together.normal(4, 3)
+    assert draws.shape == (3, 4, 3)
+    assert torch.equal(draws[2], alone[0].normal(4, 3)[0])
+    assert torch.equal(draws[0], alone[1].normal(4, 3)[0])
+    (later,) = source.batches([[0]], CPU, seed=(7, 3))
+    assert not torch.equal(draws[0], later.normal(4, 3)[0])
+    assert abs(float(together.normal(1000).mean())) < 0.1
+    assert together.seeds == ((7, 2, 1), (7, 2, 3), (7, 2, 5))
+
+
+@pytest.fixture
+def split(tmp_path):
+    return image_split(tmp_path, train=6, test=2, size=80)
+
+
+def source_of(split, needs: Needs, phase="train") -> BatchSource:
+    return batch_source(LiveFeatures(split, phase, IMAGES_ALONE), needs, split, phase, IMAGES_ALONE)
+
+
+def test_images_are_as_they_are_read(split):
+    (batch,) = source_of(split, Needs(images=True)).batches([[4, 1]], CPU)
+    expected = np.stack([read_image(split.image_path(split.rows[row]), SIZE) for row in (4, 1)])
+    assert batch.features == ()
+    assert batch.images.dtype == torch.float32
+    assert torch.equal(batch.images, torch.from_numpy(expected).permute(0, 3, 1, 2).float() / 255)
+
+
+def test_synthetic_anomalies_lie_under_their_masks_and_nowhere_else(split):
+    recipe = Corruption(probability=1.0, rotation=0.0)
+    source = source_of(split, Needs(images=True, corruption=recipe))
+    batches = [next(source.batches([range(6)], CPU, seed=(0, epoch))) for epoch in range(4)]
+    assert any(batch.masks.any() for batch in batches)
+    for batch in batches:
+        outside = (batch.masks == 0).expand_as(batch.images)
+        assert torch.equal(batch.images[outside], batch.corrupted[outside])
+        assert set(batch.masks.unique().tolist()) <= {0.0, 1.0}
+        assert 0 <= batch.corrupted.min() <= batch.corrupted.max() <= 1
+    assert not torch.equal(batches[0].masks, batches[1].masks)
+    (again,) = source.batches([[5, 2]], CPU, seed=(0, 3))
+    assert torch.equal(again.corrupted, batches[3].corrupted[[5, 2]])
+    assert torch.equal(again.masks, batches[3].masks[[5, 2]])
+
+
+def test_images_to_predict_are_left_alone(split):
+    needs = Needs(images=True, corruption=Corruption(probability=1.0))
+    (batch,) = source_of(split, needs, "test").batches([[0, 1]], CPU)
+    assert batch.corrupted is None and batch.masks is None
+    (unseeded,) = source_of(split, needs).batches([[0]], CPU)
+    assert unseeded.corrupted is None
+
+
+def test_half_of_the_images_stay_clean_by_default():
+    textures = Textures(["a", "b"], np.array([0, 1]), lambda _: np.full((64, 64, 3), 255, np.uint8))
+    image = np.zeros((64, 64, 3), np.uint8)
+    masks = [corrupted(image, textures, 0, Corruption(), np.random.default_rng(seed))[2] for seed in range(400)]
+    share = np.mean([mask.any() for mask in masks])
+    assert 0.42 < share < 0.54  # of the half, a twentieth has an empty mask
+    area = np.mean([mask.mean() for mask in masks if mask.any()])
+    assert 0.03 < area < 0.08
+
+
+def test_textures_come_from_other_classes_or_are_a_part_enlarged():
+    pictures = {name: np.full((64, 64, 3), value, np.uint8) for name, value in (("a", 10), ("b", 20), ("c", 30))}
+    textures = Textures([*pictures], np.array([0, 1, 1]), pictures.__getitem__)
+    rng = np.random.default_rng(0)
+    assert {int(textures.draw(0, rng)[0, 0, 0]) for _ in range(40)} == {20, 30}
+    assert {int(textures.draw(1, rng)[0, 0, 0]) for _ in range(40)} == {10}
+    gradient = np.repeat(np.arange(64, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
+    alone = Textures(["a"], np.array([0]), lambda _: gradient)
+    part = alone.draw(0, rng)
+    assert part.shape == gradient.shape
+    assert int(part.max()) - int(part.min()) <= 64 // 3
+
+
+def test_a_folder_of_textures_has_to_have_some(tmp_path):
+    with pytest.raises(InputError, match="has no images for textures"):
+        Textures.of(Corruption(textures=str(tmp_path)), [], [], lambda path: path)
+
+
+def test_every_operation_keeps_shape_and_type_and_changes_something():
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (48, 40, 3), np.uint8)
+    for operation in synthesis.OPERATIONS:
+        results = [
+            np.asarray(operation(synthesis.Image.fromarray(texture), np.random.default_rng(seed))) for seed in range(8)
+        ]
+        assert all(result.shape == texture.shape and result.dtype == np.uint8 for result in results)
+        assert any(not np.array_equal(result, texture) for result in results)
+
+
+def test_an_empty_batch_has_no_images():
+    assert Batch().size == 0
