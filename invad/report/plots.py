@@ -1,23 +1,27 @@
-"""Plots of a result: distributions of image scores, ROC, PRO and precision-recall curves, metrics over the threshold; and the losses."""
+"""Plots of a result: image scores, ROC, PRO and precision-recall curves, metrics over the threshold; losses, and variants of a study."""
 
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from invad.metrics.mean_curves import mean_curve
 from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
 from invad.metrics.thresholds import FAMILY, THRESHOLDS
+from invad.report.ablations import HEADLINE, NOT_RUN
 from invad.report.labels import METRICS
 from invad.report.results import Curve, Result
 from invad.report.style import LIGHT, MARKED_TITLE, line_style, plain_legend, style
+from invad.report.tables import Row, Table, flat_heading
 
 COLUMNS, TITLE_WIDTH = 3, 36  # panels beside each other, and characters above one
 LABELLED_CLASSES = 6
@@ -253,3 +257,79 @@ def running_mean(values: Sequence[float], window: int) -> NDArray[np.float64]:
     index = np.arange(len(values))
     reach = np.minimum(np.minimum(index, index[::-1]), window // 2)
     return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
+
+
+NAME_WIDTH = 26  # characters of a variant's name in a line
+MIN_SPAN = 2.0  # percentage points: differences below the printed precision shall not look large
+
+
+def ablation_figure(table: Table, title: str) -> Figure:
+    """The variants of a study as dots, a panel for each metric of `HEADLINE`; one without a finished run says what became of it."""
+    rows = [row for row in table.rows if row.kind != "difference"]
+    names = ["\n".join(textwrap.wrap(row.words[0], NAME_WIDTH)) for row in rows]
+    titles = textwrap.wrap(f"{title}: higher is better", 110)
+    height = 1.7 + 0.2 * len(titles) + 0.22 * sum(max(1.5, 1 + name.count("\n")) for name in names)
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(10.4, height), layout="constrained")
+        figure.suptitle("\n".join(titles), **MARKED_TITLE)
+        axes = figure.subplots(1, len(HEADLINE), sharey=True)
+        for axis, key in zip(axes, HEADLINE, strict=True):
+            _dots(axis, key, rows)
+            axis.set_title(next(flat_heading(metric) for metric in METRICS if metric.key == key))
+        axes[0].set_yticks(range(len(names)), names, parse_math=False)
+        axes[0].set_ylim(len(names) - 0.5, -0.5)
+        for text, row in zip(axes[0].get_yticklabels(), rows, strict=True):
+            text.set_fontweight("bold" if _is_paper(row) else "normal")
+        kinds = [kind for kind in (False, True) if any(_is_paper(row) == kind for row in rows)]
+        figure.legend(handles=[_legend_entry(kind, rows) for kind in kinds], loc="outside lower center", ncols=2)
+    return figure
+
+
+def _is_paper(row: Row) -> bool:
+    return row.keys["is_paper"] == "true"
+
+
+def _look(is_paper: bool) -> dict[str, Any]:
+    return {"color": LIGHT.lines[is_paper], "marker": "D" if is_paper else "o", "linestyle": "none", "markersize": 6}
+
+
+def _legend_entry(is_paper: bool, rows: Sequence[Row]) -> Line2D:
+    spread = any(row.cells[key].std is not None for row in rows if _is_paper(row) == is_paper for key in HEADLINE)
+    label = ("the paper's setting" if is_paper else "variant") + (
+        " (bar: standard deviation over seeds)" if spread else ""
+    )
+    return Line2D([], [], label=label, **_look(is_paper))
+
+
+def _dots(axis: Axes, key: str, rows: Sequence[Row]) -> None:
+    ends = []
+    for line, row in enumerate(rows):
+        cell, look = row.cells[key], _look(_is_paper(row))
+        if cell.value is None:
+            status = {"stopped": "stopped early", NOT_RUN: "not run"}.get(row.keys["status"], row.keys["status"])
+            _say(axis, line, status if row.keys["seeds"] == "0" else "no value")
+            continue
+        value, spread = 100 * cell.value, 100 * (cell.std or 0)
+        ends += [value - spread, value + spread]
+        if _is_paper(row):
+            axis.axvline(value, color=look["color"], linestyle="--", linewidth=1.2)
+        axis.errorbar(value, line, xerr=spread or None, capsize=3, elinewidth=1.4, markeredgewidth=1.4, **look)
+    if ends:
+        missing = max(0.0, MIN_SPAN - (max(ends) - min(ends))) / 2
+        margin = 0.08 * (max(ends) - min(ends) + 2 * missing)
+        axis.set_xlim(min(ends) - missing - margin, max(ends) + missing + margin)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+        axis.set_xlabel("percent")
+    else:
+        axis.set_xticks([])
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+    for position in range(1, len(rows), 2):
+        axis.axhspan(position - 0.5, position + 0.5, color=LIGHT.grid, alpha=0.35, linewidth=0, zorder=0)
+
+
+def _say(axis: Axes, position: int, words: str) -> None:
+    """Words in the middle of a line, on a patch of background so that the line of the paper's setting does not strike them out."""
+    patch = {"facecolor": LIGHT.background, "edgecolor": "none", "pad": 1.5}
+    place = axis.get_yaxis_transform()
+    axis.text(0.5, position, words, transform=place, ha="center", va="center", style="italic", bbox=patch, zorder=5)

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
 from invad.report.ablations import SUFFIXES, read_ablation
-from invad.report.dots import comparison_figures
 from invad.report.grouping import by_benchmark, companions, grouped
 from invad.report.page.content import page_context
 from invad.report.page.page import render_page
@@ -21,7 +20,7 @@ from invad.report.plots import loss_figure, rates_figure, score_figure, threshol
 from invad.report.results import Result
 from invad.report.selection import select_samples
 from invad.report.style import save_plot
-from invad.report.table_set import TableSet, make_tables
+from invad.report.table_set import make_tables
 from invad.report.tables import Table, write_tables
 
 logger = logging.getLogger(__name__)
@@ -31,13 +30,12 @@ logger = logging.getLogger(__name__)
 class ReportInputs:
     """Everything that a report is made of.
 
-    measurements: contents of the files in `reports/benchmarks`, for the table `efficiency`. ablations: folder of the tables of ablation
-    studies, or None. left_out: `<name>: left out: <why>` for each result that is missing or damaged. run_info: what differs from run to
-    run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or figure.
+    ablations: folder of the tables of ablation studies, or None. left_out: `<name>: left out: <why>` for each result that is missing or
+    damaged. run_info: what differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no
+    table or figure.
     """
 
     results: Sequence[Result]
-    measurements: Sequence[Mapping[str, Any]] = ()
     ablations: Path | None = None
     left_out: Sequence[str] = ()
     run_info: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +54,7 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
     left_out = (*inputs.left_out, *damaged)
     for sentence in left_out:
         logger.warning("%s", sentence)
-    tables = make_tables(results, inputs.measurements)
+    tables = make_tables(results)
     with ExitStack() as stack:
         parts = ("tables", "figures", "run_info.json", "index.html")
         new = {name: stack.enter_context(atomic_path(folder / name)) for name in parts}
@@ -65,7 +63,7 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
             remark = f"Left out, and the page says why: {names}." if names and name == "main" else ""
             write_tables(members, new["tables"], name, remark)
         new["figures"].mkdir(parents=True)
-        write_figures(results, tables, new["figures"])
+        write_figures(results, new["figures"])
         for module, path in modules.items():
             for suffix in SUFFIXES:
                 place = new["figures" if suffix == "png" else "tables"] / f"ablation_{module}.{suffix}"
@@ -90,12 +88,9 @@ def _ablations(folder: Path | None) -> tuple[dict[str, Path], dict[str, Table], 
     return paths, tables, damaged
 
 
-def write_figures(results: Sequence[Result], tables: TableSet, folder: Path) -> None:
-    """Write every figure that the results and their tables allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG."""
-    figures: dict[str, Figure | None] = {
-        "loss": loss_figure(loss_curves(results)),
-        **comparison_figures(results, tables),
-    }
+def write_figures(results: Sequence[Result], folder: Path) -> None:
+    """Write every figure that the results allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG."""
+    figures: dict[str, Figure | None] = {"loss": loss_figure(loss_curves(results))}
     for result in results:
         figures[f"scores_{result.key}"] = score_figure(result)
         figures[f"curves_{result.key}"] = rates_figure(result)

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from invad.report.benchmarks import measured_tables, per_class_tables, published_tables
-from invad.report.datasets import datasets_table
-from invad.report.efficiency import efficiency_table
 from invad.report.grouping import by_benchmark
 from invad.report.operating_point import operating_table
 from invad.report.results import Result
+from invad.report.sizes import datasets_table, efficiency_table
 from invad.report.tables import Table
 
 
@@ -35,17 +33,15 @@ class TableSet:
         }
 
 
-def make_tables(results: Sequence[Result], measurements: Sequence[Mapping[str, Any]] = ()) -> TableSet:
+def make_tables(results: Sequence[Result]) -> TableSet:
     """Return all tables of these results, which `grouped` has ordered."""
+    groups = by_benchmark(results).items()
+    with_classes = {name: members for name, members in groups if any(one.metrics["per_class"] for one in members)}
     return TableSet(
         measured=measured_tables(results),
         published=published_tables(results),
-        per_class={
-            name: per_class_tables(members)
-            for name, members in by_benchmark(results).items()
-            if any(result.metrics["per_class"] for result in members)
-        },
+        per_class={name: per_class_tables(members) for name, members in with_classes.items()},
         operating_point=operating_table(results),
-        efficiency=efficiency_table(results, measurements),
+        efficiency=efficiency_table(results),
         datasets=datasets_table(results),
     )

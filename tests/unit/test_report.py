@@ -13,7 +13,15 @@ import pytest
 from conftest import REPOSITORY, save_image, save_mask
 from reporting_toys import toy_config, toy_result
 
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
+from invad.config import (
+    BenchmarkConfig,
+    FeaturesConfig,
+    FolderSplitConfig,
+    InvADConfig,
+    PatchCoreConfig,
+    RDConfig,
+    ScoreConfig,
+)
 from invad.data.source import Source, write_source
 from invad.data.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
@@ -116,6 +124,18 @@ def test_what_is_left_out_stands_on_the_page(tmp_path):
     write_report(inputs(results=[replace(toy_result(), tests=None, curves={}, loss=())], left_out=left_out), tmp_path)
     assert left_out[0] in (tmp_path / "index.html").read_text()
     assert not [name for name in files_of(tmp_path) if name.startswith("figures/")]
+
+
+def test_a_loss_curve_without_steps_gives_no_figure(tmp_path):
+    workspace, benchmark = own_workspace(tmp_path)
+    write_text(workspace.loss("mvtec"), "step,epoch,loss,learning_rate\n")
+    assert collect_result(benchmark, workspace).loss == []
+    bare = replace(toy_result(), tests=None, curves={}, loss=[])
+    config = replace(bare.config, train=PatchCoreConfig())
+    write_report(inputs(results=[replace(bare, config=config, label="PatchCore")]), tmp_path / "out")
+    assert not [name for name in files_of(tmp_path / "out") if name.startswith("figures/")]
+    page = (tmp_path / "out/index.html").read_text()
+    assert 'id="loss"' not in page and 'href="#loss"' not in page and "No losses" not in page
 
 
 def test_without_any_result_the_old_report_stays(tmp_path):

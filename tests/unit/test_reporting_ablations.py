@@ -21,8 +21,8 @@ from invad.report.ablations import (
     summary_text,
     write_ablation,
 )
-from invad.report.dots import ablation_figure
 from invad.report.labels import METRICS
+from invad.report.plots import ablation_figure
 from invad.report.tables import DASH, csv_text, latex, markdown
 
 KEYS = [metric.key for metric in METRICS]

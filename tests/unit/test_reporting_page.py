@@ -16,13 +16,14 @@ from PIL import Image
 from reporting_toys import IMAGES, toy_result
 from reporting_toys import SIDE as TOY_SIDE
 
+from invad.config import PatchCoreConfig
 from invad.report.labels import METRICS, Metric
-from invad.report.page.content import NO_CURVES, NO_EVIDENCE, NO_LOSS, PLOTS, missing_parts
+from invad.report.page.content import NO_CURVES, NO_EVIDENCE, NO_LOSS, PLOTS, missing_parts, settings_text
 from invad.report.page.gallery import OUTCOMES, build_gallery
 from invad.report.page.page import RUN_LABELS, PageContext, Section, plot_picture, render_page, two_themes
 from invad.report.selection import GALLERY_RULE
 from invad.report.style import DARK, LIGHT, svg_text
-from invad.report.tables import Cell, Note, Row, Table
+from invad.report.tables import Cell, Row, Table
 
 COLUMNS = (
     Metric("high", "Image", "High", "More is better."),
@@ -32,7 +33,6 @@ COLUMNS = (
 
 
 def row(name, high, low=1.0, kind="plain", block="", notes=(), rank=0, std=None, text="x"):
-    notes = tuple(Note("verbatim", (text,)) for text in notes)
     cells = {"high": Cell(high, notes, std, rank), "low": Cell(low), "odd": Cell(text=text)}
     return Row((name, f"data {name}"), cells, kind=kind, block=block)
 
@@ -106,7 +106,6 @@ def rich_context(result=None):
         ),
         tables=(BLOCKS, SINGLES),
         published=(WIDE,),
-        comparisons=((plot(), "A comparison."),),
         per_class=(("MVTec AD", (WIDE,)),),
         operating=replace(SINGLES, title="Operating"),
         efficiency=replace(SINGLES, title="Efficiency"),
@@ -346,6 +345,13 @@ def test_the_page_says_what_is_missing_and_no_more_than_that(result):
     bare = replace(section_of(result), gallery=None, missing=(NO_EVIDENCE,))
     page = render_page(PageContext(sections=(bare,)))
     assert "Nothing is missing" not in page and NO_EVIDENCE.replace("`", "`") in page
+
+
+def test_a_method_without_gradients_has_neither_epochs_nor_losses(result):
+    patchcore = replace(result, config=replace(result.config, train=PatchCoreConfig()), loss=())
+    assert settings_text(patchcore)["Training"] == "batch 16"
+    assert settings_text(result)["Training"] == "20 epochs, batch 8, learning rate 0.004"
+    assert missing_parts(patchcore) == []
 
 
 def test_the_page_claims_no_more_than_is_true(page):

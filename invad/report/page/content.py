@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from invad.config import GradientConfig
 from invad.report.grouping import by_benchmark
 from invad.report.page.gallery import build_gallery
 from invad.report.page.page import Captioned, PageContext, Section, plot_picture
@@ -17,11 +18,6 @@ PLOTS = {
         "Line plot of the training loss over optimiser steps",
         "Training loss over optimiser steps. Losses of different benchmarks are not comparable with each other; the shape of a curve tells "
         "whether training has settled.",
-    ),
-    "comparison": (
-        "Dot plot of methods by their metrics",
-        "Methods by the averages of their metrics and by AU-PRO, in percent; lines are standard deviations over seeds. The legend says "
-        "which numbers are published and which are measured here.",
     ),
     "scores": (
         "Histograms of the image scores of normal and anomalous test images, by class",
@@ -64,7 +60,6 @@ def page_context(
         sections=tuple(_section(result, figures) for result in results),
         tables=tuple(tables.measured),
         published=tuple(tables.published),
-        comparisons=tuple(_captioned(path, titles) for path in sorted(figures.glob("comparison_*.svg"))),
         per_class=tuple(
             (members[0].title, tuple(tables.per_class[name]))
             for name, members in by_benchmark(results).items()
@@ -85,7 +80,7 @@ def missing_parts(result: Result) -> list[str]:
     absent = (
         (result.tests is None or not result.tests.pictures, NO_EVIDENCE),
         (not any(result.curves.values()), NO_CURVES),
-        (not result.loss, NO_LOSS),
+        (not result.loss and isinstance(result.config.train, GradientConfig), NO_LOSS),
     )
     sentences = [sentence for is_absent, sentence in absent if is_absent]
     for protocol in ("paper", "exact"):
@@ -103,10 +98,13 @@ def missing_parts(result: Result) -> list[str]:
 def settings_text(result: Result) -> dict[str, str]:
     """The settings of a result in words, name -> text; numbers of images stand in the table of the data sets."""
     features, train = result.config.features, result.config.train
+    length, rate = f"batch {train.batch_size}", ""
+    if isinstance(train, GradientConfig):
+        length, rate = f"{train.epochs} epochs, {length}", f", learning rate {train.learning_rate:g}"
     return {
         "Encoder": f"{features.encoder}, {features.weights} weights",
         "Input size": f"{features.image_size} x {features.image_size} pixels",
-        "Training": f"{train.epochs} epochs, batch {train.batch_size}, learning rate {train.learning_rate:g}",
+        "Training": length + rate,
         "Seeds" if len(result.seeds) > 1 else "Seed": ", ".join(map(str, result.seeds)),
     }
 

@@ -81,7 +81,6 @@ class PageContext:
         sections: One per result, in the order of the page.
         tables: The main results, protocol `paper` first.
         published: Tables beside published numbers.
-        comparisons: Figures that compare several results, and published ones with them.
         per_class: Benchmark title -> its tables.
         ablations: (module, table) pairs.
         loss: The loss figure with its caption.
@@ -93,7 +92,6 @@ class PageContext:
     sections: tuple[Section, ...]
     tables: tuple[Table, ...] = ()
     published: tuple[Table, ...] = ()
-    comparisons: tuple[Captioned, ...] = ()
     per_class: tuple[tuple[str, tuple[Table, ...]], ...] = ()
     operating: Table | None = None
     efficiency: Table | None = None
