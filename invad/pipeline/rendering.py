@@ -10,9 +10,8 @@ from typing import Any
 from invad import tracking
 from invad.config import Params
 from invad.errors import InputError
-from invad.report.collect import collect_result
+from invad.report.collect import collect_result, result_of_run
 from invad.report.results import Result
-from invad.report.runs import result_of_run
 from invad.workspace import Workspace
 
 FINISHED = "FINISHED"

@@ -23,7 +23,7 @@ COST = (
 )  # fmt: skip
 HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")  # of the figure and the terminal
 SUFFIXES = ("csv", "md", "tex", "png")
-FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
+FINISHED, FAILED = "finished", "failed"
 PARTIAL, NOT_RUN = "partial", "missing"  # of a variant: only some runs have finished; there is no run at all
 PAPER_MARK = " (paper)"
 DIFFERENCE = 'A row "- paper" is the difference to the paper\'s setting in percentage points.'
@@ -39,8 +39,8 @@ ERROR_LENGTH, WIDTH = 200, 100  # characters of an error in a footnote, and of a
 class TrialResult:
     """One run: a variant with one seed.
 
-    status: "finished", "failed" (`error` says why) or "stopped" (early, after `epochs`). multiply_adds: of one image. seconds: of training.
-    metrics: keys of `METRICS` -> fraction in [0, 1] or `None` when not available; read only where the run has finished.
+    status: "finished", "failed" (`error` says why) or, of a search alone, "stopped" (early, after `epochs`). multiply_adds: of one image.
+    seconds: of training. metrics: keys of `METRICS` -> fraction in [0, 1] or `None` when not available; of finished runs alone.
     """
 
     variant: str
@@ -151,10 +151,8 @@ def _one_line(text: str) -> str:
 
 
 def _status(runs: Sequence[TrialResult]) -> str:
-    found = {run.status for run in runs}
-    if FINISHED in found:
-        return FINISHED if len(found) == 1 else PARTIAL
-    return FAILED if FAILED in found else STOPPED if found else NOT_RUN
+    done = sum(run.status == FINISHED for run in runs)
+    return NOT_RUN if not runs else FINISHED if done == len(runs) else PARTIAL if done else FAILED
 
 
 def _explained(variant: VariantRow) -> tuple[str, ...]:
@@ -165,26 +163,23 @@ def _explained(variant: VariantRow) -> tuple[str, ...]:
 
 
 def _unfinished(runs: Sequence[TrialResult]) -> tuple[str, ...]:
-    """What became of the runs that did not finish; seeds with the same fate share a note."""
-    fates: dict[str, list[int]] = {}
+    """Why runs did not finish; seeds that failed alike share a note."""
+    failures: dict[str, list[int]] = {}
     for run in runs:
-        if run.status == FAILED:
+        if run.status != FINISHED:
             error = textwrap.shorten(run.error or "no reason was recorded", ERROR_LENGTH, placeholder=" ...")
-            fates.setdefault(f"failed: {error.removesuffix('.')}", []).append(run.seed)
-        elif run.status == STOPPED:
-            after = "" if run.epochs is None else f" after {_counted(run.epochs, 'epoch')}"
-            fates.setdefault(f"stopped early{after}", []).append(run.seed)
-    return tuple(f"{_seed_words(seeds)} {fate}." for fate, seeds in fates.items()) if runs else ("Not run.",)
+            failures.setdefault(error.removesuffix("."), []).append(run.seed)
+    return tuple(f"{_seeds(seeds)} failed: {error}." for error, seeds in failures.items()) if runs else ("Not run.",)
 
 
 def _cost(done: Sequence[TrialResult]) -> dict[str, Cell]:
+    """Sizes of the first run that has them, and the mean time."""
     seconds = [run.seconds for run in done if run.seconds is not None]
-    sizes = {
-        key: next((n for run in done if (n := getattr(run, key)) is not None), None)
-        for key in ("parameters", "multiply_adds")
+    found = {
+        key: [n for run in done if (n := getattr(run, key)) is not None] for key in ("parameters", "multiply_adds")
     }
-    values = sizes | {"seconds": math.fsum(seconds) / len(seconds) if seconds else None}
-    return {key: Cell(value) for key, value in values.items()}
+    sizes = {key: Cell(next(iter(numbers), None)) for key, numbers in found.items()}
+    return {**sizes, "seconds": Cell(math.fsum(seconds) / len(seconds) if seconds else None)}
 
 
 def _means(done: Sequence[TrialResult]) -> dict[str, Cell]:
@@ -200,40 +195,29 @@ def _finite(value: float | None) -> float | None:
 def _caption(report: AblationReport, rows: Sequence[Row]) -> str:
     question = _one_line(report.description).rstrip(".")
     done = [run for run in report.results if run.status == FINISHED]
+    devices = sorted({_one_line(run.device) for run in done if run.device})
     is_compared = any(row.kind == "difference" for row in rows)
     return caption(
         f"{question[:1].upper()}{question[1:]}. Benchmark: {benchmark_title(report.benchmark, report.data)},"
         f" {source_label(report.data)} data. {source_sentences([report.data])}",
-        f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; {_seeds_caption(done, rows)}.",
+        f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; {_spread(done, rows)}.",
         ranks_words(rows, "the study"),
-        f"{MEANING}{_training_words(done)}.",
+        MEANING + (f" on {' and '.join(devices)}." if devices else "."),
         DIFFERENCE if is_compared else NO_PAPER,
     )
 
 
-def _seeds_caption(done: Sequence[TrialResult], rows: Sequence[Row]) -> str:
-    seeds = sorted({run.seed for run in done})
+def _spread(done: Sequence[TrialResult], rows: Sequence[Row]) -> str:
+    words = _seeds(sorted({run.seed for run in done})).lower()
     if any(cell.std is not None for row in rows for cell in row.cells.values()):
-        return f"mean ± sample standard deviation over {_seed_words(seeds).lower()}"
-    spread = f"one run per variant ({_seed_words(seeds).lower()}), which tells nothing of the spread between seeds"
-    return spread if seeds else "no run finished"
+        return f"mean ± sample standard deviation over {words}"
+    return (
+        f"one run per variant ({words}), which tells nothing of the spread between seeds" if done else "no run finished"
+    )
 
 
-def _training_words(done: Sequence[TrialResult]) -> str:
-    """Of how many epochs and on what the finished runs were, where that is known."""
-    epochs = sorted({run.epochs for run in done if run.epochs is not None})
-    devices = sorted({_one_line(run.device) for run in done if run.device})
-    length = f" of {_counted(epochs[-1], 'epoch')}" if len(epochs) == 1 else ""
-    length = f" of {epochs[0]} to {epochs[-1]} epochs" if len(epochs) > 1 else length
-    return length + (f" on {' and '.join(devices)}" if devices else "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _seed_words(seeds: Sequence[int]) -> str:
-    return f"Seed{'' if len(seeds) == 1 else 's'} {', '.join(str(seed) for seed in seeds)}"
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"Seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
 def summary_text(report: AblationReport) -> str:

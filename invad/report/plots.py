@@ -306,7 +306,7 @@ def _dots(axis: Axes, key: str, rows: Sequence[Row]) -> None:
     for line, row in enumerate(rows):
         cell, look = row.cells[key], _look(_is_paper(row))
         if cell.value is None:
-            status = {"stopped": "stopped early", NOT_RUN: "not run"}.get(row.keys["status"], row.keys["status"])
+            status = "not run" if row.keys["status"] == NOT_RUN else row.keys["status"]
             _say(axis, line, status if row.keys["seeds"] == "0" else "no value")
             continue
         value, spread = 100 * cell.value, 100 * (cell.std or 0)

@@ -13,8 +13,7 @@ from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
 from invad.report.ablations import SUFFIXES, read_ablation
 from invad.report.grouping import by_benchmark, companions, grouped
-from invad.report.page.content import page_context
-from invad.report.page.page import render_page
+from invad.report.page.page import page_context, render_page
 from invad.report.pictures import heatmap_sheet
 from invad.report.plots import loss_figure, rates_figure, score_figure, threshold_figure
 from invad.report.results import Result

@@ -1,4 +1,4 @@
-"""What the report knows of each result: plain values and arrays, read by `collect` (this workspace) or `runs` (MLflow)."""
+"""What the report knows of each result: plain values and arrays, read by `collect`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +107,7 @@ class Result:
 
     @property
     def published_name(self) -> str | None:
-        """The benchmark of the published tables that this one is built like: `coco_ad_0` .. `coco_ad_3`, `mvtec`, `visa`, or None."""
+        """As `published_benchmark`."""
         return published_benchmark(self.config)
 
     @property
@@ -117,7 +117,7 @@ class Result:
 
     @property
     def method(self) -> str | None:
-        """The method's key in the published tables (`invad`, `invad-lite`, `rd`), or None for any other encoder or recipe."""
+        """As `published_method`."""
         return published_method(self.config)
 
     @property

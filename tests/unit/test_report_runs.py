@@ -130,7 +130,10 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
     page = (report / "index.html").read_text()
     assert "its status is FAILED, it has to be FINISHED" in page
     assert "no metrics of test images: not evaluated, or a trial of `invad-pipe tune`" in page
-    assert "Nothing is missing" not in page and page.count("No scores, maps and pictures of the test images") == 2
+    assert (
+        "No figure and no picture is missing" not in page
+        and page.count("No scores, maps and pictures of the test images") == 2
+    )
     facts = json.loads((report / "run_info.json").read_text())["results"]
     assert len(facts) == 5
     assert facts[0]["training_seconds"] == 12.5
