@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Transform
 from numpy.typing import ArrayLike, NDArray
 
 from invad.metrics.mean_curves import mean_curve
@@ -20,7 +22,7 @@ from invad.metrics.thresholds import FAMILY, THRESHOLDS
 from invad.report.ablations import HEADLINE, NOT_RUN
 from invad.report.labels import METRICS
 from invad.report.results import Curve, Result
-from invad.report.style import LIGHT, MARKED_TITLE, line_style, plain_legend, style
+from invad.report.style import LIGHT, line_style, plain_legend, style
 from invad.report.tables import Row, Table, flat_heading
 
 COLUMNS, TITLE_WIDTH = 3, 36  # panels beside each other, and characters above one
@@ -40,6 +42,15 @@ LINES = (
 """Column of the curve, its name in the legend, and the metrics that stand there: the first is its mean over the band."""
 
 
+@contextmanager
+def _titled(title: str, size: tuple[float, float]) -> Generator[Figure]:
+    """A figure of this size in inches to be filled, in the style of all. A title may hold dollar signs, which are not formulas."""
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11, parse_math=False)
+        yield figure
+
+
 def score_figure(result: Result) -> Figure | None:
     """One panel per class: the share of its normal and of its anomalous test images at each score, and the calibrated threshold.
 
@@ -52,10 +63,8 @@ def score_figure(result: Result) -> Figure | None:
     groups, names = np.asarray(tests.classes), sorted(set(tests.classes))
     columns = min(len(names), COLUMNS)
     rows = math.ceil(len(names) / columns)
-    with matplotlib.rc_context(style()):
-        size = (5.6 if columns == 1 else 8.4, 0.9 + (2.6 if rows == 1 else 2.0 * rows))
-        figure = Figure(figsize=size, layout="constrained")
-        figure.suptitle(f"Image scores, {result.marked_title}\n{result.label}", **MARKED_TITLE)
+    size = (5.6 if columns == 1 else 8.4, 0.9 + (2.6 if rows == 1 else 2.0 * rows))
+    with _titled(f"Image scores, {result.marked_title}\n{result.label}", size) as figure:
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axis, name in zip(axes, names, strict=False):
             _histograms(axis, scores[groups == name], labels[groups == name], name)
@@ -126,9 +135,8 @@ def rates_figure(result: Result) -> Figure | None:
     """
     if not any(curve in curves for curves in result.curves.values() for curve, *_ in PANELS):
         return None
-    with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(9.6, 6.6), layout="constrained")
-        figure.suptitle(f"ROC, PRO and precision-recall curves, {result.marked_title}\n{result.label}", **MARKED_TITLE)
+    title = f"ROC, PRO and precision-recall curves, {result.marked_title}\n{result.label}"
+    with _titled(title, (9.6, 6.6)) as figure:
         axes = figure.subplots(2, 3).ravel()
         for axis, panel in zip(axes, PANELS, strict=False):
             _rates(axis, result, *panel)
@@ -147,8 +155,7 @@ def _rates(axis: Axes, result: Result, curve: str, metric: str, title: str, labe
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=TICKS, yticks=TICKS, xlabel=labels[0], ylabel=labels[1])
     mean = mean_curve(result.curves, curve)
     if not mean:
-        words = {"ha": "center", "va": "center", "style": "italic", "color": LIGHT.muted}
-        axis.text(0.5, 0.5, "no curve", transform=axis.transAxes, **words)
+        _say(axis, "no curve", 0.5, axis.transAxes)
         return
     if curve.endswith("_roc"):
         axis.plot([0, 1], [0, 1], color=LIGHT.muted, linewidth=0.9, linestyle=":", label=EXTRA_LABELS[0])
@@ -186,9 +193,7 @@ def threshold_figure(result: Result) -> Figure | None:
     if not curve:
         return None
     metrics = result.metrics["mean"]["paper"]
-    with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(8.4, 4.9), layout="constrained")
-        figure.suptitle(f"Pixel metrics over the threshold, {result.marked_title}\n{result.label}", **MARKED_TITLE)
+    with _titled(f"Pixel metrics over the threshold, {result.marked_title}\n{result.label}", (8.4, 4.9)) as figure:
         axis = figure.subplots()
         axis.axvspan(*BAND, color=LIGHT.normal, alpha=0.08, linewidth=0, label=f"thresholds {BAND[0]} to {BAND[1]}")
         axis.set(xlim=(0, 1), ylim=(0, 1.02), xticks=np.arange(0, 1.01, 0.1))
@@ -225,11 +230,8 @@ def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure | N
     curves = {label: points for label, points in curves.items() if points}
     if not curves:
         return None
-    with matplotlib.rc_context(style()):
-        columns = 1 if len(curves) == 1 else min(3, max(1, 100 // (8 + max(map(len, curves)))))
-        rows = -(-len(curves) // columns)
-        figure = Figure(figsize=(8.4, 3.8 + 0.2 * rows), layout="constrained")
-        figure.suptitle("Training loss", **MARKED_TITLE)
+    columns = 1 if len(curves) == 1 else min(3, max(1, 100 // (8 + max(map(len, curves)))))
+    with _titled("Training loss", (8.4, 3.8 + 0.2 * math.ceil(len(curves) / columns))) as figure:
         axis = figure.subplots()
         for index, (label, points) in enumerate(curves.items()):
             steps, losses = zip(*points, strict=True)
@@ -269,9 +271,7 @@ def ablation_figure(table: Table, title: str) -> Figure:
     names = ["\n".join(textwrap.wrap(row.words[0], NAME_WIDTH)) for row in rows]
     titles = textwrap.wrap(f"{title}: higher is better", 110)
     height = 1.7 + 0.2 * len(titles) + 0.22 * sum(max(1.5, 1 + name.count("\n")) for name in names)
-    with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(10.4, height), layout="constrained")
-        figure.suptitle("\n".join(titles), **MARKED_TITLE)
+    with _titled("\n".join(titles), (10.4, height)) as figure:
         axes = figure.subplots(1, len(HEADLINE), sharey=True)
         for axis, key in zip(axes, HEADLINE, strict=True):
             _dots(axis, key, rows)
@@ -294,11 +294,9 @@ def _look(is_paper: bool) -> dict[str, Any]:
 
 
 def _legend_entry(is_paper: bool, rows: Sequence[Row]) -> Line2D:
-    spread = any(row.cells[key].std is not None for row in rows if _is_paper(row) == is_paper for key in HEADLINE)
-    label = ("the paper's setting" if is_paper else "variant") + (
-        " (bar: standard deviation over seeds)" if spread else ""
-    )
-    return Line2D([], [], label=label, **_look(is_paper))
+    has_bars = any(row.cells[key].std is not None for row in rows if _is_paper(row) == is_paper for key in HEADLINE)
+    bars = " (bar: standard deviation over seeds)" if has_bars else ""
+    return Line2D([], [], label=("the paper's setting" if is_paper else "variant") + bars, **_look(is_paper))
 
 
 def _dots(axis: Axes, key: str, rows: Sequence[Row]) -> None:
@@ -307,7 +305,8 @@ def _dots(axis: Axes, key: str, rows: Sequence[Row]) -> None:
         cell, look = row.cells[key], _look(_is_paper(row))
         if cell.value is None:
             status = "not run" if row.keys["status"] == NOT_RUN else row.keys["status"]
-            _say(axis, line, status if row.keys["seeds"] == "0" else "no value")
+            words = status if row.keys["seeds"] == "0" else "no value"
+            _say(axis, words, line, axis.get_yaxis_transform())
             continue
         value, spread = 100 * cell.value, 100 * (cell.std or 0)
         ends += [value - spread, value + spread]
@@ -328,8 +327,7 @@ def _dots(axis: Axes, key: str, rows: Sequence[Row]) -> None:
         axis.axhspan(position - 0.5, position + 0.5, color=LIGHT.grid, alpha=0.35, linewidth=0, zorder=0)
 
 
-def _say(axis: Axes, position: int, words: str) -> None:
-    """Words in the middle of a line, on a patch of background so that the line of the paper's setting does not strike them out."""
+def _say(axis: Axes, words: str, y: float, transform: Transform) -> None:
+    """Words in the middle of a panel, on a patch of background so that no line strikes them out."""
     patch = {"facecolor": LIGHT.background, "edgecolor": "none", "pad": 1.5}
-    place = axis.get_yaxis_transform()
-    axis.text(0.5, position, words, transform=place, ha="center", va="center", style="italic", bbox=patch, zorder=5)
+    axis.text(0.5, y, words, transform=transform, ha="center", va="center", style="italic", bbox=patch, zorder=5)

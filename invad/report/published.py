@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from invad.config import BenchmarkConfig, GradientConfig, InvADConfig
 from invad.report.labels import METRICS, OWN
@@ -72,21 +71,6 @@ class PublishedResult:
     class_name: str = ""
 
 
-@dataclass(frozen=True)
-class PublishedCost:
-    """Size and speed of one method; None where it is not stated. step_s: seconds of a training step with `batch` images on `hardware`."""
-
-    method: str
-    source: str
-    image_size: int
-    parameters: int
-    trainable: int | None
-    multiply_adds: int
-    batch: int | None
-    step_s: float | None
-    hardware: str
-
-
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
     """All published results of whole benchmarks: the paper's, then the authors' re-run with 100 and with 300 epochs."""
@@ -100,15 +84,9 @@ def published_per_class() -> tuple[PublishedResult, ...]:
 
 
 @cache
-def published_costs() -> tuple[PublishedCost, ...]:
-    """Published sizes and speeds."""
-    whole = ("image_size", "parameters", "trainable", "multiply_adds", "batch")
-    costs = []
-    for row in _rows("efficiency"):
-        numbers: dict[str, Any] = {key: int(row[key]) if row[key] else None for key in whole}
-        step_s = float(row["step_s"]) if row["step_s"] else None
-        costs.append(PublishedCost(row["method"], row["source"], hardware=row["hardware"], step_s=step_s, **numbers))
-    return tuple(costs)
+def published_costs() -> list[dict[str, str]]:
+    """Published sizes and times of a training step (`step_s`, seconds with `batch` images on `hardware`); "" where not stated."""
+    return _rows("efficiency")
 
 
 @cache

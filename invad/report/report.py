@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
 from invad.report.ablations import SUFFIXES, read_ablation
+from invad.report.benchmarks import measured_tables, per_class_tables, published_tables
 from invad.report.grouping import by_benchmark, companions, grouped
+from invad.report.operating_point import operating_table
 from invad.report.page.page import page_context, render_page
 from invad.report.pictures import heatmap_sheet
 from invad.report.plots import loss_figure, rates_figure, score_figure, threshold_figure
 from invad.report.results import Result
 from invad.report.selection import select_samples
+from invad.report.sizes import datasets_table, efficiency_table
 from invad.report.style import save_plot
-from invad.report.table_set import make_tables
 from invad.report.tables import Table, write_tables
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
         parts = ("tables", "figures", "run_info.json", "index.html")
         new = {name: stack.enter_context(atomic_path(folder / name)) for name in parts}
         names = ", ".join(sentence.partition(": left out")[0] for sentence in left_out)
-        for name, members in tables.files().items():
+        for name, members in tables.items():
             remark = f"Left out, and the page says why: {names}." if names and name == "main" else ""
             write_tables(members, new["tables"], name, remark)
         new["figures"].mkdir(parents=True)
@@ -70,6 +72,19 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
         write_json(new["run_info.json"], dict(inputs.run_info))
         page = render_page(page_context(results, tables, studies, new["figures"], inputs.run_info, left_out))
         write_text(new["index.html"], page)
+
+
+def make_tables(results: Sequence[Result]) -> dict[str, Sequence[Table]]:
+    """All tables of these results, which `grouped` has ordered, by the name of their files. In `main`, measured ones come first."""
+    groups = by_benchmark(results).items()
+    with_classes = {name: members for name, members in groups if any(one.metrics["per_class"] for one in members)}
+    return {
+        "main": [*measured_tables(results), *published_tables(results)],
+        **{f"per_class_{name}": per_class_tables(members) for name, members in with_classes.items()},
+        "operating_point": [operating_table(results)],
+        "efficiency": [efficiency_table(results)],
+        "datasets": [datasets_table(results)],
+    }
 
 
 def _ablations(folder: Path | None) -> tuple[dict[str, Path], dict[str, Table], list[str]]:

@@ -77,8 +77,7 @@ class Result:
         config: What was asked for; of several seeds, that of the first.
         source: Key of `labels.SOURCES`: what kind of data.
         metrics_by_seed: Seed -> content of `reports/metrics/<benchmark>.json`.
-        cost: None where it could not be counted.
-        counts: None where the split is not known.
+        cost, counts: None where they are not known.
         tests, curves, loss: Of the first seed; empty where they are not known.
             curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them. loss: (step, loss) pairs.
         label: The method as tables name it; longer where two results of a report would have the same.

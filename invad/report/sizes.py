@@ -1,10 +1,10 @@
 """The tables of sizes: images of the data sets, and cost of the models, beside published ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from invad.report.cells import lines, sources_words
 from invad.report.labels import BENCHMARKS, METHODS, Metric, source_label
-from invad.report.published import SOURCES, PublishedCost, published_costs, published_counts, published_words
+from invad.report.published import SOURCES, published_costs, published_counts, published_words
 from invad.report.results import Counts, Result
 from invad.report.tables import Cell, Row, Table, caption
 
@@ -109,10 +109,14 @@ def _models(results: Sequence[Result]) -> Iterator[Row]:
             yield Row(words, cells, keys, block="measured")
 
 
-def _published_cost(cost: PublishedCost) -> Row:
-    stated = {column.key: getattr(cost, column.key) for column in COST_COLUMNS}
-    cells = {key: Cell(value, (NOT_STATED,) if value is None else ()) for key, value in stated.items()}
-    setting = f"{cost.image_size} px" + (f", batch {cost.batch}" if cost.batch else "")
-    keys = {"method": cost.method, "setting": setting, "source": cost.source, "hardware": cost.hardware}
-    words = (METHODS[cost.method], setting, cost.hardware, published_words(cost.source))
+def _published_cost(cost: Mapping[str, str]) -> Row:
+    stated = {column.key: cost[column.key] for column in COST_COLUMNS}
+    cells = {key: _stated(text) for key, text in stated.items()}
+    setting = f"{cost['image_size']} px" + (f", batch {cost['batch']}" if cost["batch"] else "")
+    keys = {"method": cost["method"], "setting": setting, "source": cost["source"], "hardware": cost["hardware"]}
+    words = (METHODS[cost["method"]], setting, cost["hardware"], published_words(cost["source"]))
     return Row(words, cells, keys, "published", "published")
+
+
+def _stated(text: str) -> Cell:
+    return Cell(int(text) if text.isdecimal() else float(text)) if text else Cell(None, (NOT_STATED,))

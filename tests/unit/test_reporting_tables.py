@@ -20,9 +20,9 @@ from invad.report.cells import MISSING, OTHER_SEEDS, ranked
 from invad.report.labels import FOLDS, METRICS, OWN, Metric
 from invad.report.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
 from invad.report.published import published_counts
+from invad.report.report import make_tables
 from invad.report.results import Counts, Result
 from invad.report.sizes import datasets_table, efficiency_table
-from invad.report.table_set import make_tables
 from invad.report.tables import (
     DASH,
     Cell,
@@ -156,7 +156,7 @@ def test_rows_do_not_depend_on_the_order_of_results():
     results = [result_of(name) for name in ("visa", "mvtec", "coco_ad_0")]
     results += [result_of("mine", OWN), result_of("mvtec", label="A"), result_of("mvtec", profile="paper")]
     tables = make_tables(results)
-    assert [row.words[:2] for row in tables.measured[0].rows] == [
+    assert [row.words[:2] for row in tables["main"][0].rows] == [
         ("COCO-AD fold 0", "InvAD (mobilenetv2_100)"),
         ("MVTec AD", "InvAD"),
         ("MVTec AD", "A"),
@@ -164,7 +164,7 @@ def test_rows_do_not_depend_on_the_order_of_results():
         ("VisA", "InvAD (mobilenetv2_100)"),
         ("mine", "InvAD (mobilenetv2_100)"),
     ]
-    assert make_tables(results[::-1]).files()["main"] == tables.files()["main"]
+    assert make_tables(results[::-1])["main"] == tables["main"]
 
 
 def test_a_missing_value_is_a_dash_and_the_evaluation_says_why_word_for_word():
@@ -229,7 +229,7 @@ def test_a_benchmark_without_masks_has_one_footnote():
 
 def test_own_data_never_take_the_name_of_a_published_benchmark():
     results = [result_of(name, OWN, {"a": 0.5}) for name in (*FOLDS, "mvtec", "shop")]
-    tables = make_tables(results).files()["main"]
+    tables = make_tables(results)["main"]
     assert len(tables) == 2
     assert [row.words[0] for row in tables[0].rows] == [*FOLDS, "mvtec", "shop"]
     text = markdown([*tables, *per_class_tables(results[4:5]), datasets_table(results), operating_table(results)])
@@ -517,7 +517,7 @@ def test_efficiency_has_each_model_once_and_the_published_ones():
 
 
 def all_tables(results):
-    return [table for tables in make_tables(results).files().values() for table in tables]
+    return [table for tables in make_tables(results).values() for table in tables]
 
 
 def embedded_results():

@@ -12,13 +12,12 @@ from markupsafe import Markup
 
 from invad.config import GradientConfig
 from invad.report.grouping import by_benchmark
-from invad.report.labels import Metric, source_label
+from invad.report.labels import PROTOCOLS, Metric, source_label
 from invad.report.page.gallery import Gallery, build_gallery, data_uri
 from invad.report.pictures import COLOUR_RULE, colour_stops
 from invad.report.results import Result
 from invad.report.selection import GALLERY_RULE
 from invad.report.style import DARK, LIGHT, Theme
-from invad.report.table_set import TableSet
 from invad.report.tables import Cell, Row, Table, block_starts, cell_text, column_groups
 
 GENERATED = "embedded"  # key of `labels.SOURCES`
@@ -126,22 +125,27 @@ class PageContext:
 
 def page_context(
     results: Sequence[Result],
-    tables: TableSet,
+    tables: Mapping[str, Sequence[Table]],
     ablations: Mapping[str, Table],
     figures: Path,
     run_info: Mapping[str, Any],
     left_out: Sequence[str],
 ) -> PageContext:
-    """What the page shows of these results, in their order. figures: the folder of the figures that are written already."""
+    """What the page shows of these results, in their order.
+
+    tables: by the name of their files. ablations: by module. figures: the folder of the figures that are written already.
+    """
     titles = {name: members[0].title for name, members in by_benchmark(results).items()}
+    (operating,), (efficiency,), (datasets,) = (tables[name] for name in ("operating_point", "efficiency", "datasets"))
+    per_class = [(title, tables.get(f"per_class_{name}", ())) for name, title in titles.items()]
     return PageContext(
         sections=tuple(_section(result, figures) for result in results),
-        tables=tables.measured,
-        published=tables.published,
-        per_class=[(titles[name], members) for name, members in tables.per_class.items()],
-        operating=tables.operating_point,
-        efficiency=tables.efficiency,
-        datasets=tables.datasets,
+        tables=tables["main"][: len(PROTOCOLS)],
+        published=tables["main"][len(PROTOCOLS) :],
+        per_class=[(title, members) for title, members in per_class if members],
+        operating=operating,
+        efficiency=efficiency,
+        datasets=datasets,
         ablations=list(ablations.items()),
         loss=next(iter(_plots(figures, ["loss"], ", ".join(dict.fromkeys(titles.values())))), None),
         run_info=run_info,
