@@ -86,19 +86,14 @@ def _write(
     folder: Path,
     ablations: Path | None = None,
 ) -> None:
-    from invad.report.report import ReportInputs, write_report  # with matplotlib
+    from invad.report.report import write_report  # with matplotlib
 
-    inputs = ReportInputs(
-        results=results,
-        ablations=ablations,
-        left_out=left_out,
-        run_info={
-            "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "rendered_with": _named(tracking.environment_tags(workspace)),
-            **_shared(facts),
-        },
-    )
-    write_report(inputs, folder)
+    run_info = {
+        "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "rendered_with": _named(tracking.environment_tags(workspace)),
+        **_shared(facts),
+    }
+    write_report(folder, results, ablations=ablations, left_out=left_out, run_info=run_info)
 
 
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:

@@ -47,15 +47,13 @@ def _measured_table(singles: Sequence[Line], protocol: str) -> Table:
     all_lines = [*singles[:last], *fold_means(results), *singles[last:]]
     with_seeds = _with_seeds(singles)
     rows = ranked([_measured_row(line, protocol, with_seeds) for line in all_lines], METRICS)
-    return Table(
-        title=f"Results per benchmark, protocol {protocol}",
-        caption=measured_caption(protocol, results, rows, "a benchmark"),
-        heads=("Benchmark", "Method", "Data", "Epochs", *with_seeds),
-        columns=METRICS,
-        rows=rows,
-        protocol=protocol,
-        remarks=evaluation_notes(r for r in results if None in r.metrics["mean"][protocol].values()),
+    title, words = (
+        f"Results per benchmark, protocol {protocol}",
+        measured_caption(protocol, results, rows, "a benchmark"),
     )
+    heads = ("Benchmark", "Method", "Data", "Epochs", *with_seeds)
+    remarks = evaluation_notes(result for result in results if None in result.metrics["mean"][protocol].values())
+    return Table(title, words, heads, METRICS, rows, protocol, remarks)
 
 
 def _measured_row(line: Line, protocol: str, with_seeds: Sequence[str]) -> Row:
@@ -97,14 +95,8 @@ def _class_table(results: Sequence[Result], protocol: str) -> Table:
     pairs = [(result, name) for name in names for result in results if name in result.metrics["per_class"]]
     rows = [_class_row(result, name, protocol) for result, name in (*pairs, *((result, None) for result in results))]
     marked = ranked(rows, METRICS)  # methods are compared within a class; the classes of a method are not
-    return Table(
-        title=f"Results per class, {results[0].title}, protocol {protocol}",
-        caption=measured_caption(protocol, results, marked, "a class"),
-        heads=("Class", "Method", "Data"),
-        columns=METRICS,
-        rows=marked,
-        protocol=protocol,
-    )
+    title, words = f"Results per class, {results[0].title}", measured_caption(protocol, results, marked, "a class")
+    return Table(f"{title}, protocol {protocol}", words, ("Class", "Method", "Data"), METRICS, marked, protocol)
 
 
 def _class_row(result: Result, name: str | None, protocol: str) -> Row:
@@ -129,14 +121,9 @@ def _published_classes(title: str, entries: Sequence[PublishedResult]) -> Table:
     ]
     marked, source = ranked(rows, METRICS), SOURCES[entries[0].source]
     quoted = f"They quote {source.citation}; these are of {entries[0].epochs} epochs."
-    return Table(
-        title=f"Published results per class, {title}",
-        caption=caption(PUBLISHED_ONLY, quoted, UNIT, ranks_words(marked, "a class")),
-        heads=("Class", "Method", "Source"),
-        columns=METRICS,
-        rows=marked,
-        protocol=PAPER,
-    )
+    words = caption(PUBLISHED_ONLY, quoted, UNIT, ranks_words(marked, "a class"))
+    heads = ("Class", "Method", "Source")
+    return Table(f"Published results per class, {title}", words, heads, METRICS, marked, PAPER)
 
 
 def _published_row(entry: PublishedResult, block: str, words: tuple[str, ...]) -> Row:
@@ -177,14 +164,8 @@ def _published_table(name: str, results: Sequence[Result]) -> Table:
         words = (METHODS[entry.method], published_words(entry.source), epochs, *("" for _ in with_seeds))
         rows.append(_published_row(entry, f"rerun {epochs}" if entry.source == "rerun" else entry.source, words))
     marked = ranked(rows, METRICS)
-    return Table(
-        title=f"Published numbers, {BENCHMARKS[name]}",
-        caption=_published_caption(name, among, [line.first for line in measured], marked),
-        heads=("Method", "Source", "Epochs", *with_seeds),
-        columns=METRICS,
-        rows=marked,
-        protocol=PAPER,
-    )
+    title, words = f"Published numbers, {BENCHMARKS[name]}", _published_caption(name, among, measured, marked)
+    return Table(title, words, ("Method", "Source", "Epochs", *with_seeds), METRICS, marked, PAPER)
 
 
 def _place(entry: PublishedResult) -> tuple[int, int, int]:
@@ -213,7 +194,8 @@ def _recipes(line: Line) -> tuple[str, ...]:
     return tuple(f"{title}: {note}" for title, note in notes.items() if note)
 
 
-def _published_caption(name: str, among: Sequence[Result], beside: Sequence[Result], rows: Sequence[Row]) -> str:
+def _published_caption(name: str, among: Sequence[Result], measured: Sequence[Line], rows: Sequence[Row]) -> str:
+    beside = [line.first for line in measured]
     sources = {row.keys["source"] for row in rows if row.kind == "published"}
     quoted = (
         f'Rows "{published_words(key)}" quote {text.citation} ({text.where}).'
@@ -238,16 +220,10 @@ def _left_out(name: str, among: Sequence[Result]) -> str:
     reasons: dict[str, list[str]] = {}
     for result in among:
         if reason := incomparable(result):
-            reasons.setdefault(result.label, []).append(f"{result.title}: {reason}" if name == FOLD_MEAN else reason)
+            reasons.setdefault(result.label, []).append(reason)
     if name == FOLD_MEAN:
         complete = {line.first.label for line in fold_means(among)}
         for label in dict.fromkeys(result.label for result in among if result.label not in complete):
             reasons.setdefault(label, []).append("the mean needs one result of each of the four folds")
-    texts = [f"{label}: {'; '.join(_shared(given))}" for label, given in reasons.items()]
+    texts = [f"{label}: {'; '.join(dict.fromkeys(given))}" for label, given in reasons.items()]
     return f"Not beside published numbers: {'. '.join(texts)}." if texts else ""
-
-
-def _shared(reasons: Sequence[str]) -> list[str]:
-    """The reasons, each once; those of several folds in one where all four have the same."""
-    bare = {reason.partition(": ")[2] for reason in reasons}
-    return [*bare] if len(reasons) == len(FOLDS) and len(bare) == 1 else list(dict.fromkeys(reasons))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from invad.metrics.mean_curves import mean_curve
 from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
@@ -82,27 +82,17 @@ def score_figure(result: Result) -> Figure | None:
     return figure
 
 
-def histogram_overlap(normal: ArrayLike, anomalous: ArrayLike, edges: ArrayLike) -> float | None:
-    """How much two histograms over the same bins share, in [0, 1]: 0 no bin in common, 1 the same shape. `None` when one has no values."""
-    if not (np.size(normal) and np.size(anomalous)):
-        return None
-    shares = [np.histogram(values, bins=edges)[0] / np.size(values) for values in (normal, anomalous)]
-    return float(np.minimum(*shares).sum())
-
-
 def _histograms(axis: Axes, scores: NDArray[np.float64], labels: NDArray[np.bool_], name: str) -> None:
     edges = np.histogram_bin_edges(scores, bins=int(np.clip(2 * math.sqrt(len(scores)), 20, 40)))
-    normal, anomalous = scores[~labels], scores[labels]
-    overlap = histogram_overlap(normal, anomalous, edges)
+    kinds = (scores[~labels], scores[labels])
+    shares = [np.histogram(values, bins=edges)[0] / max(len(values), 1) for values in kinds]
     # hatching tells the two apart in greyscale print as well
-    for values, kind, colour, hatch in (
-        (normal, "normal", LIGHT.normal, ""),
-        (anomalous, "anomalous", LIGHT.anomalous, "////"),
-    ):
-        share = 100 * np.histogram(values, bins=edges)[0] / max(len(values), 1)
-        axis.stairs(share, edges, fill=True, color=colour, alpha=0.25)
-        axis.stairs(share, edges, edgecolor=colour, linewidth=1.6, hatch=hatch, label=kind, fill=False)
-    amount = "overlap not available" if overlap is None else f"overlap {100 * overlap:.0f} %"
+    looks = (("normal", LIGHT.normal, ""), ("anomalous", LIGHT.anomalous, "////"))
+    for share, (kind, colour, hatch) in zip(shares, looks, strict=True):
+        axis.stairs(100 * share, edges, fill=True, color=colour, alpha=0.25)
+        axis.stairs(100 * share, edges, edgecolor=colour, linewidth=1.6, hatch=hatch, label=kind, fill=False)
+    is_known = all(map(len, kinds))
+    amount = f"overlap {100 * np.minimum(*shares).sum():.0f} %" if is_known else "overlap not available"
     axis.set_title("\n".join(textwrap.wrap(f"{name}: {amount}", TITLE_WIDTH)), parse_math=False)
     axis.grid(axis="x", visible=False)
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +26,35 @@ from invad.report.tables import Table, write_tables
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ReportInputs:
-    """Everything that a report is made of.
-
-    ablations: folder of the tables of ablation studies, or None. left_out: `<name>: left out: <why>` for each result that is missing or
-    damaged. run_info: what differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no
-    table or figure.
-    """
-
-    results: Sequence[Result]
-    ablations: Path | None = None
-    left_out: Sequence[str] = ()
-    run_info: Mapping[str, Any] = field(default_factory=dict)
-
-
-def write_report(inputs: ReportInputs, folder: Path) -> None:
+def write_report(
+    folder: Path,
+    results: Sequence[Result],
+    *,
+    ablations: Path | None = None,
+    left_out: Sequence[str] = (),
+    run_info: Mapping[str, Any] | None = None,
+) -> None:
     """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`; other files there stay as they are.
 
-    Each of the four is replaced as a whole. Raises `InputError` when there are no results.
+    Each of the four is replaced as a whole.
+
+    Args:
+        folder: Is made where it is not there.
+        results: Those of several seeds are folded.
+        ablations: Folder of the tables of ablation studies.
+        left_out: `<name>: left out: <why>` for each result that is missing or damaged.
+        run_info: What differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or
+            figure.
+
+    Raises:
+        InputError: There are no results.
     """
-    if not inputs.results:
-        reasons = "".join(f"; {sentence}" for sentence in inputs.left_out)
+    if not results:
+        reasons = "".join(f"; {sentence}" for sentence in left_out)
         raise InputError(f"{folder}: no result to report; `dvc repro` makes them{reasons}")
-    results = grouped(inputs.results)
-    modules, studies, damaged = _ablations(inputs.ablations)
-    left_out = (*inputs.left_out, *damaged)
+    results, run_info = grouped(results), dict(run_info or {})
+    modules, studies, damaged = _ablations(ablations)
+    left_out = (*left_out, *damaged)
     for sentence in left_out:
         logger.warning("%s", sentence)
     tables = make_tables(results)
@@ -69,8 +71,8 @@ def write_report(inputs: ReportInputs, folder: Path) -> None:
             for suffix in SUFFIXES:
                 place = new["figures" if suffix == "png" else "tables"] / f"ablation_{module}.{suffix}"
                 place.write_bytes(path.with_suffix(f".{suffix}").read_bytes())
-        write_json(new["run_info.json"], dict(inputs.run_info))
-        page = render_page(page_context(results, tables, studies, new["figures"], inputs.run_info, left_out))
+        write_json(new["run_info.json"], run_info)
+        page = render_page(page_context(results, tables, studies, new["figures"], run_info, left_out))
         write_text(new["index.html"], page)
 
 

@@ -143,11 +143,11 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
 
 def test_the_report_of_a_run_has_the_pictures_of_the_report_of_its_folder(runs, workspace, tmp_path):
     from invad.report.grouping import grouped
-    from invad.report.report import ReportInputs, write_report
+    from invad.report.report import write_report
 
     report_runs([runs["one"].run_id], workspace, tmp_path / "runs")
     (result,) = grouped([toy_result("visa", classes=("candle",), seeds=(1,), seed=1)])
-    write_report(ReportInputs([result]), tmp_path / "folder")
+    write_report(tmp_path / "folder", [result])
     files = {path.relative_to(tmp_path / "folder") for path in (tmp_path / "folder").rglob("*") if path.is_file()}
     for file in files - {Path("index.html"), Path("run_info.json")}:
         assert (tmp_path / "runs" / file).read_bytes() == (tmp_path / "folder" / file).read_bytes(), file

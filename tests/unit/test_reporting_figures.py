@@ -23,7 +23,6 @@ from invad.report.pictures import (
     truth_panel,
 )
 from invad.report.plots import (
-    histogram_overlap,
     loss_figure,
     rates_figure,
     running_mean,
@@ -77,13 +76,6 @@ def test_what_a_result_lacks_has_no_figure(result):
     assert loss_figure({"a": [], "b": ()}) is None
 
 
-def test_overlap_by_hand():
-    edges = [0, 1, 2, 3]
-    assert histogram_overlap([0.5, 0.5, 1.5, 1.5], [1.5, 2.5, 2.5, 2.5], edges) == pytest.approx(0.25)
-    assert histogram_overlap([0.5], [2.5], edges) == 0
-    assert histogram_overlap([], [2.5], edges) is None
-
-
 def with_scores(result, scores, labels, classes):
     arrays = {"image_scores": np.array(scores, np.float32), "labels": np.array(labels, np.int8)}
     return replace(result, tests=replace(result.tests, classes=classes, names=classes, **arrays))
@@ -98,6 +90,11 @@ def test_score_panels_give_overlap_and_calibrated_threshold_of_their_class(resul
     assert legend(figure) == ["normal", "anomalous", "calibrated threshold"]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] >= 100 for axis in figure.axes)
     svg_text(figure)  # would fail if a name were read as a formula
+
+
+def test_overlap_by_hand(result):
+    scored = with_scores(result, [0, 0, 1, 1, 1, 2, 2, 2], [0] * 4 + [1] * 4, ["a"] * 8)
+    assert titles(score_figure(scored)) == ["a: overlap 25 %"]
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]])

@@ -282,7 +282,7 @@ def test_the_mean_of_folds_is_compared_when_all_four_may_be():
     assert three.caption.endswith("InvAD-lite: the mean needs one result of each of the four folds.")
     partly = [replace(folds[0], counts=Counts(1, 5, 0, 5, 5)), *folds[1:]]
     mixed = next(table for table in published_tables(partly) if table.title.endswith("(mean of 4 folds)"))
-    assert "InvAD-lite: COCO-AD fold 0: 5 normal training images instead of 30,438;" in mixed.caption
+    assert "InvAD-lite: 5 normal training images instead of 30,438;" in mixed.caption
     assert {row.kind for row in mixed.rows} == {"published"}
 
 

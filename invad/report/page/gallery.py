@@ -48,7 +48,7 @@ class Gallery:
 
     Attributes:
         images: In the order of the test images.
-        classes: All classes of the test images, in alphabetical order.
+        classes: All of them, in alphabetical order.
         thresholds: Class -> calibrated threshold on the image score; a class may have none.
         scales: Class -> the map values at the two ends of the colours.
         totals: Class -> outcome -> number of all test images.
