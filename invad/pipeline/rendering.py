@@ -10,14 +10,11 @@ from typing import Any
 from invad import tracking
 from invad.config import Params
 from invad.errors import InputError
-from invad.files import read_json
-from invad.report.collect import collect_result
+from invad.report.collect import collect_result, result_of_run
 from invad.report.results import Result
-from invad.report.runs import result_of_run
 from invad.workspace import Workspace
 
 FINISHED = "FINISHED"
-MEASUREMENTS = ("throughput_*.json", "training_step_*.json")  # of `reports/benchmarks`, for the table `efficiency`
 # Tags of a run that `run_info.json` shows, and what it calls them.
 _FACTS = {
     "git.commit": "commit",
@@ -89,36 +86,14 @@ def _write(
     folder: Path,
     ablations: Path | None = None,
 ) -> None:
-    from invad.report.report import ReportInputs, write_report  # with matplotlib
+    from invad.report.report import write_report  # with matplotlib
 
-    measurements, damaged = _measurements(workspace)
-    inputs = ReportInputs(
-        results=results,
-        measurements=measurements,
-        ablations=ablations,
-        left_out=(*left_out, *damaged),
-        run_info={
-            "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "rendered_with": _named(tracking.environment_tags(workspace)),
-            **_shared(facts),
-        },
-    )
-    write_report(inputs, folder)
-
-
-def _measurements(workspace: Workspace) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Return what the benchmarks have measured, and a sentence for each file that is damaged."""
-    contents, damaged = [], []
-    folder = workspace.reports / "benchmarks"
-    for path in sorted(path for pattern in MEASUREMENTS for path in folder.glob(pattern)):
-        try:
-            content = read_json(path)
-            if not isinstance(content, dict) or not {"benchmark", "hardware", "settings"} <= set(content):
-                raise InputError("not the result of a script in benchmarks/")
-            contents.append(content)
-        except InputError as error:
-            damaged.append(_left_out(path.name, error))
-    return contents, damaged
+    run_info = {
+        "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "rendered_with": _named(tracking.environment_tags(workspace)),
+        **_shared(facts),
+    }
+    write_report(folder, results, ablations=ablations, left_out=left_out, run_info=run_info)
 
 
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from invad.errors import InputError
 from invad.files import atomic_path
 from invad.report.cells import difference, fold_seeds, ranked, ranks_words, value_cell
 from invad.report.labels import METRICS, PROTOCOLS, Metric, benchmark_title, source_label, source_sentences
-from invad.report.tables import DASH, Cell, Note, Row, Table, caption, cell_text, csv_text, latex, markdown
+from invad.report.tables import DASH, Cell, Row, Table, caption, cell_text, csv_text, latex, markdown
 from invad.text import aligned
 
 COST = (
@@ -23,9 +23,10 @@ COST = (
 )  # fmt: skip
 HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")  # of the figure and the terminal
 SUFFIXES = ("csv", "md", "tex", "png")
-FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
+FINISHED, FAILED = "finished", "failed"
 PARTIAL, NOT_RUN = "partial", "missing"  # of a variant: only some runs have finished; there is no run at all
 PAPER_MARK = " (paper)"
+DIFFERENCE = 'A row "- paper" is the difference to the paper\'s setting in percentage points.'
 NO_PAPER = "There are no differences: the paper's setting is not among the finished variants."
 MEANING = (
     "Param.: trained parameters, without the encoder. M-adds: multiply-adds for one image, with the encoder. "
@@ -38,8 +39,8 @@ ERROR_LENGTH, WIDTH = 200, 100  # characters of an error in a footnote, and of a
 class TrialResult:
     """One run: a variant with one seed.
 
-    status: "finished", "failed" (`error` says why) or "stopped" (early, after `epochs`). multiply_adds: of one image. seconds: of training.
-    metrics: keys of `METRICS` -> fraction in [0, 1] or `None` when not available; read only where the run has finished.
+    status: "finished", "failed" (`error` says why) or, of a search alone, "stopped" (early, after `epochs`). multiply_adds: of one image.
+    seconds: of training. metrics: keys of `METRICS` -> fraction in [0, 1] or `None` when not available; of finished runs alone.
     """
 
     variant: str
@@ -93,7 +94,7 @@ def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
 
     The same report gives the same bytes.
     """
-    from invad.report.dots import ablation_figure  # slow to import
+    from invad.report.plots import ablation_figure  # slow to import
     from invad.report.style import png_bytes
 
     table = ablation_table(report)
@@ -150,44 +151,35 @@ def _one_line(text: str) -> str:
 
 
 def _status(runs: Sequence[TrialResult]) -> str:
-    found = {run.status for run in runs}
-    if FINISHED in found:
-        return FINISHED if len(found) == 1 else PARTIAL
-    return FAILED if FAILED in found else STOPPED if found else NOT_RUN
+    done = sum(run.status == FINISHED for run in runs)
+    return NOT_RUN if not runs else FINISHED if done == len(runs) else PARTIAL if done else FAILED
 
 
-def _explained(variant: VariantRow) -> tuple[Note, ...]:
+def _explained(variant: VariantRow) -> tuple[str, ...]:
     """What the variant is, where its name does not say all."""
     changes = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
     words = "; ".join(_one_line(text) for text in (variant.note, changes) if text)
-    return (Note("verbatim", (words,), _one_line(variant.name)),) if words else ()
+    return (f"{_one_line(variant.name)}: {words}",) if words else ()
 
 
-def _unfinished(runs: Sequence[TrialResult]) -> tuple[Note, ...]:
-    """What became of the runs that did not finish; seeds with the same fate share a note."""
-    if not runs:
-        return (Note("not_run"),)
-    fates: dict[str, list[int]] = {}
+def _unfinished(runs: Sequence[TrialResult]) -> tuple[str, ...]:
+    """Why runs did not finish; seeds that failed alike share a note."""
+    failures: dict[str, list[int]] = {}
     for run in runs:
-        if run.status == FAILED:
+        if run.status != FINISHED:
             error = textwrap.shorten(run.error or "no reason was recorded", ERROR_LENGTH, placeholder=" ...")
-            fates.setdefault(f"failed: {error.removesuffix('.')}", []).append(run.seed)
-        elif run.status == STOPPED:
-            after = "" if run.epochs is None else f" after {_counted(run.epochs, 'epoch')}"
-            fates.setdefault(f"stopped early{after}", []).append(run.seed)
-    return tuple(Note("fate", (_seed_words(seeds), fate)) for fate, seeds in fates.items())
+            failures.setdefault(error.removesuffix("."), []).append(run.seed)
+    return tuple(f"{_seeds(seeds)} failed: {error}." for error, seeds in failures.items()) if runs else ("Not run.",)
 
 
 def _cost(done: Sequence[TrialResult]) -> dict[str, Cell]:
+    """Sizes of the first run that has them, and the mean time."""
     seconds = [run.seconds for run in done if run.seconds is not None]
-    counted = {
-        key: next((n for run in done if (n := getattr(run, key)) is not None), None)
-        for key in ("parameters", "multiply_adds")
+    found = {
+        key: [n for run in done if (n := getattr(run, key)) is not None] for key in ("parameters", "multiply_adds")
     }
-    return {
-        **{key: Cell(value) for key, value in counted.items()},
-        "seconds": Cell(math.fsum(seconds) / len(seconds) if seconds else None),
-    }
+    sizes = {key: Cell(next(iter(numbers), None)) for key, numbers in found.items()}
+    return {**sizes, "seconds": Cell(math.fsum(seconds) / len(seconds) if seconds else None)}
 
 
 def _means(done: Sequence[TrialResult]) -> dict[str, Cell]:
@@ -203,59 +195,45 @@ def _finite(value: float | None) -> float | None:
 def _caption(report: AblationReport, rows: Sequence[Row]) -> str:
     question = _one_line(report.description).rstrip(".")
     done = [run for run in report.results if run.status == FINISHED]
+    devices = sorted({_one_line(run.device) for run in done if run.device})
+    is_compared = any(row.kind == "difference" for row in rows)
     return caption(
-        (
-            f"{question[:1].upper()}{question[1:]}. Benchmark: {benchmark_title(report.benchmark, report.data)},"
-            f" {source_label(report.data)} data. {source_sentences([report.data])}",
-            f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; {_seeds_caption(done, rows)}.",
-            ranks_words(rows, "the study"),
-            f"{MEANING}{_training_words(done)}.",
-            'A row "- paper" is the difference to the paper\'s setting in percentage points.'
-            if any(row.kind == "difference" for row in rows)
-            else NO_PAPER,
-        )
+        f"{question[:1].upper()}{question[1:]}. Benchmark: {benchmark_title(report.benchmark, report.data)},"
+        f" {source_label(report.data)} data. {source_sentences([report.data])}",
+        f"Protocol: paper ({PROTOCOLS['paper']}). Percent, higher is better; {_spread(done, rows)}.",
+        ranks_words(rows, "the study"),
+        MEANING + (f" on {' and '.join(devices)}." if devices else "."),
+        DIFFERENCE if is_compared else NO_PAPER,
     )
 
 
-def _seeds_caption(done: Sequence[TrialResult], rows: Sequence[Row]) -> str:
-    seeds = sorted({run.seed for run in done})
+def _spread(done: Sequence[TrialResult], rows: Sequence[Row]) -> str:
+    words = _seeds(sorted({run.seed for run in done})).lower()
     if any(cell.std is not None for row in rows for cell in row.cells.values()):
-        return f"mean ± sample standard deviation over {_seed_words(seeds).lower()}"
-    spread = f"one run per variant ({_seed_words(seeds).lower()}), which tells nothing of the spread between seeds"
-    return spread if seeds else "no run finished"
+        return f"mean ± sample standard deviation over {words}"
+    return (
+        f"one run per variant ({words}), which tells nothing of the spread between seeds" if done else "no run finished"
+    )
 
 
-def _training_words(done: Sequence[TrialResult]) -> str:
-    """Of how many epochs and on what the finished runs were, where that is known."""
-    epochs = sorted({run.epochs for run in done if run.epochs is not None})
-    devices = sorted({_one_line(run.device) for run in done if run.device})
-    length = f" of {_counted(epochs[-1], 'epoch')}" if len(epochs) == 1 else ""
-    length = f" of {epochs[0]} to {epochs[-1]} epochs" if len(epochs) > 1 else length
-    return length + (f" on {' and '.join(devices)}" if devices else "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _seed_words(seeds: Sequence[int]) -> str:
-    return f"Seed{'' if len(seeds) == 1 else 's'} {', '.join(str(seed) for seed in seeds)}"
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"Seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
 
 
 def summary_text(report: AblationReport) -> str:
     """The main numbers as plain text, at most 100 columns wide: means in percent, dashes with the reasons below."""
     table = ablation_table(report)
-    columns = [column for column in table.columns if column in COST or column.key in HEADLINE]
     rows = [row for row in table.rows if row.kind != "difference"]
-    heads = ["M", "G", "s", "I-AUROC", "P-AUROC", "P-AP", "AUPRO", "mAD"]
-    order = [*COST, *(column for key in HEADLINE for column in columns if column.key == key)]
-    cells = [[cell_text(column, replace(row.cells[column.key], std=None)) for column in order] for row in rows]
-    numbers = [["seeds", *heads], *([row.words[1], *texts] for row, texts in zip(rows, cells, strict=True))]
+    columns = [*COST, *(metric for key in HEADLINE for metric in METRICS if metric.key == key)]
+    cells = [[cell_text(column, replace(row.cells[column.key], std=None)) for column in columns] for row in rows]
+    heads = ["seeds", "M", "G", "s", "I-AUROC", "P-AUROC", "P-AP", "AUPRO", "mAD"]
+    numbers = [heads, *([row.words[1], *texts] for row, texts in zip(rows, cells, strict=True))]
     room = WIDTH - sum(max(map(len, column)) + 2 for column in zip(*numbers, strict=True))
     names = ["variant", *(_cut(row.words[0], room) for row in rows)]
     head, *body = aligned([[name, *texts] for name, texts in zip(names, numbers, strict=True)])
     title = textwrap.shorten(report.title, WIDTH, placeholder=" ...")
-    notes = [f"{row.words[0]}: {note.text}" for row in rows for note in row.notes if note.key in ("fate", "not_run")]
+    fates = [(variant, fate) for variant in report.variants for fate in _unfinished(report.runs(variant))]
+    notes = [f"{_label(variant)}: {fate}" for variant, fate in fates]
     remarks = [line for text in (*notes, *table.remarks) for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
     text = "\n".join([title, head, "-" * max(map(len, (head, *body))), *body, *remarks]) + "\n"
     return text.replace(DASH, "-")  # not every terminal shows a long dash
@@ -286,7 +264,7 @@ def read_ablation(path: Path) -> Table:
     where = f"Data and notes of the study stand in tables/ablation_{path.stem}.md."
     return Table(
         title=f"Ablation: {path.stem}",
-        caption=caption((words, ranks_words(marked, "the study"), where)),
+        caption=caption(words, ranks_words(marked, "the study"), where),
         heads=("Variant", "Seeds"),
         columns=COST + METRICS,
         rows=marked,

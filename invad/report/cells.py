@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from invad.config import GradientConfig
 from invad.report.labels import (
     FOLD_MEAN,
     FOLDS,
@@ -18,10 +19,10 @@ from invad.report.labels import (
     source_sentences,
 )
 from invad.report.results import Result
-from invad.report.tables import Cell, Note, Row, caption, number_text
+from invad.report.tables import Cell, Row, caption, number_text
 
-RANKS = "Bold: best of a column within {}; underlined: second best."
-MISSING, OTHER_SEEDS = Note("missing"), Note("other_seeds")
+MISSING = "Not available; the notes of the evaluation say why."
+OTHER_SEEDS = "No standard deviation: the folds have different seeds."
 Cells = dict[str, Cell]
 
 
@@ -58,9 +59,10 @@ class Line:
 
     @property
     def epochs(self) -> str:
-        """Such as `100`, or `50 to 100` where they differ."""
-        found = sorted({member.config.train.epochs for member in self.members})
-        return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        """Such as `100`, or `50 to 100` where they differ; "" for a method that is not trained by gradients."""
+        configs = [member.config.train for member in self.members]
+        found = sorted({config.epochs for config in configs if isinstance(config, GradientConfig)})
+        return " to ".join(map(str, dict.fromkeys((*found[:1], *found[-1:]))))
 
     def keys(self, protocol: str = "") -> dict[str, str]:
         """What identifies the row in the CSV."""
@@ -77,13 +79,13 @@ class Line:
 
     def cells(self, protocol: str, *, about: bool = True) -> Cells:
         """The means over the classes, by metric. about: say the benchmark in each note, where benchmarks meet."""
+        by_seed = [[_means(fold.metrics_by_seed[seed], protocol) for seed in fold.seeds] for fold in self.members]
         if not self.is_mean:
-            cells = fold_seeds(_means_by_seed(self.first, protocol))
+            cells = fold_seeds(by_seed[0])
             return {key: about_title(cell, self.title) for key, cell in cells.items()} if about else cells
         if self.seeds:
-            folds = [_means_by_seed(fold, protocol) for fold in self.members]
-            return fold_seeds([self._mean(cells) for cells in zip(*folds, strict=True)])
-        means = self._mean([fold_seeds(_means_by_seed(fold, protocol)) for fold in self.members])
+            return fold_seeds([self._mean(cells) for cells in zip(*by_seed, strict=True)])
+        means = self._mean([fold_seeds(cells) for cells in by_seed])
         return {key: replace(cell, notes=(OTHER_SEEDS, *cell.notes)) for key, cell in means.items()}
 
     def _mean(self, folds: Sequence[Cells]) -> Cells:
@@ -91,10 +93,12 @@ class Line:
         means = {}
         for key in (metric.key for metric in METRICS):
             values = [fold[key].value for fold in folds]
-            missing = [m.title for m, value in zip(self.members, values, strict=True) if value is None]
-            note = (Note("folds", (", ".join(missing),)),) if missing else ()
-            mean = None if missing else math.fsum(v for v in values if v is not None) / len(values)
-            means[key] = Cell(mean, note)
+            known = [value for value in values if value is not None]
+            if len(known) == len(values):
+                means[key] = Cell(math.fsum(known) / len(known))
+            else:
+                missing = [m.title for m, value in zip(self.members, values, strict=True) if value is None]
+                means[key] = Cell(None, (f"The mean needs all four folds; not available: {', '.join(missing)}.",))
         return means
 
 
@@ -122,22 +126,17 @@ def fold_means(results: Iterable[Result]) -> list[Line]:
     return [Line(tuple(group)) for group in groups if tuple(result.published_name for result in group) == FOLDS]
 
 
-def _means_by_seed(result: Result, protocol: str) -> list[Cells]:
-    return [_means(result.metrics_by_seed[seed], protocol) for seed in result.seeds]
-
-
 def _means(metrics: Mapping[str, Any], protocol: str) -> Cells:
-    """The means over the classes, with a note where there is none, or where classes are missing from it."""
     classes = {name: values[protocol] for name, values in metrics["per_class"].items()}
     return {key: mean_cell(value, key, classes) for key, value in metrics["mean"][protocol].items()}
 
 
 def mean_cell(mean: float | None, key: str, classes: Mapping[str, Mapping[str, float | None]]) -> Cell:
-    """A mean over classes; classes: their values, of which some may be missing."""
+    """A mean over classes, with a note where there is none or some have no value. classes: their values by metric."""
     if mean is None:
         return Cell(None, (MISSING,))
     lacking = [name for name, values in classes.items() if values[key] is None]
-    note = Note("classes", (len(classes) - len(lacking), len(classes), ", ".join(lacking)))
+    note = f"Mean of {len(classes) - len(lacking)} of {len(classes)} classes, without {', '.join(lacking)}."
     return Cell(mean, (note,) if lacking else ())
 
 
@@ -165,13 +164,13 @@ def _folded(cells: Sequence[Cell]) -> Cell:
     if not values:
         return Cell(None, notes)
     if len(values) < len(cells):
-        notes = (Note("seeds", (len(values), len(cells))), *notes)
+        notes = (f"Mean of {len(values)} of {len(cells)} seeds; the others have no value.", *notes)
     return Cell(math.fsum(values) / len(values), notes, statistics.stdev(values) if len(values) > 1 else None)
 
 
 def about_title(cell: Cell, title: str) -> Cell:
     """The cell with a title before each of its notes."""
-    return replace(cell, notes=tuple(replace(note, about=title) for note in cell.notes))
+    return replace(cell, notes=tuple(f"{title}: {note}" for note in cell.notes))
 
 
 def ranked(rows: Sequence[Row], columns: Sequence[Metric]) -> tuple[Row, ...]:
@@ -186,22 +185,20 @@ def ranked(rows: Sequence[Row], columns: Sequence[Metric]) -> tuple[Row, ...]:
             groups.setdefault((row.block, row.kind == "summary"), []).append(index)
     marked = [dict(row.cells) for row in rows]
     for indices in groups.values():
-        for column in columns:
+        for column in (column for column in columns if column.best):
             printed = {
-                index: float(number_text(column.form, cell.value).replace(",", ""))
+                index: float(number_text(column.form, value).replace(",", ""))
                 for index in indices
-                if (cell := rows[index].cells.get(column.key)) is not None and cell.value is not None
+                if (value := rows[index].cells.get(column.key, Cell()).value) is not None
             }
-            if column.best is None or len(printed) < 2:
-                continue
             best = sorted(set(printed.values()), reverse=column.best == "highest")[:2]
-            for index, number in printed.items():
+            for index, number in printed.items() if len(printed) > 1 else ():
                 if number in best:
                     marked[index][column.key] = replace(marked[index][column.key], rank=1 if number == best[0] else 2)
     return tuple(replace(row, cells=cells) for row, cells in zip(rows, marked, strict=True))
 
 
-def difference(row: Row, reference: Mapping[str, float | None]) -> dict[str, Cell]:
+def difference(row: Row, reference: Mapping[str, float | None]) -> Cells:
     """The cells of a row minus those of a reference; a dash with the row's notes where it has no value, or with a note of its own."""
     return {key: _difference(cell, reference[key]) for key, cell in row.cells.items() if key in reference}
 
@@ -210,29 +207,28 @@ def _difference(cell: Cell, reference: float | None) -> Cell:
     if cell.value is None:
         return Cell(None, cell.notes)
     if reference is None:
-        return Cell(None, (Note("no_reference"),))
+        return Cell(None, ("No difference: the paper's setting has no value.",))
     return Cell(cell.value - reference, text=number_text("points", cell.value - reference))
 
 
 def ranks_words(rows: Iterable[Row], block: str) -> str:
     """What the marks mean where any number is marked as the best. block: what is compared, such as `a class`."""
-    return RANKS.format(block) if any(cell.rank for row in rows for cell in row.cells.values()) else ""
+    is_marked = any(cell.rank for row in rows for cell in row.cells.values())
+    return f"Bold: best of a column within {block}; underlined: second best." if is_marked else ""
 
 
 def measured_caption(protocol: str, results: Sequence[Result], rows: Sequence[Row], block: str) -> str:
     """The caption of a table of measured results. rows: those of the table, ranked."""
     versions = {str(metrics["protocol_version"]) for result in results for metrics in result.metrics_by_seed.values()}
     words = f"Protocol: {protocol}, version {' and '.join(sorted(versions))} ({PROTOCOLS[protocol]}). Percent, higher is better."
-    return caption((words, seeds_words(results), ranks_words(rows, block), sources_words(results)))
+    return caption(words, seeds_words(results), ranks_words(rows, block), sources_words(results))
 
 
 def seeds_words(results: Sequence[Result]) -> str:
     """What stands after ± and over which seeds; "" when every result has one."""
     several = sorted({result.seeds for result in results if len(result.seeds) > 1})
-    if not several:
-        return ""
-    lists = " or ".join(", ".join(map(str, seeds)) for seeds in several)
-    return f"Mean ± sample standard deviation over the seeds {lists}."
+    over = " or ".join(", ".join(map(str, seeds)) for seeds in several)
+    return f"Mean ± sample standard deviation over the seeds {over}." if several else ""
 
 
 def sources_words(results: Iterable[Result]) -> str:

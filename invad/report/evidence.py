@@ -24,6 +24,15 @@ from invad.report.results import Cost, Counts, Curve, Picture, Result, TestImage
 RESULT_FILE, CURVES_FILE = "result.json", "curves.json"
 TEST_FILE = "test_images.parquet"
 VERSION = 1
+# Columns of the table of test images, the attributes of `TestImages` that they hold, and their types.
+_COLUMNS = (
+    ("image", "names", pa.string()),
+    ("class", "classes", pa.string()),
+    ("defect_type", "defect_types", pa.string()),
+    ("label", "labels", pa.int8()),
+    ("has_mask", "has_mask", pa.bool_()),
+    ("image_score", "image_scores", pa.float32()),
+)
 MAX_SIDE = 1024  # pixels of a picture: no input is larger (`FeaturesConfig.image_size`)
 
 
@@ -82,19 +91,13 @@ def read_evidence(folder: Path) -> Evidence:
 def _test_table(tests: TestImages) -> pa.Table:
     maps = np.ascontiguousarray(tests.maps, dtype="<f2")
     pictures = [tests.pictures.get(index) for index in range(len(tests))]
-    return pa.table(
-        {
-            "image": pa.array(tests.names, pa.string()),
-            "class": pa.array(tests.classes, pa.string()),
-            "defect_type": pa.array(tests.defect_types, pa.string()),
-            "label": pa.array(tests.labels, pa.int8()),
-            "has_mask": pa.array(tests.has_mask, pa.bool_()),
-            "image_score": pa.array(tests.image_scores, pa.float32()),
-            "map": pa.array([anomaly_map.tobytes() for anomaly_map in maps], pa.binary()),
-            "picture": pa.array([item and _png(item.image) for item in pictures], pa.binary()),
-            "mask": pa.array([item and _png(item.mask) for item in pictures], pa.binary()),
-        }
-    )
+    content = {
+        "map": [anomaly_map.tobytes() for anomaly_map in maps],
+        "picture": [item and _png(item.image) for item in pictures],
+        "mask": [item and _png(item.mask) for item in pictures],
+    }
+    columns = {name: pa.array(getattr(tests, attribute), kind) for name, attribute, kind in _COLUMNS}
+    return pa.table(columns | {name: pa.array(values, pa.binary()) for name, values in content.items()})
 
 
 def _test_images(path: Path, shape: tuple[int, ...], ranges: Mapping[str, tuple[float, float]]) -> TestImages:
@@ -108,17 +111,11 @@ def _test_images(path: Path, shape: tuple[int, ...], ranges: Mapping[str, tuple[
         for index, (image, mask) in enumerate(zip(columns["picture"], columns["mask"], strict=True))
         if image is not None
     }
-    return TestImages(
-        names=columns["image"],
-        classes=columns["class"],
-        defect_types=columns["defect_type"],
-        labels=np.array(columns["label"], dtype=np.int8),
-        has_mask=np.array(columns["has_mask"], dtype=bool),
-        image_scores=np.array(columns["image_score"], dtype=np.float32),
-        maps=maps,
-        value_ranges=dict(ranges),
-        pictures=pictures,
-    )
+    known: dict[str, Any] = {
+        attribute: columns[name] if kind == pa.string() else np.array(columns[name], dtype=kind.to_pandas_dtype())
+        for name, attribute, kind in _COLUMNS
+    }
+    return TestImages(**known, maps=maps, value_ranges=dict(ranges), pictures=pictures)
 
 
 def _png(pixels: NDArray[Any]) -> bytes:

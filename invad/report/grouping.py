@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from invad.config import BenchmarkConfig
 from invad.report.labels import benchmark_order
 from invad.report.results import Result
 
@@ -45,26 +46,29 @@ def _is_rd(result: Result) -> bool:
 
 
 def _order(result: Result) -> tuple[str, str, str, int]:
-    plain = replace(result.config, train=replace(result.config.train, seed=0))
-    return result.benchmark, result.label, repr(plain), result.seeds[0]
+    return result.benchmark, result.label, repr(_seedless(result)), result.seeds[0]
 
 
 def _folded(results: Sequence[Result]) -> list[Result]:
     groups: list[list[Result]] = []
     for result in results:
-        for group in groups:
-            seeds = {seed for member in group for seed in member.seeds}
-            if _same_but_seed(group[0], result) and not seeds & set(result.seeds):
-                group.append(result)
-                break
-        else:
+        fitting = (group for group in groups if _same_but_seed(group[0], result))
+        group = next(
+            (group for group in fitting if not {seed for one in group for seed in one.seeds} & set(result.seeds)), None
+        )
+        if group is None:
             groups.append([result])
+        else:
+            group.append(result)
     return [_one(group) for group in groups]
 
 
+def _seedless(result: Result) -> BenchmarkConfig:
+    return replace(result.config, train=replace(result.config.train, seed=0))
+
+
 def _same_but_seed(one: Result, other: Result) -> bool:
-    seedless = [replace(result.config, train=replace(result.config.train, seed=0)) for result in (one, other)]
-    return seedless[0] == seedless[1] and one.source == other.source and one.counts == other.counts
+    return _seedless(one) == _seedless(other) and one.source == other.source and one.counts == other.counts
 
 
 def _one(group: Sequence[Result]) -> Result:

@@ -53,42 +53,28 @@ PROTOCOLS = {
 
 FOLDS = ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3")
 FOLD_MEAN = "coco_ad_mean"
-
-BENCHMARKS = {
-    "coco_ad_0": "COCO-AD fold 0",
-    "coco_ad_1": "COCO-AD fold 1",
-    "coco_ad_2": "COCO-AD fold 2",
-    "coco_ad_3": "COCO-AD fold 3",
-    FOLD_MEAN: "COCO-AD (mean of 4 folds)",
-    "mvtec": "MVTec AD",
-    "visa": "VisA",
-}
-
-
-@dataclass(frozen=True)
-class Source:
-    """How rows of one kind of data are marked (`label`) and what the mark means (`meaning`, a whole sentence)."""
-
-    label: str
-    meaning: str
+BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
+    FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
+}  # fmt: skip
 
 
 OWN = "own"  # whatever the folder or table: none of the published data sets
 UNKNOWN = "unknown"
+# How rows of each kind of data are marked, and a sentence on what the mark means.
 SOURCES = {
-    "embedded": Source(
+    "embedded": (
         "generated",
         'Data "generated": small generated data, not the real data sets; '
         "they show that the pipeline works and are not comparable with published numbers.",
     ),
-    "path": Source(
+    "path": (
         "own copy",
         'Data "own copy": a copy of the data set given by its path; '
         "comparable with published numbers only if that copy is complete.",
     ),
-    "official": Source("official", 'Data "official": the official download of the data set.'),
-    OWN: Source("own", 'Data "own": the user\'s own data, for which there are no published numbers.'),
-    UNKNOWN: Source("not known", 'Data "not known": data of a kind that was not recorded with them.'),
+    "official": ("official", 'Data "official": the official download of the data set.'),
+    OWN: ("own", 'Data "own": the user\'s own data, for which there are no published numbers.'),
+    UNKNOWN: ("not known", 'Data "not known": data of a kind that was not recorded with them.'),
 }
 
 METHODS = {
@@ -147,10 +133,10 @@ def benchmark_order(names: Iterable[str]) -> list[str]:
 
 def source_label(source: str) -> str:
     """The mark of a data source in tables. Several sources in one row (a mean) are joined by `+` and marked one by one."""
-    return " + ".join(SOURCES[part].label if part in SOURCES else part for part in source.split("+"))
+    return " + ".join(SOURCES[part][0] if part in SOURCES else part for part in source.split("+"))
 
 
 def source_sentences(sources: Iterable[str]) -> str:
     """What the marks used in a table mean, each once, in a fixed order."""
     used = {part for source in sources for part in source.split("+")}
-    return " ".join(text.meaning for name, text in SOURCES.items() if name in used)
+    return " ".join(meaning for name, (_, meaning) in SOURCES.items() if name in used)

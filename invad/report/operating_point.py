@@ -18,7 +18,7 @@ from invad.report.cells import (
 )
 from invad.report.labels import Metric, source_label
 from invad.report.results import Result
-from invad.report.tables import Cell, Note, Row, Table, caption
+from invad.report.tables import Cell, Row, Table, caption
 
 _IMAGE, _PIXEL = "Calibrated image", "Calibrated pixel"
 COLUMNS = (
@@ -37,8 +37,7 @@ COLUMNS = (
     Metric("calibrated_pixel_iou", _PIXEL, "IoU", "Intersection over union at this threshold, not at the best one.", best=None),
 )  # fmt: skip
 MEASURED = [column.key for column in COLUMNS[2:]]
-NOT_EVALUATED = "not evaluated; run `dvc repro evaluate`"
-OWN_THRESHOLDS = Note("own_thresholds")
+OWN_THRESHOLDS = Cell(None, ("Each class has its own threshold.",))
 MEANING = (
     "Each class's own threshold, taken from normal training images that were held out, at the false-positive rate (FPR) asked for; "
     "positive is strictly above it. A benchmark's row is the mean of its classes. These are not the best-possible F1max and IoUmax of "
@@ -53,7 +52,7 @@ def operating_table(results: Sequence[Result]) -> Table:
     several = len({line.first.label for line in ordered}) > 1
     return Table(
         title="Operating point",
-        caption=caption((MEANING, seeds_words(results), sources_words(results))),
+        caption=caption(MEANING, seeds_words(results), sources_words(results)),
         heads=("Benchmark, class", *(["Method"] if several else []), "Data"),
         columns=COLUMNS,
         rows=tuple(row for line in ordered for row in _rows(line, several)),
@@ -64,10 +63,9 @@ def operating_table(results: Sequence[Result]) -> Table:
 def _rows(line: Line, with_method: bool) -> list[Row]:
     result = line.first
     points = [result.metrics_by_seed[seed].get("operating_point") for seed in result.seeds]
-    reasons = dict.fromkeys(filter(None, map(_reason, points)))
+    reasons = tuple(dict.fromkeys(f"No operating point: {reason}." for reason in map(_reason, points) if reason))
     if reasons:
-        cell = Cell(None, tuple(Note("not_calibrated", (reason,), result.title) for reason in reasons))
-        return [_row(line, None, {column.key: cell for column in COLUMNS}, with_method)]
+        return [_row(line, None, dict.fromkeys((column.key for column in COLUMNS), Cell(None, reasons)), with_method)]
     found = [point for point in points if point is not None]
     asked, images = {"false_positive_rate": Cell(found[0]["false_positive_rate"])}, found[0]["held_out_images"]
     rows = [_row(line, None, asked | {"held_out_images": Cell(sum(images.values()))} | _means(found), with_method)]
@@ -83,25 +81,21 @@ def _row(line: Line, name: str | None, cells: Mapping[str, Cell], with_method: b
     result = line.first
     return Row(
         words=(name or result.title, *([result.label] if with_method else []), source_label(result.source)),
-        cells={key: _titled(cell, result.title) for key, cell in cells.items()},
+        cells={key: cell if cell == OWN_THRESHOLDS else about_title(cell, result.title) for key, cell in cells.items()},
         keys={"benchmark": result.benchmark, "class": name or "mean", **line.keys()},
         kind="plain" if name is not None else "summary",
         block=result.key,
     )
 
 
-def _titled(cell: Cell, title: str) -> Cell:
-    return cell if cell.notes == (OWN_THRESHOLDS,) else about_title(cell, title)
-
-
 def _reason(point: Mapping[str, Any] | None) -> str:
     """Why there is no operating point; "" when there is one."""
     if point is None:
-        return NOT_EVALUATED
+        return "not evaluated; run `dvc repro evaluate`"
     return "" if any(point["held_out_images"].values()) else point["notes"][0]
 
 
 def _means(points: Sequence[Mapping[str, Any]]) -> Cells:
     """A benchmark's means, with a note where classes are missing from one; each class has its own threshold."""
     means = fold_seeds([{k: mean_cell(point["mean"][k], k, point["per_class"]) for k in MEAN_KEYS} for point in points])
-    return {key: means.get(key, Cell(None, (OWN_THRESHOLDS,))) for key in MEASURED}
+    return {key: means.get(key, OWN_THRESHOLDS) for key in MEASURED}

@@ -29,9 +29,7 @@ LINE_HALF = 1.0  # pixels of a panel: half the width of its lines
 PLAIN_TYPES = ("", "anomaly", "anomalous", "bad")  # defect types that say no more than the label
 INK, MUTED, RULE, EMPTY = (27, 31, 36), (87, 96, 106), (208, 215, 222), (234, 238, 242)
 PANEL, TEXT_WIDTH, GAP, MARGIN, CLASS_HEAD, COLUMN_HEAD = 160, 190, 8, 20, 40, 58  # pixels of a sheet
-_ROUNDED = [
-    min(255, (value + 2) // 4 * 4) for value in range(256)
-]  # 64 levels: not visible, and the file a third smaller
+_ROUNDED = [min(255, (n + 2) // 4 * 4) for n in range(256)]  # 64 levels: not visible, and the file a third smaller
 
 
 def image_kind(tests: TestImages, index: int) -> str:
@@ -82,24 +80,16 @@ def map_panel(tests: TestImages, index: int, size: tuple[int, int]) -> Image.Ima
 
 def overlay_panel(result: Result, tests: TestImages, index: int, picture: Picture, size: int) -> Image.Image:
     """The image in grey with what lies above the pixel threshold in colours, outlined where the image is called anomalous."""
-    shape, threshold = panel_size(picture, size), result.pixel_thresholds.get(tests.classes[index])
-    grey = image_panel(picture, size).convert("L")
-    limit = result.thresholds.get(tests.classes[index])
+    name, grey = tests.classes[index], image_panel(picture, size).convert("L")
+    values, limit = map_values(tests, index, grey.size), result.thresholds.get(name)
     called = limit is None or float(tests.image_scores[index]) > limit
-    return overlay(
-        grey,
-        map_values(tests, index, shape),
-        map_scale(result, tests, index),
-        threshold,
-        outlined=called,
-        half=LINE_HALF,
-    )
+    threshold = result.pixel_thresholds.get(name)
+    return overlay(grey, values, map_scale(result, tests, index), threshold, outlined=called, half=LINE_HALF)
 
 
 def heat_layer(result: Result, tests: TestImages, index: int) -> Image.Image:
     """The colours of an overlay alone, RGBA at the map's own size, to be scaled up where they are shown."""
-    values = tests.maps[index].astype(np.float32)
-    layer, opacity = heat(values, map_scale(result, tests, index))
+    layer, opacity = heat(tests.maps[index].astype(np.float32), map_scale(result, tests, index))
     layer.putalpha(opacity.point(lambda value: 255 if value else 0))
     return layer
 
@@ -139,32 +129,27 @@ def colour_stops(count: int = 9) -> list[str]:
     return ["#" + bytes(colours[level]).hex() for level in np.linspace(0, 255, count).round().astype(int)]
 
 
-def heatmap_sheet(results: Sequence[Result], positions: Sequence[int], path: Path, rule: str = SELECTION_RULE) -> None:
+def heatmap_sheet(results: Sequence[Result], positions: Sequence[int], path: Path) -> None:
     """Write a PNG with one row per test image: score, kind and name, image, ground truth, map and overlay; whole or not at all.
 
-    Args:
-        results: The first has the images to show among `tests.pictures`; others on the same data have their map and overlay beside it,
-            found by the image's name, each scaled by its own values.
-        positions: Of the images, at least one; those of a class one after the other.
-        path: Of the PNG.
-        rule: Words that say how the images were chosen; empty for none.
+    results: the first has the images to show among `tests.pictures`; others on the same data have their map and overlay beside it, found
+    by the image's name, each scaled by its own values. positions: of the images; those of a class one after the other.
     """
-    if results[0].tests is None or not len(positions):
-        raise ValueError("a heat-map sheet needs at least one test image")
-    sheet = _Sheet(results, rule)
+    sheet = _Sheet([(result, result.tests) for result in results if result.tests is not None])
     with atomic_path(path) as temporary:
         sheet.draw(positions).point(_ROUNDED * 3).save(temporary, format="PNG")
 
 
 class _Sheet:
-    def __init__(self, results: Sequence[Result], rule: str) -> None:
-        self.methods = [(result, result.tests) for result in results if result.tests is not None]
-        self.tests = self.methods[0][1]
+    def __init__(self, methods: Sequence[tuple[Result, TestImages]]) -> None:
+        self.methods, self.tests = methods, methods[0][1]
         self.panel_width = max(panel_size(picture, PANEL)[0] for picture in self.tests.pictures.values())
-        self.width = self._left(1 + 2 * len(self.methods)) + self.panel_width + MARGIN
-        names = " and ".join(result.label for result, _ in self.methods)
-        self.title = f"{results[0].marked_title}: anomaly maps of {names}"
-        self.texts = [text for text in (rule, MAP_RULE, f"{COLOUR_RULE} {LINE_RULE}") if text]
+        self.width = self._left(1 + 2 * len(methods)) + self.panel_width + MARGIN
+        names = " and ".join(result.label for result, _ in methods)
+        texts = (SELECTION_RULE, MAP_RULE, f"{COLOUR_RULE} {LINE_RULE}")
+        words = [(f"{methods[0][0].marked_title}: anomaly maps of {names}", 18, True), *((t, 12, False) for t in texts)]
+        room = self.width - 2 * MARGIN
+        self.lines = [(line, size, bold) for text, size, bold in words for line in wrap(text, font(size, bold), room)]
 
     def _left(self, column: int) -> int:
         """The left end of a column; the methods stand a little apart."""
@@ -172,15 +157,12 @@ class _Sheet:
 
     def draw(self, positions: Sequence[int]) -> Image.Image:
         groups = [list(group) for _, group in groupby(positions, key=lambda index: self.tests.classes[index])]
-        room = self.width - 2 * MARGIN
-        lines = [(line, 18, True) for line in wrap(self.title, font(18, bold=True), room)]
-        lines += [(line, 12, False) for text in self.texts for line in wrap(text, font(12), room)]
-        head = MARGIN + 7 + sum(size + 5 for _, size, _ in lines) + COLUMN_HEAD
+        head = MARGIN + 7 + sum(size + 5 for _, size, _ in self.lines) + COLUMN_HEAD
         height = head + len(groups) * CLASS_HEAD + len(positions) * (PANEL + GAP) + MARGIN
         self.image = Image.new("RGB", (self.width, height), "white")
         self.pen = ImageDraw.Draw(self.image)
         top = MARGIN
-        for line, size, bold in lines:
+        for line, size, bold in self.lines:
             self._text(MARGIN, top, line, size, bold=bold, ink=INK if bold else MUTED)
             top += size + 5
         self._column_heads(head - COLUMN_HEAD)
@@ -216,42 +198,32 @@ class _Sheet:
                 self._text(self._left(2 + 2 * number), top + 13, words, 12, ink=MUTED)
 
     def _row(self, index: int, top: int) -> None:
-        self._caption(index, top)
         picture, name = self.tests.pictures[index], self.tests.names[index]
         panels = [image_panel(picture, PANEL), truth_panel(picture, PANEL, empty_reason(self.tests, index))]
+        words: list[tuple[str, int, bool, tuple[int, ...]]] = []
         for result, tests in self.methods:
-            if name not in tests.names:
+            words += [(result.label, 11, False, MUTED)] if len(self.methods) > 1 else []
+            if name in tests.names:
+                own = tests.names.index(name)
+                panels.append(map_panel(tests, own, panel_size(picture, PANEL)))
+                panels.append(overlay_panel(result, tests, own, picture, PANEL))
+                words.append((f"score {tests.image_scores[own]:.4g}", 14, True, INK))
+            else:
                 panels += [self._empty(f"{result.label}: no map of this image")] * 2
-                continue
-            own = tests.names.index(name)
-            panels.append(map_panel(tests, own, panel_size(picture, PANEL)))
-            panels.append(overlay_panel(result, tests, own, picture, PANEL))
+                words.append(("score unknown", 14, True, INK))
         for column, panel in enumerate(panels):
             self.image.paste(panel, (self._left(column), top))
+        words += [(image_kind(self.tests, index), 13, False, INK), (name, 11, False, MUTED)]
+        for text, size, bold, ink in words:
+            for line in wrap(text, font(size, bold), TEXT_WIDTH - 14):
+                self._text(MARGIN, top, line, size, bold=bold, ink=ink)
+                top += size + 5
 
     def _empty(self, words: str) -> Image.Image:
         panel = Image.new("RGB", (self.panel_width, PANEL), EMPTY)
-        lines = wrap(words, font(12), self.panel_width - 16)
-        text = "\n".join(lines)
-        ImageDraw.Draw(panel).multiline_text(
-            (self.panel_width / 2, PANEL / 2), text, MUTED, font(12), anchor="mm", align="center"
-        )
+        text, middle = "\n".join(wrap(words, font(12), self.panel_width - 16)), (self.panel_width / 2, PANEL / 2)
+        ImageDraw.Draw(panel).multiline_text(middle, text, MUTED, font(12), anchor="mm", align="center")
         return panel
-
-    def _caption(self, index: int, top: float) -> None:
-        name, parts = self.tests.names[index], []
-        for result, tests in self.methods:
-            score = f"{tests.image_scores[tests.names.index(name)]:.4g}" if name in tests.names else "unknown"
-            parts += [(result.label, 11, False, MUTED)] if len(self.methods) > 1 else []
-            parts.append((f"score {score}", 14, True, INK))
-        for words, size, bold, ink in (
-            *parts,
-            (image_kind(self.tests, index), 13, False, INK),
-            (name, 11, False, MUTED),
-        ):
-            for line in wrap(words, font(size, bold), TEXT_WIDTH - 14):
-                self._text(MARGIN, top, line, size, bold=bold, ink=ink)
-                top += size + 5
 
 
 def wrap(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:

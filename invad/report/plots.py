@@ -1,23 +1,29 @@
-"""Plots of a result: distributions of image scores, ROC, PRO and precision-recall curves, metrics over the threshold; and the losses."""
+"""Plots of a result: image scores, ROC, PRO and precision-recall curves, metrics over the threshold; losses, and variants of a study."""
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.transforms import Transform
+from numpy.typing import NDArray
 
 from invad.metrics.mean_curves import mean_curve
 from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
 from invad.metrics.thresholds import FAMILY, THRESHOLDS
+from invad.report.ablations import HEADLINE, NOT_RUN
 from invad.report.labels import METRICS
 from invad.report.results import Curve, Result
-from invad.report.style import LIGHT, MARKED_TITLE, line_style, plain_legend, style
+from invad.report.style import LIGHT, line_style, plain_legend, style
+from invad.report.tables import Row, Table, flat_heading
 
 COLUMNS, TITLE_WIDTH = 3, 36  # panels beside each other, and characters above one
 LABELLED_CLASSES = 6
@@ -36,6 +42,15 @@ LINES = (
 """Column of the curve, its name in the legend, and the metrics that stand there: the first is its mean over the band."""
 
 
+@contextmanager
+def _titled(title: str, size: tuple[float, float]) -> Generator[Figure]:
+    """A figure of this size in inches to be filled, in the style of all. A title may hold dollar signs, which are not formulas."""
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11, parse_math=False)
+        yield figure
+
+
 def score_figure(result: Result) -> Figure | None:
     """One panel per class: the share of its normal and of its anomalous test images at each score, and the calibrated threshold.
 
@@ -48,10 +63,8 @@ def score_figure(result: Result) -> Figure | None:
     groups, names = np.asarray(tests.classes), sorted(set(tests.classes))
     columns = min(len(names), COLUMNS)
     rows = math.ceil(len(names) / columns)
-    with matplotlib.rc_context(style()):
-        size = (5.6 if columns == 1 else 8.4, 0.9 + (2.6 if rows == 1 else 2.0 * rows))
-        figure = Figure(figsize=size, layout="constrained")
-        figure.suptitle(f"Image scores, {result.marked_title}\n{result.label}", **MARKED_TITLE)
+    size = (5.6 if columns == 1 else 8.4, 0.9 + (2.6 if rows == 1 else 2.0 * rows))
+    with _titled(f"Image scores, {result.marked_title}\n{result.label}", size) as figure:
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axis, name in zip(axes, names, strict=False):
             _histograms(axis, scores[groups == name], labels[groups == name], name)
@@ -69,27 +82,17 @@ def score_figure(result: Result) -> Figure | None:
     return figure
 
 
-def histogram_overlap(normal: ArrayLike, anomalous: ArrayLike, edges: ArrayLike) -> float | None:
-    """How much two histograms over the same bins share, in [0, 1]: 0 no bin in common, 1 the same shape. `None` when one has no values."""
-    if not (np.size(normal) and np.size(anomalous)):
-        return None
-    shares = [np.histogram(values, bins=edges)[0] / np.size(values) for values in (normal, anomalous)]
-    return float(np.minimum(*shares).sum())
-
-
 def _histograms(axis: Axes, scores: NDArray[np.float64], labels: NDArray[np.bool_], name: str) -> None:
     edges = np.histogram_bin_edges(scores, bins=int(np.clip(2 * math.sqrt(len(scores)), 20, 40)))
-    normal, anomalous = scores[~labels], scores[labels]
-    overlap = histogram_overlap(normal, anomalous, edges)
+    kinds = (scores[~labels], scores[labels])
+    shares = [np.histogram(values, bins=edges)[0] / max(len(values), 1) for values in kinds]
     # hatching tells the two apart in greyscale print as well
-    for values, kind, colour, hatch in (
-        (normal, "normal", LIGHT.normal, ""),
-        (anomalous, "anomalous", LIGHT.anomalous, "////"),
-    ):
-        share = 100 * np.histogram(values, bins=edges)[0] / max(len(values), 1)
-        axis.stairs(share, edges, fill=True, color=colour, alpha=0.25)
-        axis.stairs(share, edges, edgecolor=colour, linewidth=1.6, hatch=hatch, label=kind, fill=False)
-    amount = "overlap not available" if overlap is None else f"overlap {100 * overlap:.0f} %"
+    looks = (("normal", LIGHT.normal, ""), ("anomalous", LIGHT.anomalous, "////"))
+    for share, (kind, colour, hatch) in zip(shares, looks, strict=True):
+        axis.stairs(100 * share, edges, fill=True, color=colour, alpha=0.25)
+        axis.stairs(100 * share, edges, edgecolor=colour, linewidth=1.6, hatch=hatch, label=kind, fill=False)
+    is_known = all(map(len, kinds))
+    amount = f"overlap {100 * np.minimum(*shares).sum():.0f} %" if is_known else "overlap not available"
     axis.set_title("\n".join(textwrap.wrap(f"{name}: {amount}", TITLE_WIDTH)), parse_math=False)
     axis.grid(axis="x", visible=False)
 
@@ -122,9 +125,8 @@ def rates_figure(result: Result) -> Figure | None:
     """
     if not any(curve in curves for curves in result.curves.values() for curve, *_ in PANELS):
         return None
-    with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(9.6, 6.6), layout="constrained")
-        figure.suptitle(f"ROC, PRO and precision-recall curves, {result.marked_title}\n{result.label}", **MARKED_TITLE)
+    title = f"ROC, PRO and precision-recall curves, {result.marked_title}\n{result.label}"
+    with _titled(title, (9.6, 6.6)) as figure:
         axes = figure.subplots(2, 3).ravel()
         for axis, panel in zip(axes, PANELS, strict=False):
             _rates(axis, result, *panel)
@@ -143,8 +145,7 @@ def _rates(axis: Axes, result: Result, curve: str, metric: str, title: str, labe
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=TICKS, yticks=TICKS, xlabel=labels[0], ylabel=labels[1])
     mean = mean_curve(result.curves, curve)
     if not mean:
-        words = {"ha": "center", "va": "center", "style": "italic", "color": LIGHT.muted}
-        axis.text(0.5, 0.5, "no curve", transform=axis.transAxes, **words)
+        _say(axis, "no curve", 0.5, axis.transAxes)
         return
     if curve.endswith("_roc"):
         axis.plot([0, 1], [0, 1], color=LIGHT.muted, linewidth=0.9, linestyle=":", label=EXTRA_LABELS[0])
@@ -182,9 +183,7 @@ def threshold_figure(result: Result) -> Figure | None:
     if not curve:
         return None
     metrics = result.metrics["mean"]["paper"]
-    with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(8.4, 4.9), layout="constrained")
-        figure.suptitle(f"Pixel metrics over the threshold, {result.marked_title}\n{result.label}", **MARKED_TITLE)
+    with _titled(f"Pixel metrics over the threshold, {result.marked_title}\n{result.label}", (8.4, 4.9)) as figure:
         axis = figure.subplots()
         axis.axvspan(*BAND, color=LIGHT.normal, alpha=0.08, linewidth=0, label=f"thresholds {BAND[0]} to {BAND[1]}")
         axis.set(xlim=(0, 1), ylim=(0, 1.02), xticks=np.arange(0, 1.01, 0.1))
@@ -221,11 +220,8 @@ def loss_figure(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure | N
     curves = {label: points for label, points in curves.items() if points}
     if not curves:
         return None
-    with matplotlib.rc_context(style()):
-        columns = 1 if len(curves) == 1 else min(3, max(1, 100 // (8 + max(map(len, curves)))))
-        rows = -(-len(curves) // columns)
-        figure = Figure(figsize=(8.4, 3.8 + 0.2 * rows), layout="constrained")
-        figure.suptitle("Training loss", **MARKED_TITLE)
+    columns = 1 if len(curves) == 1 else min(3, max(1, 100 // (8 + max(map(len, curves)))))
+    with _titled("Training loss", (8.4, 3.8 + 0.2 * math.ceil(len(curves) / columns))) as figure:
         axis = figure.subplots()
         for index, (label, points) in enumerate(curves.items()):
             steps, losses = zip(*points, strict=True)
@@ -253,3 +249,75 @@ def running_mean(values: Sequence[float], window: int) -> NDArray[np.float64]:
     index = np.arange(len(values))
     reach = np.minimum(np.minimum(index, index[::-1]), window // 2)
     return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
+
+
+NAME_WIDTH = 26  # characters of a variant's name in a line
+MIN_SPAN = 2.0  # percentage points: differences below the printed precision shall not look large
+
+
+def ablation_figure(table: Table, title: str) -> Figure:
+    """The variants of a study as dots, a panel for each metric of `HEADLINE`; one without a finished run says what became of it."""
+    rows = [row for row in table.rows if row.kind != "difference"]
+    names = ["\n".join(textwrap.wrap(row.words[0], NAME_WIDTH)) for row in rows]
+    titles = textwrap.wrap(f"{title}: higher is better", 110)
+    height = 1.7 + 0.2 * len(titles) + 0.22 * sum(max(1.5, 1 + name.count("\n")) for name in names)
+    with _titled("\n".join(titles), (10.4, height)) as figure:
+        axes = figure.subplots(1, len(HEADLINE), sharey=True)
+        for axis, key in zip(axes, HEADLINE, strict=True):
+            _dots(axis, key, rows)
+            axis.set_title(next(flat_heading(metric) for metric in METRICS if metric.key == key))
+        axes[0].set_yticks(range(len(names)), names, parse_math=False)
+        axes[0].set_ylim(len(names) - 0.5, -0.5)
+        for text, row in zip(axes[0].get_yticklabels(), rows, strict=True):
+            text.set_fontweight("bold" if _is_paper(row) else "normal")
+        kinds = [kind for kind in (False, True) if any(_is_paper(row) == kind for row in rows)]
+        figure.legend(handles=[_legend_entry(kind, rows) for kind in kinds], loc="outside lower center", ncols=2)
+    return figure
+
+
+def _is_paper(row: Row) -> bool:
+    return row.keys["is_paper"] == "true"
+
+
+def _look(is_paper: bool) -> dict[str, Any]:
+    return {"color": LIGHT.lines[is_paper], "marker": "D" if is_paper else "o", "linestyle": "none", "markersize": 6}
+
+
+def _legend_entry(is_paper: bool, rows: Sequence[Row]) -> Line2D:
+    has_bars = any(row.cells[key].std is not None for row in rows if _is_paper(row) == is_paper for key in HEADLINE)
+    bars = " (bar: standard deviation over seeds)" if has_bars else ""
+    return Line2D([], [], label=("the paper's setting" if is_paper else "variant") + bars, **_look(is_paper))
+
+
+def _dots(axis: Axes, key: str, rows: Sequence[Row]) -> None:
+    ends = []
+    for line, row in enumerate(rows):
+        cell, look = row.cells[key], _look(_is_paper(row))
+        if cell.value is None:
+            status = "not run" if row.keys["status"] == NOT_RUN else row.keys["status"]
+            words = status if row.keys["seeds"] == "0" else "no value"
+            _say(axis, words, line, axis.get_yaxis_transform())
+            continue
+        value, spread = 100 * cell.value, 100 * (cell.std or 0)
+        ends += [value - spread, value + spread]
+        if _is_paper(row):
+            axis.axvline(value, color=look["color"], linestyle="--", linewidth=1.2)
+        axis.errorbar(value, line, xerr=spread or None, capsize=3, elinewidth=1.4, markeredgewidth=1.4, **look)
+    if ends:
+        missing = max(0.0, MIN_SPAN - (max(ends) - min(ends))) / 2
+        margin = 0.08 * (max(ends) - min(ends) + 2 * missing)
+        axis.set_xlim(min(ends) - missing - margin, max(ends) + missing + margin)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
+        axis.set_xlabel("percent")
+    else:
+        axis.set_xticks([])
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+    for position in range(1, len(rows), 2):
+        axis.axhspan(position - 0.5, position + 0.5, color=LIGHT.grid, alpha=0.35, linewidth=0, zorder=0)
+
+
+def _say(axis: Axes, words: str, y: float, transform: Transform) -> None:
+    """Words in the middle of a panel, on a patch of background so that no line strikes them out."""
+    patch = {"facecolor": LIGHT.background, "edgecolor": "none", "pad": 1.5}
+    axis.text(0.5, y, words, transform=transform, ha="center", va="center", style="italic", bbox=patch, zorder=5)

@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
-from invad.config import BenchmarkConfig, InvADConfig
-from invad.report.labels import METHODS, METRICS, OWN
+from invad.config import BenchmarkConfig, GradientConfig, InvADConfig
+from invad.report.labels import METRICS, OWN
 from invad.report.results import Counts, Result
-from invad.report.tables import Note
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,11 @@ _WEIGHTS = {"invad": "wide_resnet50_2.racm_in1k", "invad-lite": "resnet34.bt_in1
 _SIGMA = 4.0  # of the maps' blur, in pixels of the input
 
 
+def published_words(source: str) -> str:
+    """How rows of a source are marked, such as `published: re-run`."""
+    return f"published: {SOURCES[source].label}"
+
+
 @dataclass(frozen=True)
 class PublishedResult:
     """The metrics of one method on one benchmark, or on one class of it.
@@ -55,7 +58,7 @@ class PublishedResult:
         source: Key of `SOURCES`.
         epochs: None where the source does not say.
         values: Keys of `labels.METRICS` -> fraction in [0, 1].
-        notes: Key -> what a reader has to know about that value.
+        notes: Key -> what a reader has to know about that value; "" -> about the whole row.
         class_name: "" for the whole benchmark, `mean` for the mean in a table of classes.
     """
 
@@ -64,28 +67,8 @@ class PublishedResult:
     source: str
     epochs: int | None
     values: Mapping[str, float]
-    notes: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     class_name: str = ""
-
-    @property
-    def method_label(self) -> str:
-        """The method as tables name it."""
-        return METHODS.get(self.method, self.method)
-
-
-@dataclass(frozen=True)
-class PublishedCost:
-    """Size and speed of one method; None where it is not stated. step_s: seconds of a training step with `batch` images on `hardware`."""
-
-    method: str
-    source: str
-    image_size: int
-    parameters: int
-    trainable: int | None
-    multiply_adds: int
-    batch: int | None
-    step_s: float | None
-    hardware: str
 
 
 @cache
@@ -101,15 +84,9 @@ def published_per_class() -> tuple[PublishedResult, ...]:
 
 
 @cache
-def published_costs() -> tuple[PublishedCost, ...]:
-    """Published sizes and speeds."""
-    kinds: dict[str, type] = dict.fromkeys(("image_size", "parameters", "trainable", "multiply_adds", "batch"), int)
-    kinds["step_s"] = float
-    costs = []
-    for row in _rows("efficiency"):
-        numbers: dict[str, Any] = {key: kind(row[key]) if row[key] else None for key, kind in kinds.items()}
-        costs.append(PublishedCost(method=row["method"], source=row["source"], hardware=row["hardware"], **numbers))
-    return tuple(costs)
+def published_costs() -> list[dict[str, str]]:
+    """Published sizes and times of a training step (`step_s`, seconds with `batch` images on `hardware`); "" where not stated."""
+    return _rows("efficiency")
 
 
 @cache
@@ -145,20 +122,19 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
     )
 
 
-def _notes(row: Mapping[str, str]) -> dict[str, tuple[Note, ...]]:
-    """The notes about a row; an empty field of a note stands for anything."""
-    notes: dict[str, tuple[Note, ...]] = {}
+def _notes(row: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The notes about a row; an empty field of a note stands for anything, and no columns for the row as a whole."""
+    notes: dict[str, tuple[str, ...]] = {}
     for note in _rows("notes") if "class" not in row else ():
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
-            for column in note["columns"].split():
-                notes[column] = (*notes.get(column, ()), Note("verbatim", (note["note"],)))
+            for column in note["columns"].split() or [""]:
+                notes[column] = (*notes.get(column, ()), note["note"])
     return notes
 
 
 def incomparable(result: Result) -> str:
     """Why a result may not stand beside published numbers, in a few words; "" when it may."""
-    reasons = [*_other_data(result), *_other_input(result.config)]
-    return "; ".join(reasons)
+    return "; ".join([*_other_data(result), *_other_input(result.config)])
 
 
 def _other_data(result: Result) -> list[str]:
@@ -186,31 +162,25 @@ def _other_input(config: BenchmarkConfig) -> list[str]:
     return [*reasons, "an encoder without pretrained weights"] if config.features.weights == "none" else reasons
 
 
-def recipe_notes(result: Result) -> tuple[Note, ...]:
-    """How the training of a published method differs from the published recipe: at most one note; none for any other method."""
-    if result.method is None:
-        return ()
-    train, features = result.config.train, result.config.features
+def recipe_note(result: Result) -> str:
+    """How the training of a published method differs from the published recipe; "" where it does not, and for any other method."""
+    train, features, score = result.config.train, result.config.features, result.config.score
+    if result.method is None or not isinstance(train, GradientConfig):
+        return ""
     published = type(train)()  # the defaults of a method's section are its published recipe
-    differences = [
-        f"{what} {own:g} instead of {theirs:g}"
-        for what, own, theirs in (
-            ("batch size", train.batch_size, published.batch_size),
-            ("learning rate", train.learning_rate, published.learning_rate),
-            ("blur", result.config.score.sigma, _SIGMA),
-        )
-        if own != theirs
-    ]
-    if isinstance(train, InvADConfig):
-        epochs = _EPOCHS.get(result.published_name or "", 100)
-        differences = (
-            [f"{train.epochs} epochs instead of {epochs}", *differences] if train.epochs != epochs else differences
-        )
-    if (result.config.score.map_levels, result.config.score.map_distance) != ("method", "method"):
+    epochs = _EPOCHS.get(result.published_name or "", 100) if isinstance(train, InvADConfig) else train.epochs
+    pairs = (
+        ("batch size", train.batch_size, published.batch_size),
+        ("learning rate", train.learning_rate, published.learning_rate),
+        ("blur", score.sigma, _SIGMA),
+    )
+    differences = [f"{train.epochs} epochs instead of {epochs}"] if train.epochs != epochs else []
+    differences += [f"{what} {own:g} instead of {theirs:g}" for what, own, theirs in pairs if own != theirs]
+    if (score.map_levels, score.map_distance) != ("method", "method"):
         differences.append("another distance for the anomaly map")
     if features.weights != _WEIGHTS.get(result.method, features.weights):
         differences.append(f"encoder weights that may not be {_WEIGHTS[result.method]}")
     if result.counts is not None and result.counts.held_out:
         total = result.counts.train + result.counts.held_out
         differences.append(f"{result.counts.held_out:,} of {total:,} normal training images held out for calibration")
-    return (Note("recipe", ("; ".join(differences),)),) if differences else ()
+    return f"Not the paper's recipe: {'; '.join(differences)}." if differences else ""

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,67 +11,82 @@ from matplotlib.figure import Figure
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
 from invad.report.ablations import SUFFIXES, read_ablation
-from invad.report.dots import comparison_figures
+from invad.report.benchmarks import measured_tables, per_class_tables, published_tables
 from invad.report.grouping import by_benchmark, companions, grouped
-from invad.report.page.content import page_context
-from invad.report.page.page import render_page
+from invad.report.operating_point import operating_table
+from invad.report.page.page import page_context, render_page
 from invad.report.pictures import heatmap_sheet
 from invad.report.plots import loss_figure, rates_figure, score_figure, threshold_figure
 from invad.report.results import Result
 from invad.report.selection import select_samples
+from invad.report.sizes import datasets_table, efficiency_table
 from invad.report.style import save_plot
-from invad.report.table_set import TableSet, make_tables
 from invad.report.tables import Table, write_tables
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ReportInputs:
-    """Everything that a report is made of.
-
-    measurements: contents of the files in `reports/benchmarks`, for the table `efficiency`. ablations: folder of the tables of ablation
-    studies, or None. left_out: `<name>: left out: <why>` for each result that is missing or damaged. run_info: what differs from run to
-    run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or figure.
-    """
-
-    results: Sequence[Result]
-    measurements: Sequence[Mapping[str, Any]] = ()
-    ablations: Path | None = None
-    left_out: Sequence[str] = ()
-    run_info: Mapping[str, Any] = field(default_factory=dict)
-
-
-def write_report(inputs: ReportInputs, folder: Path) -> None:
+def write_report(
+    folder: Path,
+    results: Sequence[Result],
+    *,
+    ablations: Path | None = None,
+    left_out: Sequence[str] = (),
+    run_info: Mapping[str, Any] | None = None,
+) -> None:
     """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`; other files there stay as they are.
 
-    Each of the four is replaced as a whole. Raises `InputError` when there are no results.
+    Each of the four is replaced as a whole.
+
+    Args:
+        folder: Is made where it is not there.
+        results: Those of several seeds are folded.
+        ablations: Folder of the tables of ablation studies.
+        left_out: `<name>: left out: <why>` for each result that is missing or damaged.
+        run_info: What differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or
+            figure.
+
+    Raises:
+        InputError: There are no results.
     """
-    if not inputs.results:
-        reasons = "".join(f"; {sentence}" for sentence in inputs.left_out)
+    if not results:
+        reasons = "".join(f"; {sentence}" for sentence in left_out)
         raise InputError(f"{folder}: no result to report; `dvc repro` makes them{reasons}")
-    results = grouped(inputs.results)
-    modules, studies, damaged = _ablations(inputs.ablations)
-    left_out = (*inputs.left_out, *damaged)
+    results, run_info = grouped(results), dict(run_info or {})
+    modules, studies, damaged = _ablations(ablations)
+    left_out = (*left_out, *damaged)
     for sentence in left_out:
         logger.warning("%s", sentence)
-    tables = make_tables(results, inputs.measurements)
+    tables = make_tables(results)
     with ExitStack() as stack:
         parts = ("tables", "figures", "run_info.json", "index.html")
         new = {name: stack.enter_context(atomic_path(folder / name)) for name in parts}
         names = ", ".join(sentence.partition(": left out")[0] for sentence in left_out)
-        for name, members in tables.files().items():
+        for name, members in tables.items():
             remark = f"Left out, and the page says why: {names}." if names and name == "main" else ""
             write_tables(members, new["tables"], name, remark)
         new["figures"].mkdir(parents=True)
-        write_figures(results, tables, new["figures"])
+        write_figures(results, new["figures"])
         for module, path in modules.items():
             for suffix in SUFFIXES:
                 place = new["figures" if suffix == "png" else "tables"] / f"ablation_{module}.{suffix}"
                 place.write_bytes(path.with_suffix(f".{suffix}").read_bytes())
-        write_json(new["run_info.json"], dict(inputs.run_info))
-        page = render_page(page_context(results, tables, studies, new["figures"], inputs.run_info, left_out))
+        write_json(new["run_info.json"], run_info)
+        page = render_page(page_context(results, tables, studies, new["figures"], run_info, left_out))
         write_text(new["index.html"], page)
+
+
+def make_tables(results: Sequence[Result]) -> dict[str, Sequence[Table]]:
+    """All tables of these results, which `grouped` has ordered, by the name of their files. In `main`, measured ones come first."""
+    groups = by_benchmark(results).items()
+    with_classes = {name: members for name, members in groups if any(one.metrics["per_class"] for one in members)}
+    return {
+        "main": [*measured_tables(results), *published_tables(results)],
+        **{f"per_class_{name}": per_class_tables(members) for name, members in with_classes.items()},
+        "operating_point": [operating_table(results)],
+        "efficiency": [efficiency_table(results)],
+        "datasets": [datasets_table(results)],
+    }
 
 
 def _ablations(folder: Path | None) -> tuple[dict[str, Path], dict[str, Table], list[str]]:
@@ -90,12 +104,9 @@ def _ablations(folder: Path | None) -> tuple[dict[str, Path], dict[str, Table], 
     return paths, tables, damaged
 
 
-def write_figures(results: Sequence[Result], tables: TableSet, folder: Path) -> None:
-    """Write every figure that the results and their tables allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG."""
-    figures: dict[str, Figure | None] = {
-        "loss": loss_figure(loss_curves(results)),
-        **comparison_figures(results, tables),
-    }
+def write_figures(results: Sequence[Result], folder: Path) -> None:
+    """Write every figure that the results allow into `folder`: plots as PNG and SVG, sheets of pictures as PNG."""
+    figures: dict[str, Figure | None] = {"loss": loss_figure(loss_curves(results))}
     for result in results:
         figures[f"scores_{result.key}"] = score_figure(result)
         figures[f"curves_{result.key}"] = rates_figure(result)

@@ -1,4 +1,4 @@
-"""What the report knows of each result: plain values and arrays, read by `collect` (this workspace) or `runs` (MLflow)."""
+"""What the report knows of each result: plain values and arrays, read by `collect`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,8 +77,7 @@ class Result:
         config: What was asked for; of several seeds, that of the first.
         source: Key of `labels.SOURCES`: what kind of data.
         metrics_by_seed: Seed -> content of `reports/metrics/<benchmark>.json`.
-        cost: None where it could not be counted.
-        counts: None where the split is not known.
+        cost, counts: None where they are not known.
         tests, curves, loss: Of the first seed; empty where they are not known.
             curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them. loss: (step, loss) pairs.
         label: The method as tables name it; longer where two results of a report would have the same.
@@ -107,7 +106,7 @@ class Result:
 
     @property
     def published_name(self) -> str | None:
-        """The benchmark of the published tables that this one is built like: `coco_ad_0` .. `coco_ad_3`, `mvtec`, `visa`, or None."""
+        """As `published_benchmark`."""
         return published_benchmark(self.config)
 
     @property
@@ -117,7 +116,7 @@ class Result:
 
     @property
     def method(self) -> str | None:
-        """The method's key in the published tables (`invad`, `invad-lite`, `rd`), or None for any other encoder or recipe."""
+        """As `published_method`."""
         return published_method(self.config)
 
     @property

@@ -27,14 +27,9 @@ def select_samples(
 ) -> list[int]:
     """Positions of the images to show, by `SELECTION_RULE`.
 
-    All sequences have one entry per test image: class, label (0 normal, 1 anomalous), image score (higher is more anomalous), defect type.
-    per_class: anomalous images per class, at least 1; all of them when a class has fewer.
-    Result: class by class in alphabetical order, anomalous images from the highest score down, the normal one last.
+    All sequences have one entry per test image. per_class: anomalous images, all of them when a class has fewer. Result: class by class in
+    alphabetical order, anomalous images from the highest score down, the normal one last.
     """
-    if per_class < 1:
-        raise ValueError(f"per_class is {per_class}, it has to be at least 1")
-    if not len(classes) == len(labels) == len(image_scores) == len(defect_types):
-        raise ValueError("classes, labels, image_scores and defect_types must have the same length")
     ranking = sorted(range(len(classes)), key=lambda index: (-image_scores[index], defect_types[index], index))
     chosen = []
     for class_name in sorted(set(classes)):
@@ -69,16 +64,13 @@ def shown_images(
     cells: dict[tuple[str, str], list[int]] = {}
     for index in sorted(range(len(classes)), key=lambda index: (-image_scores[index], index)):
         name = classes[index]
-        cell = (name, outcome(labels[index], image_scores[index], thresholds.get(name)))
-        cells.setdefault(cell, []).append(index)
+        decided = outcome(labels[index], image_scores[index], thresholds.get(name))
+        cells.setdefault((name, decided), []).append(index)
     shown: list[int] = []
-    remaining = limit
     # The smallest cells first: what they do not use is left for the larger ones.
     for number, (_, members) in enumerate(sorted(cells.items(), key=lambda item: (len(item[1]), item[0]))):
-        share = remaining // (len(cells) - number)
-        taken = [members[rank] for rank in evenly_spaced(len(members), share)] if share else []
-        shown += taken
-        remaining -= len(taken)
+        share = (limit - len(shown)) // (len(cells) - number)
+        shown += [members[rank] for rank in evenly_spaced(len(members), share)] if share else []
     return sorted(shown)
 
 

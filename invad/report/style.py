@@ -3,17 +3,13 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from invad.files import atomic_path
-
 DPI = 120
-MARKED_TITLE = {"x": 0.01, "ha": "left", "fontweight": "bold", "fontsize": 11, "parse_math": False}
-"""Of a figure's own title. A name may hold dollar signs, which are not formulas."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +46,8 @@ def style() -> dict[str, object]:
     }  # fmt: skip
 
 
-class LineStyle(TypedDict):
-    """What tells a line from the others, as matplotlib's keywords."""
-
-    color: str
-    linestyle: Any
-
-
-def line_style(index: int) -> LineStyle:
-    """Colour and line style of the `index`-th line of a plot; they repeat after seven."""
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and line style, as matplotlib's keywords, of the `index`-th line of a plot; they repeat after seven."""
     return {"color": LIGHT.lines[index % len(LIGHT.lines)], "linestyle": STYLES[index % len(STYLES)]}
 
 
@@ -85,12 +74,7 @@ def png_bytes(figure: Figure) -> bytes:
 
 def save_plot(figure: Figure, folder: Path, name: str) -> None:
     """Write the figure to `folder` as `name`.png and `name`.svg; the layout is worked out once, which takes a third of the time."""
-    _write(folder / f"{name}.png", png_bytes(figure))
+    (folder / f"{name}.png").write_bytes(png_bytes(figure))
     # The axes stay where they are. In this order: letters on pixels are a little wider than those of the SVG, and would be cut off.
     figure.set_layout_engine("none")
-    _write(folder / f"{name}.svg", svg_text(figure))
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    (folder / f"{name}.svg").write_bytes(svg_text(figure))

@@ -1,4 +1,4 @@
-"""One table for all of the report: rows, cells and notes as data, written as Markdown, CSV and LaTeX; the page renders the same.
+"""One table for all of the report: rows and cells as data, written as Markdown, CSV and LaTeX; the page renders the same.
 
 A number keeps its full precision until it is written; a value that is not available is None and carries the reason.
 """
@@ -6,7 +6,7 @@ A number keeps its full precision until it is written; a value that is not avail
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -25,54 +25,17 @@ PLAIN_GROUPS = (
 PACKAGES = "% \\usepackage{booktabs,graphicx}\n"  # what a document needs for the LaTeX tables
 RowKind = Literal["plain", "summary", "published", "difference"]
 
-NOTES = {
-    "verbatim": "{}",
-    "missing": "Not available; the notes of the evaluation say why.",
-    "classes": "Mean of {} of {} classes, without {}.",
-    "seeds": "Mean of {} of {} seeds; the others have no value.",
-    "folds": "The mean needs all four folds; not available: {}.",
-    "other_seeds": "No standard deviation: the folds have different seeds.",
-    "recipe": "Not the paper's recipe: {}.",
-    "own_thresholds": "Each class has its own threshold.",
-    "not_calibrated": "No operating point: {}.",
-    "not_counted": "The model's size could not be counted.",
-    "not_stated": "Not stated in the publication.",
-    "from_step": "Computed from batch size and step time.",
-    "no_split": "The split of this benchmark is not known.",
-    "no_pixels": "Not counted.",
-    "estimate": "An estimate at 256 x 256 pixels.",
-    "fate": "{} {}.",
-    "not_run": "Not run.",
-    "no_reference": "No difference: the paper's setting has no value.",
-}
-"""The sentences of all footnotes; `Note.values` fill the gaps."""
-
-
-@dataclass(frozen=True)
-class Note:
-    """A footnote. key: of `NOTES`; values: what fills its sentence. about: what it is about where its place does not tell, or ""."""
-
-    key: str
-    values: tuple[object, ...] = ()
-    about: str = ""
-
-    @property
-    def text(self) -> str:
-        """The sentence."""
-        sentence = NOTES[self.key].format(*self.values)
-        return f"{self.about}: {sentence}" if self.about else sentence
-
 
 @dataclass(frozen=True)
 class Cell:
     """One number, or a few words.
 
-    value: in the unit of the file it comes from (metrics are fractions in [0, 1]); None when not available. text: printed instead of a
-    value. std: standard deviation over seeds. rank: 1 the best of its block and column, 2 the second, 0 any other.
+    value: in the unit of the file it comes from (metrics are fractions in [0, 1]); None when not available. notes: footnotes. std:
+    standard deviation over seeds. rank: 1 the best of its block and column, 2 the second, 0 any other. text: printed instead of a value.
     """
 
     value: float | None = None
-    notes: tuple[Note, ...] = ()
+    notes: tuple[str, ...] = ()
     std: float | None = None
     rank: Literal[0, 1, 2] = 0
     text: str | None = None
@@ -93,7 +56,7 @@ class Row:
     keys: Mapping[str, str] = field(default_factory=dict)
     kind: RowKind = "plain"
     block: str = ""
-    notes: tuple[Note, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +79,7 @@ class Table:
     def footnotes(self) -> tuple[str, ...]:
         """The notes of all rows and cells in reading order, each once; `marks` refers to them by number, from 1."""
         items = (item for row in self.rows for item in (row, *self.cells(row)))
-        return tuple(dict.fromkeys(note.text for item in items for note in item.notes))
+        return tuple(dict.fromkeys(note for item in items for note in item.notes))
 
     def cells(self, row: Row) -> Sequence[Cell]:
         """The cells of a row in the order of the columns; an empty one where it has none."""
@@ -124,7 +87,7 @@ class Table:
 
     def marks(self, item: Cell | Row) -> str:
         """The footnote numbers of a cell or of a row as a whole, such as `1,3`; empty when it has none."""
-        return ",".join(str(self.footnotes.index(note.text) + 1) for note in item.notes) if item.notes else ""
+        return ",".join(str(self.footnotes.index(note) + 1) for note in item.notes) if item.notes else ""
 
 
 def number_text(form: Form, value: float) -> str:
@@ -355,6 +318,6 @@ def latex_escape(text: str) -> str:
     return re.sub(r'"([^"]*)"', r"``\1''", escaped)
 
 
-def caption(sentences: Iterable[str]) -> str:
+def caption(*sentences: str) -> str:
     """The sentences of a caption, without those that are empty."""
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join(filter(None, sentences))

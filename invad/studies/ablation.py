@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from invad.config import Params
+from invad.config import GradientConfig, Params
 from invad.config.constants import PUBLISHED_DATASETS
 from invad.data.source import read_source
 from invad.errors import InputError
@@ -85,9 +85,10 @@ def _report(
 
     base = study.base
     changed = "".join(f", {key} {value}" for key, value in options.set.items())
+    length = f"{base.train.epochs} epochs, " if isinstance(base.train, GradientConfig) else ""
     note = (
         f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{' but for' if changed else ''}"
-        f"{changed.removeprefix(',')}: {base.features.encoder} at {base.features.image_size} px, {base.train.epochs} epochs, "
+        f"{changed.removeprefix(',')}: {base.features.encoder} at {base.features.image_size} px, {length}"
         f"batch {base.train.batch_size}."
     )
     return AblationReport(

@@ -13,7 +13,15 @@ import pytest
 from conftest import REPOSITORY, save_image, save_mask
 from reporting_toys import toy_config, toy_result
 
-from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, RDConfig, ScoreConfig
+from invad.config import (
+    BenchmarkConfig,
+    FeaturesConfig,
+    FolderSplitConfig,
+    InvADConfig,
+    PatchCoreConfig,
+    RDConfig,
+    ScoreConfig,
+)
 from invad.data.source import Source, write_source
 from invad.data.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
@@ -24,7 +32,7 @@ from invad.report.collect import collect_result
 from invad.report.evidence import read_evidence, write_evidence
 from invad.report.grouping import companions, grouped
 from invad.report.labels import OWN
-from invad.report.report import ReportInputs, write_report
+from invad.report.report import write_report
 from invad.report.selection import shown_images
 from invad.scoring.store import write_scores
 from invad.training.cost import Cost, write_cost
@@ -50,13 +58,13 @@ def ablations(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, ablations) -> Path:
     folder = tmp_path_factory.mktemp("reports")
-    write_report(inputs(ablations), folder)
+    write_report(folder, **inputs(ablations))
     return folder
 
 
-def inputs(ablations: Path | None = None, **changes: object) -> ReportInputs:
+def inputs(ablations: Path | None = None, **changes: object) -> dict[str, object]:
     results = [toy_result("visa", classes=("candle",)), toy_result("coco_ad_1", classes=("coco",))]
-    return ReportInputs(**({"results": results, "ablations": ablations, "run_info": RUN_INFO} | changes))
+    return {"results": results, "ablations": ablations, "run_info": RUN_INFO, **changes}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -90,7 +98,7 @@ def test_every_file_is_written(report):
 @pytest.mark.slow
 def test_only_run_info_tells_one_rendering_from_another(report, ablations, tmp_path):
     other = {"rendered": "2027-02-02 11:11 UTC", "commit": "0123abcdef", "results": []}
-    write_report(inputs(ablations, results=inputs().results[::-1], run_info=other), tmp_path)
+    write_report(tmp_path, **inputs(ablations, results=inputs()["results"][::-1], run_info=other))
     before, after = files_of(report), files_of(tmp_path)
     assert json.loads(after.pop("run_info.json")) == other
     assert json.loads(before.pop("run_info.json")) == RUN_INFO
@@ -113,15 +121,27 @@ def test_a_damaged_study_is_named_and_left_out(report):
 @pytest.mark.slow
 def test_what_is_left_out_stands_on_the_page(tmp_path):
     left_out = ["mvtec: left out: metrics/mvtec.json: not valid JSON."]
-    write_report(inputs(results=[replace(toy_result(), tests=None, curves={}, loss=())], left_out=left_out), tmp_path)
+    write_report(tmp_path, **inputs(results=[replace(toy_result(), tests=None, curves={}, loss=())], left_out=left_out))
     assert left_out[0] in (tmp_path / "index.html").read_text()
     assert not [name for name in files_of(tmp_path) if name.startswith("figures/")]
+
+
+def test_a_loss_curve_without_steps_gives_no_figure(tmp_path):
+    workspace, benchmark = own_workspace(tmp_path)
+    write_text(workspace.loss("mvtec"), "step,epoch,loss,learning_rate\n")
+    assert collect_result(benchmark, workspace).loss == []
+    bare = replace(toy_result(), tests=None, curves={}, loss=[])
+    config = replace(bare.config, train=PatchCoreConfig())
+    write_report(tmp_path / "out", **inputs(results=[replace(bare, config=config, label="PatchCore")]))
+    assert not [name for name in files_of(tmp_path / "out") if name.startswith("figures/")]
+    page = (tmp_path / "out/index.html").read_text()
+    assert 'id="loss"' not in page and 'href="#loss"' not in page and "No losses" not in page
 
 
 def test_without_any_result_the_old_report_stays(tmp_path):
     write_text(tmp_path / "index.html", "old")
     with pytest.raises(InputError, match=r"no result to report; .*; mvtec: left out: gone\."):
-        write_report(ReportInputs([], left_out=["mvtec: left out: gone."]), tmp_path)
+        write_report(tmp_path, [], left_out=["mvtec: left out: gone."])
     assert files_of(tmp_path) == {"index.html": b"old"}
 
 
@@ -130,7 +150,7 @@ def test_a_report_that_fails_leaves_the_old_one_whole(tmp_path, monkeypatch):
     write_text(tmp_path / "tables" / "main.md", "old")
     monkeypatch.setattr("invad.report.report.write_figures", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_report(inputs(), tmp_path)
+        write_report(tmp_path, **inputs())
     assert files_of(tmp_path) == {"index.html": b"old", "tables/main.md": b"old"}
 
 

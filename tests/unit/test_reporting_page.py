@@ -16,13 +16,26 @@ from PIL import Image
 from reporting_toys import IMAGES, toy_result
 from reporting_toys import SIDE as TOY_SIDE
 
+from invad.config import PatchCoreConfig
 from invad.report.labels import METRICS, Metric
-from invad.report.page.content import NO_CURVES, NO_EVIDENCE, NO_LOSS, PLOTS, missing_parts
 from invad.report.page.gallery import OUTCOMES, build_gallery
-from invad.report.page.page import RUN_LABELS, PageContext, Section, plot_picture, render_page, two_themes
+from invad.report.page.page import (
+    NO_CURVES,
+    NO_EVIDENCE,
+    NO_LOSS,
+    PLOTS,
+    RUN_LABELS,
+    PageContext,
+    Section,
+    missing_parts,
+    plot_of,
+    render_page,
+    settings_text,
+    two_themes,
+)
 from invad.report.selection import GALLERY_RULE
 from invad.report.style import DARK, LIGHT, svg_text
-from invad.report.tables import Cell, Note, Row, Table
+from invad.report.tables import Cell, Row, Table
 
 COLUMNS = (
     Metric("high", "Image", "High", "More is better."),
@@ -32,7 +45,6 @@ COLUMNS = (
 
 
 def row(name, high, low=1.0, kind="plain", block="", notes=(), rank=0, std=None, text="x"):
-    notes = tuple(Note("verbatim", (text,)) for text in notes)
     cells = {"high": Cell(high, notes, std, rank), "low": Cell(low), "odd": Cell(text=text)}
     return Row((name, f"data {name}"), cells, kind=kind, block=block)
 
@@ -82,7 +94,7 @@ RUN = {
 def plot(colour=LIGHT.normal):
     figure = Figure(figsize=(6, 2), facecolor=LIGHT.background)
     figure.subplots().plot([0, 1], [0, 1], color=colour)
-    return plot_picture(svg_text(figure), "A line that rises from left to right.")
+    return plot_of(svg_text(figure), "A line that rises from left to right.", "A plot.")
 
 
 def section_of(result, **other):
@@ -101,18 +113,17 @@ def rich_context(result=None):
     result = result or toy_result()
     return PageContext(
         sections=(
-            section_of(result, figures=((plot(), "A plot."),), notes=("one <odd> note",), missing=("wood: mad",)),
+            section_of(result, plots=(plot(),), missing=("one <odd> thing",)),
             replace(section_of(result), key="second key", source="path", gallery=None),
         ),
         tables=(BLOCKS, SINGLES),
         published=(WIDE,),
-        comparisons=((plot(), "A comparison."),),
         per_class=(("MVTec AD", (WIDE,)),),
         operating=replace(SINGLES, title="Operating"),
         efficiency=replace(SINGLES, title="Efficiency"),
         datasets=replace(SINGLES, title="Data"),
         ablations=(("style", replace(WIDE, title="Ablation")),),
-        loss=(plot(LIGHT.anomalous), "The loss."),
+        loss=plot(LIGHT.anomalous),
         run_info=RUN,
         left_out=("visa: metrics/visa.json: no such file",),
     )
@@ -227,7 +238,7 @@ def test_what_was_left_out_and_generated_data_stand_above_the_contents(page):
     assert "visa: metrics/visa.json: no such file" in head
     assert "not comparable with published ones" in head
     plain = render_page(PageContext(sections=(Section("mvtec", "MVTec AD", "RD", "official"),)))
-    assert "Nothing is missing" in plain
+    assert "No figure and no picture is missing" in plain
     assert "Left out" not in plain and 'class="banner"' not in plain
 
 
@@ -241,7 +252,7 @@ def test_a_page_of_nothing_but_one_section_is_a_page():
 def test_words_of_the_user_are_never_markup():
     nasty = '</script><script>alert("1")</script>'
     result = toy_result(classes=(nasty,), label=nasty)
-    section = section_of(result, notes=(nasty,))
+    section = section_of(result, missing=(nasty,))
     page = render_page(PageContext(sections=(section,), run_info={nasty: nasty}, left_out=(nasty,)))
     assert "<script>alert" not in page
     json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
@@ -249,14 +260,14 @@ def test_words_of_the_user_are_never_markup():
 
 def test_one_svg_has_both_themes():
     svg = svg_text(Figure(figsize=(6, 2), facecolor=LIGHT.background)).decode()
-    text = two_themes(svg, LIGHT, DARK)
+    text = two_themes(svg)
     assert text.count("<style>@media (prefers-color-scheme: dark){") == 1
     assert f'[style*="stroke: {LIGHT.normal}"]{{stroke:{DARK.normal}!important}}' in text
     assert '[style*="fill: #ffffff"]{fill:none!important}' in text
-    picture = plot_picture(svg.encode(), "alt")
+    picture = plot_of(svg.encode(), "alt", "caption")
     assert (picture.width, picture.height) == (600, 200)
     with pytest.raises(ValueError, match="viewBox"):
-        plot_picture(b"<svg>", "alt")
+        plot_of(b"<svg>", "alt", "caption")
 
 
 # ---- gallery
@@ -335,17 +346,18 @@ def test_the_json_of_the_gallery_repeats_no_picture_of_the_page(result):
 
 
 def test_the_page_says_what_is_missing_and_no_more_than_that(result):
-    assert missing_parts(result) == []
-    assert missing_parts(replace(result, tests=None, curves={}, loss=())) == [NO_EVIDENCE, NO_CURVES, NO_LOSS]
-    mean = result.metrics["mean"]
-    lacking = {**result.metrics, "mean": {**mean, "exact": {**mean["exact"], "mad": None}}}
-    total = 15 * (1 + len(result.metrics["per_class"]))
-    assert missing_parts(replace(result, metrics_by_seed={42: lacking})) == [
-        f"Protocol exact: 1 of {total} values are not available."
-    ]
+    assert missing_parts(result) == ()
+    assert missing_parts(replace(result, tests=None, curves={}, loss=())) == (NO_EVIDENCE, NO_CURVES, NO_LOSS)
     bare = replace(section_of(result), gallery=None, missing=(NO_EVIDENCE,))
     page = render_page(PageContext(sections=(bare,)))
-    assert "Nothing is missing" not in page and NO_EVIDENCE.replace("`", "`") in page
+    assert "No figure and no picture is missing" not in page and NO_EVIDENCE.replace("`", "`") in page
+
+
+def test_a_method_without_gradients_has_neither_epochs_nor_losses(result):
+    patchcore = replace(result, config=replace(result.config, train=PatchCoreConfig()), loss=())
+    assert settings_text(patchcore)["Training"] == "batch 16"
+    assert settings_text(result)["Training"] == "20 epochs, batch 8, learning rate 0.004"
+    assert missing_parts(patchcore) == ()
 
 
 def test_the_page_claims_no_more_than_is_true(page):

@@ -9,6 +9,7 @@ import pytest
 from reporting_toys import toy_result
 
 from invad.report.benchmarks import per_class_tables, published_tables
+from invad.report.cells import MISSING
 from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS
 from invad.report.published import (
     SOURCES,
@@ -17,10 +18,10 @@ from invad.report.published import (
     published_counts,
     published_per_class,
     published_results,
-    recipe_notes,
+    recipe_note,
 )
 from invad.report.results import Counts
-from invad.report.tables import DASH, NOTES, csv_text, markdown
+from invad.report.tables import DASH, csv_text, markdown
 
 KEYS = [metric.key for metric in METRICS]
 PARTS = {
@@ -29,15 +30,12 @@ PARTS = {
     "mad_threshold": ("pixel_mf1", "pixel_macc", "pixel_miou"),
     "mad": ("image_auroc", "image_ap", "image_f1_max", "region_aupro", "pixel_auroc", "pixel_ap", "pixel_f1_max"),
 }
+KINDS = ("published: paper", "published: re-run")
 MISPRINT = ("mvtec_3d", "diad", "paper", None, "mad_threshold")
 
 
 def place(entry):
     return entry.benchmark, entry.method, entry.source, entry.epochs
-
-
-def recipe(result):
-    return tuple(note.text for note in recipe_notes(result))
 
 
 def find(benchmark, method, source, epochs):
@@ -59,7 +57,7 @@ def test_averages_agree_with_their_parts_but_for_the_misprint():
             if abs(sum(entry.values[key] for key in parts) / len(parts) - entry.values[average]) > rounding:
                 wrong.append((*place(entry), average))
     assert wrong == [MISPRINT]
-    assert "19.7" in find(*MISPRINT[:4]).notes["mad_threshold"][0].text
+    assert "19.7" in find(*MISPRINT[:4]).notes["mad_threshold"][0]
 
 
 def test_the_mean_of_coco_ad_is_that_of_its_folds():
@@ -107,7 +105,7 @@ def test_values_by_hand():
     bottle = next(entry for entry in published_per_class() if entry.class_name == "bottle")
     assert (bottle.method, bottle.values["pixel_iou_max"]) == ("invad", 0.58205)
     assert find("mvtec", "invad-lite", "paper", 300).epochs == 300
-    assert [cost.trainable for cost in published_costs()] == [70_768_560, 8_976_240, None]
+    assert [cost["trainable"] for cost in published_costs()] == ["70768560", "8976240", ""]
 
 
 def test_percent_values_are_stored_as_printed():
@@ -140,6 +138,19 @@ def test_warnings_are_notes_on_the_values_they_are_about():
     assert set(paper.notes) == {"mad"}
 
 
+def test_every_row_of_draems_re_run_says_that_it_saw_no_anomalies():
+    tables = published_tables([toy_result(name, classes=("coco",)) for name in (*FOLDS, "mvtec", "visa")])
+    rows = {kind: [row for table in tables for row in table.rows if row.words[:2] == ("DRAEM", kind)] for kind in KINDS}
+    assert [len(found) for found in rows.values()] == [3, 9]
+    assert all("without synthetic anomalies" in note for row in rows["published: re-run"] for note in row.notes)
+    assert all(len(row.notes) == 1 for row in rows["published: re-run"])
+    assert all(row.notes == () for row in rows["published: paper"])
+    assert {entry.method for entry in published_results() if "" in entry.notes} == {"draem"}
+    text = markdown([tables[-1]])
+    assert "| DRAEM<sup>2</sup> | published: re-run | 100 " in text
+    assert "\n2. Of a run without synthetic anomalies" in text
+
+
 def test_only_the_whole_data_set_at_the_published_size_is_comparable():
     whole = official()
     _, counts = published_counts()["mvtec"]
@@ -165,24 +176,24 @@ def test_only_the_whole_data_set_at_the_published_size_is_comparable():
 
 @pytest.mark.slow
 def test_another_recipe_than_the_papers_is_a_note():
-    assert recipe(official()) == recipe(official("coco_ad_1", "paper")) == ()
+    assert recipe_note(official()) == recipe_note(official("coco_ad_1", "paper")) == ""
     other = official(epochs=100, batch_size=8, learning_rate=0.001)
-    assert recipe(other) == (
-        "Not the paper's recipe: 100 epochs instead of 300; batch size 8 instead of 32; learning rate 0.001 instead of 0.004.",
+    assert recipe_note(other) == (
+        "Not the paper's recipe: 100 epochs instead of 300; batch size 8 instead of 32; learning rate 0.001 instead of 0.004."
     )
     _, counts = published_counts()["mvtec"]
     calibrated = official(counts=replace(counts, train=3266, held_out=363))
-    assert recipe(calibrated) == (
-        "Not the paper's recipe: 363 of 3,629 normal training images held out for calibration.",
+    assert recipe_note(calibrated) == (
+        "Not the paper's recipe: 363 of 3,629 normal training images held out for calibration."
     )
     features = replace(other.config.features, weights="resnet34.a1_in1k")
     score = replace(other.config.score, sigma=2.0, map_levels="sum")
     changed = replace(official().config, features=features, score=score)
-    assert recipe(replace(official(), config=changed)) == (
+    assert recipe_note(replace(official(), config=changed)) == (
         "Not the paper's recipe: blur 2 instead of 4; another distance for the anomaly map; "
-        "encoder weights that may not be resnet34.bt_in1k.",
+        "encoder weights that may not be resnet34.bt_in1k."
     )
-    assert recipe(toy_result()) == ()
+    assert recipe_note(toy_result()) == ""
 
 
 def test_generated_data_leave_the_published_rows_alone_and_say_why():
@@ -207,7 +218,7 @@ def test_a_comparable_result_stands_first_with_its_difference_to_the_paper():
     table = published_tables([result, toy_result("mvtec")])[0]
     measured, difference, *published = table.rows
     assert measured.words == ("InvAD-lite", "measured (official data)", "100", "2")
-    assert [note.text for note in measured.notes] == ["Not the paper's recipe: 100 epochs instead of 300."]
+    assert [*measured.notes] == ["Not the paper's recipe: 100 epochs instead of 300."]
     assert (difference.words[:2], difference.kind) == (("InvAD-lite - paper", "difference"), "difference")
     paper = find("mvtec", "invad-lite", "paper", 300)
     for key in KEYS:
@@ -253,7 +264,7 @@ def test_a_missing_value_has_no_difference_but_the_reason():
     rows = published_tables([replace(result, metrics_by_seed={42: metrics})])[0].rows
     for row in rows[:2]:
         (note,) = row.cells["mad"].notes
-        assert (row.cells["mad"].value, note.text) == (None, NOTES["missing"])
+        assert (row.cells["mad"].value, note) == (None, MISSING)
 
 
 def test_the_mean_of_folds_is_compared_when_all_four_may_be():
@@ -271,7 +282,7 @@ def test_the_mean_of_folds_is_compared_when_all_four_may_be():
     assert three.caption.endswith("InvAD-lite: the mean needs one result of each of the four folds.")
     partly = [replace(folds[0], counts=Counts(1, 5, 0, 5, 5)), *folds[1:]]
     mixed = next(table for table in published_tables(partly) if table.title.endswith("(mean of 4 folds)"))
-    assert "InvAD-lite: COCO-AD fold 0: 5 normal training images instead of 30,438;" in mixed.caption
+    assert "InvAD-lite: 5 normal training images instead of 30,438;" in mixed.caption
     assert {row.kind for row in mixed.rows} == {"published"}
 
 

@@ -2,35 +2,30 @@
 
 import csv
 import io
-import json
 import re
 import shutil
 import statistics
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from reporting_toys import toy_config, toy_result
 
-from invad.config import BenchmarkConfig, FeaturesConfig, InvADConfig, ScoreConfig, TableSplitConfig
+from invad.config import BenchmarkConfig, FeaturesConfig, InvADConfig, PatchCoreConfig, ScoreConfig, TableSplitConfig
 from invad.metrics import evaluate
 from invad.metrics.calibration import MEAN_KEYS, OPERATING_KEYS
 from invad.report.benchmarks import measured_tables, per_class_tables
 from invad.report.cells import MISSING, OTHER_SEEDS, ranked
-from invad.report.datasets import datasets_table
-from invad.report.efficiency import efficiency_table
 from invad.report.labels import FOLDS, METRICS, OWN, Metric
 from invad.report.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
 from invad.report.published import published_counts
+from invad.report.report import make_tables
 from invad.report.results import Counts, Result
-from invad.report.table_set import make_tables
+from invad.report.sizes import datasets_table, efficiency_table
 from invad.report.tables import (
     DASH,
-    NOTES,
     Cell,
-    Note,
     Row,
     Table,
     block_starts,
@@ -44,7 +39,6 @@ from invad.report.tables import (
 )
 
 KEYS = [metric.key for metric in METRICS]
-MEASUREMENTS = Path(__file__).parents[2] / "reports/benchmarks"
 
 
 def metrics_of(name, classes, notes=()):
@@ -70,8 +64,8 @@ def result_of(name="mvtec", source="path", metrics=None, label="", profile="quic
 
 
 def texts(item):
-    """The sentences of the notes of a cell or a row."""
-    return [note.text for note in item.notes]
+    """The notes of a cell or a row."""
+    return list(item.notes)
 
 
 def rows_of(text):
@@ -86,16 +80,24 @@ def test_markdown_prints_percent_with_one_decimal():
     assert row.count(" 98.8 ") == len(KEYS)
 
 
+def test_a_method_without_gradients_has_no_epochs():
+    ours = result_of(metrics={"wood": 0.5})
+    patchcore = replace(ours, config=replace(ours.config, train=PatchCoreConfig()), label="PatchCore", key="p")
+    table = measured_tables([ours, patchcore])[0]
+    assert [row.words[1:4] for row in table.rows] == [
+        ("InvAD (mobilenetv2_100)", "own copy", "20"), ("PatchCore", "own copy", DASH),
+    ]  # fmt: skip
+    assert [row["epochs"] for row in csv.DictReader(io.StringIO(csv_text([table])))] == ["20", ""]
+    folds = [result_of(name) for name in FOLDS]
+    lazy = [replace(fold, config=replace(fold.config, train=PatchCoreConfig()), label="A") for fold in folds]
+    assert [row.words[3] for row in measured_tables(lazy)[0].rows] == [DASH] * 5
+
+
 def test_both_protocols_are_named_with_their_version():
     paper, exact = measured_tables([result_of()])
     assert "Protocol: paper, version 1 (the procedure of the published numbers" in paper.caption
     assert "Protocol: exact, version 1" in exact.caption
     assert (paper.protocol, exact.protocol) == ("paper", "exact")
-
-
-def test_a_table_of_no_results_is_an_error():
-    with pytest.raises(ValueError, match="at least one"):
-        measured_tables([])
 
 
 @pytest.mark.parametrize("missing_fold", [None, 2])
@@ -125,7 +127,7 @@ def test_each_method_has_its_mean_of_folds():
 def test_mean_of_folds_is_a_dash_when_one_fold_lacks_the_value():
     results = [result_of(name, metrics={"coco": None if name == "coco_ad_1" else 0.5}) for name in FOLDS]
     mean = measured_tables(results)[1].rows[-1]
-    assert mean.cells["mad"] == Cell(None, (Note("folds", ("COCO-AD fold 1",)),))
+    assert mean.cells["mad"].value is None
     assert texts(mean.cells["mad"]) == ["The mean needs all four folds; not available: COCO-AD fold 1."]
 
 
@@ -154,7 +156,7 @@ def test_rows_do_not_depend_on_the_order_of_results():
     results = [result_of(name) for name in ("visa", "mvtec", "coco_ad_0")]
     results += [result_of("mine", OWN), result_of("mvtec", label="A"), result_of("mvtec", profile="paper")]
     tables = make_tables(results)
-    assert [row.words[:2] for row in tables.measured[0].rows] == [
+    assert [row.words[:2] for row in tables["main"][0].rows] == [
         ("COCO-AD fold 0", "InvAD (mobilenetv2_100)"),
         ("MVTec AD", "InvAD"),
         ("MVTec AD", "A"),
@@ -162,7 +164,7 @@ def test_rows_do_not_depend_on_the_order_of_results():
         ("VisA", "InvAD (mobilenetv2_100)"),
         ("mine", "InvAD (mobilenetv2_100)"),
     ]
-    assert make_tables(results[::-1]).files()["main"] == tables.files()["main"]
+    assert make_tables(results[::-1])["main"] == tables["main"]
 
 
 def test_a_missing_value_is_a_dash_and_the_evaluation_says_why_word_for_word():
@@ -172,7 +174,7 @@ def test_a_missing_value_is_a_dash_and_the_evaluation_says_why_word_for_word():
     paper, exact = per_class_tables([result_of(metrics=metrics)])
     assert paper.rows[1].cells["image_auroc"] == Cell(None, (MISSING,))
     assert [row[3] for row in rows_of(markdown([paper])) if row[0] == "wood"] == [f"{DASH}<sup>1</sup>"]
-    assert f"1. {NOTES['missing']}\n" in markdown([paper])
+    assert f"1. {MISSING}\n" in markdown([paper])
     assert exact.remarks == tuple(notes)
     assert markdown([exact]).endswith(f"\n- {notes[0]}\n- another \\| note\n")
     assert r"another \textbar{} note\par" in latex([exact])
@@ -182,7 +184,7 @@ def test_a_missing_mean_brings_the_notes_of_its_result_alone_to_the_main_table()
     lacking = result_of("visa", metrics=metrics_of("visa", {"candle": None}, ["the reason"]))
     whole = result_of(metrics=metrics_of("mvtec", {"wood": 0.5}, ["of no interest"]))
     table = measured_tables([lacking, whole])[0]
-    assert texts(table.rows[1].cells["mad"]) == [f"VisA: {NOTES['missing']}"]
+    assert texts(table.rows[1].cells["mad"]) == [f"VisA: {MISSING}"]
     assert table.remarks == ("the reason",)
     assert measured_tables([whole])[0].remarks == ()
 
@@ -220,14 +222,14 @@ def test_cells_without_masks_are_dashes_and_the_remarks_say_why(protocol):
 def test_a_benchmark_without_masks_has_one_footnote():
     maps = np.random.default_rng(0).random((8, 4, 4))
     result = result_of("shop", OWN, {"benchmark": "shop", **evaluate(maps, None, ["a", "b"] * 4, [0, 0, 1, 1] * 2)})
-    assert measured_tables([result])[0].footnotes == (f"shop: {NOTES['missing']}",)
-    assert per_class_tables([result])[0].footnotes == (NOTES["missing"],)
+    assert measured_tables([result])[0].footnotes == (f"shop: {MISSING}",)
+    assert per_class_tables([result])[0].footnotes == (MISSING,)
     assert any("no anomalous image has a mask" in remark for remark in measured_tables([result])[0].remarks)
 
 
 def test_own_data_never_take_the_name_of_a_published_benchmark():
     results = [result_of(name, OWN, {"a": 0.5}) for name in (*FOLDS, "mvtec", "shop")]
-    tables = make_tables(results).files()["main"]
+    tables = make_tables(results)["main"]
     assert len(tables) == 2
     assert [row.words[0] for row in tables[0].rows] == [*FOLDS, "mvtec", "shop"]
     text = markdown([*tables, *per_class_tables(results[4:5]), datasets_table(results), operating_table(results)])
@@ -256,7 +258,7 @@ def test_a_seed_without_the_value_is_left_out_and_said_so():
     result = result_of(s1={"wood": 0.4}, s2={"wood": 0.6}, s3={"wood": None})
     cell = per_class_tables([result])[0].rows[0].cells["mad"]
     assert (cell.value, cell.std) == (pytest.approx(0.5), pytest.approx(statistics.stdev([0.4, 0.6])))
-    assert cell.notes == (Note("seeds", (2, 3)), MISSING)
+    assert cell.notes == ("Mean of 2 of 3 seeds; the others have no value.", MISSING)
 
 
 BEST, LEAST, NEITHER = (
@@ -388,7 +390,7 @@ def test_rules_are_drawn_between_blocks_of_several_rows():
 
 
 def test_marks_count_the_notes_of_rows_and_cells_in_reading_order():
-    one, two, three = (Note("verbatim", (text,)) for text in ("one", "two", "x|<y"))
+    one, two, three = "one", "two", "x|<y"
     rows = (Row(("r",), {"a": Cell(0.5, (two,))}, notes=(one,)), Row(("s",), {"a": Cell(0.5, (two, three))}))
     table = Table("T", "C.", ("R",), (BEST,), rows)
     assert table.footnotes == ("one", "two", "x|<y")
@@ -414,7 +416,7 @@ def test_operating_points_have_a_row_of_each_mean_and_class_and_own_names():
     assert [row.words[0] for row in table.rows] == ["MVTec AD", "wood", "tile", "VisA", "candle"]
     mean, wood, *_ = table.rows
     assert (mean.cells["calibrated_pixel_iou"].value, mean.cells["held_out_images"].value) == (0.625, 8)
-    assert mean.cells["calibrated_image_threshold"] == Cell(None, (OWN_THRESHOLDS,))
+    assert mean.cells["calibrated_image_threshold"] == OWN_THRESHOLDS
     assert wood.cells["calibrated_image_threshold"].value == 0.5
     columns = {column.key for column in COLUMNS}
     assert columns == {"false_positive_rate", "held_out_images", *OPERATING_KEYS}
@@ -449,7 +451,7 @@ def test_what_an_operating_point_lacks_is_a_dash_and_its_notes_stand_below():
     table = operating_table([result_of(metrics=metrics)])
     mean, wood, tile, _ = table.rows
     assert wood.cells["calibrated_image_threshold"].notes == tile.cells["calibrated_image_threshold"].notes == ()
-    assert texts(tile.cells["calibrated_image_precision"]) == [f"MVTec AD: {NOTES['missing']}"]
+    assert texts(tile.cells["calibrated_image_precision"]) == [f"MVTec AD: {MISSING}"]
     assert texts(mean.cells["calibrated_image_precision"]) == ["MVTec AD: Mean of 1 of 3 classes, without tile, zip."]
     assert table.remarks == tuple(notes)
 
@@ -499,63 +501,23 @@ def test_data_sets_stand_above_their_published_numbers():
     ]
 
 
-def test_efficiency_has_models_measured_speeds_and_published_ones():
-    measurements = [json.loads(path.read_text()) for path in sorted(MEASUREMENTS.glob("*.json"))]
-    results = [toy_result(), toy_result("visa", classes=("candle",))]
-    table = efficiency_table(results, measurements)
-    assert efficiency_table(results[::-1], measurements[::-1]) == table
+def test_efficiency_has_each_model_once_and_the_published_ones():
+    results = [toy_result(), toy_result("visa", classes=("candle",)), replace(toy_result(label="A"), cost=None)]
+    table = efficiency_table(results)
+    assert efficiency_table(results[::-1]) == table
     rows = list(csv.DictReader(io.StringIO(csv_text([table]))))
-    model = [row for row in rows if row["task"] == "model" and row["kind"] == "plain"]
-    assert [(row["label"], row["parameters"], row["setting"]) for row in model] == [
-        ("InvAD (mobilenetv2_100)", "3000000", "128 px")
-    ]
-    steps = {row["way"]: row for row in rows if row["task"] == "training step"}
-    measured = next(found for found in measurements if found.get("benchmark") == "training step")["variants"]
-    assert {name: float(row["step_s"]) for name, row in steps.items()} == {
-        name: values["step_s"] for name, values in measured.items()
-    }
-    assert "plain loop" not in markdown([table])
+    assert [(row["label"], row["parameters"], row["setting"]) for row in rows if row["kind"] == "plain"] == [
+        ("A", "", "128 px"), ("InvAD (mobilenetv2_100)", "3000000", "128 px"),
+    ]  # fmt: skip
+    assert texts(table.rows[0].cells["parameters"]) == ["The model's size could not be counted."]
     published = {row["method"]: row for row in rows if row["kind"] == "published"}
     assert (published["invad"]["parameters"], published["invad"]["step_s"]) == ("95631088", "0.28")
-    assert float(published["invad-lite"]["images_per_s"]) == pytest.approx(32 / 0.066)
-    assert any("python benchmarks/training_step.py --network invad-lite" in note for note in table.footnotes)
-
-
-def test_a_variant_that_failed_and_a_model_that_was_not_counted_are_dashes():
-    hardware = {
-        "cpu": "Intel(R) Xeon(R) Processor",
-        "cpu_cores": 2,
-        "threads": 2,
-        "ram_gib": 8.0,
-        "os": "Linux",
-        "python": "3",
-        "torch": "2",
-    }
-    found = {
-        "benchmark": "training step",
-        "command": "python x.py",
-        "settings": {"network": "invad", "image_size": 256, "batch": 8, "device": "cuda"},
-        "hardware": {**hardware, "gpu": "NVIDIA X", "gpu_memory_gib": 80.0},
-        "variants": {
-            "compiled": {"label": "compiled", "reason": "no compiler"},
-            "ours": {"label": "ours", "step_s": 0.5, "images_per_s": 16.0, "peak_mb": 1234.5},
-        },
-    }
-    model, compiled, ours, *_ = efficiency_table([replace(toy_result(), cost=None)], [found]).rows
-    assert model.cells["parameters"] == Cell(None, (Note("not_counted"),))
-    assert texts(compiled.cells["step_s"]) == ["compiled: no compiler."]
-    assert ours.words == ("InvAD", "training step", "256 px, batch 8, ours", "NVIDIA X", "measured")
-    assert texts(ours.cells["peak_mb"]) == ["Peak memory of torch's allocations on the GPU."]
-    on_cpu = efficiency_table([], [{**found, "hardware": {**hardware, "gpu": None}}]).rows[0]
-    assert on_cpu.words[3] == "Intel Xeon, 2 threads"
-    assert texts(on_cpu) == [
-        "python x.py: Intel(R) Xeon(R) Processor, 2 cores, 2 threads, 8.0 GiB memory, no GPU; Linux, Python 3, torch 2.",
-    ]
+    assert table.rows[-1].words == ("RD", "256 px", "", "published: re-run")
+    assert texts(table.rows[-1].cells["step_s"]) == ["Not stated in the publication."]
 
 
 def all_tables(results):
-    measurements = [json.loads(path.read_text()) for path in sorted(MEASUREMENTS.glob("*.json"))]
-    return [table for tables in make_tables(results, measurements).files().values() for table in tables]
+    return [table for tables in make_tables(results).values() for table in tables]
 
 
 def embedded_results():

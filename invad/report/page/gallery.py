@@ -48,7 +48,7 @@ class Gallery:
 
     Attributes:
         images: In the order of the test images.
-        classes: All classes of the test images, in alphabetical order.
+        classes: All of them, in alphabetical order.
         thresholds: Class -> calibrated threshold on the image score; a class may have none.
         scales: Class -> the map values at the two ends of the colours.
         totals: Class -> outcome -> number of all test images.
@@ -144,14 +144,11 @@ def build_gallery(result: Result) -> Gallery | None:
 
 
 def _listed(tests: TestImages, positions: Sequence[int], classes: Sequence[str]) -> tuple[int, ...]:
-    chosen = []
+    chosen: list[int] = []
+    ranked = sorted(positions, key=lambda position: (-float(tests.image_scores[position]), position))
     for name in classes:
-        ranked = sorted(
-            (position for position in positions if tests.classes[position] == name),
-            key=lambda position: (-float(tests.image_scores[position]), position),
-        )
-        anomalous = [position for position in ranked if tests.labels[position]]
-        normal = [position for position in ranked if not tests.labels[position]]
+        members = [position for position in ranked if tests.classes[position] == name]
+        anomalous, normal = ([p for p in members if tests.labels[p] == label] for label in (1, 0))
         chosen += dict.fromkeys([*anomalous[:1], *anomalous[-1:], *normal[:1]])
     return tuple(positions.index(position) for position in chosen)
 
