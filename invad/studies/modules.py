@@ -76,6 +76,11 @@ def _of_key(name: str, description: str, key: str, paper: Any, notes: Mapping[An
 
 
 _ALL = (
+    _of_key(  # those that see features; DRAEM takes images alone, `encoder: none`, and so another benchmark
+        "method", "the method; each but the benchmark's own has its own defaults, and the benchmark's epochs where it has some",
+        "train.model", "invad",
+        {"invad": "", "rd": "Reverse Distillation", "patchcore": "nothing is trained", "simplenet": ""},
+    ),
     _module(
         "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {
             "space-aware": ("space-aware", "both", "a factor and an offset for each place"),

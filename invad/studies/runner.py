@@ -41,7 +41,6 @@ from invad.studies.trial import (
 from invad.studies.validation import rows_for_training, validation_split
 from invad.training.checkpoints import newest_step
 from invad.training.job import TrainJob
-from invad.training.loop import steps_per_epoch
 from invad.training.progress import meanwhile
 from invad.workspace import Workspace
 
@@ -196,11 +195,9 @@ def _count(number: int, what: str) -> str:
 def _steps(task: TrialTask) -> int:
     """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
     images = len(task.job.split.phase("train") if task.job.rows is None else task.job.rows)
-    try:
-        steps = steps_per_epoch(images, task.benchmark.train) * task.benchmark.train.epochs
-    except InputError:
+    if (task.storage / MODEL).is_dir() or images < task.benchmark.train.batch_size:
         return 0
-    return 0 if (task.storage / MODEL).is_dir() else steps
+    return images // task.benchmark.train.batch_size * task.benchmark.train.epochs
 
 
 def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "StudyLog", *, early_stop: bool) -> None:

@@ -53,7 +53,7 @@ class Study:
                 replace(changed, features=changed.features.absolute(), train=replace(changed.train, seed=seed)),
             )
             for variant in self.variants
-            for changed in [apply(self.base, variant.changes, f"{self.name} {variant.name}:")]
+            for changed in [apply(self.base, variant.changes, f"{self.name} {variant.name}:", methods=True)]
             for seed in range(self.base.train.seed, self.base.train.seed + self.seeds)
         ]
 

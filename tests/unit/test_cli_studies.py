@@ -41,7 +41,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
     code, out, _ = run("ablate", "--list")
     assert code == 0
     assert "ssm: how the style enters the generator" in out
-    assert out.count("(paper)") == 13
+    assert out.count("(paper)") == 14
     for text in ("space-aware (paper)", "gamma-only", "resnet34.bt_in1k", "InvAD-lite's", "concatenated-l2"):
         assert text in out
 
@@ -50,7 +50,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["ablate"], "--module: is missing; --list shows all modules"),
-        (["ablate", "--module", "smm"], "--module: unknown module 'smm'; known are ssm, "),
+        (["ablate", "--module", "smm"], "--module: unknown module 'smm'; known are method, ssm, "),
         (["ablate", "--module", "ssm", "--variants", "paper,x"], "--variants: unknown variant 'x' of ssm; known are "),
         (["ablate", "--module", "ssm", "--benchmark", "visa"], "unknown benchmark 'visa'; params.yaml has mvtec"),
         (["ablate", "--module", "ssm", "--set", "train.epohs=3"], "--set train.epohs: unknown key; known are "),
