@@ -110,7 +110,7 @@ def tune(
     restart: RestartOption = False,
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
-    """Search good settings in the ranges of params.yaml, section tune: reports/tune/BENCHMARK.csv, .md and .yaml.
+    """Search good settings in the ranges of params.yaml, section tune: reports/tune/BENCHMARK.csv and .yaml.
 
     Settings are judged by synthetic defects in normal training images that are kept
     from training; no test image is read. The benchmark's own setting is the first.

@@ -84,11 +84,10 @@ def _report(
     from invad.report.ablations import AblationReport, VariantRow
 
     base = study.base
-    changed = "".join(f", {key} {value}" for key, value in options.set.items())
+    changed = ", ".join(f"{key} {value}" for key, value in options.set.items())
     note = (
-        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{' but for' if changed else ''}"
-        f"{changed.removeprefix(',')}: {base.features.encoder} at {base.features.image_size} px, {base.train.epochs} epochs, "
-        f"batch {base.train.batch_size}."
+        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{changed and ' but for '}{changed}: "
+        f"{base.features.encoder} at {base.features.image_size} px, {base.train.epochs} epochs, batch {base.train.batch_size}."
     )
     return AblationReport(
         module=study.name,

@@ -78,13 +78,8 @@ def finished_study(
 ) -> Generator[tuple[list[TrialResult], Callable[[Iterable[Path]], None]]]:
     """Run what is missing of a study; yield the results of all its trials, and what logs the files that sum them up.
 
-    Args:
-        study: What is compared.
-        options: How it is run.
-        params: For the workers of extraction and training.
-        workspace: Where data and results lie.
-        command: That runs the study again.
-        early_stop: Whether Ray Tune ends what falls behind, judged by the validation images.
+    `params`: has the workers of extraction and training. `command`: runs the study again. `early_stop`: whether Ray Tune ends what falls
+    behind, judged by the validation images.
 
     Raises:
         InputError: The settings are wrong, the split is not built, or there are fewer resources than asked for; before anything starts.
@@ -115,11 +110,7 @@ def finished_study(
 
 @contextmanager
 def only_one(folder: Path) -> Generator[None]:
-    """Hold the study's folder against other processes; one that dies lets go of it.
-
-    Raises:
-        InputError: Another process works in it.
-    """
+    """Hold the study's folder against other processes, which get an `InputError`; one that dies lets go of it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as file:
         try:
@@ -157,19 +148,12 @@ def _tasks(identity: Identity, split: Split, training: TrainingConfig, folder: P
     for trial in study.trials():
         groups.setdefault(identity.training(trial), []).append((identity.trial(trial), trial))
     rows = None if study.test else rows_for_training(split, study.validation_share, study.validation_seed)
+    threads = max(1, int(training.resources_per_worker.cpu))
     tasks = []
     for name, trials in groups.items():
-        benchmark = trials[0][1].benchmark
-        job = TrainJob(
-            folder="",
-            split=split,
-            features=benchmark.features,
-            storage=str(folder / "trained" / name),
-            train=benchmark.train,
-            checkpoint_steps=training.checkpoint_steps,
-            threads=max(1, int(training.resources_per_worker.cpu)),
-            rows=rows,
-        )
+        benchmark, storage = trials[0][1].benchmark, str(folder / "trained" / name)
+        steps = training.checkpoint_steps
+        job = TrainJob("", split, benchmark.features, storage, benchmark.train, steps, threads, rows)
         tasks.append(TrialTask(str(folder), tuple(trials), job, judged=split, keep=study.shares_training))
     return tasks
 
@@ -195,9 +179,8 @@ def _count(number: int, what: str) -> str:
 def _steps(task: TrialTask) -> int:
     """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
     images = len(task.job.split.phase("train") if task.job.rows is None else task.job.rows)
-    if (task.storage / MODEL).is_dir() or images < task.benchmark.train.batch_size:
-        return 0
-    return images // task.benchmark.train.batch_size * task.benchmark.train.epochs
+    steps = images // task.benchmark.train.batch_size * task.benchmark.train.epochs
+    return 0 if (task.storage / MODEL).is_dir() else steps
 
 
 def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "StudyLog", *, early_stop: bool) -> None:
@@ -209,29 +192,16 @@ def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "Stu
     ready = _with_features([task for task in tasks if stops or task.pending()], stores, stops)
     with _progress([task for task in tasks if task.pending()]) as bar:
 
-        def ended(task: TrialTask) -> None:
-            for trial, result in log.tell(task):
-                seconds = f"after {result.seconds or 0:.1f} s of training"
-                how = {"stopped": f"after epoch {result.epochs}", "failed": f"({result.error})"}.get(
-                    result.status, seconds
-                )
+        def on_end(name: str, epochs: int, lost: str) -> None:
+            end_without_metrics(ready[name], lost, epochs)
+            for trial, result in log.tell(ready[name]):
+                how = f"after {result.seconds or 0:.1f} s of training"
+                if result.status != "finished":
+                    how = f"after epoch {result.epochs}" if result.status == "stopped" else f"({result.error})"
                 bar.write(f"{trial.variant}, seed {trial.seed}: {result.status} {how}", file=sys.stderr)
 
-        def on_end(name: str, epochs: int, lost: str) -> None:
-            if lost:
-                end_without_metrics(ready[name], "failed", lost)
-            else:
-                end_without_metrics(ready[name], "stopped", epochs=epochs)
-            ended(ready[name])
-
-        run_trials(
-            list(ready),
-            partial(_attempt, ready),
-            demand=demand,
-            milestones=stops,
-            storage=Path(tasks[0].folder) / "ray",
-            on_end=on_end,
-        )
+        work, storage = partial(_attempt, ready), Path(tasks[0].folder) / "ray"
+        run_trials(list(ready), work, demand=demand, milestones=stops, storage=storage, on_end=on_end)
 
 
 def _attempt(tasks: Mapping[str, TrialTask], name: str, report: Report) -> None:

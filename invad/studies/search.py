@@ -47,19 +47,12 @@ class Sample:
         """The validation score; None where there is none."""
         return self.result.metrics.get(VALIDATION_SCORE) if self.result.status == "finished" else None
 
-    def cells(self) -> list[str]:
-        """Return settings, measurements in percent and status, for people to read."""
-        measured = [None if self.score is None else self.result.metrics.get(key) for key in _MEASURED]
-        percents = ["-" if value is None else f"{100 * value:.1f}" for value in measured]
-        return [*(f"{value:g}" for value in self.values.values()), *percents]
-
 
 @dataclass(frozen=True)
 class TuneReport:
     """What a search gave. `samples`: best first, those without a score last. `fragment`: the best setting for params.yaml, if any."""
 
     benchmark: str
-    share: float
     samples: tuple[Sample, ...]
     fragment: str | None
 
@@ -100,13 +93,9 @@ def draw_samples(tune: TuneConfig, first: Mapping[str, float | int]) -> list[Val
 
 
 def run_search(options: SearchOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
-    """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,md,yaml}`. No test image is read.
+    """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,yaml}`. No test image is read.
 
-    Args:
-        options: The benchmark, and how the study is run.
-        params: The settings.
-        workspace: Where data and results lie.
-        tune: Ranges, number of samples, seed and share.
+    `tune`: ranges, number of samples, seed and share, instead of those of `params`.
 
     Raises:
         InputError: As for `plan_search`; or the split is not built, the machine is too small, or the search is there already.
@@ -114,10 +103,8 @@ def run_search(options: SearchOptions, params: Params, workspace: Workspace, tun
     study = plan_search(options, params, tune)
     words = ["invad-pipe", "tune", *options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
     command = shlex.join([*words, *(["--early-stop"] if options.early_stop else [])])
-    with finished_study(study, options, params, workspace, command, early_stop=options.early_stop) as (
-        results,
-        log_files,
-    ):
+    run = finished_study(study, options, params, workspace, command, early_stop=options.early_stop)
+    with run as (results, log_files):
         report = _report(study, results)
         log_files(_write(report, workspace.reports / "tune"))
     return report
@@ -126,7 +113,12 @@ def run_search(options: SearchOptions, params: Params, workspace: Workspace, tun
 def search_text(report: TuneReport) -> str:
     """Return the samples as a table for the terminal, best first, numbers in percent."""
     rows = [["sample", *SEARCHED, *_MEASURED, "status"]]
-    rows += [[one.result.variant, *one.cells(), one.result.status] for one in report.samples]
+    for one in report.samples:
+        measured = [None if one.score is None else one.result.metrics.get(key) for key in _MEASURED]
+        percents = ["-" if value is None else f"{100 * value:.1f}" for value in measured]
+        rows.append(
+            [one.result.variant, *(f"{value:g}" for value in one.values.values()), *percents, one.result.status]
+        )
     return "\n".join([*aligned(rows), *report.failures]) + "\n"
 
 
@@ -137,19 +129,19 @@ def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
     best, fragment = samples[0], None
     if best.score is not None:
         lines = [
-            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, "
-            f"the mean of {', '.join(SCORED_BY)}",
-            f"# on synthetic defects in {study.validation_share:g} of the normal training images. No test image was seen.",
+            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, the mean of",
+            f"# {', '.join(SCORED_BY)} on synthetic defects in {study.validation_share:g} of the normal training images.",
+            "# No test image was seen, and this is no estimate of the results on them.",
             f"train:\n  {study.base.name}:",
             *(f"    {key}: {value}" for key, value in best.values.items()),
         ]
         fragment = "\n".join(lines) + "\n"
-    return TuneReport(study.base.name, study.validation_share, tuple(samples), fragment)
+    return TuneReport(study.base.name, tuple(samples), fragment)
 
 
 def _write(report: TuneReport, folder: Path) -> list[Path]:
-    """Write the samples as `<benchmark>.csv` and `.md` and, where there is one, the best setting as `.yaml`; return the paths."""
-    contents = {"csv": _csv(report), "md": _markdown(report)} | ({"yaml": report.fragment} if report.fragment else {})
+    """Write the samples as `<benchmark>.csv` and, where there is one, the best setting as `.yaml`; return the paths."""
+    contents = {"csv": _csv(report)} | ({"yaml": report.fragment} if report.fragment else {})
     paths = [folder / f"{report.benchmark}.{suffix}" for suffix in contents]
     for path, text in zip(paths, contents.values(), strict=True):
         write_text(path, text)
@@ -165,15 +157,3 @@ def _csv(report: TuneReport) -> str:
         numbers = [*(result.metrics.get(key) for key in _MEASURED), *(getattr(result, key) for key in _COSTS)]
         writer.writerow([result.variant, result.seed, result.status, *one.values.values(), *numbers, result.error])
     return buffer.getvalue()
-
-
-def _markdown(report: TuneReport) -> str:
-    from invad.report.tables import markdown_text
-
-    caption = (
-        f"Search on {report.benchmark}, best first. Percent, higher is better; {VALIDATION_SCORE} is the mean of {', '.join(SCORED_BY)} on "
-        f"synthetic defects in {report.share:g} of the normal training images, which is no estimate of the results on the test set."
-    )
-    lines = [["Sample", "Status", *SEARCHED, *_MEASURED]]
-    lines += [[one.result.variant, one.result.status, *one.cells()] for one in report.samples]
-    return markdown_text(caption, lines, report.failures)

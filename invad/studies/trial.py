@@ -74,8 +74,7 @@ class TrialTask:
 
     def result(self, name: str) -> TrialResult:
         """Return the result of a trial that has ended."""
-        result = read_result(self.trial_folder(name))
-        if result is None:
+        if (result := read_result(self.trial_folder(name))) is None:
             raise RuntimeError(f"trial {name} has ended without a result")
         return result
 
@@ -88,22 +87,16 @@ def trial_folder(study: Path, name: str) -> Path:
 def write_result(result: TrialResult, folder: Path) -> None:
     """Write the result of the trial whose folder is `folder`, all of it or nothing."""
     numbers = {
-        key: None if value is None or not math.isfinite(value) else value for key, value in result.metrics.items()
+        key: value if value is not None and math.isfinite(value) else None for key, value in result.metrics.items()
     }
     write_json(folder / RESULT_FILE, asdict(result) | {"metrics": numbers})
 
 
 def read_result(folder: Path) -> TrialResult | None:
-    """Return the result of the trial whose folder is `folder`, or None where it has none yet.
-
-    Raises:
-        InputError: The file is damaged.
-    """
+    """Return the result of the trial whose folder is `folder`, or None where it has none yet; `InputError` where the file is damaged."""
     path = folder / RESULT_FILE
-    if not path.exists():
-        return None
     try:
-        return TrialResult(**read_json(path))
+        return TrialResult(**read_json(path)) if path.exists() else None
     except TypeError:
         raise InputError(f"{path}: not the result of a trial; remove it, and the trial runs again") from None
 
@@ -115,16 +108,14 @@ def attempt(task: TrialTask, report: Report) -> None:
     except Exception as error:
         for name, _ in task.pending():
             write_text(task.trial_folder(name) / TRACE_FILE, traceback.format_exc())
-        end_without_metrics(task, "failed", reason(error))
+        end_without_metrics(task, reason(error))
 
 
 def run_task(task: TrialTask, report: Report) -> None:
     """Train, from the newest checkpoint where there is one, and write the result of every trial that has none.
 
-    Args:
-        task: What to run.
-        report: Called with an epoch of `milestones` that has ended, counted from 1, and its score; first with those of earlier starts,
-            also where nothing is left to do.
+    `report`: called with an epoch of `milestones` that has ended, counted from 1, and its score; first with those of earlier starts, also
+    where nothing is left to do.
 
     Raises:
         InputError: There are no features, the settings do not fit the data, or the loss is not finite.
@@ -154,18 +145,20 @@ def run_task(task: TrialTask, report: Report) -> None:
         )
         write_result(result, task.trial_folder(name))
         remove(task.trial_folder(name) / TRACE_FILE)
-    tidy(task)
+    _tidy(task)
 
 
-def end_without_metrics(task: TrialTask, status: str, error: str = "", epochs: int | None = None) -> None:
-    """Give the trials that have no result the one that they have failed, or were stopped after `epochs`."""
+def end_without_metrics(task: TrialTask, error: str, epochs: int = 0) -> None:
+    """Give the trials that have no result the one that they have failed, or without an `error`, that they were stopped after `epochs`."""
     for name, trial in task.pending():
-        write_result(TrialResult(trial.variant, trial.seed, status, error, epochs=epochs), task.trial_folder(name))
-        if status == "stopped":  # what has failed is tried again
-            tidy(task)
+        result = TrialResult(trial.variant, trial.seed, "failed", error)
+        if not error:  # what has failed is tried again
+            result = TrialResult(trial.variant, trial.seed, "stopped", epochs=epochs)
+            _tidy(task)
+        write_result(result, task.trial_folder(name))
 
 
-def tidy(task: TrialTask) -> None:
+def _tidy(task: TrialTask) -> None:
     """Remove checkpoints, and the trained weights unless they are kept; the curve stays."""
     for path in task.storage.glob("checkpoint-*"):
         remove(path)

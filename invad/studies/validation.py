@@ -27,16 +27,10 @@ class ValidationSplit:
 
 
 def validation_split(split: Split, share: float, seed: int, folder: Path, max_side: int = 640) -> ValidationSplit:
-    """Hold out `share` of each class's normal training images, at least one and never all, and draw defects into copies of them.
+    """Hold out `share`, in (0, 1), of each class's normal training images, one at least and never all, and draw defects into copies.
 
-    Images and masks are written to `folder` as PNG files, once: the same split and seed give the same bytes.
-
-    Args:
-        split: A benchmark's images.
-        share: In (0, 1).
-        seed: Chooses images and defects.
-        folder: Of the new images, written whole or not at all.
-        max_side: Longer sides of images are scaled to so many pixels.
+    Images and masks are written to `folder` as PNG files, once, all or none: the same split and seed give the same bytes. Longer sides
+    than `max_side` pixels are scaled to it.
 
     Raises:
         InputError: A class has a single normal training image, or an image is damaged.

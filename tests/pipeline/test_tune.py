@@ -326,7 +326,6 @@ def test_a_killed_study_goes_on_and_gives_what_it_would_have_given(one_session, 
     run_search(SearchOptions("mvtec", max_concurrent=1, early_stop=True), whole, other, whole.tune)
     assert _content(workspace) == _content(other)
     assert (workspace.reports / "tune/mvtec.yaml").read_bytes() == (other.reports / "tune/mvtec.yaml").read_bytes()
-    assert (workspace.reports / "tune/mvtec.md").read_bytes() == (other.reports / "tune/mvtec.md").read_bytes()
 
 
 def _runs(workspace, experiment):
@@ -366,7 +365,7 @@ def test_a_search_finds_a_setting_without_a_look_at_the_test_images(one_session,
         rows = list(csv.DictReader(file))
     assert [row["sample"] for row in rows] == [sample.result.variant for sample in report.samples]
     assert float(rows[0]["validation_score"]) == report.samples[0].score
-    assert "no estimate of the results on the test set" in (folder / "mvtec.md").read_text()
+    assert "No test image was seen, and this is no estimate of the results on them." in report.fragment
     assert search_text(report).splitlines()[0].split()[:2] == ["sample", "learning_rate"]
     # More samples go on with the same first ones.
     before = _results(workspace)

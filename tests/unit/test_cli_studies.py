@@ -138,7 +138,7 @@ def test_tune_prints_the_samples_and_the_fragment(workspace, monkeypatch):
         given.append((options, tune))
         good = Sample(values, TrialResult("base", 42, "finished", metrics=measured))
         bad = Sample(values, TrialResult("sample-02", 42, "failed", "why"))
-        return TuneReport("mvtec", 0.2, (good, bad), "train:\n  mvtec:\n    blocks: 2\n")
+        return TuneReport("mvtec", (good, bad), "train:\n  mvtec:\n    blocks: 2\n")
 
     monkeypatch.setattr(search, "run_search", run_search)
     code, out, _ = run("tune", "--samples", "7", "--seed", "3")

@@ -294,7 +294,7 @@ def test_defects_are_visible_marked_and_of_reasonable_size():
         assert (defective[mask] != image[mask]).any(axis=-1).mean() > 0.95
         assert np.abs(defective[mask].astype(int) - image[mask]).max(axis=-1).mean() >= 16
         assert AREA[0] <= mask.mean() <= AREA[1]
-    assert {"patch", "texture", "scratch"} <= kinds
+    assert {"patch", "scratch"} <= kinds
 
 
 @pytest.mark.slow
