@@ -23,20 +23,14 @@ def export(
     ] = "onnx",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The file; by default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2, NAME being that of the folder."
-        ),
+        typer.Option(help="By default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2, of the folder's NAME."),
     ] = None,
     precision: Annotated[
-        ExportPrecision,
-        typer.Option(help="int8 is smaller and faster on CPUs, and needs --images; for onnx only."),
+        ExportPrecision, typer.Option(help="int8 is smaller and faster on CPUs, and needs --images; for onnx only.")
     ] = "float32",
     images: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="INPUT",
-            help="Normal images for int8, such as those of training: a file, a folder or a pattern. Can be given again.",
-        ),
+        typer.Option(metavar="INPUT", help="Normal images for int8: a file, a folder or a pattern. Repeatable."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
 ) -> None:

@@ -23,21 +23,14 @@ def predict(
     model: ModelArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT",
-            help="Images, folders with all images below them, and patterns in quotes: 'parts/**/*.png'.",
-        ),
+        typer.Argument(metavar="INPUT", help="Images, folders with all below them, and patterns: 'parts/**/*.png'."),
     ],
-    out: Annotated[
-        str, typer.Option(help="The folder to write to; - writes records to stdout and no pictures.")
-    ] = "predictions",
+    out: Annotated[str, typer.Option(help="A folder; - writes records to stdout and no pictures.")] = "predictions",
     format: Annotated[
         Literal["jsonl", "csv", "coco"],
         typer.Option(help="jsonl has everything, csv a row for each image, coco masks."),
     ] = "jsonl",
-    overlays: Annotated[
-        bool, typer.Option("--overlays/--no-overlays", help="A picture of each image with its heat map and regions.")
-    ] = True,
+    overlays: Annotated[bool, typer.Option(help="A picture of each image with its heat map and regions.")] = True,
     class_name: ClassOption = None,
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
@@ -106,15 +99,8 @@ def _tell(summary: "Summary", thresholds: "Thresholds", where: str) -> None:
         print(f"invad-pipe: failed: {error}", file=sys.stderr)
     if more := summary.failed - len(summary.errors):
         print(f"invad-pipe: failed: and {more} more", file=sys.stderr)
-    missing = [
-        f"no {what} without {option}"
-        for value, what, option in (
-            (thresholds.image, "decisions", "--threshold"),
-            (thresholds.pixel, "regions", "--pixel-threshold"),
-        )
-        if value is None
-    ]
-    if missing:
+    missing = ["no decisions without --threshold"] if thresholds.image is None else []
+    if missing := missing + (["no regions without --pixel-threshold"] if thresholds.pixel is None else []):
         print(f"invad-pipe: without a calibrated threshold there are {' and '.join(missing)}", file=sys.stderr)
     anomalous = "" if thresholds.image is None else f", {summary.anomalous} anomalous"
     rate = summary.images / max(summary.seconds, 1e-9)

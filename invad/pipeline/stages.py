@@ -8,8 +8,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
@@ -75,16 +73,12 @@ def features(name: str, params: Params, workspace: Workspace) -> None:
     from invad.cluster.extract import shard_runner
     from invad.data.split_table import open_split
     from invad.features import extract_features
+    from invad.training.progress import image_bar
 
     benchmark = params.benchmark(name)
     split, folder = open_split(benchmark, workspace), workspace.features(name)
-    with tqdm(desc=f"features@{name}", unit="image", mininterval=1) as progress:
-
-        def on_progress(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        key = extract_features(split, benchmark.features, folder, shard_runner(params.extraction), on_progress)
+    with image_bar(f"features@{name}") as show:
+        key = extract_features(split, benchmark.features, folder, shard_runner(params.extraction), show)
     size = sum(path.stat().st_size for path in folder.iterdir())
     logger.info("%s, channels %s, %.0f MB", key.encoder, key.channels, size / 1e6)
 

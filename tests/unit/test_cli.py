@@ -15,7 +15,7 @@ from conftest import REPOSITORY, save_image, save_mask
 from docs_pages import problem
 
 import invad
-from invad.cli.examples import EXAMPLES
+from invad.cli.options import EXAMPLES
 from invad.config.profiles import profile_text
 
 
