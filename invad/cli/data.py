@@ -57,6 +57,7 @@ def import_(
 
     if not 0 < test_share < 1:
         raise InputError(f"--test-share: must lie between 0 and 1, not {test_share}")
+    split = TableSplitConfig(seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white)
     text = import_data(
         name,
         images,
@@ -65,9 +66,7 @@ def import_(
         like=like,
         params_path=params,
         force=force,
-        config=TableSplitConfig(
-            seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white
-        ),
+        config=split,
         names=_names(normal, abnormal, masks),
         gpu=best_device().type == "cuda",
     )

@@ -77,13 +77,8 @@ def _tell(done: "Export", folder: Path, out: Path, precision: str) -> None:
 
 
 def _compared(difference: "Difference", precision: str) -> str:
+    count, most = difference.images, f"{difference.maps:.1g} at most, scores by {difference.scores:.1g}"
     if precision == "float32":
-        return (
-            f"with the model on {difference.images} images of noise: maps differ by {difference.maps:.1g} at most, "
-            f"scores by {difference.scores:.1g}"
-        )
+        return f"with the model on {count} images of noise: maps differ by {most}"
     decisions = "" if difference.decisions is None else f"; {difference.decisions} of the decisions are others"
-    return (
-        f"with float32 on {difference.images} of the normal images: maps differ by {difference.mean:.1g} on average and "
-        f"{difference.maps:.1g} at most, scores by {difference.scores:.1g}{decisions}"
-    )
+    return f"with float32 on {count} of the normal images: maps differ by {difference.mean:.1g} on average and {most}{decisions}"

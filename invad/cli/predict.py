@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from invad.metrics.calibration import Thresholds
     from invad.predict.job import Summary
 
-_STDOUT = "-"
-
 
 def predict(
     model: ModelArgument,
@@ -48,7 +46,7 @@ def predict(
     DIR/overlays/. An image that cannot be read is recorded, named at the end, and
     makes the exit code 1; a mistake in the call makes it 2.
     """
-    folder = None if out == _STDOUT else Path(out)
+    folder = None if out == "-" else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise InputError(f"--out {out}: is a file; expected a folder, or - for stdout")
     if folder is None and format == "coco":
@@ -74,9 +72,8 @@ def predict(
         left = "" if folder is None else "; no records were written, and the overlays that are there are whole"
         print(f"invad-pipe: interrupted{left}", file=sys.stderr)
         raise typer.Exit(130) from None
-    where = ""
-    if folder is not None:
-        where = f": {records_file(folder, format)}" + (f", {folder / OVERLAY_FOLDER}" if overlays else "")
+    where = "" if folder is None else f": {records_file(folder, format)}"
+    where += f", {folder / OVERLAY_FOLDER}" if folder is not None and overlays else ""
     if others := sources.passed_over():
         print(f"invad-pipe: passed over, formats that are not read: {others}", file=sys.stderr)
     _tell(summary, predictor.thresholds, where)

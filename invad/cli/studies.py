@@ -59,13 +59,14 @@ def ablate(
     module_named(module)  # before anything heavy is imported
     from invad.config import load_params
     from invad.report.ablations import summary_text
-    from invad.studies.ablation import AblationOptions, run_ablation
+    from invad.studies.ablation import run_ablation
+    from invad.studies.runner import StudyOptions
     from invad.studies.settings import parse_set
     from invad.workspace import Workspace
 
     known, chosen = load_params(params), tuple(name.strip() for name in variants.split(",") if name.strip())
     how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
-    options = AblationOptions(*how, chosen, seeds)
+    options = StudyOptions(*how, variants=chosen, seeds=seeds)
     report = run_ablation(module, options, known, Workspace())
     print(summary_text(report), end="")
     raise typer.Exit(1 if any(result.status == "failed" for result in report.results) else 0)
@@ -95,14 +96,16 @@ def tune(
     """
     _check(resume=resume, restart=restart)
     from invad.config import load_params
-    from invad.studies.search import SearchOptions, run_search, search_text
+    from invad.studies.runner import StudyOptions
+    from invad.studies.search import run_search, search_text
     from invad.studies.settings import parse_set
     from invad.workspace import Workspace
 
     known = load_params(params)
     how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
     chosen = {name: value for name, value in (("samples", samples), ("seed", seed)) if value is not None}
-    report = run_search(SearchOptions(*how, early_stop), known, Workspace(), replace(known.tune, **chosen))
+    options = StudyOptions(*how, early_stop=early_stop)
+    report = run_search(options, known, Workspace(), replace(known.tune, **chosen))
     print(search_text(report))
     print(report.fragment or "No sample has a score.", end="")
     raise typer.Exit(1 if report.failures else 0)

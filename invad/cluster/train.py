@@ -59,10 +59,10 @@ def train_model(
         InputError: The settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
         RepeatedFailureError: Workers have failed at the same step twice, or too often.
     """
-    total = training_steps(len(split.phase("train")), key.output, config)
-    if config.batch_size % workers.workers:
+    total, count = training_steps(len(split.phase("train")), key.output, config), workers.workers
+    if config.batch_size % count:
         raise InputError(
-            f"params.yaml: train.workers: {workers.workers} workers cannot share a batch of {config.batch_size} evenly"
+            f"params.yaml: train.workers: {count} workers cannot share a batch of {config.batch_size} evenly"
         )
     run_storage = storage.absolute() / storage_name(name, key, config, workers)
     run_storage.mkdir(parents=True, exist_ok=True)
@@ -90,16 +90,15 @@ def train_model(
 
 def _fit(job: TrainJob, workers: TrainingConfig) -> None:
     """Train to the end: one worker in this process, without Ray; several on a Ray of their own, any number on that of RAY_ADDRESS."""
+    count, each = workers.workers, workers.resources_per_worker
     if not needs_cluster(workers):
-        gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, here(), "train")
-        run_job(job, best_device() if gpus > 0 else torch.device("cpu"))
+        run_job(job, best_device() if gpus_per_worker(count, each, here(), "train") > 0 else torch.device("cpu"))
         return
     quiet()
     from ray.train import TrainingFailedError
 
     with ray_session() as cluster:
-        gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, cluster, "train")
-        failures = Failures(job, cluster)
+        gpus, failures = gpus_per_worker(count, each, cluster, "train"), Failures(job, cluster)
         while True:
             # Ray would take up what it knows of an attempt of that name, and then find nothing to do.
             remove(Path(job.storage) / _RAY_FOLDER)

@@ -35,11 +35,7 @@ class Demand:
     max_concurrent: int | None = None
 
     def resources(self, cluster: Cluster) -> dict[str, float]:
-        """Return what each trial gets.
-
-        Raises:
-            InputError: The cluster does not have it; the message says what it has.
-        """
+        """Return what each trial gets; `InputError` says what the cluster has instead."""
         gpus = cluster.total("GPU")
         each = {"CPU": self.cpus} | ({"GPU": 1 / (self.trials_per_gpu or 1)} if gpus else {})
         fitting = cluster.fitting(each)
@@ -155,7 +151,5 @@ def _callback(on_end: Callable[[str, int, str], None]) -> "Callback":
 
 def _why(error: str) -> str:
     """Return one line on a process that has ended, of which Ray writes pages."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    if not lines or "actor died" in error or "OutOfMemory" in error:
-        return _LOST
-    return lines[-1][:200]
+    lost = not error.strip() or "actor died" in error or "OutOfMemory" in error
+    return _LOST if lost else error.strip().splitlines()[-1].strip()[:200]

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -86,12 +87,10 @@ def _present_storages(params: Params, workspace: Workspace) -> set[str]:
     if not (workspace.private / "ray").is_dir():
         return names
     for name, benchmark in params.benchmarks.items():
-        try:
+        with suppress(InputError):  # without features, or with others, the training would be another one
             split = open_split(benchmark, workspace)
             key = open_features(workspace.features(name), "train", split, benchmark.features).key
-        except InputError:  # without features, or with others, the training would be another one
-            continue
-        names.add(storage_name(name, key, benchmark.train, params.training))
+            names.add(storage_name(name, key, benchmark.train, params.training))
     return names
 
 
@@ -113,9 +112,7 @@ def _broken_locks(workspace: Workspace) -> list[Path]:
     """Return DVC's `rwlock` where it is no JSON: it is written in place, and with one that was cut off every `dvc` refuses to start."""
     path = workspace.root / ".dvc" / "tmp" / _RWLOCK
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        pass
+        json.loads(path.read_text(encoding="utf-8") if path.exists() else "{}")
     except ValueError:
         return [path]
     return []

@@ -95,10 +95,7 @@ def plan_text(params: Params, workspace: Workspace) -> str:
 
 
 def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Images | None:
-    """Return the images of a benchmark, from its split table, the settings or the published numbers; None where none of them tells.
-
-    A split table counts when it was made of the data that are in place, and these are of the source that the settings name.
-    """
+    """Return the images of a benchmark, from its split table, the settings or the published numbers; None where none of them tells."""
     if not (classes := _of_table(benchmark, config, workspace) or _of_settings(benchmark, config)):
         return None
     held_out = sum(held_out_images(counts.train, benchmark.calibration.share) for counts in classes.values())
@@ -107,6 +104,7 @@ def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Worksp
 
 
 def _of_table(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Mapping[str, Counts]:
+    """Return the counts of a table that was made of the data in place, which are of the source that the settings name; else none."""
     try:
         source = read_source(workspace.raw(benchmark.dataset))
         rows, metadata = read_split_table(workspace.split(benchmark.name) / FILE_NAME)

@@ -172,15 +172,8 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     benchmark = params.benchmark(name)
     scores = open_scores(workspace.scores(name))
     calibration = _calibrate(benchmark, workspace)
-    result = metrics.evaluate(
-        scores.maps_nhw,
-        scores.masks_nhw,
-        scores.classes,
-        scores.labels,
-        scores.image_scores,
-        has_mask=scores.has_mask,
-        curves=True,
-    )
+    images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
+    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True)
     _write_curves(result.pop("curves"), name, workspace)
     point = _operating_point(scores, calibration, benchmark.settings)
     write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})

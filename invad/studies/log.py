@@ -1,7 +1,6 @@
 """MLflow's view of a study: a run for the study, and below it one for each trial that has ended."""
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from invad import tracking
@@ -75,15 +74,13 @@ class StudyLog:
         run.finish(failed=result.status == "failed")
         write_text(task.trial_folder(name) / LOGGED_FILE, f"{run.record.key}\n")
 
-    @contextmanager
-    def failing(self) -> Generator[None]:
+    def __enter__(self) -> "StudyLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Mark the study's run as failed when the block fails."""
-        try:
-            yield
-        except BaseException:
-            if self._run is not None:
-                self._run.finish(failed=True)
-            raise
+        if kind is not None and self._run is not None:
+            self._run.finish(failed=True)
 
     def finish(self, files: Iterable[Path]) -> None:
         """Log the study's tables and mark its run as ended: failed where a trial has."""

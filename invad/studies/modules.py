@@ -32,11 +32,7 @@ class Module:
     variants: tuple[Variant, ...]
 
     def choose(self, names: Sequence[str], where: str = "--variants") -> tuple[Variant, ...]:
-        """Return the variants `names` in this module's order, all of them when none is named; `paper` is the paper's.
-
-        Raises:
-            InputError: There is none of that name; `where` is what the message names.
-        """
+        """Return the variants `names` in this module's order, all where none is named; `InputError` about `where` for another name."""
         known = [variant.name for variant in self.variants]
         for name in names:
             if name not in (*known, PAPER):

@@ -8,6 +8,7 @@ it is written every ten seconds at most, while a finished trial is never run aga
 import fcntl
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ class StudyOptions:
 
     `benchmark`: its name. `set`: other values of its settings, by dotted key. `max_concurrent`: trials at a time, None for as many as
     fit. `trials_per_gpu`: how many share one, None for one each. `resume`: go on with a study that is there; `restart`: remove it first.
+    Of an ablation, `variants`: some of the module's, all where none are named; `seeds`: how many trainings of each. Of a search,
+    `early_stop`: whether Ray Tune ends what falls behind, judged by the validation images.
     """
 
     benchmark: str
@@ -65,21 +68,26 @@ class StudyOptions:
     trials_per_gpu: float | None = None
     resume: bool = False
     restart: bool = False
+    variants: tuple[str, ...] = ()
+    seeds: int = 1
+    early_stop: bool = False
 
-    def words(self) -> list[str]:
-        """Return the words of a command line that say benchmark and settings: what the results depend on."""
-        settings = [word for key, value in self.set.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        return ["--benchmark", self.benchmark, *settings]
+    def command(self, *start: str) -> str:
+        """Return the command line that begins with `start` and says all that the results depend on."""
+        words = [*start, "--benchmark", self.benchmark]
+        words += [word for key, value in self.set.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        words += ["--variants", ",".join(self.variants)] if self.variants else []
+        words += ["--seeds", str(self.seeds)] if self.seeds > 1 else []
+        return shlex.join([*words, *(["--early-stop"] if self.early_stop else [])])
 
 
 @contextmanager
 def finished_study(
-    study: Study, options: StudyOptions, params: Params, workspace: Workspace, command: str, *, early_stop: bool = False
+    study: Study, options: StudyOptions, params: Params, workspace: Workspace, *start: str
 ) -> Generator[tuple[list[TrialResult], Callable[[Iterable[Path]], None]]]:
     """Run what is missing of a study; yield the results of all its trials, and what logs the files that sum them up.
 
-    `params`: has the workers of extraction and training. `command`: runs the study again. `early_stop`: whether Ray Tune ends what falls
-    behind, judged by the validation images.
+    `params`: has the workers of extraction and training. `start`: the first words of the command that runs the study again.
 
     Raises:
         InputError: The settings are wrong, the split is not built, or there are fewer resources than asked for; before anything starts.
@@ -98,13 +106,12 @@ def finished_study(
     with only_one(folder):
         prepare(folder, [name for task in tasks for name, _ in task.trials], options)
         print(_plan(identity, tasks, at_a_time), file=sys.stderr)
-        log = StudyLog(study, tasks, workspace, folder, command)
-        with log.failing():
+        with StudyLog(study, tasks, workspace, folder, options.command("invad-pipe", *start)) as log:
             for task in tasks:
                 log.tell(task)  # a start may have been killed between a result and MLflow
             if any(task.pending() for task in tasks):
                 stores = Stores(identity, split, workspace, shard_runner(params.extraction))
-                _run(tasks, stores, demand, log, early_stop=early_stop)
+                _run(tasks, stores, demand, log, early_stop=options.early_stop)
             yield [task.result(name) for task in tasks for name, _ in task.trials], log.finish
 
 

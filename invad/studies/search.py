@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,6 @@ _MEASURED = (VALIDATION_SCORE, *SCORED_BY)
 _COSTS = ("parameters", "multiply_adds", "seconds", "epochs")
 
 Values = dict[str, float | int]  # by the keys `SEARCHED`
-
-
-@dataclass(frozen=True)
-class SearchOptions(StudyOptions):
-    """`early_stop`: whether samples that fall behind are ended."""
-
-    early_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,11 +55,7 @@ class TuneReport:
 
 
 def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Study:
-    """Return the study that `run_search` runs; its first variant is the benchmark's own setting.
-
-    Raises:
-        InputError: Benchmark, key or value is unknown or wrong, or the benchmark is not of InvAD.
-    """
+    """Return the study that `run_search` runs, the benchmark's own setting first; `InputError` where that is wrong, or not of InvAD."""
     base = apply(params.benchmark(options.benchmark), options.set)
     if base.train.model != "invad":
         raise InputError(f"--benchmark: {base.name} is of {base.train.model}; tune searches settings of invad only")
@@ -92,7 +80,7 @@ def draw_samples(tune: TuneConfig, first: Mapping[str, float | int]) -> list[Val
     return drawn
 
 
-def run_search(options: SearchOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
+def run_search(options: StudyOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
     """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,yaml}`. No test image is read.
 
     `tune`: ranges, number of samples, seed and share, instead of those of `params`.
@@ -101,10 +89,8 @@ def run_search(options: SearchOptions, params: Params, workspace: Workspace, tun
         InputError: As for `plan_search`; or the split is not built, the machine is too small, or the search is there already.
     """
     study = plan_search(options, params, tune)
-    words = ["invad-pipe", "tune", *options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
-    command = shlex.join([*words, *(["--early-stop"] if options.early_stop else [])])
-    run = finished_study(study, options, params, workspace, command, early_stop=options.early_stop)
-    with run as (results, log_files):
+    start = ("tune", "--samples", str(tune.samples), "--seed", str(tune.seed))
+    with finished_study(study, options, params, workspace, *start) as (results, log_files):
         report = _report(study, results)
         log_files(_write(report, workspace.reports / "tune"))
     return report
@@ -141,14 +127,6 @@ def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
 
 def _write(report: TuneReport, folder: Path) -> list[Path]:
     """Write the samples as `<benchmark>.csv` and, where there is one, the best setting as `.yaml`; return the paths."""
-    contents = {"csv": _csv(report)} | ({"yaml": report.fragment} if report.fragment else {})
-    paths = [folder / f"{report.benchmark}.{suffix}" for suffix in contents]
-    for path, text in zip(paths, contents.values(), strict=True):
-        write_text(path, text)
-    return paths
-
-
-def _csv(report: TuneReport) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["sample", "seed", "status", *SEARCHED, *_MEASURED, *_COSTS, "error"])
@@ -156,4 +134,8 @@ def _csv(report: TuneReport) -> str:
         result = one.result
         numbers = [*(result.metrics.get(key) for key in _MEASURED), *(getattr(result, key) for key in _COSTS)]
         writer.writerow([result.variant, result.seed, result.status, *one.values.values(), *numbers, result.error])
-    return buffer.getvalue()
+    texts = {folder / f"{report.benchmark}.csv": buffer.getvalue()}
+    texts |= {folder / f"{report.benchmark}.yaml": report.fragment} if report.fragment else {}
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)

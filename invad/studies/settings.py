@@ -37,17 +37,10 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
 def apply(
     benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = OPTION, *, methods: bool = False
 ) -> BenchmarkConfig:
-    """Return the benchmark with other values, checked as those of params.yaml are.
+    """Return the benchmark with other values, checked as those of params.yaml are; `InputError` begins with `where` and names the key.
 
-    Args:
-        benchmark: Its settings so far.
-        changes: New values by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml.
-        where: What a message begins with.
-        methods: Whether `train.model` may be another method, which then has its own defaults, but the benchmark's epochs where both
-            have some, seed and precision.
-
-    Raises:
-        InputError: A key is unknown, or a value has the wrong type or range; it is named.
+    `changes`: by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml. `methods`: whether `train.model`
+    may be another method, which then has its own defaults, but the benchmark's epochs where both have some, seed and precision.
     """
     # Plain values, as if they were read from the file; None where a section has none.
     sections = {

@@ -26,11 +26,7 @@ class Stores:
     run: Run
 
     def training(self, config: FeaturesConfig) -> Path:
-        """Return the folder of the features of all images that trials may see: the benchmark's own where they fit.
-
-        Raises:
-            InputError: They have to be extracted and cannot be: the weights cannot be fetched, or an image is damaged.
-        """
+        """Return the folder of the features that trials may see: the benchmark's own where they fit; `InputError` of an extraction."""
         own = self.workspace.features(self.identity.study.base.name)
         fits = _holds(own, self.split, config) and _has_weights(own, self.split, config)
         return own if fits else self.kept(config, self.split)

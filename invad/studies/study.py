@@ -41,11 +41,7 @@ class Study:
     validation_seed: int = 0
 
     def trials(self) -> list[Trial]:
-        """Return all trials, variant by variant; the path of a weights file is absolute, since they run in another folder.
-
-        Raises:
-            InputError: A variant does not fit the benchmark's model.
-        """
+        """Return all trials, variant by variant, for any folder to run in; `InputError` where one does not fit the benchmark's model."""
         trials, first = [], self.base.train.seed
         for variant in self.variants:
             changed = apply(self.base, variant.changes, f"{self.name} {variant.name}:", methods=True)

@@ -40,9 +40,8 @@ Report = Callable[[int, float], None]
 class TrialTask:
     """A training and the trials that score it, which are equal but for the section `score`. Ray sends it, so paths are absolute.
 
-    `folder`: of the study. `trials`: with their names. `job`: the training; its folder of features is known when they are extracted.
-    `judged`, `judged_features`: the images, in phase `test`, that trials are scored on, and the folder of their features; `lacking`: why
-    there are no features. `milestones`: the epochs after which the score is told. `keep`: leave the weights there, for trials to come.
+    `folder`: of the study. `trials`: by name. `judged`, `judged_features`: the images, in phase `test`, that trials are scored on, and the
+    folder of their features; `lacking`: why there are none. `milestones`: the epochs after which the score is told. `keep`: the weights.
     """
 
     folder: str
@@ -133,9 +132,9 @@ def run_task(task: TrialTask, report: Report) -> None:
     cost = multiply_adds(task.benchmark, method)
     for name, trial in task.pending():
         result = TrialResult(
-            variant=trial.variant,
-            seed=trial.seed,
-            status="finished",
+            trial.variant,
+            trial.seed,
+            "finished",
             parameters=parameter_count(method),
             multiply_adds=cost,
             seconds=notes["seconds"],
@@ -150,12 +149,11 @@ def run_task(task: TrialTask, report: Report) -> None:
 
 def end_without_metrics(task: TrialTask, error: str, epochs: int = 0) -> None:
     """Give the trials that have no result the one that they have failed, or without an `error`, that they were stopped after `epochs`."""
+    status, after = ("failed", None) if error else ("stopped", epochs)
     for name, trial in task.pending():
-        result = TrialResult(trial.variant, trial.seed, "failed", error)
-        if not error:  # what has failed is tried again
-            result = TrialResult(trial.variant, trial.seed, "stopped", epochs=epochs)
-            _tidy(task)
-        write_result(result, task.trial_folder(name))
+        write_result(TrialResult(trial.variant, trial.seed, status, error, epochs=after), task.trial_folder(name))
+    if not error:  # what has failed is tried again
+        _tidy(task)
 
 
 def _tidy(task: TrialTask) -> None:
@@ -212,15 +210,8 @@ def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dic
         scored = predictions(place(method, best_device(), config), batches, config)
         write_phase(scored, task.judged, "test", benchmark.features.image_size, Path(folder) / "scores")
         scores = open_scores(Path(folder) / "scores")
-        result = metrics.evaluate(
-            scores.maps_nhw,
-            scores.masks_nhw,
-            scores.classes,
-            scores.labels,
-            scores.image_scores,
-            protocol="paper",
-            has_mask=scores.has_mask,
-        )
+        images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
+        result = metrics.evaluate(*images, protocol="paper", has_mask=scores.has_mask)
     values = dict(result["mean"]["paper"])
     if task.job.rows is None:  # by the test images, which choose nothing
         return values

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from invad.cli.studies import ablate, tune
 from invad.errors import InputError
 from invad.studies import ablation, search
+from invad.studies.runner import StudyOptions
 from invad.studies.search import Sample, TuneReport
 from invad.studies.trial import TrialResult
 
@@ -119,7 +120,7 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
         assert code == expected
         assert "global" in out
     options = given["ssm"]
-    assert options == ablation.AblationOptions(
+    assert options == StudyOptions(
         benchmark="mvtec",
         set={"train.epochs": 3, "train.blocks": 1},
         max_concurrent=1,

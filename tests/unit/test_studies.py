@@ -19,7 +19,7 @@ from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here
 from invad.studies import trial as trials
-from invad.studies.ablation import AblationOptions, ablation_of_params, plan_ablation, run_ablation
+from invad.studies.ablation import ablation_of_params, plan_ablation, run_ablation
 from invad.studies.defects import AREA, add_defect
 from invad.studies.modules import MODULES, module_named
 from invad.studies.runner import StudyOptions, only_one, prepare
@@ -159,8 +159,8 @@ def test_a_module_of_invad_does_not_fit_another_method(params_dict, write_params
     params_dict["train"]["mvtec"] = {"model": "rd"}
     params = load_params(write_params(params_dict))
     with pytest.raises(InputError, match=r"ssm space-aware: train.modulation: unknown key; known are "):
-        plan_ablation("ssm", AblationOptions("mvtec"), params)
-    assert plan_ablation("size", AblationOptions("mvtec"), params).trials()
+        plan_ablation("ssm", StudyOptions("mvtec"), params)
+    assert plan_ablation("size", StudyOptions("mvtec"), params).trials()
 
 
 def test_another_method_has_its_own_defaults_and_the_benchmarks_epochs_where_it_has_some(benchmark):
@@ -553,7 +553,7 @@ def test_the_options_of_a_stage_are_those_of_params_yaml(params_dict, write_para
     }
     params = load_params(write_params(params_dict))
     options = ablation_of_params("ssm", params)
-    assert options == AblationOptions("visa", {"train.epochs": 5}, resume=True, variants=("paper", "none"), seeds=3)
+    assert options == StudyOptions("visa", {"train.epochs": 5}, resume=True, variants=("paper", "none"), seeds=3)
     found = plan_ablation("ssm", options, params).trials()
     assert len(found) == 6
     assert {trial.benchmark.train.epochs for trial in found} == {5}
@@ -605,7 +605,7 @@ def test_a_study_says_first_what_it_will_do_and_then_what_has_ended(tmp_path, mo
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     params, workspace = tiny_workspace(tmp_path)
-    options = AblationOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
+    options = StudyOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
     run_ablation("map", options, params, workspace)
     plan, *after = capsys.readouterr().err.splitlines()
     assert plan == (
