@@ -11,10 +11,9 @@ from invad import __version__
 from invad.cli.clean import clean
 from invad.cli.data import data
 from invad.cli.evaluate import evaluate
-from invad.cli.examples import epilog
 from invad.cli.export import export
 from invad.cli.extras import missing_extra
-from invad.cli.options import ParamsOption
+from invad.cli.options import ParamsOption, epilog
 from invad.cli.predict import predict
 from invad.cli.profile import profile
 from invad.cli.report import report
@@ -33,9 +32,7 @@ for command in (predict, export, evaluate, report, ablate, tune, clean, serve):
 
 
 @app.callback(invoke_without_command=True)
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Multi-class visual anomaly detection, reproducible: `dvc repro` runs the pipeline, these commands go with it."""
     if version:
         print(__version__)
@@ -63,13 +60,11 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
 
         options = ablation_of_params(module, settings)
         names = ", ".join(variant.name for variant in plan_ablation(module, options, settings).variants)
-        print(
-            f"ablation   {module:<12} of {options.benchmark}: {names}; {options.seeds} seed{'s' if options.seeds > 1 else ''}"
-        )
+        seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
+        print(f"ablation   {module:<12} of {options.benchmark}: {names}; {seeds}")
     for stage in STAGES:
         before = Workspace().code(stage)
-        changed = changed_code(stage, before.read_text(encoding="utf-8")) if before.exists() else []
-        if changed:
+        if before.exists() and (changed := changed_code(stage, before.read_text(encoding="utf-8"))):
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             print(f"code       {stage:<12} runs again: {', '.join(changed[:3])}{more}")
 
@@ -91,9 +86,7 @@ def import_checkpoint(
     out: Annotated[Path, typer.Option(help="The new model folder, such as models/NAME.")],
     encoder_weights: Annotated[
         str | None,
-        typer.Option(
-            help="For a file without the encoder: a timm tag, or a .safetensors or .pth file; by default the paper's."
-        ),
+        typer.Option(help="Where FILE lacks the encoder: a timm tag, .safetensors or .pth; else the paper's."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the model folder that is there.")] = False,
 ) -> None:
@@ -123,14 +116,11 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="invad-pipe: %(message)s", stream=sys.stderr)
     try:
         app()
-    except (InputError, ModuleNotFoundError) as error:
-        message = missing_extra(error) if isinstance(error, ModuleNotFoundError) else str(error)
-        if message is None:
-            raise
-        print(f"invad-pipe: error: {message}", file=sys.stderr)
-        sys.exit(2)
     except Exception as error:
-        if (message := disk_problem(error)) is None:
+        message = missing_extra(error) if isinstance(error, ModuleNotFoundError) else disk_problem(error)
+        if isinstance(error, InputError):
+            message = str(error)
+        if message is None:
             raise
         print(f"invad-pipe: error: {message}", file=sys.stderr)
         sys.exit(2)

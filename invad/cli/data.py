@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from invad.cli.examples import epilog
-from invad.cli.options import ParamsOption
+from invad.cli.options import ParamsOption, epilog
 
 if TYPE_CHECKING:
     from invad.config import BenchmarkConfig, Params
@@ -21,34 +20,22 @@ def import_(
     name: Annotated[str, typer.Argument(help="Of the new data set and its benchmark.")],
     images: Annotated[
         Path,
-        typer.Option(
-            help="An MVTec-like tree, good/ bad/ masks/ folders, normal images alone, or the place that a table's paths start from."
-        ),
+        typer.Option(help="An MVTec-like tree, good/ bad/ masks/, normal images alone, or where a table starts from."),
     ],
     table: Annotated[
-        Path | None,
-        typer.Option(
-            help="A CSV or Parquet table with the columns image, class, phase, label, mask; only image is required."
-        ),
+        Path | None, typer.Option(help="CSV or Parquet: image, class, phase, label, mask; only image is required.")
     ] = None,
     normal: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A folder of normal images, in --images or in each class there; by default good. May be repeated."
-        ),
+        typer.Option(help="A folder of normal images, here or in each class; by default good. Repeatable."),
     ] = None,
     abnormal: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A folder of anomalous images; by default bad. May be repeated: each is a type of defects then."
-        ),
+        typer.Option(help="A folder of anomalous images; by default bad. Repeatable: types of defects."),
     ] = None,
     masks: Annotated[str | None, typer.Option(help="The folder of their masks; by default masks.")] = None,
     like: Annotated[
-        str | None,
-        typer.Option(
-            help="The benchmark whose features, train and score settings are taken; else they fit images and machine."
-        ),
+        str | None, typer.Option(help="The benchmark whose settings are taken; else they fit images and machine.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the test images where the data do not say.", min=0)] = 0,
     test_share: Annotated[float, typer.Option(help="Share of the normal images kept for the test then.")] = 0.2,
@@ -56,12 +43,7 @@ def import_(
         bool, typer.Option("--exif-rotation", help="Turn images as EXIF says; masks are those of the turned ones.")
     ] = False,
     grey16_white: Annotated[
-        int | None,
-        typer.Option(
-            help="Take images of 16-bit grey, and scale them to 8 bits: 0 stays black, this value becomes white, such as 4095.",
-            min=255,
-            max=65535,
-        ),
+        int | None, typer.Option(help="Scale 16-bit grey so that this is white, such as 4095.", min=255, max=65535)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Import a data set of this name again.")] = False,
     params: ParamsOption = Path("params.yaml"),
@@ -75,6 +57,7 @@ def import_(
 
     if not 0 < test_share < 1:
         raise InputError(f"--test-share: must lie between 0 and 1, not {test_share}")
+    split = TableSplitConfig(seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white)
     text = import_data(
         name,
         images,
@@ -83,9 +66,7 @@ def import_(
         like=like,
         params_path=params,
         force=force,
-        config=TableSplitConfig(
-            seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white
-        ),
+        config=split,
         names=_names(normal, abnormal, masks),
         gpu=best_device().type == "cuda",
     )

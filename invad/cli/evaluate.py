@@ -17,9 +17,8 @@ def evaluate(
     maps: Annotated[
         Path,
         typer.Option(
-            help="A .npy or .npz file with an array (N, H, W), a folder of .npy, .tif, .tiff or grey .png files with one map each, "
-            "or a folder data/scores/BENCHMARK of this project. An .npz is read as a whole; it may hold masks, classes and labels "
-            "beside anomaly_maps."
+            help="A .npy or .npz file with an array (N, H, W), a folder of .npy, .tif, .tiff or grey .png files, or data/scores/BENCHMARK "
+            "of this project. An .npz may hold masks, classes and labels beside anomaly_maps."
         ),
     ],
     masks: Annotated[

@@ -23,20 +23,14 @@ def export(
     ] = "onnx",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The file; by default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2, NAME being that of the folder."
-        ),
+        typer.Option(help="By default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2, of the folder's NAME."),
     ] = None,
     precision: Annotated[
-        ExportPrecision,
-        typer.Option(help="int8 is smaller and faster on CPUs, and needs --images; for onnx only."),
+        ExportPrecision, typer.Option(help="int8 is smaller and faster on CPUs, and needs --images; for onnx only.")
     ] = "float32",
     images: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="INPUT",
-            help="Normal images for int8, such as those of training: a file, a folder or a pattern. Can be given again.",
-        ),
+        typer.Option(metavar="INPUT", help="Normal images for int8: a file, a folder or a pattern. Repeatable."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
 ) -> None:
@@ -83,13 +77,8 @@ def _tell(done: "Export", folder: Path, out: Path, precision: str) -> None:
 
 
 def _compared(difference: "Difference", precision: str) -> str:
+    count, most = difference.images, f"{difference.maps:.1g} at most, scores by {difference.scores:.1g}"
     if precision == "float32":
-        return (
-            f"with the model on {difference.images} images of noise: maps differ by {difference.maps:.1g} at most, "
-            f"scores by {difference.scores:.1g}"
-        )
+        return f"with the model on {count} images of noise: maps differ by {most}"
     decisions = "" if difference.decisions is None else f"; {difference.decisions} of the decisions are others"
-    return (
-        f"with float32 on {difference.images} of the normal images: maps differ by {difference.mean:.1g} on average and "
-        f"{difference.maps:.1g} at most, scores by {difference.scores:.1g}{decisions}"
-    )
+    return f"with float32 on {count} of the normal images: maps differ by {difference.mean:.1g} on average and {most}{decisions}"

@@ -4,18 +4,9 @@ from importlib.util import find_spec
 
 # Module -> the extra of pyproject.toml that installs it.
 EXTRAS = {
-    "deep_sort_realtime": "pipeline",
-    "dvc": "pipeline",
-    "jinja2": "pipeline",
-    "mlflow": "pipeline",
-    "ray": "pipeline",
-    "onnx": "export",
-    "onnxruntime": "export",
-    "onnxscript": "export",
-    "fastapi": "serve",
-    "prometheus_client": "serve",
-    "starlette": "serve",
-    "uvicorn": "serve",
+    **dict.fromkeys(("deep_sort_realtime", "dvc", "jinja2", "mlflow", "ray"), "pipeline"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
+    **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "uvicorn"), "serve"),
 }
 
 

@@ -16,28 +16,19 @@ if TYPE_CHECKING:
     from invad.metrics.calibration import Thresholds
     from invad.predict.job import Summary
 
-_STDOUT = "-"
-
 
 def predict(
     model: ModelArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT",
-            help="Images, folders with all images below them, and patterns in quotes: 'parts/**/*.png'.",
-        ),
+        typer.Argument(metavar="INPUT", help="Images, folders with all below them, and patterns: 'parts/**/*.png'."),
     ],
-    out: Annotated[
-        str, typer.Option(help="The folder to write to; - writes records to stdout and no pictures.")
-    ] = "predictions",
+    out: Annotated[str, typer.Option(help="A folder; - writes records to stdout and no pictures.")] = "predictions",
     format: Annotated[
         Literal["jsonl", "csv", "coco"],
         typer.Option(help="jsonl has everything, csv a row for each image, coco masks."),
     ] = "jsonl",
-    overlays: Annotated[
-        bool, typer.Option("--overlays/--no-overlays", help="A picture of each image with its heat map and regions.")
-    ] = True,
+    overlays: Annotated[bool, typer.Option(help="A picture of each image with its heat map and regions.")] = True,
     class_name: ClassOption = None,
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
@@ -55,7 +46,7 @@ def predict(
     DIR/overlays/. An image that cannot be read is recorded, named at the end, and
     makes the exit code 1; a mistake in the call makes it 2.
     """
-    folder = None if out == _STDOUT else Path(out)
+    folder = None if out == "-" else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise InputError(f"--out {out}: is a file; expected a folder, or - for stdout")
     if folder is None and format == "coco":
@@ -81,9 +72,8 @@ def predict(
         left = "" if folder is None else "; no records were written, and the overlays that are there are whole"
         print(f"invad-pipe: interrupted{left}", file=sys.stderr)
         raise typer.Exit(130) from None
-    where = ""
-    if folder is not None:
-        where = f": {records_file(folder, format)}" + (f", {folder / OVERLAY_FOLDER}" if overlays else "")
+    where = "" if folder is None else f": {records_file(folder, format)}"
+    where += f", {folder / OVERLAY_FOLDER}" if folder is not None and overlays else ""
     if others := sources.passed_over():
         print(f"invad-pipe: passed over, formats that are not read: {others}", file=sys.stderr)
     _tell(summary, predictor.thresholds, where)
@@ -106,15 +96,8 @@ def _tell(summary: "Summary", thresholds: "Thresholds", where: str) -> None:
         print(f"invad-pipe: failed: {error}", file=sys.stderr)
     if more := summary.failed - len(summary.errors):
         print(f"invad-pipe: failed: and {more} more", file=sys.stderr)
-    missing = [
-        f"no {what} without {option}"
-        for value, what, option in (
-            (thresholds.image, "decisions", "--threshold"),
-            (thresholds.pixel, "regions", "--pixel-threshold"),
-        )
-        if value is None
-    ]
-    if missing:
+    missing = ["no decisions without --threshold"] if thresholds.image is None else []
+    if missing := missing + (["no regions without --pixel-threshold"] if thresholds.pixel is None else []):
         print(f"invad-pipe: without a calibrated threshold there are {' and '.join(missing)}", file=sys.stderr)
     anomalous = "" if thresholds.image is None else f", {summary.anomalous} anomalous"
     rate = summary.images / max(summary.seconds, 1e-9)

@@ -4,7 +4,7 @@ typer's own `utils docs` cuts off what commands do in its list, and writes examp
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from invad.cli import app
-from invad.cli.examples import EXAMPLES
+from invad.cli.options import EXAMPLES
 from invad.files import write_text
 
 _PROGRAM = "invad-pipe"
@@ -33,44 +33,40 @@ its work and found errors or failures in it; 2, a mistake in what it was given, 
 
 def reference() -> str:
     """Return the page as Markdown, the same in every terminal."""
-    rows = [_row(command, context.command_path) for command, context in commands()]
-    return "\n".join([_START + "\n".join(rows), *(_section(*each) for each in commands())]) + "\n"
+    rows, sections = [], []
+    for command, context in commands():
+        name = context.command_path.removeprefix(f"{_PROGRAM} ")
+        does = _text(command.get_short_help_str(limit=1000)).replace("|", r"\|")  # the first sentence
+        rows.append(f"| [{name}](#{context.command_path.replace(' ', '-')}) | {does} |")
+        sections += _section(command, context, EXAMPLES.get(name, ()))
+    return "\n".join([_START + "\n".join(rows), *sections]) + "\n"
 
 
 def commands() -> list[tuple[TyperCommand, typer.Context]]:
-    """Return every command with a context that knows its whole name, such as `invad-pipe data check`."""
+    """Return every command, those of groups too, with a context that knows its whole name, such as `invad-pipe data check`."""
     root = get_command(app)
-    if not isinstance(root, TyperGroup):
-        raise TypeError(f"{_PROGRAM}: expected a group of commands, got {type(root).__name__}")
-    return list(_commands(root, typer.Context(root, info_name=_PROGRAM)))
-
-
-def _commands(group: TyperGroup, context: typer.Context) -> Iterator[tuple[TyperCommand, typer.Context]]:
-    """Yield every command, also those of groups in the group."""
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
+    waiting: list[tuple[object, typer.Context]] = [(root, typer.Context(root, info_name=_PROGRAM))]
+    found = []
+    while waiting:
+        command, context = waiting.pop(0)
         if isinstance(command, TyperGroup):
-            yield from _commands(command, typer.Context(command, info_name=name, parent=context))
+            children = [(command.get_command(context, name), name) for name in command.list_commands(context)]
+            waiting[:0] = [
+                (each, typer.Context(each, info_name=name, parent=context)) for each, name in children if each
+            ]
         elif isinstance(command, TyperCommand) and not command.hidden:
-            yield command, typer.Context(command, info_name=name, parent=context)
+            found.append((command, context))
+    return found
 
 
-def _row(command: TyperCommand, path: str) -> str:
-    name = path.removeprefix(f"{_PROGRAM} ")
-    does = _text(command.get_short_help_str(limit=1000)).replace("|", r"\|")  # the first sentence
-    return f"| [{name}](#{path.replace(' ', '-')}) | {does} |"
-
-
-def _section(command: TyperCommand, context: typer.Context) -> str:
+def _section(command: TyperCommand, context: typer.Context, examples: Iterable[str]) -> list[str]:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = ["", f"## {context.command_path}", "", _text(command.help or ""), "", "```", usage, "```", ""]
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is not None and record[0] != "--help":
-            lines.append(f"- `{record[0]}`: {_text(' '.join(record[1].split()))}")
-    if examples := EXAMPLES.get(context.command_path.removeprefix(f"{_PROGRAM} ")):
-        lines += ["", "```bash", *examples, "```"]
-    return "\n".join(lines)
+    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+    lines += [
+        f"- `{name}`: {_text(' '.join(text.split()))}" for name, text in filter(None, records) if name != "--help"
+    ]
+    return [*lines, *(["", "```bash", *examples, "```"] if examples else ())]
 
 
 def _text(text: str) -> str:

@@ -12,9 +12,7 @@ def report(
     more: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,  # the rest of `--runs A B C`
     runs: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="ID ...", help="Runs of MLflow (`invad-pipe runs list`); by default the results of this folder."
-        ),
+        typer.Option(metavar="ID ...", help="Runs of MLflow (`runs list`); by default this folder's results."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A folder; by default `reports`, and `reports/runs` with --runs.")

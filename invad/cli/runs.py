@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 runs = typer.Typer(no_args_is_help=True, help="The runs that MLflow keeps.")
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")]
 
 
 @runs.command()
@@ -21,9 +22,7 @@ def sync() -> None:
 
 
 @runs.command()
-def show(
-    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")],
-) -> None:
+def show(run_id: IdArgument) -> None:
     """Show what a run was, and the commands that build it again."""
     from invad import tracking
     from invad.workspace import Workspace
@@ -33,7 +32,7 @@ def show(
 
 @runs.command()
 def register(
-    run_id: Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")],
+    run_id: IdArgument,
     name: Annotated[str | None, typer.Option(help="Of the registered model; by default invad-<benchmark>.")] = None,
     alias: Annotated[str | None, typer.Option(help="Leads to this version from now on, such as champion.")] = None,
 ) -> None:
@@ -43,14 +42,11 @@ def register(
 
     version = register_model(run_id, Workspace(), name=name, alias=alias)
     image, pixel = version.thresholds.image, version.thresholds.pixel
-    facts = {
-        "registered" if version.is_new else "known": f"{version.name}, version {version.number}",
-        "alias": alias,
-        "thresholds": "none, so it gives scores and maps but no decisions"
-        if image is None
-        else f"image {image:.4g}, pixel {pixel:.4g}",
-    }
-    print(*(f"{key:<10}  {value}" for key, value in facts.items() if value is not None), sep="\n")
+    print(f"{'registered' if version.is_new else 'known':<10}  {version.name}, version {version.number}")
+    if alias is not None:
+        print(f"alias       {alias}")
+    decides = "none, so it gives scores and maps but no decisions"
+    print(f"thresholds  {decides if image is None else f'image {image:.4g}, pixel {pixel:.4g}'}")
     print("To serve it:", *serve_commands(version, Workspace()), sep="\n")
 
 

@@ -17,8 +17,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name that clients may call the service by, beside those of this machine; may be given again. "
-            "With another --host than a local one and no --allow-host, any name is accepted.",
+            help="A further name that clients may call the service by; repeatable. None and a --host that is not local: any.",
         ),
     ] = None,
     class_name: ClassOption = None,
@@ -27,22 +26,15 @@ def serve(
     device: DeviceOption = None,
     max_bytes: Annotated[int, typer.Option(help="The longest body.", min=1)] = Limits.max_bytes,
     max_pixels: Annotated[int, typer.Option(help="The largest image.", min=1)] = Limits.max_pixels,
-    queue: Annotated[
-        int, typer.Option(help="How many requests may be in progress or waiting; more get a 429.", min=1)
-    ] = Limits.queue,
+    queue: Annotated[int, typer.Option(help="Requests in progress or waiting; more get a 429.", min=1)] = Limits.queue,
     timeout: Annotated[float, typer.Option(help="Seconds from a request to its answer.", min=0.1)] = Limits.timeout,
-    batch_size: Annotated[
-        int, typer.Option(help="How many images go through the network together at most.", min=1)
-    ] = Limits.batch_size,
+    batch_size: Annotated[int, typer.Option(help="Images in the network at a time.", min=1)] = Limits.batch_size,
     batch_wait: Annotated[
         float, typer.Option(help="Milliseconds that an image waits for others to share its batch.", min=0)
     ] = 1000 * Limits.batch_wait,
     connections: Annotated[
         int,
-        typer.Option(
-            help="How many connections may stand; with more, the one idle for longest goes. At most as many as files may be open.",
-            min=1,
-        ),
+        typer.Option(help="Open connections; with more, or too few open files, the one idle for longest goes.", min=1),
     ] = Limits.connections,
 ) -> None:
     """Serve a model: POST an image to /predict, or drop one on the page at /.

@@ -18,32 +18,21 @@ BenchmarkOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Another value of a setting of the benchmark, such as train.epochs=3."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting, such as train.epochs=3."),
 ]
-MaxConcurrentOption = Annotated[
-    int | None, typer.Option(help="Trials at a time; by default as many as fit.", min=1, show_default=False)
-]
-TrialsPerGpuOption = Annotated[
-    float | None,
-    typer.Option(help="How many trials share a GPU; by default each has one of its own.", min=1.0, show_default=False),
-]
+MaxConcurrentOption = Annotated[int | None, typer.Option(help="Trials at a time; by default as many as fit.", min=1)]
+TrialsPerGpuOption = Annotated[float | None, typer.Option(help="Trials that share a GPU; by default one.", min=1.0)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a study that was begun.")]
 RestartOption = Annotated[bool, typer.Option("--restart", help="Remove what there is of the study, and begin anew.")]
 
 
 def ablate(
-    module: Annotated[
-        str, typer.Option(help="The part of the method whose variants are compared; --list shows all.")
-    ] = "",
+    module: Annotated[str, typer.Option(help="The part whose variants are compared; --list shows all.")] = "",
     benchmark: BenchmarkOption = None,
-    variants: Annotated[
-        str, typer.Option(help="Some of the variants, separated by commas; paper is the paper's own.")
-    ] = "",
+    variants: Annotated[str, typer.Option(help="Some of them, separated by commas; paper is the paper's own.")] = "",
     settings: SetOption = None,
     seeds: Annotated[
-        int, typer.Option(help="Trainings of each variant, with the seed of params.yaml and the next.", min=1)
+        int, typer.Option(help="Trainings of each, with the seed of params.yaml and the next.", min=1)
     ] = 1,
     max_concurrent: MaxConcurrentOption = None,
     trials_per_gpu: TrialsPerGpuOption = None,
@@ -70,21 +59,14 @@ def ablate(
     module_named(module)  # before anything heavy is imported
     from invad.config import load_params
     from invad.report.ablations import summary_text
-    from invad.studies.ablation import AblationOptions, run_ablation
+    from invad.studies.ablation import run_ablation
+    from invad.studies.runner import StudyOptions
     from invad.studies.settings import parse_set
     from invad.workspace import Workspace
 
-    known = load_params(params)
-    options = AblationOptions(
-        benchmark=_benchmark(benchmark, known),
-        set=parse_set(settings or []),
-        max_concurrent=max_concurrent,
-        trials_per_gpu=trials_per_gpu,
-        resume=resume,
-        restart=restart,
-        variants=tuple(name.strip() for name in variants.split(",") if name.strip()),
-        seeds=seeds,
-    )
+    known, chosen = load_params(params), tuple(name.strip() for name in variants.split(",") if name.strip())
+    how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
+    options = StudyOptions(*how, variants=chosen, seeds=seeds)
     report = run_ablation(module, options, known, Workspace())
     print(summary_text(report), end="")
     raise typer.Exit(1 if any(result.status == "failed" for result in report.results) else 0)
@@ -92,15 +74,9 @@ def ablate(
 
 def tune(
     benchmark: BenchmarkOption = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(help="How many settings are tried; by default as params.yaml says.", min=1, show_default=False),
-    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Settings to try; by default as params.yaml says.", min=1)] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Chooses settings and validation images; by default as params.yaml says.", min=0, show_default=False
-        ),
+        int | None, typer.Option(help="Chooses settings and validation images; by default as params.yaml says.", min=0)
     ] = None,
     settings: SetOption = None,
     max_concurrent: MaxConcurrentOption = None,
@@ -110,7 +86,7 @@ def tune(
     restart: RestartOption = False,
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
-    """Search good settings in the ranges of params.yaml, section tune: reports/tune/BENCHMARK.csv, .md and .yaml.
+    """Search good settings in the ranges of params.yaml, section tune: reports/tune/BENCHMARK.csv and .yaml.
 
     Settings are judged by synthetic defects in normal training images that are kept
     from training; no test image is read. The benchmark's own setting is the first.
@@ -120,21 +96,15 @@ def tune(
     """
     _check(resume=resume, restart=restart)
     from invad.config import load_params
-    from invad.studies.search import SearchOptions, run_search, search_text
+    from invad.studies.runner import StudyOptions
+    from invad.studies.search import run_search, search_text
     from invad.studies.settings import parse_set
     from invad.workspace import Workspace
 
     known = load_params(params)
-    options = SearchOptions(
-        benchmark=_benchmark(benchmark, known),
-        set=parse_set(settings or []),
-        max_concurrent=max_concurrent,
-        trials_per_gpu=trials_per_gpu,
-        resume=resume,
-        restart=restart,
-        early_stop=early_stop,
-    )
+    how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
     chosen = {name: value for name, value in (("samples", samples), ("seed", seed)) if value is not None}
+    options = StudyOptions(*how, early_stop=early_stop)
     report = run_search(options, known, Workspace(), replace(known.tune, **chosen))
     print(search_text(report))
     print(report.fragment or "No sample has a score.", end="")
@@ -158,13 +128,8 @@ def _modules_text() -> str:
     lines = []
     for module in MODULES.values():
         lines += ["", f"{module.name}: {module.description}"]
-        rows = [
-            [
-                f"  {one.name}{' (paper)' if one.is_paper else ''}",
-                ", ".join(f"{k}={v}" for k, v in one.changes.items()),
-                one.note,
-            ]
-            for one in module.variants
-        ]
-        lines += aligned(rows, left=(0, 1, 2))
+        names = [f"  {one.name}{' (paper)' * one.is_paper}" for one in module.variants]
+        changes = [", ".join(f"{key}={value}" for key, value in one.changes.items()) for one in module.variants]
+        notes = [one.note for one in module.variants]
+        lines += aligned(list(zip(names, changes, notes, strict=True)), left=(0, 1, 2))
     return "\n".join(lines[1:])

@@ -29,27 +29,18 @@ def check_address(address: str) -> None:
         host, _, port = address.rpartition(":")
         if "://" in address or not host or not (port.isdecimal() and 0 < int(port) < 65536):
             raise InputError(f"RAY_ADDRESS: {address!r} is no address of a cluster; {what}")
-        _check_port(address, host.strip("[]"), int(port))
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise InputError(f"RAY_ADDRESS: cannot reach {address} ({why}); is the cluster running there?") from None
+    command, quiet = [sys.executable, "-c", _PROBE, address], os.environ | {"RAY_BACKEND_LOG_LEVEL": "fatal"}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE, address],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ANSWER_SECONDS,
-            check=False,
-            env={**os.environ, "RAY_BACKEND_LOG_LEVEL": "fatal"},
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_SECONDS, env=quiet
         )
     except subprocess.TimeoutExpired:
         raise InputError(f"RAY_ADDRESS: nothing at {address} answers as Ray does; {what}") from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise InputError(f"RAY_ADDRESS: no Ray found at {address} ({lines[-1].strip()}); {what}")
-
-
-def _check_port(address: str, host: str, port: int) -> None:
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"RAY_ADDRESS: cannot reach {address} ({reason}); is the cluster running there?") from None
+        why = (done.stderr.strip() or "no reason given").splitlines()[-1].strip()
+        raise InputError(f"RAY_ADDRESS: no Ray found at {address} ({why}); {what}")

@@ -47,9 +47,9 @@ class Cluster:
 
     def text(self) -> str:
         """Say what is there."""
-        counts = Counter(_amounts(node) for node in self.nodes)
+        counts = Counter(map(_amounts, self.nodes)).items()
         return "Ray has " + " and ".join(
-            f"{number} node{'s' if number > 1 else ''} of {amounts}" for amounts, number in counts.items()
+            f"{number} node{'s' * (number > 1)} of {amounts}" for amounts, number in counts
         )
 
 
@@ -75,11 +75,8 @@ def quiet() -> None:
 def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
     """Yield the nodes of a Ray of this machine's own that ends with the block, or of the cluster of RAY_ADDRESS.
 
-    Args:
-        local: What `ray.init` is told of a Ray of our own, such as `num_gpus`.
-
-    Raises:
-        InputError: RAY_ADDRESS names no cluster that can be joined; within half a minute.
+    `local`: what `ray.init` is told of a Ray of our own, such as `num_gpus`. Raises `InputError` within half a minute where RAY_ADDRESS
+    names no cluster that can be joined.
     """
     address = os.environ.get("RAY_ADDRESS") or None
     if address is None:
@@ -96,17 +93,16 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
             raise
         raise InputError(f"RAY_ADDRESS: {address}: cannot join this cluster ({' '.join(str(error).split())})") from None
     try:
-        yield _joined()
+        from ray._private.worker import global_worker
+
+        logs = Path(global_worker.node.get_logs_dir_path()) if global_worker.node is not None else None
+        yield Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]), logs)
     finally:
         ray.shutdown()
 
 
 def _short_folder() -> dict[str, str]:
-    """Return the option of `ray.init` that moves Ray's files to a folder in which sockets can be made, where its own choice is too long.
-
-    Raises:
-        InputError: There is none.
-    """
+    """Return the option of `ray.init` that moves Ray's files to where sockets can be made, if its own choice is too long for them."""
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
     if name is None or len(os.fsencode(os.environ[name])) <= _LONGEST_FOLDER:
         return {}
@@ -115,17 +111,6 @@ def _short_folder() -> dict[str, str]:
             f"{name}: {os.environ[name]} is too long for the sockets of Ray; at most {_LONGEST_FOLDER} characters will do"
         )
     return {"_temp_dir": f"{_SHORT}/ray"}
-
-
-def _joined() -> Cluster:
-    """Return the living nodes of the Ray that this process has joined."""
-    import ray
-    from ray._private.worker import global_worker
-
-    if global_worker.node is None:
-        raise RuntimeError("this process has joined no Ray")
-    nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
-    return Cluster(nodes, Path(global_worker.node.get_logs_dir_path()))
 
 
 def free_text() -> str:
@@ -141,26 +126,16 @@ def here() -> Cluster:
 
 
 def gpus_per_worker(workers: int, resources: ResourcesConfig, cluster: Cluster, section: str) -> float:
-    """Return the GPUs of each worker.
-
-    Raises:
-        InputError: The cluster does not have what `section` of params.yaml asks for; Ray would wait for ever.
-    """
-    with_one = {"CPU": resources.cpu, "GPU": 1.0}
-    gpus = float(cluster.fitting(with_one) >= workers) if resources.gpu == "auto" else resources.gpu
-    for kind, each in (("cpu", resources.cpu), ("gpu", gpus)):
-        there = cluster.total(kind.upper())
-        if each * workers > there + _SLACK:
-            raise InputError(
-                f"params.yaml: {section}.resources_per_worker.{kind}: {workers} x {each:g} asked for, Ray has {there:g} {kind.upper()}s"
-            )
-    wanted = {"CPU": resources.cpu, "GPU": gpus}
-    fitting = cluster.fitting(wanted)
-    if fitting < workers:
-        raise InputError(
-            f"params.yaml: {section}.resources_per_worker: of {workers} workers with {_amounts(wanted)} each, {fitting} fit; "
-            f"{cluster.text()}"
-        )
+    """Return the GPUs of each worker; `InputError` where Ray would wait for ever for what `section` of params.yaml asks for."""
+    gpus = resources.gpu
+    if gpus == "auto":
+        gpus = float(cluster.fitting({"CPU": resources.cpu, "GPU": 1.0}) >= workers)
+    wanted, key = {"CPU": resources.cpu, "GPU": gpus}, f"params.yaml: {section}.resources_per_worker"
+    for kind, each in wanted.items():
+        if each * workers > (there := cluster.total(kind)) + _SLACK:
+            raise InputError(f"{key}.{kind.lower()}: {workers} x {each:g} asked for, Ray has {there:g} {kind}s")
+    if (fitting := cluster.fitting(wanted)) < workers:
+        raise InputError(f"{key}: of {workers} workers with {_amounts(wanted)} each, {fitting} fit; {cluster.text()}")
     return gpus
 
 

@@ -42,13 +42,13 @@ def _run_on_ray(extraction: Extraction, shards: Sequence[Shard], workers: Worker
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.data.DataContext.get_current().enable_progress_bars = False
     with ray_session() as cluster:
-        count, resources = workers.workers, workers.resources_per_worker
-        gpus = gpus_per_worker(count, resources, cluster, "features")
+        count, resources = min(workers.workers, len(shards)), workers.resources_per_worker
+        gpus = gpus_per_worker(workers.workers, resources, cluster, "features")
         rows: list[dict[str, Any]] = [asdict(shard) for shard in shards]
         written = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,  # pyrefly: ignore[bad-argument-type]  (Ray takes a class too, but does not say so)
             fn_constructor_args=(extraction, max(1, int(resources.cpu)), gpus > 0),
-            compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
+            compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=resources.cpu,
             num_gpus=gpus,
         )

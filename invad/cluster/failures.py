@@ -23,8 +23,7 @@ class Failures:
     """The failures of one training, judged as they come."""
 
     def __init__(self, job: TrainJob, cluster: Cluster) -> None:
-        self._job = job
-        self._cluster = cluster
+        self._job, self._cluster = job, cluster
         self._steps: list[int] = []
 
     def add(self, error: Exception) -> None:
@@ -34,48 +33,39 @@ class Failures:
             InputError: The failure is the user's mistake, or the workers found no room.
             RepeatedFailureError: It came at the same step as the one before, or is one too many.
         """
-        if (mistake := input_error(error)) is not None:
-            raise mistake from error
-        if (problem := disk_problem(error)) is not None:  # another start would end the same way
-            raise InputError(problem) from error
-        self._check_room(error)
-        curve = read_curve(self._job.curve)
-        step, cause = (curve[-1].step if curve else 0), _cause(error)
-        again = self._steps[-1:] == [step]
-        checkpoint = newest_step(Path(self._job.storage))
-        self._steps.append(step)
-        if again or len(self._steps) == MOST:
-            raise RepeatedFailureError(self._report(step, again=again, cause=cause)) from None
-        logger.warning(
-            "a worker was lost after step %d (%s); going on %s",
-            step,
-            cause,
-            f"from the checkpoint of step {checkpoint}" if checkpoint else "from the start, there is no checkpoint yet",
-        )
-
-    def _check_room(self, error: BaseException) -> None:
-        """Raise `InputError` when the workers have waited in vain for others to free what is reserved for them."""
-        cause = getattr(error, "controller_failure", None)
-        if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
-            raise InputError(
+        mistake, inner = input_error(error), _inner(error)
+        if mistake is None and (problem := disk_problem(error)) is not None:
+            mistake = InputError(problem)  # another start would end the same way
+        elif mistake is None and type(inner).__name__ == "WorkerGroupStartupTimeoutError":
+            mistake = InputError(
                 f"params.yaml: train.workers: they did not start, since others hold what they need; "
                 f"{self._cluster.text()}, free now: {free_text()}"
-            ) from error
+            )
+        if mistake is not None:
+            raise mistake from error
+        curve = read_curve(self._job.curve)
+        step, cause = (curve[-1].step if curve else 0), _line(inner)
+        again = self._steps[-1:] == [step]
+        self._steps.append(step)
+        if again or len(self._steps) == MOST:
+            checkpoint = next(iter(self._job.checkpoints.paths()), None)
+            raise RepeatedFailureError(
+                f"training failed {f'twice after step {step}' if again else f'{MOST} times'}; this is a bug or a machine that cannot hold "
+                f"it, not bad luck. The last failure: {cause}. "
+                f"{f'The last checkpoint: {checkpoint}' if checkpoint else 'There is no checkpoint yet'}. Ray's logs: {self._cluster.logs}"
+            ) from None
+        newest = newest_step(Path(self._job.storage))
+        where = f"from the checkpoint of step {newest}" if newest else "from the start, there is no checkpoint yet"
+        logger.warning("a worker was lost after step %d (%s); going on %s", step, cause, where)
 
-    def _report(self, step: int, *, again: bool, cause: str) -> str:
-        checkpoint = next(iter(self._job.checkpoints.paths()), None)
-        what = f"training failed twice after step {step}" if again else f"training failed {MOST} times"
-        return (
-            f"{what}; this is a bug or a machine that cannot hold it, not bad luck. The last failure: {cause}. "
-            f"{f'The last checkpoint: {checkpoint}' if checkpoint else 'There is no checkpoint yet'}. "
-            f"Ray's logs: {self._cluster.logs}"
-        )
 
-
-def _cause(error: BaseException) -> str:
-    """Return the last line of what Ray says, which has pages of it, or the worker's exception with its kind."""
+def _inner(error: BaseException) -> BaseException:
+    """Return the exception of a worker, or of what starts them, that Ray Train has wrapped."""
     failures = getattr(error, "worker_failures", None)
-    inner = next(iter(failures.values())) if failures else getattr(error, "controller_failure", None) or error
-    lines = [line.strip() for line in str(inner).splitlines() if line.strip()] or ["no reason given"]
-    is_rays = type(inner).__module__.startswith("ray.")
-    return lines[-1].rstrip(".") if is_rays else f"{type(inner).__name__}: {lines[-1]}"
+    return next(iter(failures.values())) if failures else getattr(error, "controller_failure", None) or error
+
+
+def _line(error: BaseException) -> str:
+    """Return the last line of what Ray says, which has pages of it, or an exception of the worker's with its kind."""
+    line = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "no reason given")
+    return line.rstrip(".") if type(error).__module__.startswith("ray.") else f"{type(error).__name__}: {line}"

@@ -51,26 +51,18 @@ def train_model(
 ) -> tuple[Method, list[Step]]:
     """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
 
-    Args:
-        folder: What the stage `features` has written.
-        split: The benchmark's images.
-        features: Its settings.
-        key: What the features depend on.
-        config: The recipe.
-        name: Of the run; the name of its storage begins with it.
-        workers: Number of data-parallel processes, the CPUs and GPUs of each, and how often a checkpoint is written.
-        storage: Folder for checkpoints; the run's own folder is removed when it has ended well.
-        on_progress: Called on the driver every now and then with the new steps, the number of all steps, and after how many of them
-            this start has gone on; first of all with the steps of earlier starts, where there are any.
+    `folder`: what the stage `features` has written, which depends on `key`. `storage`: for checkpoints, in a folder whose name begins with
+    `name`; it is removed when the training has ended well. `on_progress`: called on the driver every now and then with the new steps, the
+    number of all steps, and after how many of them this start has gone on; first of all with the steps of earlier starts, if any.
 
     Raises:
         InputError: The settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
         RepeatedFailureError: Workers have failed at the same step twice, or too often.
     """
-    total = training_steps(len(split.phase("train")), key.output, config)
-    if config.batch_size % workers.workers:
+    total, count = training_steps(len(split.phase("train")), key.output, config), workers.workers
+    if config.batch_size % count:
         raise InputError(
-            f"params.yaml: train.workers: {workers.workers} workers cannot share a batch of {config.batch_size} evenly"
+            f"params.yaml: train.workers: {count} workers cannot share a batch of {config.batch_size} evenly"
         )
     run_storage = storage.absolute() / storage_name(name, key, config, workers)
     run_storage.mkdir(parents=True, exist_ok=True)
@@ -82,7 +74,7 @@ def train_model(
         str(run_storage),
         config,
         workers.checkpoint_steps,
-        threads=max(1, int(workers.resources_per_worker.cpu)),
+        max(1, int(workers.resources_per_worker.cpu)),
     )
     with _following(job, total, on_progress):
         _fit(job, workers)
@@ -97,26 +89,21 @@ def train_model(
 
 
 def _fit(job: TrainJob, workers: TrainingConfig) -> None:
-    """Run the trainer to its end.
-
-    A single worker runs in this process, where Ray is not even imported; several run on a Ray of their own, and with RAY_ADDRESS any
-    number on that cluster.
-    """
+    """Train to the end: one worker in this process, without Ray; several on a Ray of their own, any number on that of RAY_ADDRESS."""
+    count, each = workers.workers, workers.resources_per_worker
     if not needs_cluster(workers):
-        gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, here(), "train")
-        run_job(job, best_device() if gpus > 0 else torch.device("cpu"))
+        run_job(job, best_device() if gpus_per_worker(count, each, here(), "train") > 0 else torch.device("cpu"))
         return
     quiet()
     from ray.train import TrainingFailedError
 
     with ray_session() as cluster:
-        gpus = gpus_per_worker(workers.workers, workers.resources_per_worker, cluster, "train")
-        failures = Failures(job, cluster)
+        gpus, failures = gpus_per_worker(count, each, cluster, "train"), Failures(job, cluster)
         while True:
             # Ray would take up what it knows of an attempt of that name, and then find nothing to do.
             remove(Path(job.storage) / _RAY_FOLDER)
             try:
-                _trainer(job, workers, gpus, backend=_backend(gpus, cluster)).fit()
+                _trainer(job, workers, gpus, _backend(gpus, cluster)).fit()
                 return
             except TrainingFailedError as error:
                 failures.add(error)  # raises, or says how it goes on
@@ -133,21 +120,14 @@ def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) 
 
     config: Any = ray.train  # in which a type checker sees the classes of version 1 as well
     each = {"CPU": workers.resources_per_worker.cpu, "GPU": gpus}
+    # Ray cannot tell a bug from a lost worker, see `Failures`.
+    once = config.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
     return TorchTrainer(
         _train_worker,
         train_loop_config={"job": job, "use_gpu": gpus > 0},
         torch_config=TorchConfig(backend=backend),
-        scaling_config=config.ScalingConfig(
-            num_workers=workers.workers,
-            use_gpu=gpus > 0,
-            resources_per_worker=each,
-        ),
-        run_config=config.RunConfig(
-            name=_RAY_FOLDER,
-            storage_path=job.storage,
-            # Ray cannot tell a bug from a lost worker, see `Failures`.
-            failure_config=config.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
-        ),
+        scaling_config=config.ScalingConfig(num_workers=workers.workers, use_gpu=gpus > 0, resources_per_worker=each),
+        run_config=config.RunConfig(name=_RAY_FOLDER, storage_path=job.storage, failure_config=once),
     )
 
 

@@ -6,7 +6,7 @@ What a trial does and where its result lies is none of Tune's business: it is to
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,28 +35,20 @@ class Demand:
     max_concurrent: int | None = None
 
     def resources(self, cluster: Cluster) -> dict[str, float]:
-        """Return what each trial gets.
-
-        Raises:
-            InputError: The cluster does not have it; the message says what it has.
-        """
+        """Return what each trial gets; `InputError` says what the cluster has instead."""
         gpus = cluster.total("GPU")
-        if self.trials_per_gpu is not None and not gpus:
-            raise InputError(
-                f"--trials-per-gpu: {self.trials_per_gpu:g} asked for, but there is no GPU; {cluster.text()}"
-            )
         each = {"CPU": self.cpus} | ({"GPU": 1 / (self.trials_per_gpu or 1)} if gpus else {})
         fitting = cluster.fitting(each)
         needs = " and ".join(f"{value:g} {kind}s" for kind, value in each.items())
-        if not fitting:
-            raise InputError(
-                f"a trial needs {needs} (params.yaml: train.resources_per_worker.cpu), which no node has; {cluster.text()}"
-            )
-        if self.max_concurrent is not None and self.max_concurrent > fitting:
-            raise InputError(
-                f"--max-concurrent: {self.max_concurrent} trials of {needs} asked for, {fitting} fit; {cluster.text()}"
-            )
-        return each
+        if self.trials_per_gpu is not None and not gpus:
+            problem = f"--trials-per-gpu: {self.trials_per_gpu:g} asked for, but there is no GPU"
+        elif not fitting:
+            problem = f"a trial needs {needs} (params.yaml: train.resources_per_worker.cpu), which no node has"
+        elif (self.max_concurrent or 0) > fitting:
+            problem = f"--max-concurrent: {self.max_concurrent} trials of {needs} asked for, {fitting} fit"
+        else:
+            return each
+        raise InputError(f"{problem}; {cluster.text()}")
 
 
 def milestones(epochs: int) -> tuple[int, ...]:
@@ -66,21 +58,12 @@ def milestones(epochs: int) -> tuple[int, ...]:
 
 
 def trials_at_a_time(demand: Demand) -> int:
-    """Return how many trials run at a time on this machine, or on the cluster of RAY_ADDRESS.
-
-    Raises:
-        InputError: It is not there, or cannot give what is asked for.
-    """
-
-    def fitting(cluster: Cluster) -> int:
+    """Return how many trials run at a time on this machine, or on the cluster of RAY_ADDRESS; `InputError` where none can."""
+    if os.environ.get("RAY_ADDRESS"):
+        quiet()
+    with ray_session() if os.environ.get("RAY_ADDRESS") else nullcontext(here()) as cluster:
         each = demand.resources(cluster)
         return demand.max_concurrent or cluster.fitting(each)
-
-    if not os.environ.get("RAY_ADDRESS"):
-        return fitting(here())
-    quiet()
-    with ray_session() as cluster:
-        return fitting(cluster)
 
 
 def run_trials(
@@ -92,20 +75,12 @@ def run_trials(
     storage: Path,
     on_end: Callable[[str, int, str], None],
 ) -> None:
-    """Run `work` for every name, each in a process of its own.
+    """Run `work` for every name, in this order, each in a process of its own; one that is lost is started again, once.
 
-    A process that is lost is started again, once; an exception of `work` is for `work` to catch.
-
-    Args:
-        names: Of the trials, started in this order.
-        work: Called with a name and a function that takes an epoch, counted from 1, and a score, higher is better.
-        demand: What each process gets.
-        milestones: The epochs after which trials tell their scores, and the best third goes on (asynchronous successive halving).
-        storage: Ray Tune's own folder, removed before and after.
-        on_end: Called here when a trial has ended, with its name, the last epoch that it told, and why it was lost (empty if it was not).
-
-    Raises:
-        InputError: The cluster cannot give what is asked for.
+    `work`: called with a name and a function that takes an epoch, counted from 1, and a score, higher is better; it catches its exceptions.
+    `milestones`: the epochs after which trials tell their scores, and the best third goes on (asynchronous successive halving). `storage`:
+    Ray Tune's own folder, removed before and after. `on_end`: called here when a trial has ended, with its name, the last epoch that it
+    told, and why it was lost (empty if it was not). Raises `InputError` where the cluster cannot give what is asked for.
     """
     _quiet()
     from ray import tune
@@ -113,15 +88,9 @@ def run_trials(
 
     remove(storage)
     scheduler = None
-    if milestones:
-        scheduler = AsyncHyperBandScheduler(
-            time_attr="epoch",
-            metric="score",
-            mode="max",
-            max_t=milestones[-1] * REDUCTION,  # which no trial tells
-            grace_period=milestones[0],
-            reduction_factor=REDUCTION,
-        )
+    if milestones:  # the last epoch is one that no trial tells
+        first, last = milestones[0], milestones[-1] * REDUCTION
+        scheduler = AsyncHyperBandScheduler("epoch", "score", "max", last, first, REDUCTION)
     # Standard output is for results; Ray tells there that a worker has died.
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), ray_session() as cluster:
         resources = {kind.lower(): value for kind, value in demand.resources(cluster).items()}
@@ -131,7 +100,7 @@ def run_trials(
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=demand.max_concurrent,
                 scheduler=scheduler,
-                reuse_actors=True,  # to start a process takes longer than a small trial
+                reuse_actors=True,  # starts take longer than small trials
             ),
             run_config=tune.RunConfig(
                 name=storage.name,
@@ -164,28 +133,23 @@ def _callback(on_end: Callable[[str, int, str], None]) -> "Callback":
     """Return what Ray Tune tells that a trial has ended: its `ResultGrid` comes when all have. As all of Ray it is imported late."""
     from ray.tune import Callback
 
-    class Ends(Callback):
-        def __init__(self, on_end: Callable[[str, int, str], None]) -> None:
-            self._on_end = on_end
+    def tell(trial: Any, lost: str = "") -> None:  # noqa: ANN401
+        on_end(trial.config["trial"], (trial.last_result or {}).get("epoch", 0), lost)
 
-        def __getstate__(self) -> dict[str, object]:
-            return {}  # Tune keeps a copy of its settings on the disk, which nobody reads
+    class Ends(Callback):
+        def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+            return Callback, ()  # Tune keeps a copy of its settings on the disk, which nobody reads
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
-            self._tell(trial, "")
+            tell(trial)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
-            self._tell(trial, _why(str(trial.get_error() or "")))
+            tell(trial, _why(str(trial.get_error() or "")))
 
-        def _tell(self, trial: Any, lost: str) -> None:  # noqa: ANN401
-            self._on_end(trial.config["trial"], (trial.last_result or {}).get("epoch", 0), lost)
-
-    return Ends(on_end)
+    return Ends()
 
 
 def _why(error: str) -> str:
     """Return one line on a process that has ended, of which Ray writes pages."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    if not lines or "actor died" in error or "OutOfMemory" in error:
-        return _LOST
-    return lines[-1][:200]
+    lost = not error.strip() or "actor died" in error or "OutOfMemory" in error
+    return _LOST if lost else error.strip().splitlines()[-1].strip()[:200]

@@ -41,6 +41,7 @@ from invad.training.curve import Step
 from invad.training.job import TrainJob, run_job
 from invad.training.loop import training_steps
 from invad.training.model_folder import ModelConfig
+from invad.training.progress import image_bar
 
 Images = str | Path | Iterable[ImageInput]
 FEATURES = FeaturesConfig("mobilenetv2_100")
@@ -64,16 +65,13 @@ def train_predictor(
     """Train, calibrate and return a model: see `invad.train`."""
     recipe = asdict(method) if isinstance(method, TrainConfig) else {"model": method}
     sections = {
-        "features": features or FEATURES,
-        "score": score or ScoreConfig(),
-        "calibration": calibration or CALIBRATION,
-    }
-    plain = {
         "splits": asdict(reading or AS_STORED),
         "train": recipe | dict(settings),
-        **{key: asdict(section) for key, section in sections.items()},
+        "features": asdict(features or FEATURES),
+        "score": asdict(score or ScoreConfig()),
+        "calibration": asdict(calibration or CALIBRATION),
     }
-    config = parse_benchmark(name, "images", plain, "invad.train: ")
+    config = parse_benchmark(name, "images", sections, "invad.train: ")
     on = named_device(device)
     with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(on):
         root = Path(folder)
@@ -100,13 +98,12 @@ def _split(images: Images | Mapping[str, Images], config: BenchmarkConfig, folde
 
 def _files(images: Images, folder: Path, reading: ReadingConfig) -> list[Path]:
     if isinstance(images, str | Path) and Path(images).is_dir():
-        files = image_files(Path(images).absolute())
-        if not files:
-            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise InputError(
-                f"{images}: has no images ({suffixes}); folders of several classes are a dict of name -> folder"
-            )
-        return files
+        if files := image_files(Path(images).absolute()):
+            return files
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(
+            f"{images}: has no images ({suffixes}); folders of several classes are a dict of name -> folder"
+        )
     files = []
     for index, image in enumerate(single_images(images)):
         if isinstance(image, str | Path):
@@ -123,29 +120,13 @@ def _train(
 ) -> Predictor:
     used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
     encoder = build_encoder(config.features.encoder, config.features.weights)
-    with tqdm(desc="features", unit="image", disable=not progress) as bar:
-
-        def on_progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done)
-
+    features, storage = root / "features", str(root / "storage")
+    with image_bar("features", shown=progress) as show:
         key = extract_features(
-            used,
-            config.features,
-            root / "features",
-            lambda extraction, shards: map(ShardWriter(extraction, device).write, shards),
-            on_progress,
+            used, config.features, features, lambda e, shards: map(ShardWriter(e, device).write, shards), show
         )
     steps = training_steps(len(used.phase("train")), key.output, config.train)
-    job = TrainJob(
-        str(root / "features"),
-        used,
-        config.features,
-        str(root / "storage"),
-        config.train,
-        checkpoint_steps=max(1, steps),
-        threads=threads,
-    )
+    job = TrainJob(str(features), used, config.features, storage, config.train, max(1, steps), threads)
     with tqdm(desc="train", unit="step", total=steps, disable=not progress) as bar:
 
         def after_step(step: Step) -> None:
@@ -158,7 +139,7 @@ def _train(
     method = place(method.eval(), device, config.score)
     held_out, scored = used.phase("calibration"), iter(())
     if held_out:
-        source = open_features(root / "features", "calibration", used, config.features)
+        source = open_features(features, "calibration", used, config.features)
         batches = batch_source(source, method.needs, used, "calibration", config.features)
         scored = predictions(method, batches, config.score, label="thresholds" if progress else "")
     names = {row.class_name for row in split.rows}

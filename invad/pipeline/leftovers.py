@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,11 +31,7 @@ State = Literal["old", "useful", "running"]
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder or file that is no output of a stage.
-
-    `age`: seconds since something in it changed. `what`: it is, in words. `state`: `useful` when a start may go on from it, `running`
-    when a process works in it now.
-    """
+    """A folder or file that is no output of a stage, `age` seconds since it changed; `useful` when a start may go on from it."""
 
     path: Path
     size: int
@@ -51,35 +48,36 @@ def find_leftovers(params: Params, workspace: Workspace) -> list[Leftover]:
         step = newest_step(path)
         return f"training, {f'checkpoint of step {step}' if step else 'no checkpoint'}", path.name in present
 
-    def study(path: Path) -> tuple[str, bool]:
-        trials = sum(1 for _ in path.glob("trials/*"))
-        return f"study, {trials} trials begun", True  # its settings may be of the command line
-
     def extraction(path: Path) -> tuple[str, bool]:
         benchmark = path.name.removeprefix(".").rsplit(".", 2)[0]
         is_stored = benchmark in params.benchmarks and params.benchmark(benchmark).features.mode == "store"
-        return f"extraction, {sum(1 for _ in path.glob('*.arrow'))} shards", is_stored
+        return f"extraction, {len(list(path.glob('*.arrow')))} shards", is_stored
+
+    def study(path: Path) -> tuple[str, bool]:
+        return (
+            f"study, {len(list(path.glob('trials/*')))} trials begun",
+            True,
+        )  # its settings may be of the command line
 
     private = workspace.private
-    found = [
-        *_describe(_folders(private / "ray"), training),
-        *_describe(_folders(private / "studies"), study),
-        *_describe(_folders(private / "features"), lambda _path: ("features of studies", True)),
-        *_describe(workspace.features("x").parent.glob(".*.partial"), extraction, by_age=True),
-        *_describe(_temporaries(workspace), lambda path: (f"{_named(path)} that was being written", False)),
-        *_describe(_broken_locks(workspace), lambda _path: ("DVC's list of what is in use, cut off by a kill", False)),
+    kinds: list[tuple[Iterable[Path], Callable[[Path], tuple[str, bool]]]] = [
+        (private.glob("ray/*/"), training),
+        (private.glob("studies/*/"), study),
+        (private.glob("features/*/"), lambda _: ("features of studies", True)),
+        (workspace.features("x").parent.glob(".*.partial"), extraction),
+        (_temporaries(workspace), lambda path: (f"{path.name[1:].rsplit('.', 2)[0]} that was being written", False)),
+        (_broken_locks(workspace), lambda _: ("DVC's list of what is in use, cut off by a kill", False)),
     ]
-    return sorted(found, key=lambda leftover: leftover.path)
+    found = (_described(path, describe) for paths, describe in kinds for path in list(paths))
+    return sorted(filter(None, found), key=lambda leftover: leftover.path)
 
 
 def remove_leftovers(leftovers: Iterable[Leftover], *, everything: bool) -> list[Leftover]:
     """Remove those that are old, with `everything` the useful ones too; return what was removed. What is running stays."""
     chosen = [each for each in leftovers if each.state == "old" or (everything and each.state == "useful")]
-    removed = []
-    for leftover in chosen:
-        if not _is_running(leftover.path):  # it may have been started since
-            remove(leftover.path)
-            removed.append(leftover)
+    removed = [each for each in chosen if not _is_running(each.path)]  # it may have been started since
+    for each in removed:
+        remove(each.path)
     return removed
 
 
@@ -89,24 +87,17 @@ def _present_storages(params: Params, workspace: Workspace) -> set[str]:
     if not (workspace.private / "ray").is_dir():
         return names
     for name, benchmark in params.benchmarks.items():
-        try:
+        with suppress(InputError):  # without features, or with others, the training would be another one
             split = open_split(benchmark, workspace)
             key = open_features(workspace.features(name), "train", split, benchmark.features).key
-        except InputError:  # without features, or with others, the training would be another one
-            continue
-        names.add(storage_name(name, key, benchmark.train, params.training))
+            names.add(storage_name(name, key, benchmark.train, params.training))
     return names
-
-
-def _folders(parent: Path) -> list[Path]:
-    return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
 
 
 def _temporaries(workspace: Workspace) -> Iterator[Path]:
     """Yield what `atomic_path` left of processes that were killed; not that in the other leftovers, with which it goes."""
-    private = workspace.private
+    private, root = workspace.private, workspace.root
     apart = {private / "ray", private / "studies", private / "features"}
-    root = workspace.root
     yield from (path for path in root.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name))
     for start in (root / "data", root / "models", root / "reports", private):
         for folder, folders, files in os.walk(start):
@@ -117,38 +108,27 @@ def _temporaries(workspace: Workspace) -> Iterator[Path]:
             ]
 
 
-def _named(path: Path) -> str:
-    match = _TEMPORARY.fullmatch(path.name)
-    return match[1] if match else path.name
-
-
 def _broken_locks(workspace: Workspace) -> list[Path]:
     """Return DVC's `rwlock` where it is no JSON: it is written in place, and with one that was cut off every `dvc` refuses to start."""
     path = workspace.root / ".dvc" / "tmp" / _RWLOCK
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
+        json.loads(path.read_text(encoding="utf-8") if path.exists() else "{}")
     except ValueError:
         return [path]
     return []
 
 
-def _describe(
-    paths: Iterable[Path], describe: Callable[[Path], tuple[str, bool]], *, by_age: bool = False
-) -> list[Leftover]:
-    leftovers = []
-    for path in paths:
-        try:
-            itself, files = path.lstat(), [file.lstat() for file in path.rglob("*") if not file.is_dir()]
-        except FileNotFoundError:  # finished, or removed, meanwhile
-            continue
-        age = max(0.0, time.time() - max(file.st_mtime for file in (itself, *files)))
-        what, is_useful = describe(path)
-        is_running = _is_running(path) or (by_age and age < _RECENT_SECONDS)
-        state: State = "running" if is_running else "useful" if is_useful else "old"
-        leftovers.append(Leftover(path, sum(file.st_size for file in files or [itself]), age, what, state))
-    return leftovers
+def _described(path: Path, describe: Callable[[Path], tuple[str, bool]]) -> Leftover | None:
+    """Return the leftover with what `describe` says: what it is, and whether it is of use; None where it is gone meanwhile."""
+    try:
+        itself, files = path.lstat(), [file.lstat() for file in path.rglob("*") if not file.is_dir()]
+    except FileNotFoundError:
+        return None
+    age = max(0.0, time.time() - max(file.st_mtime for file in (itself, *files)))
+    what, is_useful = describe(path)
+    is_running = _is_running(path) or (path.suffix == ".partial" and age < _RECENT_SECONDS)
+    state: State = "running" if is_running else "useful" if is_useful else "old"
+    return Leftover(path, sum(file.st_size for file in files or [itself]), age, what, state)
 
 
 def _is_running(path: Path) -> bool:

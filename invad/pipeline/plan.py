@@ -48,10 +48,7 @@ class Images:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """A data set's archives, in bytes: of those still to be fetched, and of all that they put into `folder`.
-
-    `unknown`: what is fetched and has no published size, so that the bytes are the least.
-    """
+    """A data set's archives, in bytes: those still to be fetched, and all that is put into `folder`; `unknown` have no published size."""
 
     dataset: str
     source: str
@@ -63,10 +60,7 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of the outputs of `features` and `score`.
-
-    `problem`: why training will be refused.
-    """
+    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them. `problem`: why training will be refused."""
 
     name: str
     images: Images | None
@@ -77,21 +71,13 @@ class TrainingPlan:
 
 
 def make_plan(params: Params, workspace: Workspace) -> tuple[list[DataPlan], list[TrainingPlan]]:
-    """Return the plan of all data sets and of all benchmarks; nothing is downloaded, generated or run.
-
-    Raises:
-        InputError: A setting that its stage would not accept: a class of MVTec AD that there is not.
-    """
+    """Return the plan of all data sets and of all benchmarks; nothing is run. `InputError`: a class of MVTec AD that there is not."""
     data = [_data(name, config, workspace) for name, config in params.download.items()]
     return data, [_training(each, params.dataset(each.dataset), workspace) for each in params.benchmarks.values()]
 
 
 def plan_text(params: Params, workspace: Workspace) -> str:
-    """Return the plan as text: a table of data sets, one of benchmarks, and what is to be written beside what is free on the disk.
-
-    Raises:
-        InputError: As for `make_plan`.
-    """
+    """Return `make_plan` as text: a table of data sets, one of benchmarks, and what is to be written beside what is free on the disk."""
     data, trainings = make_plan(params, workspace)
     sources = [("data set", "source", "to fetch", "archives and files")]
     sources += [(each.dataset, each.source, _size(each.fetch), _size(each.disk)) for each in data]
@@ -108,19 +94,9 @@ def plan_text(params: Params, workspace: Workspace) -> str:
     return "\n".join([*tables, *_disks(data, trainings, workspace), _NOT_COUNTED, *notes])
 
 
-def count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Images | None:
-    """Return the images of a benchmark, from its split table, the settings or the published numbers; None where none of them tells.
-
-    A split table counts when it was made of the data that are in place, and these are of the source that the settings name.
-    """
-    classes = _of_table(benchmark, config, workspace)
-    if not classes and config.source == "embedded":
-        # Of COCO it shows only when the scenes are drawn which of them are normal.
-        names = {"mvtec": list(mvtec.DEFECTS), "visa": list(visa.DEFECTS)}.get(benchmark.dataset, [])
-        classes = {name: Counts(config.train_images, config.test_images, 0) for name in names}
-    elif not classes and config.source == "official":
-        classes = _published(benchmark, config)
-    if not classes:
+def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Images | None:
+    """Return the images of a benchmark, from its split table, the settings or the published numbers; None where none of them tells."""
+    if not (classes := _of_table(benchmark, config, workspace) or _of_settings(benchmark, config)):
         return None
     held_out = sum(held_out_images(counts.train, benchmark.calibration.share) for counts in classes.values())
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
@@ -128,6 +104,7 @@ def count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspa
 
 
 def _of_table(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Mapping[str, Counts]:
+    """Return the counts of a table that was made of the data in place, which are of the source that the settings name; else none."""
     try:
         source = read_source(workspace.raw(benchmark.dataset))
         rows, metadata = read_split_table(workspace.split(benchmark.name) / FILE_NAME)
@@ -137,8 +114,13 @@ def _of_table(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Wor
     return count_images(rows) if is_of_these else {}
 
 
-def _published(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:
+def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:
+    if config.source == "embedded":  # of COCO it shows only when the scenes are drawn which of them are normal
+        names = {"mvtec": mvtec.DEFECTS, "visa": visa.DEFECTS}.get(benchmark.dataset, ())
+        return {name: Counts(config.train_images, config.test_images, 0) for name in names}
     split = benchmark.splits
+    if config.source != "official":
+        return {}
     if isinstance(split, CocoAdSplitConfig):
         return {CLASS_NAME: Counts(*FULL_COUNTS[split.fold])} if split.held_out == FULL_HELD_OUT else {}
     counts = VISA_COUNTS if benchmark.dataset == "visa" else MVTEC_COUNTS
@@ -170,7 +152,7 @@ def map_bytes(images: Images, image_size: int) -> int:
 
 
 def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Workspace) -> TrainingPlan:
-    images, config = count(benchmark, data, workspace), benchmark.features
+    images, config = _count(benchmark, data, workspace), benchmark.features
     if images is None:
         return TrainingPlan(benchmark.name, None)
     features = feature_bytes(images.train + images.held_out + images.test, config)

@@ -8,8 +8,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
@@ -77,16 +75,12 @@ def features(name: str, params: Params, workspace: Workspace) -> None:
     from invad.cluster.extract import shard_runner
     from invad.data.split_table import open_split
     from invad.features import extract_features
+    from invad.training.progress import image_bar
 
     benchmark = params.benchmark(name)
     split, folder = open_split(benchmark, workspace), workspace.features(name)
-    with tqdm(desc=f"features@{name}", unit="image", mininterval=1) as progress:
-
-        def on_progress(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        key = extract_features(split, benchmark.features, folder, shard_runner(params.extraction), on_progress)
+    with image_bar(f"features@{name}") as show:
+        key = extract_features(split, benchmark.features, folder, shard_runner(params.extraction), show)
     size = sum(path.stat().st_size for path in folder.iterdir())
     logger.info("%s, channels %s, %.0f MB", key.encoder, key.channels, size / 1e6)
 
@@ -180,15 +174,8 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     benchmark = params.benchmark(name)
     scores = open_scores(workspace.scores(name))
     calibration = _calibrate(benchmark, workspace)
-    result = metrics.evaluate(
-        scores.maps_nhw,
-        scores.masks_nhw,
-        scores.classes,
-        scores.labels,
-        scores.image_scores,
-        has_mask=scores.has_mask,
-        curves=True,
-    )
+    images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
+    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True)
     _write_curves(result.pop("curves"), name, workspace)
     point = _operating_point(scores, calibration, benchmark.settings)
     write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})

@@ -1,8 +1,6 @@
 """The ablation of a module: its variants trained, its tables written."""
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from invad.config import GradientConfig, Params
@@ -20,15 +18,7 @@ if TYPE_CHECKING:
     from invad.report.ablations import AblationReport
 
 
-@dataclass(frozen=True)
-class AblationOptions(StudyOptions):
-    """`variants`: some of the module's, all where none are named. `seeds`: how many trainings of each."""
-
-    variants: tuple[str, ...] = ()
-    seeds: int = 1
-
-
-def plan_ablation(module: str, options: AblationOptions, params: Params) -> Study:
+def plan_ablation(module: str, options: StudyOptions, params: Params) -> Study:
     """Return the study that `run_ablation` runs.
 
     Raises:
@@ -36,14 +26,12 @@ def plan_ablation(module: str, options: AblationOptions, params: Params) -> Stud
     """
     known = module_named(module)
     base = apply(params.benchmark(options.benchmark), options.set)
-    if options.seeds < 1:
-        raise InputError(f"--seeds: must be at least 1, not {options.seeds}")
     study = Study(module, base, known.choose(options.variants), options.seeds)
     study.trials()
     return study
 
 
-def run_ablation(module: str, options: AblationOptions, params: Params, workspace: Workspace) -> "AblationReport":
+def run_ablation(module: str, options: StudyOptions, params: Params, workspace: Workspace) -> "AblationReport":
     """Train and score what is missing of a module's variants, and write `reports/ablations/<module>.{csv,md,tex,png}`.
 
     Raises:
@@ -52,16 +40,13 @@ def run_ablation(module: str, options: AblationOptions, params: Params, workspac
     from invad.report.ablations import write_ablation
 
     study = plan_ablation(module, options, params)
-    words = ["invad-pipe", "ablate", "--module", module, *options.words()]
-    words += ["--variants", ",".join(options.variants)] if options.variants else []
-    words += ["--seeds", str(options.seeds)] if options.seeds > 1 else []
-    with finished_study(study, options, params, workspace, shlex.join(words)) as (results, log_files):
+    with finished_study(study, options, params, workspace, "ablate", "--module", module) as (results, log_files):
         report = _report(study, results, options, workspace)
         log_files(write_ablation(report, workspace.ablations))
     return report
 
 
-def ablation_of_params(module: str, params: Params) -> AblationOptions:
+def ablation_of_params(module: str, params: Params) -> StudyOptions:
     """Return the options that the section `ablations` of params.yaml has for a module.
 
     Raises:
@@ -73,23 +58,20 @@ def ablation_of_params(module: str, params: Params) -> AblationOptions:
     section = params.ablations[module]
     known.choose(section.variants, f"{where}.variants")
     apply(params.benchmark(section.benchmark), section.set, f"{where}.set:")
-    return AblationOptions(
-        benchmark=section.benchmark, set=section.set, resume=True, variants=section.variants, seeds=section.seeds
-    )
+    return StudyOptions(section.benchmark, section.set, resume=True, variants=section.variants, seeds=section.seeds)
 
 
 def _report(
-    study: Study, results: Sequence[TrialResult], options: AblationOptions, workspace: Workspace
+    study: Study, results: Sequence[TrialResult], options: StudyOptions, workspace: Workspace
 ) -> "AblationReport":
     from invad.report.ablations import AblationReport, VariantRow
 
     base = study.base
-    changed = "".join(f", {key} {value}" for key, value in options.set.items())
+    changed = ", ".join(f"{key} {value}" for key, value in options.set.items())
     length = f"{base.train.epochs} epochs, " if isinstance(base.train, GradientConfig) else ""
     note = (
-        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{' but for' if changed else ''}"
-        f"{changed.removeprefix(',')}: {base.features.encoder} at {base.features.image_size} px, {length}"
-        f"batch {base.train.batch_size}."
+        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{changed and ' but for '}{changed}: "
+        f"{base.features.encoder} at {base.features.image_size} px, {length}batch {base.train.batch_size}."
     )
     return AblationReport(
         module=study.name,

@@ -1,17 +1,20 @@
-"""Synthetic defects in normal images: something to judge settings by without a look at the test images.
+"""Synthetic defects in normal images, on 0.5 to 10 percent of each: something to judge settings by without a look at the test images.
 
-Three kinds, on 0.5 to 10 percent of the image: a patch from elsewhere, a texture in a cloud of smooth noise, thin scratches.
+They are another kind than the anomalies that methods are trained on, whose masks are Perlin noise (`invad.features.synthesis`): what has
+learned to see a generator must not be judged by it.
 """
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from invad.features.synthesis import blended
+
 AREA = (0.005, 0.1)  # least and largest share of the image
 VISIBLE = 16  # grey values: the least mean change within a defect
 _TRIES = 20
 
-_Layer = tuple[np.ndarray, np.ndarray, float]  # pixels (H, W, 3), where they go (H, W), and their opacity
+_Layer = tuple[np.ndarray, np.ndarray, float]  # pixels (H, W, 3), where they go (H, W), and how much shows through them
 
 
 def add_defect(
@@ -21,7 +24,7 @@ def add_defect(
 
     Args:
         image_hwc: uint8 (H, W, 3), at least 16 pixels a side; not changed.
-        other_hwc: uint8, any size, of which patches and textures are taken.
+        other_hwc: uint8, any size, of which patches are taken.
         rng: Decides everything.
 
     Returns:
@@ -29,43 +32,25 @@ def add_defect(
     """
     kind = str(rng.choice(list(_KINDS)))
     for _ in range(_TRIES):
-        layer, mask, opacity = _KINDS[kind](image_hwc, other_hwc, rng)
-        defective = image_hwc.astype(np.float64)
-        defective[mask] += opacity * (layer[mask] - defective[mask])
-        defective = np.clip(np.rint(defective), 0, 255).astype(np.uint8)
+        layer, mask, share = _KINDS[kind](image_hwc, other_hwc, rng)
+        defective = np.clip(np.rint(blended(image_hwc, layer, mask, share)), 0, 255).astype(np.uint8)
         # What can hardly be seen is no defect: a white patch on a white ground.
         changed = np.abs(defective.astype(int) - image_hwc).max(axis=-1)
         mask = mask & (changed > 0)
         if AREA[0] <= mask.mean() <= AREA[1] and changed[mask].mean() >= VISIBLE:
             return defective, mask, kind
-    mask = _cloud(image_hwc.shape[:2], rng)  # in the other half of the grey values, which shows on any ground
+    mask = _blob(image_hwc.shape[:2], rng)  # in the other half of the grey values, which shows on any ground
     return np.where(mask[..., None], image_hwc ^ np.uint8(128), image_hwc), mask, "stain"
 
 
 def _patch(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> _Layer:
-    """A rectangle of this or another image, its colours jittered, somewhere else."""
-    side, aspect = np.sqrt(np.exp(rng.uniform(*np.log(AREA))) * image.shape[0] * image.shape[1]), rng.uniform(0.6, 1.7)
-    source = image if rng.random() < 0.5 else other
-    height, width = (
-        int(np.clip(length, 2, min(whole // 2, there)))
-        for length, whole, there in zip((side * aspect, side / aspect), image.shape, source.shape, strict=False)
-    )
-    patch = _crop(source, height, width, rng)
-    patch = (patch - patch.mean()) * rng.uniform(0.7, 1.3) + patch.mean() + rng.uniform(-40, 40, 3)
-    top, left = (rng.integers(0, whole - part + 1) for whole, part in zip(image.shape, (height, width), strict=False))
-    layer, mask = np.zeros(image.shape), np.zeros(image.shape[:2], bool)
-    layer[top : top + height, left : left + width] = patch
-    mask[top : top + height, left : left + width] = True
-    return layer, mask, 1.0
-
-
-def _texture(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> _Layer:
-    """A piece of another image, enlarged and its colours shuffled, through a cloud."""
+    """This or another image, moved, its contrast and colours changed, in a blob."""
     height, width = image.shape[:2]
-    piece = _crop(other, max(1, other.shape[0] // 3), max(1, other.shape[1] // 3), rng)
-    enlarged = Image.fromarray(piece.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
-    layer = np.asarray(enlarged, np.float64)[..., rng.permutation(3)] + rng.uniform(-50, 50, 3)
-    return layer, _cloud((height, width), rng), rng.uniform(0.3, 1.0)
+    if rng.random() < 0.5:
+        image = np.asarray(Image.fromarray(other).resize((width, height), Image.Resampling.BILINEAR))
+    moved = np.roll(image, rng.integers((height, width)).tolist(), axis=(0, 1))
+    layer = (moved - moved.mean()) * rng.uniform(0.7, 1.3) + moved.mean() + rng.uniform(-50, 50, 3)
+    return layer, _blob((height, width), rng), rng.uniform(0, 0.5)
 
 
 def _scratch(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> _Layer:
@@ -81,18 +66,13 @@ def _scratch(image: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> _Lay
     mask = np.asarray(canvas, bool)
     crossed = image[mask].mean() if mask.any() else 128
     colour = rng.uniform(0, 0.35) * crossed if crossed > 128 else 255 - rng.uniform(0, 0.35) * (255 - crossed)
-    return np.broadcast_to(colour + rng.uniform(-15, 15, 3), image.shape), mask, rng.uniform(0.6, 1.0)
+    return np.broadcast_to(colour + rng.uniform(-15, 15, 3), image.shape), mask, rng.uniform(0, 0.4)
 
 
-_KINDS = {"patch": _patch, "texture": _texture, "scratch": _scratch}
+_KINDS = {"patch": _patch, "scratch": _scratch}
 
 
-def _crop(image: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    top, left = (rng.integers(0, whole - part + 1) for whole, part in zip(image.shape, (height, width), strict=False))
-    return image[top : top + height, left : left + width].astype(np.float64)
-
-
-def _cloud(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _blob(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """(H, W) bool: where smooth noise, weighted towards some place, is highest; a random share of the image within `AREA`."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape), min(shape) / 12)
     ys, xs = np.ogrid[: shape[0], : shape[1]]

@@ -1,9 +1,7 @@
 """MLflow's view of a study: a run for the study, and below it one for each trial that has ended."""
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from invad import tracking
 from invad.data.source import read_source
@@ -23,32 +21,20 @@ class StudyLog:
     def __init__(
         self, study: Study, tasks: Sequence[TrialTask], workspace: Workspace, folder: Path, command: str
     ) -> None:
-        """Start or continue the run, unless MLflow knows all trials already.
-
-        Args:
-            study: What is compared.
-            tasks: All of its trainings.
-            workspace: Holds the records of runs.
-            folder: The study's, which remembers the run.
-            command: That runs the study again.
-        """
-        self._experiment: Literal["ablation", "tune"] = "ablation" if study.test else "tune"
-        self._study, self._tasks, self._workspace, self._file = study, tasks, workspace, folder / RUN_FILE
-        self._source = read_source(workspace.raw(study.base.dataset)).source
+        """Start or continue the run, unless MLflow knows all trials already; `command` runs the study again."""
+        self._study, self._tasks, self._workspace = study, tasks, workspace
         self._command = f"dvc repro features@{study.base.name} && {command}"
         self._run: tracking.Run | None = None
-        if not all(_is_told(task, name) for task in tasks for name, _ in task.trials):
-            self._run = self._continued() or self._started(f"{study.name} on {study.base.name}")
-            write_text(self._file, f"{self._run.record.key}\n")
-
-    def _continued(self) -> tracking.Run | None:
-        """Return the run of an earlier start, None where it is not there any more."""
-        if not self._file.exists():
-            return None
-        run = tracking.open_run(self._file.read_text(encoding="utf-8").strip(), self._workspace)
-        if run is not None:
-            run.go_on()
-        return run
+        if all(_is_told(task, name) for task in tasks for name, _ in task.trials):
+            return
+        file = folder / RUN_FILE
+        if file.exists():  # the run may be gone all the same
+            self._run = tracking.open_run(file.read_text(encoding="utf-8").strip(), workspace)
+        if self._run is not None:
+            self._run.go_on()
+        else:
+            self._run = self._started(f"{study.name} on {study.base.name}")
+        write_text(file, f"{self._run.record.key}\n")
 
     def _started(self, name: str, trial: Trial | None = None, **tags: str) -> tracking.Run:
         """Start the run of the study, or below it that of a trial."""
@@ -56,13 +42,14 @@ class StudyLog:
         run = tracking.start_run(
             benchmark,
             self._workspace,
-            experiment=self._experiment,
+            experiment="ablation" if self._study.test else "tune",
             name=name,
             parent=self._run,
             tags={"invad.module": self._study.name, "invad.command": self._command} | tags,
             params={"variant": trial.variant, "seed": str(trial.seed)} if trial else None,
         )
-        run.log_split(self._tasks[0].job.split, benchmark, self._source)
+        source = read_source(self._workspace.raw(benchmark.dataset)).source
+        run.log_split(self._tasks[0].job.split, benchmark, source)
         return run
 
     def tell(self, task: TrialTask) -> list[tuple[Trial, TrialResult]]:
@@ -82,32 +69,26 @@ class StudyLog:
         run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
         prefix = "paper" if self._study.test else "validation"
         values = {key if key == VALIDATION_SCORE else f"{prefix}/{key}": value for key, value in result.metrics.items()}
-        costs = {
-            "parameters": result.parameters,
-            "multiply_adds": result.multiply_adds,
-            "train_seconds": result.seconds,
-        }
-        run.log_metrics(values | costs)
+        costs = {"parameters": result.parameters, "multiply_adds": result.multiply_adds}
+        run.log_metrics(values | costs | {"train_seconds": result.seconds})
         run.finish(failed=result.status == "failed")
         write_text(task.trial_folder(name) / LOGGED_FILE, f"{run.record.key}\n")
 
-    @contextmanager
-    def failing(self) -> Generator[None]:
+    def __enter__(self) -> "StudyLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Mark the study's run as failed when the block fails."""
-        try:
-            yield
-        except BaseException:
-            if self._run is not None:
-                self._run.finish(failed=True)
-            raise
+        if kind is not None and self._run is not None:
+            self._run.finish(failed=True)
 
     def finish(self, files: Iterable[Path]) -> None:
         """Log the study's tables and mark its run as ended: failed where a trial has."""
         if self._run is not None:
             for file in files:
                 self._run.log_file(file)
-            results = [task.result(name) for task in self._tasks for name, _ in task.trials]
-            self._run.finish(failed=any(result.status == "failed" for result in results))
+            statuses = {task.result(name).status for task in self._tasks for name, _ in task.trials}
+            self._run.finish(failed="failed" in statuses)
 
 
 def _is_told(task: TrialTask, name: str) -> bool:

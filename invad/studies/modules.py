@@ -15,11 +15,7 @@ PAPER = "paper"  # names the paper's variant of any module
 
 @dataclass(frozen=True)
 class Variant:
-    """One setting of a module.
-
-    `changes`: values by dotted key, such as `train.blocks`. `is_paper`: the paper trained its own results with it. `note`: what it is, in
-    a few words.
-    """
+    """One setting of a module: `changes` by dotted key, such as `train.blocks`. `is_paper`: the paper's own results are of it."""
 
     name: str
     changes: Mapping[str, Any]
@@ -36,19 +32,14 @@ class Module:
     variants: tuple[Variant, ...]
 
     def choose(self, names: Sequence[str], where: str = "--variants") -> tuple[Variant, ...]:
-        """Return the variants `names` in this module's order, all of them when none is named; `paper` is the paper's.
-
-        Raises:
-            InputError: There is none of that name; `where` is what the message names.
-        """
+        """Return the variants `names` in this module's order, all where none is named; `InputError` about `where` for another name."""
         known = [variant.name for variant in self.variants]
-        wanted = set()
         for name in names:
-            variants = [one.name for one in self.variants if one.name == name or (name == PAPER and one.is_paper)]
-            if not variants:
+            if name not in (*known, PAPER):
                 raise InputError(f"{where}: unknown variant {name!r} of {self.name}; known are {', '.join(known)}")
-            wanted.update(variants)
-        return tuple(one for one in self.variants if not names or one.name in wanted)
+        return tuple(
+            one for one in self.variants if not names or one.name in names or (one.is_paper and PAPER in names)
+        )
 
 
 def module_named(name: str, where: str = "--module") -> Module:
@@ -58,24 +49,28 @@ def module_named(name: str, where: str = "--module") -> Module:
     return MODULES[name]
 
 
-def _module(name: str, description: str, keys: str, paper: str, variants: Mapping[str, tuple[Any, ...]]) -> Module:
-    """Return a module whose variants have values of `keys`, separated by spaces, and behind them a note; `paper` names the paper's."""
+def _module(name: str, description: str, keys: str, paper: Any, variants: Mapping[Any, Any]) -> Module:  # noqa: ANN401
+    """Return a module whose variants have values of `keys`, separated by spaces, and a note behind them; `paper` names the paper's.
+
+    Variants of a single key are called like its values, and have a note alone.
+    """
+    rows = {name: (name, note) if isinstance(note, str) else note for name, note in variants.items()}
     return Module(
         name,
         description,
         tuple(
-            Variant(variant, dict(zip(keys.split(), values, strict=True)), variant == paper, note)
-            for variant, (*values, note) in variants.items()
+            Variant(str(variant), dict(zip(keys.split(), values, strict=True)), variant == paper, note)
+            for variant, (*values, note) in rows.items()
         ),
     )
 
 
-def _of_key(name: str, description: str, key: str, paper: Any, notes: Mapping[Any, str]) -> Module:  # noqa: ANN401
-    """Return a module of one key, whose variants are called like its values."""
-    return _module(name, description, key, str(paper), {str(value): (value, note) for value, note in notes.items()})
-
-
 _ALL = (
+    _module(  # of those that see features; DRAEM sees images and none, which is another benchmark
+        "method", "the method; all but the benchmark's own with its own defaults, and the benchmark's epochs where it has some",
+        "train.model", "invad",
+        {"invad": "", "rd": "Reverse Distillation", "patchcore": "nothing is trained", "simplenet": ""},
+    ),
     _module(
         "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {
             "space-aware": ("space-aware", "both", "a factor and an offset for each place"),
@@ -93,30 +88,25 @@ _ALL = (
             "without-translator": (64, False, "without style translator"),
         },
     ),
-    _of_key(
-        "upsampler", "how the aggregated features come onto the grid of each level", "train.upsampler", "rescaling", {
-            "rescaling": "learned convolutions, level by level",
-            "resize": "a bilinear resize, nothing learned",
-        },
+    _module(
+        "upsampler", "how the aggregated features come onto the grid of each level", "train.upsampler", "rescaling",
+        {"rescaling": "learned convolutions, level by level", "resize": "a bilinear resize, nothing learned"},
     ),
-    _of_key(
+    _module(
         "aggregation", "how the encoder's levels become the few channels that the style is made of",
-        "train.aggregation", "strided", {
-            "strided": "learned strided convolutions",
-            "average": "average pooling",
-            "per-level": "each level by itself",
-        },
+        "train.aggregation", "strided",
+        {"strided": "learned strided convolutions", "average": "average pooling", "per-level": "each level by itself"},
     ),
-    _of_key(
+    _module(
         "norm", "the normalisation before the modulation", "train.normalisation", "layer",
         dict.fromkeys(("layer", "instance", "batch", "group", "none"), ""),
     ),
-    _of_key(
+    _module(
         "loss", "the distance of features and reconstructions in training", "train.loss", "l2",
         {"l2": "mean squared error", "l1": "mean absolute error", "cosine": "one minus the cosine, as in RD"},
     ),
-    _of_key("latent", "the channels of the style codes", "train.latent_channels", 16, {16: "", 64: ""}),
-    _of_key(
+    _module("latent", "the channels of the style codes", "train.latent_channels", 16, {16: "", 64: ""}),
+    _module(
         "blocks", "residual blocks of the generator on each level", "train.blocks", 2, {1: "", 2: "", 4: "InvAD-lite's"}
     ),
     _module(
@@ -136,7 +126,7 @@ _ALL = (
         "batch", "the batch size, with the learning rate that goes with it", "train.batch_size train.learning_rate", "32",
         {str(size): (size, size / 8000, f"learning rate {size / 8000:g}") for size in (8, 16, 32, 64)},
     ),
-    _of_key(
+    _module(
         "epochs", "how long is trained", "train.epochs", 100,
         {10: "", 30: "", 100: "of COCO-AD and VisA", 300: "the paper's on MVTec AD"},
     ),

@@ -8,6 +8,7 @@ it is written every ten seconds at most, while a finished trial is never run aga
 import fcntl
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,6 @@ from invad.studies.trial import (
 from invad.studies.validation import rows_for_training, validation_split
 from invad.training.checkpoints import newest_step
 from invad.training.job import TrainJob
-from invad.training.loop import steps_per_epoch
 from invad.training.progress import meanwhile
 from invad.workspace import Workspace
 
@@ -58,6 +58,8 @@ class StudyOptions:
 
     `benchmark`: its name. `set`: other values of its settings, by dotted key. `max_concurrent`: trials at a time, None for as many as
     fit. `trials_per_gpu`: how many share one, None for one each. `resume`: go on with a study that is there; `restart`: remove it first.
+    Of an ablation, `variants`: some of the module's, all where none are named; `seeds`: how many trainings of each. Of a search,
+    `early_stop`: whether Ray Tune ends what falls behind, judged by the validation images.
     """
 
     benchmark: str
@@ -66,26 +68,26 @@ class StudyOptions:
     trials_per_gpu: float | None = None
     resume: bool = False
     restart: bool = False
+    variants: tuple[str, ...] = ()
+    seeds: int = 1
+    early_stop: bool = False
 
-    def words(self) -> list[str]:
-        """Return the words of a command line that say benchmark and settings: what the results depend on."""
-        settings = [word for key, value in self.set.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        return ["--benchmark", self.benchmark, *settings]
+    def command(self, *start: str) -> str:
+        """Return the command line that begins with `start` and says all that the results depend on."""
+        words = [*start, "--benchmark", self.benchmark]
+        words += [word for key, value in self.set.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        words += ["--variants", ",".join(self.variants)] if self.variants else []
+        words += ["--seeds", str(self.seeds)] if self.seeds > 1 else []
+        return shlex.join([*words, *(["--early-stop"] if self.early_stop else [])])
 
 
 @contextmanager
 def finished_study(
-    study: Study, options: StudyOptions, params: Params, workspace: Workspace, command: str, *, early_stop: bool = False
+    study: Study, options: StudyOptions, params: Params, workspace: Workspace, *start: str
 ) -> Generator[tuple[list[TrialResult], Callable[[Iterable[Path]], None]]]:
     """Run what is missing of a study; yield the results of all its trials, and what logs the files that sum them up.
 
-    Args:
-        study: What is compared.
-        options: How it is run.
-        params: For the workers of extraction and training.
-        workspace: Where data and results lie.
-        command: That runs the study again.
-        early_stop: Whether Ray Tune ends what falls behind, judged by the validation images.
+    `params`: has the workers of extraction and training. `start`: the first words of the command that runs the study again.
 
     Raises:
         InputError: The settings are wrong, the split is not built, or there are fewer resources than asked for; before anything starts.
@@ -104,23 +106,18 @@ def finished_study(
     with only_one(folder):
         prepare(folder, [name for task in tasks for name, _ in task.trials], options)
         print(_plan(identity, tasks, at_a_time), file=sys.stderr)
-        log = StudyLog(study, tasks, workspace, folder, command)
-        with log.failing():
+        with StudyLog(study, tasks, workspace, folder, options.command("invad-pipe", *start)) as log:
             for task in tasks:
                 log.tell(task)  # a start may have been killed between a result and MLflow
             if any(task.pending() for task in tasks):
                 stores = Stores(identity, split, workspace, shard_runner(params.extraction))
-                _run(tasks, stores, demand, log, early_stop=early_stop)
+                _run(tasks, stores, demand, log, early_stop=options.early_stop)
             yield [task.result(name) for task in tasks for name, _ in task.trials], log.finish
 
 
 @contextmanager
 def only_one(folder: Path) -> Generator[None]:
-    """Hold the study's folder against other processes; one that dies lets go of it.
-
-    Raises:
-        InputError: Another process works in it.
-    """
+    """Hold the study's folder against other processes, which get an `InputError`; one that dies lets go of it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as file:
         try:
@@ -158,19 +155,12 @@ def _tasks(identity: Identity, split: Split, training: TrainingConfig, folder: P
     for trial in study.trials():
         groups.setdefault(identity.training(trial), []).append((identity.trial(trial), trial))
     rows = None if study.test else rows_for_training(split, study.validation_share, study.validation_seed)
+    threads = max(1, int(training.resources_per_worker.cpu))
     tasks = []
     for name, trials in groups.items():
-        benchmark = trials[0][1].benchmark
-        job = TrainJob(
-            folder="",
-            split=split,
-            features=benchmark.features,
-            storage=str(folder / "trained" / name),
-            train=benchmark.train,
-            checkpoint_steps=training.checkpoint_steps,
-            threads=max(1, int(training.resources_per_worker.cpu)),
-            rows=rows,
-        )
+        benchmark, storage = trials[0][1].benchmark, str(folder / "trained" / name)
+        steps = training.checkpoint_steps
+        job = TrainJob("", split, benchmark.features, storage, benchmark.train, steps, threads, rows)
         tasks.append(TrialTask(str(folder), tuple(trials), job, judged=split, keep=study.shares_training))
     return tasks
 
@@ -196,10 +186,7 @@ def _count(number: int, what: str) -> str:
 def _steps(task: TrialTask) -> int:
     """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
     images = len(task.job.split.phase("train") if task.job.rows is None else task.job.rows)
-    try:
-        steps = steps_per_epoch(images, task.benchmark.train) * task.benchmark.train.epochs
-    except InputError:
-        return 0
+    steps = images // task.benchmark.train.batch_size * task.benchmark.train.epochs
     return 0 if (task.storage / MODEL).is_dir() else steps
 
 
@@ -212,29 +199,16 @@ def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "Stu
     ready = _with_features([task for task in tasks if stops or task.pending()], stores, stops)
     with _progress([task for task in tasks if task.pending()]) as bar:
 
-        def ended(task: TrialTask) -> None:
-            for trial, result in log.tell(task):
-                seconds = f"after {result.seconds or 0:.1f} s of training"
-                how = {"stopped": f"after epoch {result.epochs}", "failed": f"({result.error})"}.get(
-                    result.status, seconds
-                )
+        def on_end(name: str, epochs: int, lost: str) -> None:
+            end_without_metrics(ready[name], lost, epochs)
+            for trial, result in log.tell(ready[name]):
+                how = f"after {result.seconds or 0:.1f} s of training"
+                if result.status != "finished":
+                    how = f"after epoch {result.epochs}" if result.status == "stopped" else f"({result.error})"
                 bar.write(f"{trial.variant}, seed {trial.seed}: {result.status} {how}", file=sys.stderr)
 
-        def on_end(name: str, epochs: int, lost: str) -> None:
-            if lost:
-                end_without_metrics(ready[name], "failed", lost)
-            else:
-                end_without_metrics(ready[name], "stopped", epochs=epochs)
-            ended(ready[name])
-
-        run_trials(
-            list(ready),
-            partial(_attempt, ready),
-            demand=demand,
-            milestones=stops,
-            storage=Path(tasks[0].folder) / "ray",
-            on_end=on_end,
-        )
+        work, storage = partial(_attempt, ready), Path(tasks[0].folder) / "ray"
+        run_trials(list(ready), work, demand=demand, milestones=stops, storage=storage, on_end=on_end)
 
 
 def _attempt(tasks: Mapping[str, TrialTask], name: str, report: Report) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +28,6 @@ Values = dict[str, float | int]  # by the keys `SEARCHED`
 
 
 @dataclass(frozen=True)
-class SearchOptions(StudyOptions):
-    """`early_stop`: whether samples that fall behind are ended."""
-
-    early_stop: bool = False
-
-
-@dataclass(frozen=True)
 class Sample:
     """One setting and what became of it."""
 
@@ -47,19 +39,12 @@ class Sample:
         """The validation score; None where there is none."""
         return self.result.metrics.get(VALIDATION_SCORE) if self.result.status == "finished" else None
 
-    def cells(self) -> list[str]:
-        """Return settings, measurements in percent and status, for people to read."""
-        measured = [None if self.score is None else self.result.metrics.get(key) for key in _MEASURED]
-        percents = ["-" if value is None else f"{100 * value:.1f}" for value in measured]
-        return [*(f"{value:g}" for value in self.values.values()), *percents]
-
 
 @dataclass(frozen=True)
 class TuneReport:
     """What a search gave. `samples`: best first, those without a score last. `fragment`: the best setting for params.yaml, if any."""
 
     benchmark: str
-    share: float
     samples: tuple[Sample, ...]
     fragment: str | None
 
@@ -70,11 +55,7 @@ class TuneReport:
 
 
 def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Study:
-    """Return the study that `run_search` runs; its first variant is the benchmark's own setting.
-
-    Raises:
-        InputError: Benchmark, key or value is unknown or wrong, or the benchmark is not of InvAD.
-    """
+    """Return the study that `run_search` runs, the benchmark's own setting first; `InputError` where that is wrong, or not of InvAD."""
     base = apply(params.benchmark(options.benchmark), options.set)
     if base.train.model != "invad":
         raise InputError(f"--benchmark: {base.name} is of {base.train.model}; tune searches settings of invad only")
@@ -99,25 +80,17 @@ def draw_samples(tune: TuneConfig, first: Mapping[str, float | int]) -> list[Val
     return drawn
 
 
-def run_search(options: SearchOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
-    """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,md,yaml}`. No test image is read.
+def run_search(options: StudyOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
+    """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,yaml}`. No test image is read.
 
-    Args:
-        options: The benchmark, and how the study is run.
-        params: The settings.
-        workspace: Where data and results lie.
-        tune: Ranges, number of samples, seed and share.
+    `tune`: ranges, number of samples, seed and share, instead of those of `params`.
 
     Raises:
         InputError: As for `plan_search`; or the split is not built, the machine is too small, or the search is there already.
     """
     study = plan_search(options, params, tune)
-    words = ["invad-pipe", "tune", *options.words(), "--samples", str(tune.samples), "--seed", str(tune.seed)]
-    command = shlex.join([*words, *(["--early-stop"] if options.early_stop else [])])
-    with finished_study(study, options, params, workspace, command, early_stop=options.early_stop) as (
-        results,
-        log_files,
-    ):
+    start = ("tune", "--samples", str(tune.samples), "--seed", str(tune.seed))
+    with finished_study(study, options, params, workspace, *start) as (results, log_files):
         report = _report(study, results)
         log_files(_write(report, workspace.reports / "tune"))
     return report
@@ -126,7 +99,12 @@ def run_search(options: SearchOptions, params: Params, workspace: Workspace, tun
 def search_text(report: TuneReport) -> str:
     """Return the samples as a table for the terminal, best first, numbers in percent."""
     rows = [["sample", *SEARCHED, *_MEASURED, "status"]]
-    rows += [[one.result.variant, *one.cells(), one.result.status] for one in report.samples]
+    for one in report.samples:
+        measured = [None if one.score is None else one.result.metrics.get(key) for key in _MEASURED]
+        percents = ["-" if value is None else f"{100 * value:.1f}" for value in measured]
+        rows.append(
+            [one.result.variant, *(f"{value:g}" for value in one.values.values()), *percents, one.result.status]
+        )
     return "\n".join([*aligned(rows), *report.failures]) + "\n"
 
 
@@ -137,26 +115,18 @@ def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
     best, fragment = samples[0], None
     if best.score is not None:
         lines = [
-            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, "
-            f"the mean of {', '.join(SCORED_BY)}",
-            f"# on synthetic defects in {study.validation_share:g} of the normal training images. No test image was seen.",
+            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, the mean of",
+            f"# {', '.join(SCORED_BY)} on synthetic defects in {study.validation_share:g} of the normal training images.",
+            "# No test image was seen, and this is no estimate of the results on them.",
             f"train:\n  {study.base.name}:",
             *(f"    {key}: {value}" for key, value in best.values.items()),
         ]
         fragment = "\n".join(lines) + "\n"
-    return TuneReport(study.base.name, study.validation_share, tuple(samples), fragment)
+    return TuneReport(study.base.name, tuple(samples), fragment)
 
 
 def _write(report: TuneReport, folder: Path) -> list[Path]:
-    """Write the samples as `<benchmark>.csv` and `.md` and, where there is one, the best setting as `.yaml`; return the paths."""
-    contents = {"csv": _csv(report), "md": _markdown(report)} | ({"yaml": report.fragment} if report.fragment else {})
-    paths = [folder / f"{report.benchmark}.{suffix}" for suffix in contents]
-    for path, text in zip(paths, contents.values(), strict=True):
-        write_text(path, text)
-    return paths
-
-
-def _csv(report: TuneReport) -> str:
+    """Write the samples as `<benchmark>.csv` and, where there is one, the best setting as `.yaml`; return the paths."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["sample", "seed", "status", *SEARCHED, *_MEASURED, *_COSTS, "error"])
@@ -164,16 +134,8 @@ def _csv(report: TuneReport) -> str:
         result = one.result
         numbers = [*(result.metrics.get(key) for key in _MEASURED), *(getattr(result, key) for key in _COSTS)]
         writer.writerow([result.variant, result.seed, result.status, *one.values.values(), *numbers, result.error])
-    return buffer.getvalue()
-
-
-def _markdown(report: TuneReport) -> str:
-    from invad.report.tables import markdown_text
-
-    caption = (
-        f"Search on {report.benchmark}, best first. Percent, higher is better; {VALIDATION_SCORE} is the mean of {', '.join(SCORED_BY)} on "
-        f"synthetic defects in {report.share:g} of the normal training images, which is no estimate of the results on the test set."
-    )
-    lines = [["Sample", "Status", *SEARCHED, *_MEASURED]]
-    lines += [[one.result.variant, one.result.status, *one.cells()] for one in report.samples]
-    return markdown_text(caption, lines, report.failures)
+    texts = {folder / f"{report.benchmark}.csv": buffer.getvalue()}
+    texts |= {folder / f"{report.benchmark}.yaml": report.fragment} if report.fragment else {}
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)

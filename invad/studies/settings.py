@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from invad.config import BenchmarkConfig
+from invad.config import TRAIN_CONFIGS, BenchmarkConfig
 from invad.config.loading import parse_benchmark
 from invad.config.yaml_text import YAMLError, load_yaml
 from invad.errors import InputError
 
 SECTIONS = ("features", "train", "score")
 OPTION = "--set"
+_OF_ALL_METHODS = ("epochs", "seed", "precision", "channels_last", "compile")
 
 
 def parse_set(settings: Sequence[str]) -> dict[str, Any]:
@@ -33,16 +34,13 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = OPTION) -> BenchmarkConfig:
-    """Return the benchmark with other values, checked as those of params.yaml are.
+def apply(
+    benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = OPTION, *, methods: bool = False
+) -> BenchmarkConfig:
+    """Return the benchmark with other values, checked as those of params.yaml are; `InputError` begins with `where` and names the key.
 
-    Args:
-        benchmark: Its settings so far.
-        changes: New values by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml.
-        where: What a message begins with.
-
-    Raises:
-        InputError: A key is unknown, or a value has the wrong type or range; it is named.
+    `changes`: by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml. `methods`: whether `train.model`
+    may be another method, which then has its own defaults, but the benchmark's epochs where both have some, seed and precision.
     """
     # Plain values, as if they were read from the file; None where a section has none.
     sections = {
@@ -50,11 +48,21 @@ def apply(benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = O
     }
     for key, value in changes.items():
         section, name = _parse_key(key, benchmark, where)
-        if (section, name) == ("train", "model") and value != benchmark.train.model:
+        if (section, name) != ("train", "model") or value == benchmark.train.model:
+            sections[section][name] = value
+        elif methods:
+            sections |= _of_method(value, sections)
+        else:
             raise InputError(f"{where} {key}: {benchmark.name} is of {benchmark.train.model}; edit params.yaml instead")
-        sections[section][name] = value
     changed = parse_benchmark(benchmark.name, benchmark.dataset, sections, f"{where} ")
     return replace(changed, settings=benchmark.settings)
+
+
+def _of_method(model: str, sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections `train` and `score` of another method."""
+    train = asdict(TRAIN_CONFIGS[model]())
+    kept = {key: value for key, value in sections["train"].items() if key in _OF_ALL_METHODS and key in train}
+    return {"train": train | kept, "score": sections["score"] | {"map_levels": "method", "map_distance": "method"}}
 
 
 def _parse_key(key: str, benchmark: BenchmarkConfig, where: str) -> tuple[str, str]:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from invad.config import FeaturesConfig
 from invad.data.split_table import Phase, Split
 from invad.errors import InputError
@@ -12,6 +10,7 @@ from invad.features import extract_features, open_features
 from invad.features.encoder import build_encoder
 from invad.features.extract import Run
 from invad.studies.study import Identity
+from invad.training.progress import image_bar
 from invad.workspace import Workspace
 
 _PHASES: tuple[Phase, ...] = ("train", "test")
@@ -19,10 +18,7 @@ _PHASES: tuple[Phase, ...] = ("train", "test")
 
 @dataclass(frozen=True)
 class Stores:
-    """Where features lie, and how they are written where they do not.
-
-    `run`: writes shards. `split`: the images that trials may see.
-    """
+    """Where features lie, and how they are written where they do not: `run` writes shards. `split`: the images that trials may see."""
 
     identity: Identity
     split: Split
@@ -30,31 +26,17 @@ class Stores:
     run: Run
 
     def training(self, config: FeaturesConfig) -> Path:
-        """Return the folder of the features of all images that trials may see: the benchmark's own where they fit.
-
-        Raises:
-            InputError: They have to be extracted and cannot be: the weights cannot be fetched, or an image is damaged.
-        """
+        """Return the folder of the features that trials may see: the benchmark's own where they fit; `InputError` of an extraction."""
         own = self.workspace.features(self.identity.study.base.name)
         fits = _holds(own, self.split, config) and _has_weights(own, self.split, config)
         return own if fits else self.kept(config, self.split)
 
     def kept(self, config: FeaturesConfig, split: Split) -> Path:
-        """Return the folder of the features of a split's images, which is kept beside the studies; extract them unless they are there.
-
-        Raises:
-            InputError: As for `training`.
-        """
+        """Return the folder of a split's features that is kept beside the studies, extracted where it is not there; as for `training`."""
         folder = self.workspace.private / "features" / self.identity.features(config, split)
         if not _holds(folder, split, config):
-            label = f"features {config.encoder} {config.image_size} px"
-            with tqdm(desc=label, unit="image", mininterval=1) as progress:
-
-                def on_progress(done: int, total: int) -> None:
-                    progress.total = total
-                    progress.update(done)
-
-                extract_features(split, config, folder, self.run, on_progress)
+            with image_bar(f"features {config.encoder} {config.image_size} px") as show:
+                extract_features(split, config, folder, self.run, show)
         return folder
 
 
@@ -66,15 +48,13 @@ def trial_split(split: Split, *, test: bool) -> Split:
 
 def _holds(folder: Path, split: Split, config: FeaturesConfig) -> bool:
     """Return whether `folder` has features of all images of a split by these settings."""
-    if not folder.is_dir():
-        return False
     try:
-        for phase in _PHASES:
+        for phase in _PHASES if folder.is_dir() else ():
             if split.phase(phase):
                 open_features(folder, phase, split, config)
     except InputError:
         return False
-    return True
+    return folder.is_dir()
 
 
 def _has_weights(folder: Path, split: Split, config: FeaturesConfig) -> bool:

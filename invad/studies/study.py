@@ -41,21 +41,14 @@ class Study:
     validation_seed: int = 0
 
     def trials(self) -> list[Trial]:
-        """Return all trials, variant by variant; the path of a weights file is absolute, since they run in another folder.
-
-        Raises:
-            InputError: A variant does not fit the benchmark's model.
-        """
-        return [
-            Trial(
-                variant.name,
-                seed,
-                replace(changed, features=changed.features.absolute(), train=replace(changed.train, seed=seed)),
-            )
-            for variant in self.variants
-            for changed in [apply(self.base, variant.changes, f"{self.name} {variant.name}:")]
-            for seed in range(self.base.train.seed, self.base.train.seed + self.seeds)
-        ]
+        """Return all trials, variant by variant, for any folder to run in; `InputError` where one does not fit the benchmark's model."""
+        trials, first = [], self.base.train.seed
+        for variant in self.variants:
+            changed = apply(self.base, variant.changes, f"{self.name} {variant.name}:", methods=True)
+            for seed in range(first, first + self.seeds):
+                full = replace(changed, features=changed.features.absolute(), train=replace(changed.train, seed=seed))
+                trials.append(Trial(variant.name, seed, full))
+        return trials
 
     @property
     def test(self) -> bool:

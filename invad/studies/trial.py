@@ -40,9 +40,8 @@ Report = Callable[[int, float], None]
 class TrialTask:
     """A training and the trials that score it, which are equal but for the section `score`. Ray sends it, so paths are absolute.
 
-    `folder`: of the study. `trials`: with their names. `job`: the training; its folder of features is known when they are extracted.
-    `judged`, `judged_features`: the images, in phase `test`, that trials are scored on, and the folder of their features; `lacking`: why
-    there are no features. `milestones`: the epochs after which the score is told. `keep`: leave the weights there, for trials to come.
+    `folder`: of the study. `trials`: by name. `judged`, `judged_features`: the images, in phase `test`, that trials are scored on, and the
+    folder of their features; `lacking`: why there are none. `milestones`: the epochs after which the score is told. `keep`: the weights.
     """
 
     folder: str
@@ -74,8 +73,7 @@ class TrialTask:
 
     def result(self, name: str) -> TrialResult:
         """Return the result of a trial that has ended."""
-        result = read_result(self.trial_folder(name))
-        if result is None:
+        if (result := read_result(self.trial_folder(name))) is None:
             raise RuntimeError(f"trial {name} has ended without a result")
         return result
 
@@ -88,22 +86,16 @@ def trial_folder(study: Path, name: str) -> Path:
 def write_result(result: TrialResult, folder: Path) -> None:
     """Write the result of the trial whose folder is `folder`, all of it or nothing."""
     numbers = {
-        key: None if value is None or not math.isfinite(value) else value for key, value in result.metrics.items()
+        key: value if value is not None and math.isfinite(value) else None for key, value in result.metrics.items()
     }
     write_json(folder / RESULT_FILE, asdict(result) | {"metrics": numbers})
 
 
 def read_result(folder: Path) -> TrialResult | None:
-    """Return the result of the trial whose folder is `folder`, or None where it has none yet.
-
-    Raises:
-        InputError: The file is damaged.
-    """
+    """Return the result of the trial whose folder is `folder`, or None where it has none yet; `InputError` where the file is damaged."""
     path = folder / RESULT_FILE
-    if not path.exists():
-        return None
     try:
-        return TrialResult(**read_json(path))
+        return TrialResult(**read_json(path)) if path.exists() else None
     except TypeError:
         raise InputError(f"{path}: not the result of a trial; remove it, and the trial runs again") from None
 
@@ -115,16 +107,14 @@ def attempt(task: TrialTask, report: Report) -> None:
     except Exception as error:
         for name, _ in task.pending():
             write_text(task.trial_folder(name) / TRACE_FILE, traceback.format_exc())
-        end_without_metrics(task, "failed", reason(error))
+        end_without_metrics(task, reason(error))
 
 
 def run_task(task: TrialTask, report: Report) -> None:
     """Train, from the newest checkpoint where there is one, and write the result of every trial that has none.
 
-    Args:
-        task: What to run.
-        report: Called with an epoch of `milestones` that has ended, counted from 1, and its score; first with those of earlier starts,
-            also where nothing is left to do.
+    `report`: called with an epoch of `milestones` that has ended, counted from 1, and its score; first with those of earlier starts, also
+    where nothing is left to do.
 
     Raises:
         InputError: There are no features, the settings do not fit the data, or the loss is not finite.
@@ -142,9 +132,9 @@ def run_task(task: TrialTask, report: Report) -> None:
     cost = multiply_adds(task.benchmark, method)
     for name, trial in task.pending():
         result = TrialResult(
-            variant=trial.variant,
-            seed=trial.seed,
-            status="finished",
+            trial.variant,
+            trial.seed,
+            "finished",
             parameters=parameter_count(method),
             multiply_adds=cost,
             seconds=notes["seconds"],
@@ -154,18 +144,19 @@ def run_task(task: TrialTask, report: Report) -> None:
         )
         write_result(result, task.trial_folder(name))
         remove(task.trial_folder(name) / TRACE_FILE)
-    tidy(task)
+    _tidy(task)
 
 
-def end_without_metrics(task: TrialTask, status: str, error: str = "", epochs: int | None = None) -> None:
-    """Give the trials that have no result the one that they have failed, or were stopped after `epochs`."""
+def end_without_metrics(task: TrialTask, error: str, epochs: int = 0) -> None:
+    """Give the trials that have no result the one that they have failed, or without an `error`, that they were stopped after `epochs`."""
+    status, after = ("failed", None) if error else ("stopped", epochs)
     for name, trial in task.pending():
-        write_result(TrialResult(trial.variant, trial.seed, status, error, epochs=epochs), task.trial_folder(name))
-        if status == "stopped":  # what has failed is tried again
-            tidy(task)
+        write_result(TrialResult(trial.variant, trial.seed, status, error, epochs=after), task.trial_folder(name))
+    if not error:  # what has failed is tried again
+        _tidy(task)
 
 
-def tidy(task: TrialTask) -> None:
+def _tidy(task: TrialTask) -> None:
     """Remove checkpoints, and the trained weights unless they are kept; the curve stays."""
     for path in task.storage.glob("checkpoint-*"):
         remove(path)
@@ -219,15 +210,8 @@ def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dic
         scored = predictions(place(method, best_device(), config), batches, config)
         write_phase(scored, task.judged, "test", benchmark.features.image_size, Path(folder) / "scores")
         scores = open_scores(Path(folder) / "scores")
-        result = metrics.evaluate(
-            scores.maps_nhw,
-            scores.masks_nhw,
-            scores.classes,
-            scores.labels,
-            scores.image_scores,
-            protocol="paper",
-            has_mask=scores.has_mask,
-        )
+        images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
+        result = metrics.evaluate(*images, protocol="paper", has_mask=scores.has_mask)
     values = dict(result["mean"]["paper"])
     if task.job.rows is None:  # by the test images, which choose nothing
         return values

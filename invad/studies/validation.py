@@ -27,16 +27,10 @@ class ValidationSplit:
 
 
 def validation_split(split: Split, share: float, seed: int, folder: Path, max_side: int = 640) -> ValidationSplit:
-    """Hold out `share` of each class's normal training images, at least one and never all, and draw defects into copies of them.
+    """Hold out `share`, in (0, 1), of each class's normal training images, one at least and never all, and draw defects into copies.
 
-    Images and masks are written to `folder` as PNG files, once: the same split and seed give the same bytes.
-
-    Args:
-        split: A benchmark's images.
-        share: In (0, 1).
-        seed: Chooses images and defects.
-        folder: Of the new images, written whole or not at all.
-        max_side: Longer sides of images are scaled to so many pixels.
+    Images and masks are written to `folder` as PNG files, once, all or none: the same split and seed give the same bytes. Longer sides
+    than `max_side` pixels are scaled to it.
 
     Raises:
         InputError: A class has a single normal training image, or an image is damaged.
@@ -54,11 +48,7 @@ def validation_split(split: Split, share: float, seed: int, folder: Path, max_si
 
 
 def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
-    """Return which of the training images stay for training; all where `share` is 0.
-
-    Raises:
-        InputError: A class has a single normal training image.
-    """
+    """Return which of the training images stay, all where `share` is 0; `InputError` where a class has a single normal one."""
     held = hold_out(split.phase("train"), CalibrationConfig(share, 0.01, seed))
     normal = {row.class_name for row in held if row.label == NORMAL}
     single = normal - {row.class_name for row in held if row.phase == "calibration"}
@@ -77,12 +67,12 @@ def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path,
         defective, mask, kind = add_defect(image, other, rng)
         height, width = mask.shape
         new = replace(row, phase="test", width=width, height=height, mask=None)
-        good, bad, mask_name = (f"{kind_of}/{number:05d}.png" for kind_of in ("good", "defect", "mask"))
-        for name, pixels in ((good, image), (bad, defective), (mask_name, mask.astype(np.uint8) * 255)):
+        good, bad, marked = (f"{name}/{number:05d}.png" for name in ("good", "defect", "mask"))
+        for name, pixels in ((good, image), (bad, defective), (marked, mask.astype(np.uint8) * 255)):
             (folder / name).parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(folder / name, "PNG")
         rows.append(replace(new, image=good, label=NORMAL))
-        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type=kind, mask=mask_name))
+        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type=kind, mask=marked))
     return rows
 
 

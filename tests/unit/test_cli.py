@@ -15,7 +15,7 @@ from conftest import REPOSITORY, save_image, save_mask
 from docs_pages import problem
 
 import invad
-from invad.cli.examples import EXAMPLES
+from invad.cli.options import EXAMPLES
 from invad.config.profiles import profile_text
 
 
@@ -81,7 +81,7 @@ def test_check_shows_the_ablations_too(folder, params_dict):
 @pytest.mark.parametrize(
     ("module", "changes", "message"),
     [
-        ("attention", {}, "params.yaml: ablations: unknown module 'attention'; known are ssm, style, "),
+        ("attention", {}, "params.yaml: ablations: unknown module 'attention'; known are method, ssm, "),
         (
             "blocks",
             {"variants": ["3"]},

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from invad.cli.studies import ablate, tune
 from invad.errors import InputError
 from invad.studies import ablation, search
+from invad.studies.runner import StudyOptions
 from invad.studies.search import Sample, TuneReport
 from invad.studies.trial import TrialResult
 
@@ -41,7 +42,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
     code, out, _ = run("ablate", "--list")
     assert code == 0
     assert "ssm: how the style enters the generator" in out
-    assert out.count("(paper)") == 13
+    assert out.count("(paper)") == 14
     for text in ("space-aware (paper)", "gamma-only", "resnet34.bt_in1k", "InvAD-lite's", "concatenated-l2"):
         assert text in out
 
@@ -50,7 +51,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["ablate"], "--module: is missing; --list shows all modules"),
-        (["ablate", "--module", "smm"], "--module: unknown module 'smm'; known are ssm, "),
+        (["ablate", "--module", "smm"], "--module: unknown module 'smm'; known are method, ssm, "),
         (["ablate", "--module", "ssm", "--variants", "paper,x"], "--variants: unknown variant 'x' of ssm; known are "),
         (["ablate", "--module", "ssm", "--benchmark", "visa"], "unknown benchmark 'visa'; params.yaml has mvtec"),
         (["ablate", "--module", "ssm", "--set", "train.epohs=3"], "--set train.epohs: unknown key; known are "),
@@ -119,7 +120,7 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
         assert code == expected
         assert "global" in out
     options = given["ssm"]
-    assert options == ablation.AblationOptions(
+    assert options == StudyOptions(
         benchmark="mvtec",
         set={"train.epochs": 3, "train.blocks": 1},
         max_concurrent=1,
@@ -138,7 +139,7 @@ def test_tune_prints_the_samples_and_the_fragment(workspace, monkeypatch):
         given.append((options, tune))
         good = Sample(values, TrialResult("base", 42, "finished", metrics=measured))
         bad = Sample(values, TrialResult("sample-02", 42, "failed", "why"))
-        return TuneReport("mvtec", 0.2, (good, bad), "train:\n  mvtec:\n    blocks: 2\n")
+        return TuneReport("mvtec", (good, bad), "train:\n  mvtec:\n    blocks: 2\n")
 
     monkeypatch.setattr(search, "run_search", run_search)
     code, out, _ = run("tune", "--samples", "7", "--seed", "3")

@@ -12,14 +12,14 @@ from conftest import REPOSITORY, profile_params, save_image
 from studies_toys import tiny_workspace
 from toys import image_split
 
-from invad.config import load_params
+from invad.config import InvADConfig, PatchCoreConfig, RDConfig, SimpleNetConfig, load_params
 from invad.data.images import read_image, read_mask
 from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here
 from invad.studies import trial as trials
-from invad.studies.ablation import AblationOptions, ablation_of_params, plan_ablation, run_ablation
+from invad.studies.ablation import ablation_of_params, plan_ablation, run_ablation
 from invad.studies.defects import AREA, add_defect
 from invad.studies.modules import MODULES, module_named
 from invad.studies.runner import StudyOptions, only_one, prepare
@@ -58,8 +58,8 @@ def flat(benchmark):
 # Modules and variants
 
 
-def test_the_modules_are_those_of_the_paper():
-    expected = "ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map"
+def test_the_modules_are_the_method_and_those_of_the_paper():
+    expected = "method ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map"
     assert list(MODULES) == expected.split()
 
 
@@ -76,7 +76,7 @@ def test_every_module_marks_one_variant_which_is_the_papers(module, paper):
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 def test_the_variants_of_a_module_say_the_same_keys_and_are_valid_settings(module, benchmark):
     assert len({frozenset(variant.changes) for variant in module.variants}) == 1
-    changed = [apply(benchmark, variant.changes) for variant in module.variants]
+    changed = [apply(benchmark, variant.changes, methods=True) for variant in module.variants]
     for variant, settings in zip(module.variants, changed, strict=True):
         assert {key: flat(settings)[key] for key in variant.changes} == dict(variant.changes)
     assert len({json.dumps(flat(settings), sort_keys=True) for settings in changed}) == len(changed)
@@ -99,7 +99,7 @@ def test_variants_are_chosen_by_name_in_the_modules_order():
 
 
 def test_an_unknown_module_or_variant_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"^--module: unknown module 'smm'; known are ssm, style, .*map$"):
+    with pytest.raises(InputError, match=r"^--module: unknown module 'smm'; known are method, ssm, .*map$"):
         module_named("smm")
     with pytest.raises(InputError, match=r"^--variants: unknown variant 'x' of blocks; known are 1, 2, 4$"):
         MODULES["blocks"].choose(["1", "x"])
@@ -159,8 +159,29 @@ def test_a_module_of_invad_does_not_fit_another_method(params_dict, write_params
     params_dict["train"]["mvtec"] = {"model": "rd"}
     params = load_params(write_params(params_dict))
     with pytest.raises(InputError, match=r"ssm space-aware: train.modulation: unknown key; known are "):
-        plan_ablation("ssm", AblationOptions("mvtec"), params)
-    assert plan_ablation("size", AblationOptions("mvtec"), params).trials()
+        plan_ablation("ssm", StudyOptions("mvtec"), params)
+    assert plan_ablation("size", StudyOptions("mvtec"), params).trials()
+
+
+def test_another_method_has_its_own_defaults_and_the_benchmarks_epochs_where_it_has_some(benchmark):
+    base = apply(benchmark, {"train.epochs": 7, "train.seed": 3, "train.blocks": 4, "score.map_levels": "sum"})
+    found = {one.variant: one.benchmark for one in plan_of(base, "method")}
+    assert {name: one.train for name, one in found.items()} == {
+        "invad": base.train,
+        "rd": RDConfig(epochs=7, seed=3),
+        "patchcore": PatchCoreConfig(seed=3),
+        "simplenet": SimpleNetConfig(epochs=7, seed=3),
+    }
+    assert found["invad"].score == base.score
+    assert found["rd"].score == replace(base.score, map_levels="method")
+    # From a method without epochs back to one that has some.
+    memory = apply(benchmark, {"train.model": "patchcore"}, methods=True)
+    assert apply(memory, {"train.model": "invad"}, methods=True).train == replace(InvADConfig(), seed=42)
+
+
+def test_a_method_that_does_not_take_the_features_is_named(benchmark):
+    with pytest.raises(InputError, match=r"^method rd: features\.image_size: must be a multiple of 32"):
+        plan_of(apply(benchmark, {"features.image_size": 48}), "method")
 
 
 # Trials and their names
@@ -169,6 +190,10 @@ def test_a_module_of_invad_does_not_fit_another_method(params_dict, write_params
 def study_of(benchmark, module="ssm", names=(), seeds=1, **more):
     known = MODULES[module]
     return Study(module, benchmark, known.choose(names), seeds, **more)
+
+
+def plan_of(benchmark, module):
+    return study_of(benchmark, module).trials()
 
 
 def test_trials_are_variants_times_seeds_from_the_bases_seed(benchmark):
@@ -269,7 +294,7 @@ def test_defects_are_visible_marked_and_of_reasonable_size():
         assert (defective[mask] != image[mask]).any(axis=-1).mean() > 0.95
         assert np.abs(defective[mask].astype(int) - image[mask]).max(axis=-1).mean() >= 16
         assert AREA[0] <= mask.mean() <= AREA[1]
-    assert {"patch", "texture", "scratch"} <= kinds
+    assert {"patch", "scratch"} <= kinds
 
 
 @pytest.mark.slow
@@ -528,11 +553,11 @@ def test_the_options_of_a_stage_are_those_of_params_yaml(params_dict, write_para
     }
     params = load_params(write_params(params_dict))
     options = ablation_of_params("ssm", params)
-    assert options == AblationOptions("visa", {"train.epochs": 5}, resume=True, variants=("paper", "none"), seeds=3)
+    assert options == StudyOptions("visa", {"train.epochs": 5}, resume=True, variants=("paper", "none"), seeds=3)
     found = plan_ablation("ssm", options, params).trials()
     assert len(found) == 6
     assert {trial.benchmark.train.epochs for trial in found} == {5}
-    with pytest.raises(InputError, match=r"^params\.yaml: ablations: unknown module 'smm'; known are ssm, "):
+    with pytest.raises(InputError, match=r"^params\.yaml: ablations: unknown module 'smm'; known are method, "):
         ablation_of_params("smm", params)
     with pytest.raises(InputError, match=r"^params\.yaml: ablations\.map: is missing; there are ssm, smm$"):
         ablation_of_params("map", params)
@@ -544,6 +569,24 @@ def test_an_image_that_is_damaged_is_named(tmp_path):
     with pytest.raises(InputError, match=r"000\.png: not an image"):
         validation_split(split, 0.9, 0, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_methods_are_trained_and_scored_side_by_side(tiny, tmp_path):
+    benchmark = tiny[0].benchmark("mvtec")
+    split, features = tiny[2], stores_of(tiny, benchmark)[0].training(benchmark.features)
+    study = study_of(benchmark, "method", ["invad", "patchcore"])
+    identity, found = Identity.of(study, split, "data"), {}
+    for trial in study.trials():
+        name, storage = identity.trial(trial), tmp_path / trial.variant
+        job = TrainJob(str(features), split, benchmark.features, str(storage), trial.benchmark.train, 2, 1)
+        task = TrialTask(str(tmp_path), ((name, trial),), job, judged=split, judged_features=str(features))
+        run_task(task, lambda *_: None)
+        found[trial.variant] = task.result(name)
+    assert {one.status for one in found.values()} == {"finished"}
+    assert (found["invad"].epochs, found["patchcore"].epochs) == (2, 1)
+    assert found["invad"].parameters > found["patchcore"].parameters == 0
+    assert found["invad"].metrics["mad"] != found["patchcore"].metrics["mad"]
 
 
 # What a study says while it runs
@@ -562,7 +605,7 @@ def test_a_study_says_first_what_it_will_do_and_then_what_has_ended(tmp_path, mo
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     params, workspace = tiny_workspace(tmp_path)
-    options = AblationOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
+    options = StudyOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
     run_ablation("map", options, params, workspace)
     plan, *after = capsys.readouterr().err.splitlines()
     assert plan == (
