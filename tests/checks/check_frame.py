@@ -35,15 +35,18 @@ Check = Callable[[Path], AbstractContextManager[Trial]]
 
 def run(check: Check, folder: Path, trials: int, seed: int = 0) -> tuple[Counter[str], dict[int, str]]:
     """Run trials with the seeds from `seed` on; return how often what came of them, and what is wrong by seed."""
-    outcomes, wrong = Counter(), {}
-    with check(folder) as trial, tqdm(total=trials, unit="trial", leave=False, disable=None) as progress:
-        for number in range(seed, seed + trials):
-            try:
-                outcomes[trial(number)] += 1
-            except AssertionError as error:
-                wrong[number] = str(error) or traceback.format_exc()
-            progress.update()
-            progress.set_postfix_str(f"{len(wrong)} wrong")
+    outcomes, wrong, number = Counter(), {}, seed
+    try:
+        with check(folder) as trial, tqdm(total=trials, unit="trial", leave=False, disable=None) as progress:
+            for number in range(seed, seed + trials):
+                try:
+                    outcomes[trial(number)] += 1
+                except AssertionError as error:
+                    wrong[number] = str(error) or traceback.format_exc()
+                progress.update()
+                progress.set_postfix_str(f"{len(wrong)} wrong")
+    except AssertionError as error:  # before the first trial, or after the last one
+        wrong[number] = str(error) or traceback.format_exc()
     return outcomes, wrong
 
 

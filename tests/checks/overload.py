@@ -14,55 +14,41 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import psutil
 import requests
 from check_frame import Trial, main
+from pictures import encoded, picture
 from PIL import Image
 from prediction_toys import toy_model_folder
 
 import invad
 
-QUEUE, CONNECTIONS, TIMEOUT, CROWD, IDLE, SLOW = (
-    8,
-    48,
-    10,
-    40,
-    80,
-    3,
-)  # SLOW: of the idle, those that hold a place in the queue
+QUEUE, CONNECTIONS, TIMEOUT = 8, 48, 10  # of the service
+CROWD, IDLE = 40, 80  # clients at once: with a picture, and those that disturb
+SLOW = 3  # of the latter, those that hold a place in the queue with a body that does not come
+PICTURES = [encoded(picture(seed, 400, 300)) for seed in range(0, 150, 20)]
 MEMORY = 500_000_000  # more than after the first images
-PICTURES = 8
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n"
-
-
-def encoded(seed: int) -> bytes:
-    """Noise; no two seeds have one score."""
-    pixels = np.random.default_rng(seed).integers(0, 100 + 15 * seed, (300, 400, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class Crowd:
     """Clients of the service at `port`; `scores`: of each picture, as the Python interface gives it."""
 
-    def __init__(self, port: int, pictures: list[bytes], scores: list[float]) -> None:
-        self.port, self.url = port, f"http://127.0.0.1:{port}"
-        self._pictures, self._scores = pictures, scores
+    def __init__(self, port: int, scores: list[float]) -> None:
+        self.port, self.url, self._scores = port, f"http://127.0.0.1:{port}", scores
 
     def ask(self, number: int) -> str:
         """Send a picture; return the status, or `closed` for a connection that the service has closed."""
+        body, headers = PICTURES[number], {"Content-Type": "image/png"}
         try:
-            answer = requests.post(
-                f"{self.url}/predict", self._pictures[number], headers={"Content-Type": "image/png"}, timeout=60
-            )
+            answer = requests.post(f"{self.url}/predict", data=body, headers=headers, timeout=60)
         except requests.ConnectionError:
             return "closed"
         if answer.status_code == 200:
@@ -86,7 +72,7 @@ class Crowd:
         with ThreadPoolExecutor(CROWD) as askers, ThreadPoolExecutor(IDLE) as others:
             for number in range(IDLE):
                 others.submit(self.disturb, 0 if number < SLOW else rng.randrange(1, 5), ended)
-            answers = [askers.submit(self.ask, rng.randrange(PICTURES)) for _ in range(CROWD)]
+            answers = [askers.submit(self.ask, rng.randrange(len(PICTURES))) for _ in range(CROWD)]
             try:
                 for _ in range(3):
                     assert self.is_healthy(), "/health does not answer"
@@ -106,26 +92,14 @@ class Crowd:
 def check(folder: Path) -> Iterator[Trial]:
     """Start the service, send crowds to it, and end it."""
     model, log = toy_model_folder(folder / "toys"), folder / "log"
-    pictures = [encoded(seed) for seed in range(PICTURES)]
     predictor = invad.load(model, device="cpu")
-    scores = [predictor.predict(Image.open(io.BytesIO(data)))[0].score for data in pictures]
-    options = {"--port": 0, "--queue": QUEUE, "--connections": CONNECTIONS, "--timeout": TIMEOUT, "--device": "cpu"}
-    command = [
-        sys.executable,
-        "-m",
-        "invad",
-        "serve",
-        str(model),
-        *(str(word) for pair in options.items() for word in pair),
-    ]
-    with log.open("w") as file, subprocess.Popen(command, stderr=subprocess.PIPE, stdout=file, text=True) as service:
+    scores = [predictor.predict(Image.open(io.BytesIO(data)))[0].score for data in PICTURES]
+    options = f"--port 0 --queue {QUEUE} --connections {CONNECTIONS} --timeout {TIMEOUT} --device cpu"
+    command = [sys.executable, "-m", "invad", "serve", str(model), *options.split()]
+    with log.open("w") as file, subprocess.Popen(command, stderr=file) as service:
         try:
-            first = service.stderr.readline()
-            crowd = Crowd(int(re.search(r"127\.0\.0\.1:(\d+), cpu", first)[1]), pictures, scores)
-            said = []
-            drain = threading.Thread(target=lambda: said.extend(service.stderr))
-            drain.start()
-            for number in range(PICTURES):
+            crowd = Crowd(port_in(log), scores)
+            for number in range(len(PICTURES)):
                 assert crowd.ask(number) == "200"
             memory = psutil.Process(service.pid).memory_info().rss
 
@@ -135,19 +109,27 @@ def check(folder: Path) -> Iterator[Trial]:
                 assert crowd.ask(0) == "200", "the crowd has left, and still there is no answer"
                 more = psutil.Process(service.pid).memory_info().rss - memory
                 assert more < MEMORY, f"{more / 1e6:.0f} MB of memory more than before"
-                assert service.poll() is None and len("".join(said)) < 20_000, "".join(said)[-2000:]
                 return "with refusals" if statuses.keys() - {"200"} else "without"
 
             yield trial
             with ThreadPoolExecutor(CROWD) as askers:
-                answers = [askers.submit(crowd.ask, number % PICTURES) for number in range(CROWD)]
+                answers = [askers.submit(crowd.ask, number % len(PICTURES)) for number in range(CROWD)]
                 service.send_signal(signal.SIGTERM)
                 assert service.wait(60) == 0, f"SIGTERM ended it with {service.returncode}"
                 assert {answer.result() for answer in answers} <= {"200", "429", "503", "closed"}
-            drain.join()
-            assert "Traceback" not in "".join(said), "".join(said)[-2000:]
+            said = log.read_text()
+            assert "Traceback" not in said and len(said) < 20_000, said[-2000:]
         finally:
             service.kill()
+
+
+def port_in(log: Path) -> int:
+    """Wait until the service says where it is."""
+    for _ in range(1200):
+        if match := re.search(r"127\.0\.0\.1:(\d+), cpu", log.read_text()):
+            return int(match[1])
+        time.sleep(0.1)
+    raise AssertionError(f"the service has not started: {log.read_text()[-2000:]}")
 
 
 if __name__ == "__main__":

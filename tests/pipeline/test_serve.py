@@ -10,12 +10,10 @@ import shlex
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
@@ -26,6 +24,7 @@ import pytest
 import requests
 from conftest import REPOSITORY
 from devtools import browser
+from pictures import encoded, picture, png_header
 from PIL import Image
 from prediction_toys import toy_model_folder
 from prometheus_client.parser import text_string_to_metric_families
@@ -43,28 +42,6 @@ from invad.predict.serve.service import Service
 
 PNG = {"Content-Type": "image/png"}
 CLOSE = 1e-4  # of a score or a map value: convolutions round otherwise in a larger batch, by up to 1.1e-5 in what was measured
-
-
-def picture(seed=0, width=96, height=80):
-    """Noise, some of it lighter: no two seeds alike."""
-    rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 100 + seed % 150, (height, width, 3), dtype=np.uint8))
-
-
-def encoded(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def chunk(name, data=b""):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png_header(width, height):
-    """A PNG that says it is that large and has next to no pixels."""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"0" * 100)) + chunk(b"IEND")
 
 
 class Client:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refusal, save_image, save_mask
+from pictures import chunk
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
@@ -46,11 +47,7 @@ def png_bytes(
 ) -> bytes:
     """A PNG made by hand; `before` and `after` are chunks around the image data."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + after + chunk(b"IEND", b"")
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(rows)) + after + chunk(b"IEND")
 
 
 def refused(path: Path, read=read_image) -> str:
