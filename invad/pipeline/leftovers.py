@@ -23,7 +23,8 @@ from invad.workspace import Workspace
 
 _RECENT_SECONDS = 300.0  # an extraction writes no process id down, but something every few minutes
 
-_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")  # the names that `atomic_path` gives: of what, and by which process
+# The names that `atomic_path` gives: of what, and by which process; a database that was being written has files of SQLite's beside it.
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp(?:-journal|-wal|-shm)?")
 _RWLOCK = "rwlock"
 
 State = Literal["old", "useful", "running"]
@@ -98,7 +99,7 @@ def _temporaries(workspace: Workspace) -> Iterator[Path]:
     """Yield what `atomic_path` left of processes that were killed; not that in the other leftovers, with which it goes."""
     private, root = workspace.private, workspace.root
     apart = {private / "ray", private / "studies", private / "features"}
-    yield from (path for path in root.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name))
+    yield from (path for path in root.glob(".*.tmp*") if _TEMPORARY.fullmatch(path.name))
     for start in (root / "data", root / "models", root / "reports", private):
         for folder, folders, files in os.walk(start):
             here = Path(folder)

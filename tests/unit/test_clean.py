@@ -102,20 +102,22 @@ def test_what_killed_stages_were_writing_is_old_and_what_a_process_writes_is_in_
     code += "for path in ('data/splits/mvtec', 'reports/metrics/mvtec.json', 'params.yaml'):\n"
     code += "  blocks.append(atomic_path(Path(path))); at = blocks[-1].__enter__()\n"
     code += "  at.mkdir() if path == 'data/splits/mvtec' else at.write_text('half')\n"
+    code += "Path(f'.mlflow.db.{os.getpid()}.tmp-journal').touch()\n"  # SQLite's, of a database that was being created
     code += "Path(at).with_name('pid').write_text(str(os.getpid())); os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", code], check=False, cwd=root)
     killed = (root / "pid").read_text()
     with atomic_path(root / "models/mvtec") as temporary:
         temporary.mkdir()
-        before = {path: state for path, state in states(root).items() if path.endswith(".tmp")}
+        before = {path: state for path, state in states(root).items() if ".tmp" in path}
         assert before == {
             str(root / f"data/splits/.mvtec.{killed}.tmp"): "old",
             str(root / f"reports/metrics/.mvtec.json.{killed}.tmp"): "old",
             str(root / f".params.yaml.{killed}.tmp"): "old",
+            str(root / f".mlflow.db.{killed}.tmp-journal"): "old",
             str(temporary): "running",
         }
         remove_leftovers(find_leftovers(load_params(), Workspace(root)), everything=True)
-        assert [path for path in states(root) if path.endswith(".tmp")] == [str(temporary)]
+        assert [path for path in states(root) if ".tmp" in path] == [str(temporary)]
 
 
 def test_an_id_that_another_process_has_got_since_keeps_nothing(root):
