@@ -2,7 +2,7 @@
 
 python tests/checks/hostile.py --trials 100 --seed 0
 
-A trial gives whole files of one kind, and twenty that are damaged or bombs, to what reads them, in a process with limits of time and
+A trial gives whole files of one kind, and ten that are damaged or bombs, to what reads them, in a process with limits of time and
 memory. Whole ones are read, the others too or refused with an `InputError` of one line; the service answers them, or says 4xx.
 """
 
@@ -41,7 +41,7 @@ from invad.errors import InputError
 from invad.scoring.map_inputs import read_inputs
 from invad.training.authors_checkpoint import _read_state
 
-INPUTS = 20
+INPUTS = 10
 SECONDS, MEMORY = 20, 3 << 30  # of processor time for each input, and bytes above those that the libraries have
 VALUES = (
     None, True, "", "x", -1, 0, 1e308, float("nan"), float("inf"), 10**30, "9" * 400, [], {}, [[]], {"a": 1}, "../x", "\0", "1e9",
