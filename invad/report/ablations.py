@@ -12,7 +12,16 @@ from pathlib import Path
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.report.cells import difference, fold_seeds, ranked, ranks_words, value_cell
-from invad.report.labels import METRICS, PROTOCOLS, Metric, benchmark_title, source_label, source_sentences
+from invad.report.labels import (
+    HEADLINE,
+    METRICS,
+    NOT_RUN,
+    PROTOCOLS,
+    Metric,
+    benchmark_title,
+    source_label,
+    source_sentences,
+)
 from invad.report.tables import DASH, Cell, Row, Table, caption, cell_text, csv_text, latex, markdown
 from invad.text import aligned
 
@@ -21,10 +30,9 @@ COST = (
     Metric("multiply_adds", "Cost", "M-adds (G)", "Multiply-adds for one image in thousand millions, with the encoder.", "giga", None),
     Metric("seconds", "Cost", "Training (s)", "Mean training time of a run in seconds.", "seconds", None),
 )  # fmt: skip
-HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")  # of the figure and the terminal
 SUFFIXES = ("csv", "md", "tex", "png")
 FINISHED, FAILED = "finished", "failed"
-PARTIAL, NOT_RUN = "partial", "missing"  # of a variant: only some runs have finished; there is no run at all
+PARTIAL = "partial"  # of a variant: only some runs have finished
 PAPER_MARK = " (paper)"
 DIFFERENCE = 'A row "- paper" is the difference to the paper\'s setting in percentage points.'
 NO_PAPER = "There are no differences: the paper's setting is not among the finished variants."

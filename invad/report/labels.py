@@ -84,6 +84,8 @@ METHODS = {
 }  # fmt: skip
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}
+HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")  # of a study's figure, and of the terminal
+NOT_RUN = "missing"  # of a variant of a study without any run
 HELD_OUT = 20  # categories of a COCO-AD fold
 
 
