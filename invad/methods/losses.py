@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invad.config import Loss
+from invad.config.types import Loss
 from invad.errors import InputError
 
 

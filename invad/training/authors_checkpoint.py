@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invad.config import EncoderName, FeaturesConfig, InvADConfig
+from invad.config import FeaturesConfig, InvADConfig
 from invad.config.constants import STRIDES
+from invad.config.types import EncoderName
 from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder
 from invad.features.torch_files import read_tensors

@@ -23,7 +23,6 @@ from invad.config import (
     STRICT,
     TRAIN_CONFIGS,
     BenchmarkConfig,
-    Channels,
     FeaturesConfig,
     ReadingConfig,
     TrainConfig,
@@ -31,6 +30,7 @@ from invad.config import (
     parse,
 )
 from invad.config.constants import STRIDES
+from invad.config.types import Channels
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey

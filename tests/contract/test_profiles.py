@@ -10,7 +10,8 @@ import torch
 import yaml
 from conftest import profile_params
 
-from invad.config import STRIDES, ScoreConfig, load_params
+from invad.config import ScoreConfig, load_params
+from invad.config.constants import STRIDES
 from invad.config.params_file import add_benchmark, update_download
 from invad.config.profiles import PROFILES, list_profiles, profile_text, use_profile
 from invad.errors import InputError

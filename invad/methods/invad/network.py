@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from invad.config import AggregationKind, Modulation, ModulationTerms, Normalisation, Upsampler
+from invad.config.types import AggregationKind, Modulation, ModulationTerms, Normalisation, Upsampler
 from invad.errors import InputError
 from invad.methods.invad.layers import ActivatedConv, ResidualBlock, StyleSettings
 from invad.methods.invad.style import (
