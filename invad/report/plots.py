@@ -13,8 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from invad.metrics.mean_curves import mean_curve
-from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
-from invad.metrics.thresholds import FAMILY, THRESHOLDS
+from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT, FAMILY, THRESHOLDS
 from invad.report.labels import METRICS
 from invad.report.results import Curve, Result
 from invad.report.style import LIGHT, MARKED_TITLE, line_style, plain_legend, style
