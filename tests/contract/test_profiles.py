@@ -17,7 +17,7 @@ from invad.config.profiles import PROFILES, list_profiles, profile_text, use_pro
 from invad.errors import InputError
 from invad.features.batches import Batch
 from invad.methods import EncoderOutput, build_method
-from invad.training.counting import count_multiply_adds
+from invad.training.cost import count_multiply_adds
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}
