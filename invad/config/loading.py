@@ -156,8 +156,8 @@ def _parse_entries(section: Mapping[str, Any], download: Mapping[str, Any], wher
 
 def _parse_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> Workers:
     """Return what stands beside the names of settings: how the stage is run."""
-    keys = [field.name for field in fields(kind)]
-    return parse(kind, {key: section[key] for key in keys if key in section}, where)
+    keys = [field.name for field in fields(kind) if field.name in section]
+    return parse(kind, {key: section[key] for key in keys}, where)
 
 
 def _named_settings(key: str, section: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -167,9 +167,7 @@ def _named_settings(key: str, section: Mapping[str, Any], where: str) -> dict[st
     for name, value in named.items():
         if not isinstance(value, dict):
             raise InputError(f"{where}.{name}: must be a mapping, not {value!r}")
-    if key == "train":
-        return {name: _of_method(value, f"{where}.{name}") for name, value in named.items()}
-    return named
+    return {name: _of_method(value, f"{where}.{name}") for name, value in named.items()} if key == "train" else named
 
 
 def _build_benchmark(
@@ -226,28 +224,20 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         InputError: A key is another method's and has a value that somebody has chosen.
     """
-    model = _known_model(train, where)
-    own, of_gradients = ({field.name for field in fields(kind)} for kind in (TRAIN_CONFIGS[model], GradientConfig))
-    # Where nothing is trained by gradients, epochs do no harm.
-    return {
-        key: value
-        for key, value in train.items()
-        if key in own or not (key in of_gradients or _is_usual(key, value, f"{where}.{key}"))
-    }
+    own, of_gradients = (_keys(kind) for kind in (TRAIN_CONFIGS[_known_model(train, where)], GradientConfig))
+    kept = {}
+    for key, value in train.items():
+        defaults = {name: getattr(kind, key, None) for name, kind in TRAIN_CONFIGS.items() if key in _keys(kind)}
+        if key in own or not defaults:
+            kept[key] = value
+        # Where nothing is trained by gradients, epochs do no harm.
+        elif key not in of_gradients and value not in [*defaults.values(), INVAD_LITE.get(key)]:
+            raise InputError(f"{where}.{key}: is a key of `model: {'`, `'.join(defaults)}` alone; remove it")
+    return kept
 
 
-def _is_usual(key: str, value: object, where: str) -> bool:
-    """Return whether a key is that of other methods and has its usual value there.
-
-    Raises:
-        InputError: It is another method's, and somebody has chosen its value.
-    """
-    owners = {name: field for name, kind in TRAIN_CONFIGS.items() for field in fields(kind) if field.name == key}
-    if not owners:
-        return False
-    if value in [field.default for field in owners.values()] or value == INVAD_LITE.get(key):
-        return True
-    raise InputError(f"{where}: is a key of `model: {'`, `'.join(owners)}` alone; remove it")
+def _keys(kind: type[TrainConfig]) -> set[str]:
+    return {field.name for field in fields(kind)}
 
 
 def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:
