@@ -7,6 +7,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from invad.metrics.curves import Curve
+from invad.metrics.inputs import one_mask_value
 from invad.metrics.measure import measure, rank_values, region_and_threshold_values
 from invad.metrics.protocol import (
     KEYS,
@@ -66,7 +67,8 @@ class _Images:
 def class_result(
     name: str, blocks: Sequence[ClassBlock], protocols: Sequence[Protocol], *, curves: bool
 ) -> ClassResult:
-    """The values of a class from all its images."""
+    """The values of a class from all its images; `InputError` where its integer masks have 1 and 255 for anomalous."""
+    one_mask_value(frozenset().union(*(block.mask_values for block in blocks)), name)
     images, runs = _Images(blocks), [block.pixels for block in blocks if block.pixels.size]
     labels = {"paper": images.with_pixels | images.unknown, "exact": images.labels}
     pixels = measure(Ranking(runs, "pixel"), curves=curves) if runs else None
