@@ -11,7 +11,8 @@ from naive import NaiveFeatureInversion
 
 from invad.config import ComputeConfig
 from invad.devices import autocast, compiled, formatted, make_deterministic, place
-from invad.methods.invad.network import FeatureInversion, reconstruction_loss
+from invad.methods.invad.network import FeatureInversion
+from invad.methods.losses import reconstruction_loss
 
 SEED = 42
 MAX_GRADIENT_NORM = 5.0

@@ -14,7 +14,6 @@ from PIL import Image
 
 from invad.config import (
     BenchmarkConfig,
-    EncoderName,
     FeaturesConfig,
     FolderSplitConfig,
     InvADConfig,
@@ -25,6 +24,7 @@ from invad.config import (
     TrainConfig,
     WorkersConfig,
 )
+from invad.config.types import EncoderName
 from invad.data.split_table import Split, SplitRow
 from invad.features import extract_features
 from invad.features.encoder import Encoder, EncoderOutput, build_encoder

@@ -25,7 +25,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="For an array an array, 0 and 1 or 0 and 255; for a folder a folder of images, anomalous above 0. "
-            "Masks of another size are resized to the maps."
+            "There, masks of another size are resized to the maps."
         ),
     ] = None,
     classes: Annotated[

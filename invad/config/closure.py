@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 
 PACKAGE = "invad"
@@ -30,8 +31,6 @@ NEUTRAL: Mapping[str, str] = {
 }
 COUNTED = {"invad.config.constants"}  # all the same
 
-Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
 
 def closure(root: str) -> list[Path]:
     """Return the files that a result depends on, sorted.
@@ -43,10 +42,9 @@ def closure(root: str) -> list[Path]:
     found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
-        if name in found or _is_neutral(name):
-            continue
-        found[name] = _modules()[name]
-        waiting += _imports(found[name])
+        if name not in found and not _is_neutral(name):
+            found[name] = _modules()[name]
+            waiting += _imports(found[name])
     paths = set(found.values())
     for folder in {path.parent for path in paths if path.parent != _root()}:
         paths |= _other_files(folder)
@@ -69,9 +67,8 @@ def digest_lines(root: str) -> str:
     """Return the code that a result depends on as text, a line with digest and name for each file, and first that of a stage's function."""
     digests = {path.relative_to(_root().parent).as_posix(): _digest(path) for path in closure(root)}
     if root not in _modules():
-        source = _modules()[PIPELINE].read_text(encoding="utf-8")
-        parts = [_normal(ast.get_source_segment(source, node) or "") for node in _definitions(root)]
-        digests = {f"{PIPELINE}.{root}": _short("\n".join(parts).encode())} | digests
+        own = "\n".join(_normal(ast.unparse(node)) for node in _definitions(root))
+        digests = {f"{PIPELINE}.{root}": _short(own.encode())} | digests
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
@@ -91,13 +88,8 @@ def _root() -> Path:
 @functools.cache
 def _modules() -> dict[str, Path]:
     """Return the files of all modules of the package by their dotted names; a package is its `__init__.py`."""
-    paths = _root().rglob("*.py")
-    return {".".join((PACKAGE, *_parts(path))): path for path in paths}
-
-
-def _parts(path: Path) -> tuple[str, ...]:
-    parts = path.relative_to(_root()).with_suffix("").parts
-    return parts[:-1] if parts[-1] == "__init__" else parts
+    paths = {path.relative_to(_root().parent).with_suffix(""): path for path in _root().rglob("*.py")}
+    return {".".join(name.parts).removesuffix(".__init__"): path for name, path in paths.items()}
 
 
 def _other_files(folder: Path) -> set[Path]:
@@ -112,51 +104,43 @@ def _other_files(folder: Path) -> set[Path]:
 
 
 def _is_neutral(module: str) -> bool:
-    if module in COUNTED:
-        return False
-    parts = module.split(".")
-    return module in NEUTRAL or any(".".join(parts[:end]) in NEUTRAL for end in range(2, len(parts)))
+    packages = _with_packages(module)[1:]  # that of all is neutral alone
+    return module not in COUNTED and (module == PACKAGE or any(name in NEUTRAL for name in packages))
 
 
-@functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+def _with_packages(module: str) -> list[str]:
+    """`a.b.c` -> `a`, `a.b`, `a.b.c`."""
+    return list(accumulate(module.split("."), lambda package, name: f"{package}.{name}"))
 
 
 @functools.cache
 def _definitions(stage: str) -> tuple[ast.stmt, ...]:
     """Return the function of a stage, the imports of its module, and the definitions there that it uses, directly or not."""
-    tree = _tree(_modules()[PIPELINE])
+    tree = ast.parse(_modules()[PIPELINE].read_text(encoding="utf-8"))
     defined = {name: node for node in tree.body for name in _defined(node)}
     if stage not in defined:
         raise LookupError(f"{PIPELINE} has no stage {stage!r}")
-    found: dict[str, ast.stmt] = {}
-    waiting = [stage]
+    found, waiting = set(), [stage]
     while waiting:
-        name = waiting.pop()
-        if name in found or name not in defined:
-            continue
-        found[name] = defined[name]
-        waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
-    return tuple(found[name] for name in sorted(found))
+        if (name := waiting.pop()) in defined and name not in found:
+            found.add(name)
+            waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
+    return tuple(defined[name] for name in sorted(found))
 
 
 def _defined(node: ast.stmt) -> list[str]:
     """Return the names that a statement at the top of a module defines or imports."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        return [node.target.id]
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    return []
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 @functools.cache
 def _imports(path: Path) -> frozenset[str]:
-    return frozenset(_imported(_tree(path)))
+    return frozenset(_imported(ast.parse(path.read_text(encoding="utf-8"), str(path))))
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
@@ -166,12 +150,9 @@ def _imported(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            for end in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b
-                if (module := ".".join(parts[:end])) in _modules():
-                    yield module
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:  # importing a.b.c runs a and a.b
+            yield from (module for module in _with_packages(name) if module in _modules())
 
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:
@@ -180,52 +161,25 @@ def _run(tree: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            waiting += node.orelse
-        else:
-            waiting += ast.iter_child_nodes(node)
+        skipped = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        waiting += node.orelse if isinstance(node, ast.If) and skipped else ast.iter_child_nodes(node)
 
 
 @functools.cache
 def _digest(path: Path) -> str:
     content = path.read_bytes()
-    if path.suffix == ".py":
-        content = _normal(content.decode()).encode()
-    return _short(content)
+    return _short(_normal(content.decode()).encode() if path.suffix == ".py" else content)
 
 
 def _normal(source: str) -> str:
-    """Return Python code without comments, docstrings and empty lines: what is left of it when it says nothing but what it does."""
+    """Return Python code without comments and docstrings, in one layout: what it does, and nothing of what it says."""
     tree = ast.parse(source)
-    lines = source.encode().split(b"\n")
-    dropped: set[int] = set()
-    texts: dict[int, list[tuple[int, int]]] = {}  # row -> the columns of its strings
     for node in ast.walk(tree):
-        if isinstance(node, Documented) and _has_docstring(node):
-            dropped.update(range(node.body[0].lineno - 1, node.body[0].end_lineno or 0))
-        elif isinstance(node, ast.JoinedStr) or (
-            isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
-        ):
-            for row in range(node.lineno - 1, node.end_lineno or 0):
-                start = node.col_offset if row == node.lineno - 1 else 0
-                end = node.end_col_offset if row == (node.end_lineno or 0) - 1 else len(lines[row])
-                texts.setdefault(row, []).append((start, end or 0))
-    kept = [_without_comment(line, texts.get(row, [])) for row, line in enumerate(lines) if row not in dropped]
-    return b"\n".join(line.rstrip() for line in kept if line.strip()).decode()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
-def _has_docstring(node: Documented) -> bool:
-    first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and first.lineno == getattr(node, "lineno", 0):
-        return False  # on the line of its definition, which has to stay
-    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-
-
-def _without_comment(line: bytes, texts: list[tuple[int, int]]) -> bytes:
-    """Return a line up to the first `#` that stands in none of the strings, whose columns are `texts`."""
-    at = line.find(b"#")
-    while at >= 0:
-        if not any(start <= at < end for start, end in texts):
-            return line[:at]
-        at = line.find(b"#", at + 1)
-    return line
+def _is_text(node: ast.stmt) -> bool:
+    """Tell whether a statement is nothing but a text: a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

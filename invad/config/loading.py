@@ -156,8 +156,8 @@ def _parse_entries(section: Mapping[str, Any], download: Mapping[str, Any], wher
 
 def _parse_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> Workers:
     """Return what stands beside the names of settings: how the stage is run."""
-    keys = [field.name for field in fields(kind)]
-    return parse(kind, {key: section[key] for key in keys if key in section}, where)
+    keys = [field.name for field in fields(kind) if field.name in section]
+    return parse(kind, {key: section[key] for key in keys}, where)
 
 
 def _named_settings(key: str, section: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -167,9 +167,7 @@ def _named_settings(key: str, section: Mapping[str, Any], where: str) -> dict[st
     for name, value in named.items():
         if not isinstance(value, dict):
             raise InputError(f"{where}.{name}: must be a mapping, not {value!r}")
-    if key == "train":
-        return {name: _of_method(value, f"{where}.{name}") for name, value in named.items()}
-    return named
+    return {name: _of_method(value, f"{where}.{name}") for name, value in named.items()} if key == "train" else named
 
 
 def _build_benchmark(
@@ -226,44 +224,34 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         InputError: A key is another method's and has a value that somebody has chosen.
     """
-    model = _known_model(train, where)
-    own, of_gradients = ({field.name for field in fields(kind)} for kind in (TRAIN_CONFIGS[model], GradientConfig))
-    # Where nothing is trained by gradients, epochs do no harm.
-    return {
-        key: value
-        for key, value in train.items()
-        if key in own or not (key in of_gradients or _is_usual(key, value, f"{where}.{key}"))
-    }
+    own, of_gradients = (_keys(kind) for kind in (TRAIN_CONFIGS[_known_model(train, where)], GradientConfig))
+    kept = {}
+    for key, value in train.items():
+        defaults = {name: getattr(kind, key, None) for name, kind in TRAIN_CONFIGS.items() if key in _keys(kind)}
+        if key in own or not defaults:
+            kept[key] = value
+        # Where nothing is trained by gradients, epochs do no harm.
+        elif key not in of_gradients and value not in [*defaults.values(), INVAD_LITE.get(key)]:
+            raise InputError(f"{where}.{key}: is a key of `model: {'`, `'.join(defaults)}` alone; remove it")
+    return kept
 
 
-def _is_usual(key: str, value: object, where: str) -> bool:
-    """Return whether a key is that of other methods and has its usual value there.
-
-    Raises:
-        InputError: It is another method's, and somebody has chosen its value.
-    """
-    owners = {name: field for name, kind in TRAIN_CONFIGS.items() for field in fields(kind) if field.name == key}
-    if not owners:
-        return False
-    if value in [field.default for field in owners.values()] or value == INVAD_LITE.get(key):
-        return True
-    raise InputError(f"{where}: is a key of `model: {'`, `'.join(owners)}` alone; remove it")
+def _keys(kind: type[TrainConfig]) -> set[str]:
+    return {field.name for field in fields(kind)}
 
 
 def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig:
-    kind = dataset_kind(dataset)
-    if kind == "table" and not (isinstance(section, dict) and "table" in section):
-        published = ", ".join(PUBLISHED_DATASETS)
+    kind, keys = dataset_kind(dataset), section if isinstance(section, dict) else {}
+    if kind == "table" and "table" not in keys:
         raise InputError(
-            f"{where}: unknown data set; known are {published}, and `invad-pipe data import {dataset} --images ...` adds your own"
+            f"{where}: unknown data set; known are {', '.join(PUBLISHED_DATASETS)}, and "
+            f"`invad-pipe data import {dataset} --images ...` adds your own"
         )
     config = parse(DownloadConfig, section, where)
-    if (config.source == "path") != (config.path is not None):
-        raise InputError(f"{where}.path: is needed with `source: path`, and only there")
     if kind == "table" and config.source != "path":
         raise InputError(f"{where}.source: must be 'path' for a data set of your own, not {config.source!r}")
     for key, owner in (("table", "table"), ("images", "coco"), ("classes", "mvtec")):
-        if isinstance(section, dict) and key in section and kind != owner:
+        if key in keys and kind != owner:
             owners = "a data set of your own" if owner == "table" else owner
             raise InputError(f"{where}.{key}: is a key of {owners} only")
     return config
@@ -280,26 +268,22 @@ def parse(kind: type[T], value: object, where: str) -> T:
     try:
         # As JSON, because strict validation of Python values takes no mapping for a dataclass.
         return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
+    except TypeError:
+        raise InputError(f"{where}: a key is no text") from None
     except ValidationError as error:
-        errors = error.errors()
-    first = errors[0]
+        first, *others = error.errors()
     # The branch of a union ("literal['auto']") and a mapping's "[key]" stand in the location too: no keys of the file.
     keys = [str(part) for part in first["loc"] if str(part).isidentifier()]
     key = where + ".".join(keys) if where.endswith(": ") else ".".join([where, *keys])
-    if first["type"] == "json_invalid":  # too deep, or text that is no Unicode
-        raise InputError(f"{where}: cannot be read ({first['ctx']['error']})")
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        accepted = f"; known are {', '.join(field.name for field in fields(kind))}" if is_dataclass(kind) else ""
-        raise InputError(f"{key}: unknown key{accepted}")
-    if first["type"] == "value_error":  # from a __post_init__: the message names the key
-        raise InputError(f"{key}.{first['ctx']['error']}")
-    if first["type"] == "dataclass_type":
-        raise InputError(f"{key}: must be a mapping, not {first['input']!r}")
-    if first["type"] in ("missing", "missing_argument"):
-        raise InputError(f"{key}: is missing")
-    alternatives = [
-        other["msg"].removeprefix("Input should be ")
-        for other in errors
-        if repr(other["input"]) == repr(first["input"])
-    ]
-    raise InputError(f"{key}: must be {' or '.join(alternatives)}, not {first['input']!r}")
+    reason, entered = first.get("ctx", {}).get("error"), repr(first["input"])
+    known = f"; known are {', '.join(field.name for field in fields(kind))}" if is_dataclass(kind) else ""
+    same = [first, *(other for other in others if repr(other["input"]) == entered)]
+    accepted = " or ".join(each["msg"].removeprefix("Input should be ") for each in same)
+    problems = {
+        "json_invalid": f"{where}: cannot be read ({reason})",  # too deep, or text that is no Unicode
+        "unexpected_keyword_argument": f"{key}: unknown key{known}",
+        "value_error": f"{key}.{reason}",  # from a __post_init__: the message names the key
+        "dataclass_type": f"{key}: must be a mapping, not {entered}",
+        "missing": f"{key}: is missing",
+    }
+    raise InputError(problems.get(first["type"], f"{key}: must be {accepted}, not {entered}"))

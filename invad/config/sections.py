@@ -60,6 +60,10 @@ class DownloadConfig:
     test_images: Annotated[int, Field(ge=6)] = 30
     image_size: Annotated[int, Field(ge=64, le=1024)] = 192
 
+    def __post_init__(self) -> None:
+        if (self.source == "path") != (self.path is not None):
+            raise ValueError("path: is needed with `source: path`, and only there")
+
 
 @dataclass(frozen=True, config=STRICT)
 class CocoAdSplitConfig:

@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from ruamel.yaml.resolver import VersionedResolver
 
 __all__ = ["YAMLError", "load_yaml", "yaml_reason"]
@@ -18,8 +18,6 @@ MOST_BYTES = 1_000_000
 MOST_VALUES = 100_000  # with every alias written out
 MOST_LEVELS = 20
 MOST_DIGITS = 100
-_PLAIN_KINDS = ("bool", "int", "float", "null")
-_KINDS = (*_PLAIN_KINDS, "merge", "str", "seq", "map")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -64,10 +62,14 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401  (whatever the text says)
         node = constructor.composer.get_single_node()
         if node is None:
             return None
-        _Check(constructor.resolver).count(node, ())
+        _count(node, (), {})
         return constructor.construct_document(node)
-    except ValueError as error:  # of a number without digits, 0x_
-        raise YAMLError(str(error)) from None
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as error:  # of a number without digits, 0x_, or a tag that does not suit its value
+        raise YAMLError(f"a value that is not what it is said to be ({error})") from None
     finally:
         parser.dispose()
 
@@ -83,42 +85,21 @@ def _error(problem: str, mark: Any) -> MarkedYAMLError:  # noqa: ANN401
     return MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-class _Check:
-    """Refuses nodes that have no place in settings, each once, also where aliases repeat it."""
+def _count(node: Node, above: tuple[int, ...], counted: dict[int, int]) -> int:
+    """Return how many values a node stands for, with its aliases written out; `above`: the nodes that it is in.
 
-    def __init__(self, resolver: VersionedResolver) -> None:
-        self._resolver = resolver
-        self._counted: dict[int, int] = {}
-
-    def count(self, node: Node, above: tuple[int, ...]) -> int:
-        """Return how many values a node stands for, with its aliases written out; `above`: the nodes that it is in."""
-        if id(node) in above:
-            raise _error("an anchor within itself", node.start_mark)
-        if id(node) not in self._counted:
-            inside = (*above, id(node))
-            self._counted[id(node)] = 1 + sum(self.count(part, inside) for part in self._parts(node))
-        if self._counted[id(node)] > MOST_VALUES:
-            raise _error(f"more than {MOST_VALUES} values", node.start_mark)
-        return self._counted[id(node)]
-
-    def _parts(self, node: Node) -> list[Node]:
-        if not str(node.tag).startswith(_TAG) or str(node.tag).removeprefix(_TAG) not in _KINDS:
-            raise _error(f"the tag {node.tag} has no place in settings", node.start_mark)
+    Raises:
+        YAMLError: There are too many of them, an anchor is within itself, or a number has too many digits.
+    """
+    if id(node) in above:
+        raise _error("an anchor within itself", node.start_mark)
+    if node.tag == f"{_TAG}int" and len(node.value) > MOST_DIGITS:
+        raise _error(f"a number of {len(node.value)} digits", node.start_mark)
+    if id(node) not in counted:
+        parts: list[Node] = node.value if isinstance(node, SequenceNode) else []
         if isinstance(node, MappingNode):
-            seen = set()
-            for key, _ in node.value:
-                if isinstance(key, ScalarNode) and key.value in seen:
-                    raise _error(f"the key {key.value} is given twice", key.start_mark)
-                seen.add(key.value if isinstance(key, ScalarNode) else None)
-            return [part for pair in node.value for part in pair]
-        if isinstance(node, SequenceNode):
-            return node.value
-        self._check_plain(node)
-        return []
-
-    def _check_plain(self, node: Node) -> None:
-        kind = str(node.tag).removeprefix(_TAG)
-        if kind == "int" and len(node.value) > MOST_DIGITS:
-            raise _error(f"a number of {len(node.value)} digits", node.start_mark)
-        if kind in _PLAIN_KINDS and self._resolver.resolve(ScalarNode, node.value, (True, False)) != node.ctag:
-            raise _error(f"{node.value!r} is no {kind}", node.start_mark)
+            parts = [part for pair in node.value for part in pair]
+        counted[id(node)] = 1 + sum(_count(part, (*above, id(node)), counted) for part in parts)
+    if counted[id(node)] > MOST_VALUES:
+        raise _error(f"more than {MOST_VALUES} values", node.start_mark)
+    return counted[id(node)]

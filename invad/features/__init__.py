@@ -13,15 +13,6 @@ from invad.features.source import FeatureKey, FeatureSource, split_sha256
 from invad.features.store import FeatureStore
 from invad.files import read_json
 
-__all__ = [
-    "FeatureKey",
-    "FeatureSource",
-    "FeatureStore",
-    "LiveFeatures",
-    "extract_features",
-    "open_features",
-]
-
 
 def open_features(folder: Path, phase: Phase, split: Split, config: FeaturesConfig) -> FeatureSource:
     """Open the features of `phase` that the stage `features` left in `folder`, and check that they belong to split and settings.
@@ -29,20 +20,14 @@ def open_features(folder: Path, phase: Phase, split: Split, config: FeaturesConf
     Raises:
         InputError: They are missing, damaged, or belong to other settings; the difference is named.
     """
-    features: FeatureSource
     if config.mode == "live":
-        features = LiveFeatures(split, phase, config)
+        features: FeatureSource = LiveFeatures(split, phase, config)
         recorded, expected = _recorded_key(folder, phase), asdict(features.key)
     else:
         features = FeatureStore(folder, phase)
-        recorded = asdict(features.key)
-        expected = {
-            "encoder": config.encoder,
-            "image_size": config.image_size,
-            "precision": config.precision,
-            "dtype": config.dtype,
-            "split_sha256": split_sha256(split.phase(phase), split.reading),
-        }
+        names = ("encoder", "image_size", "precision", "dtype")
+        recorded, expected = asdict(features.key), {name: getattr(config, name) for name in names}
+        expected["split_sha256"] = split_sha256(split.phase(phase), split.reading)
     for name, value in expected.items():
         if recorded.get(name) != value:
             raise InputError(

@@ -123,7 +123,7 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
             network = timm.create_model(name, features_only=True, out_indices=levels)
     _drop_unused_blocks(network)
     if not is_tag and weights != "none":
-        _load(network, _read_weights(name, weights), f"{weights} weights of {name}")
+        load_weights(network, _read_weights(name, weights), f"{weights} weights of {name}")
     return Encoder(name, network)
 
 
@@ -219,8 +219,12 @@ def _by_position(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return dict(zip(expected, tensors.values(), strict=True))
 
 
-def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load the tensors that `network` has; a full checkpoint has more (classifier, later stages)."""
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load the tensors that `network` has; a full checkpoint has more (classifier, later stages).
+
+    Raises:
+        InputError: One is missing, of another shape, or NaN or infinite; the message begins with `what`.
+    """
     own = network.state_dict()
     missing = [key for key in own if key not in state]
     if missing:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invad.config import MapDistance, MapLevels
+from invad.config.types import MapDistance, MapLevels
 from invad.devices import full_precision
 from invad.errors import InputError
 

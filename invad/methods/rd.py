@@ -18,7 +18,7 @@ from invad.devices import full_precision
 from invad.errors import InputError
 from invad.features.encoder import ResidualBlock, residual_blocks
 from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
-from invad.methods.invad.network import float32_pairs, reconstruction_loss
+from invad.methods.losses import float32_pairs, reconstruction_loss
 from invad.methods.maps import resized
 
 Resampling = Literal["none", "halve", "double"]

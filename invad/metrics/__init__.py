@@ -9,15 +9,3 @@ from invad.metrics.calibration import Thresholds, operating_point, threshold_at
 from invad.metrics.evaluation import evaluate
 from invad.metrics.protocol import AVERAGES, KEYS, PROTOCOL_VERSION, PROTOCOLS
 from invad.metrics.results import Evaluation
-
-__all__ = [
-    "AVERAGES",
-    "KEYS",
-    "PROTOCOLS",
-    "PROTOCOL_VERSION",
-    "Evaluation",
-    "Thresholds",
-    "evaluate",
-    "operating_point",
-    "threshold_at",
-]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from invad.errors import InputError
-from invad.metrics.protocol import NO_MASK, Missing, Value, means, plain
+from invad.metrics.protocol import NO_MASK, Missing, Value, means, plain, reasons
 
 LEVELS = {"image": ("fpr", "precision", "recall", "f1"), "pixel": ("fpr", "precision", "recall", "f1", "iou")}
 OPERATING_KEYS = tuple(f"calibrated_{level}_{name}" for level in LEVELS for name in ("threshold", *LEVELS[level]))
@@ -131,9 +131,8 @@ def operating_point(
     values = {}
     for name in sorted(set(names.tolist())):
         own, limits = names == name, thresholds[name]
-        above = None if limits.image is None else scores[own] > np.float64(limits.image)
-        image = None if above is None else _Counts.of(labels[own], above)
-        pixel = None if limits.pixel is None else _Counts(*map(int, pixels[own & known].sum(axis=0)))
+        image = None if limits.image is None else _counts(labels[own], scores[own] > np.float64(limits.image))
+        pixel = None if limits.pixel is None else pixels[own & known].sum(axis=0)
         no_mask = labels[own].any() and not (labels & known)[own].any()
         no_pixel = NO_MASK if no_mask else Missing("no anomalous pixel")
         values[name] = {
@@ -145,25 +144,16 @@ def operating_point(
     return {
         "per_class": {name: plain(by_key) for name, by_key in values.items()},
         "mean": plain(mean),
-        "notes": _reasons({f"class {name!r}": by_key for name, by_key in values.items()})
+        "notes": reasons({f"class {name!r}": by_key for name, by_key in values.items()})
         + left_out
-        + _reasons({"mean": mean}),
+        + reasons({"mean": mean}),
     }
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Images or pixels: anomalous and above the threshold, normal and above, anomalous, normal."""
-
-    hits: int
-    false_alarms: int
-    anomalous: int
-    normal: int
-
-    @classmethod
-    def of(cls, anomalous: np.ndarray, above: np.ndarray) -> "_Counts":
-        hits, positive = int((anomalous & above).sum()), int(anomalous.sum())
-        return cls(hits, int(above.sum()) - hits, positive, anomalous.size - positive)
+def _counts(anomalous: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Images or pixels, int64 (4,): anomalous and above the threshold, normal and above, anomalous, normal."""
+    hits, positive = (anomalous & above).sum(), anomalous.sum()
+    return np.array([hits, above.sum() - hits, positive, anomalous.size - positive], np.int64)
 
 
 def _count_pixels(
@@ -172,7 +162,7 @@ def _count_pixels(
     has_mask: np.ndarray,
     thresholds: Sequence[float | None],
 ) -> np.ndarray:
-    """Return the fields of `_Counts` of each image as int64 (N, 4); 0 for one without a threshold."""
+    """Return the `_counts` of each image, int64 (N, 4); 0 for one without a threshold."""
     counts = np.zeros((len(has_mask), 4), np.int64)
     done = 0
     try:
@@ -182,8 +172,7 @@ def _count_pixels(
             for anomaly_map, mask in zip(maps_nhw, masks_nhw, strict=True):
                 threshold = thresholds[done]
                 if threshold is not None:
-                    found = _Counts.of((mask != 0) & has_mask[done], anomaly_map > np.float64(threshold))
-                    counts[done] = found.hits, found.false_alarms, found.anomalous, found.normal
+                    counts[done] = _counts((mask != 0) & has_mask[done], anomaly_map > np.float64(threshold))
                 done += 1
     except (ValueError, IndexError):
         raise InputError("anomaly_maps, masks: their batches do not fit to each other or to the images") from None
@@ -193,7 +182,7 @@ def _count_pixels(
 
 
 def _level(
-    level: str, threshold: float | None, counts: _Counts | None, without: Missing, no_anomalous: Missing
+    level: str, threshold: float | None, counts: np.ndarray | None, without: Missing, no_anomalous: Missing
 ) -> dict[str, Value]:
     """Return the values of one level of one class by their keys."""
     names = LEVELS[level]
@@ -201,26 +190,12 @@ def _level(
     if counts is None:
         values |= dict.fromkeys(names, without)
     else:
-        values["fpr"] = counts.false_alarms / counts.normal if counts.normal else Missing(f"no normal {level}")
-        above = counts.hits + counts.false_alarms
-        union = counts.anomalous + counts.false_alarms
-        if not counts.anomalous:
+        hits, false_alarms, anomalous, normal = counts.tolist()
+        above, union = hits + false_alarms, anomalous + false_alarms
+        values["fpr"] = false_alarms / normal if normal else Missing(f"no normal {level}")
+        if not anomalous:
             values |= dict.fromkeys(names[1:], no_anomalous)
         else:
-            values["precision"] = counts.hits / above if above else Missing(f"no {level} is above the threshold")
-            values["recall"] = counts.hits / counts.anomalous
-            values["f1"] = 2 * counts.hits / (union + counts.hits)
-            values["iou"] = counts.hits / union
+            values["precision"] = hits / above if above else Missing(f"no {level} is above the threshold")
+            values |= {"recall": hits / anomalous, "f1": 2 * hits / (union + hits), "iou": hits / union}
     return {f"calibrated_{level}_{name}": values[name] for name in ("threshold", *names)}
-
-
-def _reasons(values: Mapping[str, Mapping[str, Value]]) -> list[str]:
-    """Return a note for each reason and the keys that it explains, naming all classes (or the mean) that lack them."""
-    grouped: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for where, by_key in values.items():
-        for reason in dict.fromkeys(value.reason for value in by_key.values() if isinstance(value, Missing)):
-            keys = tuple(key for key, value in by_key.items() if value == Missing(reason))
-            grouped.setdefault((keys, reason), []).append(where)
-    return [
-        f"{', '.join(places)}: {', '.join(keys)}: not available: {reason}" for (keys, reason), places in grouped.items()
-    ]

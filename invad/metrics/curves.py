@@ -5,7 +5,6 @@ import heapq
 import numpy as np
 
 from invad.metrics.ranking import Block, Totals
-from invad.metrics.thresholds import THRESHOLDS, ThresholdMetrics
 
 MAX_POINTS = 1000
 _CELLS = 50_000
@@ -16,7 +15,7 @@ Curve = dict[str, list[float]]
 
 
 class CurvePoints:
-    """Collects the vertices of one ranking's curves, see `invad.metrics.sweep.Sweep` for the order of calls."""
+    """Collects the vertices of one ranking's curves, see `invad.metrics.measure.Measured` for the order of calls."""
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
@@ -60,12 +59,6 @@ class CurvePoints:
             overlap = weight / self._totals.weight
             curves["region_pro"] = _simplified(false_positive_rate=rate, region_overlap=overlap)
         return curves
-
-
-def threshold_curve(metrics: ThresholdMetrics) -> Curve:
-    """Precision, recall, F1 and IoU over thresholds on scaled scores, positive strictly above."""
-    columns = {name: getattr(metrics, name) for name in ("precision", "recall", "f1", "iou")}
-    return {"threshold": list(THRESHOLDS), **{name: values.tolist() for name, values in columns.items()}}
 
 
 def _simplified(**columns: np.ndarray) -> Curve:

@@ -70,12 +70,9 @@ def evaluate(
         blocks = stream_blocks(anomaly_maps, masks, table)
     missing = table.class_sizes()
     waiting: dict[str, list[ClassBlock]] = {}
-    mask_values: dict[str, set[int]] = {}
     results: dict[str, ClassResult] = {}
     for block in (of_class for prepared in in_order(prepare, blocks) for of_class in prepared):
         waiting.setdefault(block.name, []).append(block)
-        mask_values.setdefault(block.name, set()).update(block.mask_values)
-        inputs.one_mask_value(mask_values[block.name], block.name)
         missing[block.name] = missing.get(block.name, 0) - block.labels.size
         if not missing[block.name]:
             results[block.name] = class_result(block.name, waiting.pop(block.name), protocols, curves=curves)

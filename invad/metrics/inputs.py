@@ -161,7 +161,7 @@ def binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> tuple[n
     return anomalous, values
 
 
-def one_mask_value(values: set[int], name: str) -> None:
+def one_mask_value(values: frozenset[int], name: str) -> None:
     """Raise `InputError` when the integer masks of a class have two `values` that stand for anomalous, 1 and 255."""
     if len(values) > 1:
         raise InputError(f"masks: class {name!r} has images with 1 and images with 255; {_INTEGERS}")

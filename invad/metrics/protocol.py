@@ -111,3 +111,15 @@ def means(
 def plain(values: Mapping[str, Value]) -> dict[str, float | None]:
     """None for what is missing."""
     return {key: None if isinstance(value, Missing) else value for key, value in values.items()}
+
+
+def reasons(values: Mapping[str, Mapping[str, Value]]) -> list[str]:
+    """Return a note for each reason and the keys that it explains, naming all classes (or the mean) that lack them."""
+    grouped: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for where, by_key in values.items():
+        for reason in dict.fromkeys(value.reason for value in by_key.values() if isinstance(value, Missing)):
+            keys = tuple(key for key, value in by_key.items() if value == Missing(reason))
+            grouped.setdefault((keys, reason), []).append(where)
+    return [
+        f"{', '.join(places)}: {', '.join(keys)}: not available: {reason}" for (keys, reason), places in grouped.items()
+    ]

@@ -1,7 +1,8 @@
 """The images that `evaluate` is given, block by block; a block is made ready on any thread."""
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -127,72 +128,50 @@ def array_blocks(maps: np.ndarray, masks: np.ndarray | None, table: ImageTable) 
 
 def stream_blocks(maps: inputs.Stack, masks: inputs.Stack | None, table: ImageTable) -> Iterator[Block]:
     """Read batches in their order; they are copied, since a reader may fill the same array again."""
-    start = 0
-    for some_maps, some_masks in _filled(_in_step(_batches(maps, "anomaly_maps"), masks)):
-        yield table.block(np.arange(start, start + len(some_maps)), some_maps, some_masks)
-        start += len(some_maps)
-    inputs.require_images((start,))
-    table.require_count(start)
+    done, block = 0, []
+    for pair in _pairs(maps, masks):
+        types = [image.dtype for image in pair]
+        if block and (len(block) == _images_of_a_block(block[0][0]) or types != [image.dtype for image in block[0]]):
+            yield table.block(np.arange(done, done + len(block)), *map(np.stack, zip(*block, strict=True)))
+            done, block = done + len(block), []
+        block.append([image.copy() for image in pair])
+    inputs.require_images((done + len(block),))
+    yield table.block(np.arange(done, done + len(block)), *map(np.stack, zip(*block, strict=True)))
+    table.require_count(done + len(block))
 
 
 def _images_of_a_block(maps: np.ndarray) -> int:
-    return max(BLOCK_PIXELS // (maps.shape[1] * maps.shape[2]), 1)
+    return max(BLOCK_PIXELS // (maps.shape[-2] * maps.shape[-1]), 1)
 
 
-def _batches(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
-    """Checked batches of one image size."""
-    size = None
-    batches: Iterable[np.ndarray] = [stack] if inputs.is_at_once(stack) else stack
-    for i, value in enumerate(batches):
+def _pairs(maps: inputs.Stack, masks: inputs.Stack | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Maps (H, W) with their masks, whatever the lengths of their batches."""
+    if masks is None:
+        yield from ((image, np.broadcast_to(False, image.shape)) for image in _images(maps, "anomaly_maps"))
+        return
+    for seen, (image, mask) in enumerate(zip_longest(_images(maps, "anomaly_maps"), _images(masks, "masks"))):
+        if image is None:
+            if seen:
+                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
+            return
+        if mask is None:
+            raise InputError(f"masks: end after {seen} images, but there are more anomaly_maps")
+        if mask.shape != image.shape:
+            raise InputError(f"masks: height and width {mask.shape} differ from those of anomaly_maps, {image.shape}")
+        yield image, mask
+
+
+def _images(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
+    """The images of checked batches, of one size."""
+    size: tuple[int, ...] = ()
+    for i, value in enumerate([stack] if inputs.is_at_once(stack) else stack):
         batch = inputs.three_dimensional(value, f"{name}, batch {i}", inputs.KINDS[name])
         if not batch.size:
             continue
         size = size or batch.shape[1:]
         if batch.shape[1:] != size:
             raise InputError(f"{name}: all must have one height and width, got {sorted({size, batch.shape[1:]})}")
-        yield batch
-
-
-def _in_step(maps: Iterator[np.ndarray], masks: inputs.Stack | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Maps and masks of the same images, whatever the lengths of their batches."""
-    if masks is None:
-        yield from ((some, np.broadcast_to(False, some.shape)) for some in maps)
-        return
-    some_masks, mask_batches, seen = np.empty((0, 0, 0)), _batches(masks, "masks"), 0
-    for some_maps in maps:
-        while len(some_maps):
-            if not len(some_masks):
-                some_masks = next(mask_batches, None)
-                if some_masks is None:
-                    raise InputError(f"masks: end after {seen} images, but there are more anomaly_maps")
-                if some_masks.shape[1:] != some_maps.shape[1:]:
-                    raise InputError(
-                        f"masks: height and width {some_masks.shape[1:]} differ from those of anomaly_maps, {some_maps.shape[1:]}"
-                    )
-            n = min(len(some_maps), len(some_masks))
-            yield some_maps[:n], some_masks[:n]
-            some_maps, some_masks, seen = some_maps[n:], some_masks[n:], seen + n
-    if seen and (len(some_masks) or next(mask_batches, None) is not None):
-        raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
-
-
-def _filled(pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Copies of maps and masks, as many in each pair as a block has, or fewer where the type changes and at the end."""
-    room, n = (np.empty(0), np.empty(0)), 0
-    for pair in pairs:
-        done = 0
-        while done < len(pair[0]):
-            if n == len(room[0]) or [some.dtype for some in room] != [some.dtype for some in pair]:
-                if n:
-                    yield room[0][:n], room[1][:n]
-                shape = (_images_of_a_block(pair[0]), *pair[0].shape[1:])
-                room, n = (np.empty(shape, pair[0].dtype), np.empty(shape, pair[1].dtype)), 0
-            count = min(len(room[0]) - n, len(pair[0]) - done)
-            for buffer, some in zip(room, pair, strict=True):
-                buffer[n : n + count] = some[done : done + count]
-            n, done = n + count, done + count
-    if n:
-        yield room[0][:n], room[1][:n]
+        yield from batch
 
 
 def prepare(block: Block) -> list[ClassBlock]:
@@ -206,7 +185,7 @@ def prepare(block: Block) -> list[ClassBlock]:
     for name in sorted(set(block.names.tolist())):
         at = np.flatnonzero(block.names == name)
         known = at[block.has_mask[at]]
-        masks, mask_values = inputs.binary_masks(_images(block.masks, known), block.index[known], name)
+        masks, mask_values = inputs.binary_masks(_chosen(block.masks, known), block.index[known], name)
         marked = masks.any(axis=(1, 2))
         with_pixels = np.zeros(len(maps), dtype=bool)
         with_pixels[known] = marked
@@ -214,7 +193,7 @@ def prepare(block: Block) -> list[ClassBlock]:
         unknown = labels & ~block.has_mask
         # a normal image needs no mask: its own is empty
         normal = at[~with_pixels[at] & ~unknown[at]]
-        pixels = _pixels([flat[i] for i in normal], _images(maps, known[marked]), masks[marked])
+        pixels = _pixels([flat[i] for i in normal], _chosen(maps, known[marked]), masks[marked])
         classes.append(ClassBlock(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], mask_values))
     return classes
 
@@ -224,6 +203,6 @@ def _pixels(normal: list[np.ndarray], maps: np.ndarray, masks: np.ndarray) -> Ru
     return Run.of(np.concatenate([*normal, maps[~masks]]), maps[masks], *region_areas(masks))
 
 
-def _images(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _chosen(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Those images; not copied where they are all."""
     return values if at.size == len(values) else values[at]

@@ -7,18 +7,19 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from invad.metrics.curves import Curve
+from invad.metrics.inputs import one_mask_value
 from invad.metrics.measure import measure, rank_values, region_and_threshold_values
 from invad.metrics.protocol import (
     KEYS,
     NO_MASK,
     PIXEL_KEYS,
     PROTOCOL_VERSION,
-    Missing,
     Protocol,
     Value,
     averages,
     means,
     plain,
+    reasons,
 )
 from invad.metrics.ranking import Ranking
 from invad.metrics.reading import ClassBlock
@@ -66,7 +67,8 @@ class _Images:
 def class_result(
     name: str, blocks: Sequence[ClassBlock], protocols: Sequence[Protocol], *, curves: bool
 ) -> ClassResult:
-    """The values of a class from all its images."""
+    """The values of a class from all its images; `InputError` where its integer masks have 1 and 255 for anomalous."""
+    one_mask_value(frozenset().union(*(block.mask_values for block in blocks)), name)
     images, runs = _Images(blocks), [block.pixels for block in blocks if block.pixels.size]
     labels = {"paper": images.with_pixels | images.unknown, "exact": images.labels}
     pixels = measure(Ranking(runs, "pixel"), curves=curves) if runs else None
@@ -81,8 +83,10 @@ def class_result(
             found |= rank_values(pixels) | region_and_threshold_values(pixels, exact=protocol == "exact")
         found |= averages(found)
         values[protocol] = {key: found[key] for key in KEYS}
-    notes = _disagreements(name, images) + _without_mask(name, images)
-    notes += [note for protocol in protocols for note in _missing_notes(f"class {name!r}", protocol, values[protocol])]
+    notes = _notes(name, images)
+    notes += [
+        note for protocol in protocols for note in reasons({f"class {name!r}, protocol {protocol}": values[protocol]})
+    ]
     found_curves: dict[str, Curve] = {}
     if curves:
         found_curves = measure(images.ranking(images.labels), curves=True).curves | (pixels.curves if pixels else {})
@@ -99,7 +103,7 @@ def evaluation(classes: Mapping[str, ClassResult], protocols: Sequence[Protocol]
             {name: classes[name].values[protocol] for name in names}, KEYS, f"mean, protocol {protocol}"
         )
         mean[protocol] = plain(values)
-        notes += [*left_out, *_missing_notes("mean", protocol, values)]
+        notes += [*left_out, *reasons({f"mean, protocol {protocol}": values})]
     result: Evaluation = {
         "per_class": {name: {p: plain(classes[name].values[p]) for p in protocols} for name in names},
         "mean": mean,
@@ -111,45 +115,18 @@ def evaluation(classes: Mapping[str, ClassResult], protocols: Sequence[Protocol]
     return result
 
 
-def _missing_notes(where: str, protocol: Protocol, values: Mapping[str, Value]) -> list[str]:
-    """One note for each reason, with all keys that it explains."""
-    by_reason: dict[str, list[str]] = {}
-    for key, value in values.items():
-        if isinstance(value, Missing):
-            by_reason.setdefault(value.reason, []).append(key)
-    return [
-        f"{where}, protocol {protocol}: {', '.join(keys)}: not available: {reason}"
-        for reason, keys in by_reason.items()
-    ]
-
-
-def _disagreements(name: str, images: _Images) -> list[str]:
-    """Say where the two protocols take different image labels."""
-    labels, with_pixels = images.labels[~images.unknown], images.with_pixels[~images.unknown]
+def _notes(name: str, images: _Images) -> list[str]:
+    """Say where the two protocols take different image labels, how many anomalous images have no mask, and what becomes of them."""
+    labels, with_pixels = images.labels & ~images.unknown, images.with_pixels & ~images.unknown
     lost, stray = int(np.sum(labels & ~with_pixels)), int(np.sum(~labels & with_pixels))
-    notes = []
-    if lost:
-        notes.append(
-            f"class {name!r}: {lost} image(s) labelled anomalous have no anomalous pixel: "
-            "normal in the paper protocol's image metrics, anomalous in the exact protocol's"
-        )
-    if stray:
-        notes.append(
-            f"class {name!r}: {stray} image(s) labelled normal have anomalous pixels: "
-            "anomalous in the paper protocol's image metrics, normal in the exact protocol's"
-        )
-    return notes
-
-
-def _without_mask(name: str, images: _Images) -> list[str]:
-    """Say how many anomalous images have no mask, and what becomes of them."""
     lacking, anomalous = int(np.sum(images.unknown)), int(np.sum(images.labels))
-    notes = []
-    if 0 < lacking < anomalous:
-        notes.append(f"class {name!r}: {lacking} of {anomalous} anomalous images {LEFT_OUT}")
-    if lacking:
-        notes.append(
-            f"class {name!r}: {lacking} image(s) without a mask take the data set's own label, anomalous, "
-            "in the paper protocol's image metrics too"
-        )
-    return notes
+    notes = {
+        f"{lost} image(s) labelled anomalous have no anomalous pixel: "
+        "normal in the paper protocol's image metrics, anomalous in the exact protocol's": lost,
+        f"{stray} image(s) labelled normal have anomalous pixels: "
+        "anomalous in the paper protocol's image metrics, normal in the exact protocol's": stray,
+        f"{lacking} of {anomalous} anomalous images {LEFT_OUT}": 0 < lacking < anomalous,
+        f"{lacking} image(s) without a mask take the data set's own label, anomalous, "
+        "in the paper protocol's image metrics too": lacking,
+    }
+    return [f"class {name!r}: {note}" for note, applies in notes.items() if applies]

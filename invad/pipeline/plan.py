@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, EncoderName, FeaturesConfig, Params
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
 from invad.config.constants import STRIDES
+from invad.config.types import EncoderName
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder

@@ -12,7 +12,7 @@ from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
 from invad.pipeline.frame import peak_memory
-from invad.training.cost import write_cost
+from invad.training.cost import model_cost, write_cost
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.features import open_features
     from invad.features.encoder import build_encoder
     from invad.pipeline.run_log import log_training
-    from invad.training.counting import model_cost
     from invad.training.curve import Step, curve_csv
     from invad.training.job import storage_name
     from invad.training.loop import training_steps

@@ -150,7 +150,7 @@ def result_of_run(folder: Path, metrics: Mapping[str, float], source: str | None
 
 def _counted(config: BenchmarkConfig) -> Cost:
     """Return the cost of the model that these settings build."""
-    from invad.training.counting import model_cost  # with torch
+    from invad.training.cost import model_cost  # with torch
 
     return model_cost(config)
 

@@ -17,8 +17,7 @@ from matplotlib.transforms import Transform
 from numpy.typing import NDArray
 
 from invad.metrics.mean_curves import mean_curve
-from invad.metrics.sweep import FALSE_POSITIVE_RATE_LIMIT
-from invad.metrics.thresholds import FAMILY, THRESHOLDS
+from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT, FAMILY, THRESHOLDS
 from invad.report.labels import HEADLINE, METRICS, NOT_RUN
 from invad.report.results import Curve, Result
 from invad.report.style import LIGHT, line_style, plain_legend, style

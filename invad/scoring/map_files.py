@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from PIL.ExifTags import Base
@@ -24,6 +25,7 @@ from invad.errors import InputError
 
 MAP_SUFFIXES = frozenset({".npy", ".tif", ".tiff", ".png"})
 NORMAL_FOLDERS = frozenset({"good", "normal"})
+Item = TypeVar("Item")
 BATCH = 32  # maps in memory at a time
 MAX_BYTES = 64 * 2**30  # of the arrays of an .npz
 
@@ -51,14 +53,14 @@ class MapFolder:
         return len(self.names)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self), BATCH):
-            yield np.stack([self._read(name) for name in self.names[start : start + BATCH]])
+        for names in batches(self.names):
+            yield np.stack([self._read(name) for name in names])
 
     def _read(self, name: str) -> np.ndarray:
         array = read_map(self.root / name)
-        if array.shape != self.size:
+        if (size := array.shape) != self.size:
             first = f"{size_text(self.size)} of {self.names[0]}"
-            raise InputError(f"{self.root / name}: has {size_text(array.shape)} pixels; all maps must have the {first}")
+            raise InputError(f"{self.root / name}: has {size_text(size)} pixels; all maps must have the {first}")
         return array
 
     def classes(self) -> list[str]:
@@ -103,7 +105,7 @@ def read_map(path: Path) -> np.ndarray:
             than `MAX_PIXELS`, or NaN or infinity.
     """
     array = open_npy(path) if path.suffix.lower() == ".npy" else _read_grey(path)
-    check_array(array, path, ("H", "W"), "fiu")
+    check_array(array, path, ("H", "W"))
     if array.size > MAX_PIXELS:
         raise InputError(f"{path}: has {array.size} pixels; at most {MAX_PIXELS} are accepted")
     array = np.array(array, dtype=array.dtype.newbyteorder("="))
@@ -127,13 +129,13 @@ def _read_grey(path: Path) -> np.ndarray:
         raise InputError(f"{error}{hint}") from None
 
 
-def check_array(array: np.ndarray, path: Path, dimensions: tuple[str, ...], kinds: str) -> None:
-    """Raise `InputError` unless `array` has these dimensions, none of them 0, and one of numpy's dtype `kinds`."""
+def check_array(array: np.ndarray, path: Path, dimensions: tuple[str, ...]) -> None:
+    """Raise `InputError` unless `array` has these dimensions, none of them 0, of real numbers."""
     expected = f"expected ({', '.join(dimensions)})"
     if array.ndim != len(dimensions):
         raise InputError(f"{path}: has the shape {array.shape}; {expected}")
-    if array.dtype.kind not in kinds:
-        raise InputError(f"{path}: holds {array.dtype}; {expected} of {'numbers' if 'b' not in kinds else '0 and 1'}")
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{path}: holds {array.dtype}; {expected} of numbers")
     if array.size == 0:
         raise InputError(f"{path}: empty, its shape is {array.shape}; {expected}")
 
@@ -163,15 +165,14 @@ def without_suffix(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
+def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield the items `BATCH` by `BATCH`."""
+    yield from (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+
+
 def size_text(size: tuple[int, ...]) -> str:
     """(H, W) -> `WxH`."""
     return f"{size[1]}x{size[0]}"
-
-
-def open_npy(path: Path) -> np.ndarray:
-    """Memory-map a `.npy` file; `InputError` when it is missing, damaged, cut off or pickled."""
-    with _problems_named(path, ".npy"):
-        return np.lib.format.open_memmap(path, mode="r")
 
 
 def open_arrays(
@@ -193,23 +194,33 @@ def open_arrays(
     """
     if path.suffix.lower() == ".npy":
         return {names[0]: open_npy(path)}, []
-    with _problems_named(path, ".npz"), zipfile.ZipFile(path) as archive:
-        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        main = [name for name in names if name in members] or [name for name in members if name not in others]
-        if len(main) != 1:
-            there = ", ".join(members) or "none"
-            raise InputError(f"{path}: expected one array, or one named {' or '.join(names)}, not the arrays {there}")
-        wanted = {names[0]: members[main[0]], **{name: members[name] for name in others if name in members}}
-        _check_memory(path, sum(_array_bytes(archive, member) for member in wanted.values()))
-        arrays = {}
-        for name, member in wanted.items():
-            with archive.open(member) as file:
-                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
-        unread = [name for name, member in members.items() if member not in wanted.values()]
-        return arrays, [f"{path}: not read: {', '.join(unread)}"] if unread else []
+    with _problems_named(path, ".npz"), np.load(path, allow_pickle=False) as archive:
+        there = [name for name in names if name in archive.files] or [x for x in archive.files if x not in others]
+        if len(there) != 1:
+            files = ", ".join(archive.files) or "none"
+            raise InputError(f"{path}: expected one array, or one named {' or '.join(names)}, not the arrays {files}")
+        wanted = {names[0]: there[0], **{name: name for name in others if name in archive.files}}
+        needed, free = (
+            sum(_announced(archive.zip, f"{name}.npy") for name in wanted.values()),
+            min(_free_memory(), MAX_BYTES),
+        )
+        if needed > free:
+            raise InputError(
+                f"{path}: its arrays need {readable(needed)} of memory, {readable(free)} can be had; "
+                "save them as .npy, which is not read as a whole"
+            )
+        unread = [name for name in archive.files if name not in wanted.values()]
+        notes = [f"{path}: not read: {', '.join(unread)}"] if unread else []
+        return {name: archive[member] for name, member in wanted.items()}, notes
 
 
-def _array_bytes(archive: zipfile.ZipFile, member: str) -> int:
+def open_npy(path: Path) -> np.ndarray:
+    """Memory-map a `.npy` file; `InputError` when it is missing, damaged, cut off or pickled."""
+    with _problems_named(path, ".npy"):
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def _announced(archive: zipfile.ZipFile, member: str) -> int:
     """Return the size in memory that the header of an array announces."""
     with archive.open(member) as file:
         newer = np.lib.format.read_magic(file) != (1, 0)
@@ -218,22 +229,12 @@ def _array_bytes(archive: zipfile.ZipFile, member: str) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _check_memory(path: Path, needed: int) -> None:
-    free = min(_free_memory(), MAX_BYTES)
-    if needed > free:
-        raise InputError(
-            f"{path}: its arrays need {readable(needed)} of memory, {readable(free)} can be had; "
-            "save them as .npy, which is not read as a whole"
-        )
-
-
 def _free_memory() -> int:
     """Return the bytes that can be had without swapping; where the system does not say, all of its memory."""
     try:
-        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return 1024 * int(re.findall(r"(?m)^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())[0])
+    except (OSError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @contextmanager

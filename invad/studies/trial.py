@@ -24,7 +24,7 @@ from invad.report.ablations import TrialResult
 from invad.scoring.score import predictions, write_phase
 from invad.scoring.store import open_scores
 from invad.studies.study import Trial
-from invad.training.counting import multiply_adds, parameter_count
+from invad.training.cost import model_cost
 from invad.training.job import TrainJob, run_job
 from invad.training.model_folder import ModelConfig, load_model, save_model
 
@@ -129,14 +129,14 @@ def run_task(task: TrialTask, report: Report) -> None:
         raise InputError(task.lacking)
     device = best_device()
     method = _trained(task, device, report, notes).eval()
-    cost = multiply_adds(task.benchmark, method)
+    cost = model_cost(task.benchmark, method)
     for name, trial in task.pending():
         result = TrialResult(
             trial.variant,
             trial.seed,
             "finished",
-            parameters=parameter_count(method),
-            multiply_adds=cost,
+            parameters=cost.trainable,
+            multiply_adds=cost.multiply_adds,
             seconds=notes["seconds"],
             epochs=trial.benchmark.train.epochs,
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",

@@ -4,15 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from invad.config import EncoderName, FeaturesConfig, InvADConfig
+from invad.config import FeaturesConfig, InvADConfig
 from invad.config.constants import STRIDES
+from invad.config.types import EncoderName
 from invad.errors import InputError
-from invad.features.encoder import Encoder, build_encoder
+from invad.features.encoder import Encoder, build_encoder, load_weights
 from invad.features.torch_files import read_tensors
 from invad.methods import EncoderOutput
 from invad.methods.invad.method import InvAD
@@ -95,15 +95,12 @@ def import_checkpoint(
 def _check_folder(folder: Path, force: bool) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", folder.name):
         raise InputError(f"--out: {str(folder)!r} names no model; its last part may have letters, digits, _ and -")
-    for parent in folder.parents:
-        if parent.exists() and not parent.is_dir():
-            raise InputError(f"--out: {parent} is a file, so {folder} cannot be made; choose another folder")
-    if not folder.exists():
-        return
-    if not force:
+    if file := next((parent for parent in folder.parents if parent.is_file()), None):
+        raise InputError(f"--out: {file} is a file, so {folder} cannot be made; choose another folder")
+    if folder.exists() and not force:
         raise InputError(f"{folder}: is there already; --force replaces it")
     others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
-    if others:
+    if folder.exists() and others:
         raise InputError(
             f"{folder}: --force replaces model folders only, but here is {min(others)}; choose another --out"
         )
@@ -122,8 +119,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: damaged, or not a file of tensors only (it could run code, so it is not read); "
             "save the state dict alone with torch.save"
         ) from None
-    mappings = [value, *value.values()] if isinstance(value, Mapping) else []
-    found = [mapping for mapping in mappings if _has_authors_names(mapping)]
+    values = value.values() if isinstance(value, Mapping) else ()
+    mappings = [each for each in (value, *values) if isinstance(each, Mapping)]
+    found = [each for each in mappings if any(str(name).startswith(_PREFIXES) for name in each)]
     if len(found) != 1:
         raise InputError(
             f"{path}: expected one state dict with names net_encoder.*, net_fuser.*, net_decoder.*, found {len(found)}"
@@ -132,10 +130,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise InputError(f"{path}: {name} is not a tensor; a state dict holds nothing else")
     return dict(found[0])
-
-
-def _has_authors_names(value: Any) -> bool:  # noqa: ANN401  (anything that a checkpoint can hold)
-    return isinstance(value, Mapping) and any(str(name).startswith(_PREFIXES) for name in value)
 
 
 def _image_size(state: Mapping[str, Tensor], variant: str, path: Path) -> int:
@@ -157,27 +151,16 @@ def _encoder(state: Mapping[str, Tensor], published: Variant, weights: str | Non
     own = {
         name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if name.startswith(ENCODER_PREFIX)
     }
-    if not own:
-        return _encoder_of_weights(published, weights or published.tag, path)
-    if weights is not None:
+    if own and weights is not None:
         raise InputError(f"{path}: holds the encoder that it was trained with; leave out --encoder-weights")
-    encoder = build_encoder(published.encoder, "none")
-    expected = encoder.network.state_dict()  # the checkpoint may have more: classifier, later stages
-    for name, tensor in expected.items():
-        if name not in own:
-            raise InputError(f"{path}: missing: {ENCODER_PREFIX}{name}")
-        if own[name].shape != tensor.shape:
-            shapes = f"{tuple(own[name].shape)} instead of {tuple(tensor.shape)}"
-            raise InputError(f"{path}: wrong shape: {ENCODER_PREFIX}{name} {shapes}")
-    encoder.network.load_state_dict({name: own[name] for name in expected})
-    return Encoder(published.encoder, encoder.network)  # again, for the digest of these weights
-
-
-def _encoder_of_weights(published: Variant, weights: str, path: Path) -> Encoder:
+    if own:
+        network = build_encoder(published.encoder, "none").network
+        load_weights(network, own, f"{path}: {ENCODER_PREFIX}*")
+        return Encoder(published.encoder, network)
     if weights == "none":
         raise InputError(f"--encoder-weights: must be the weights that {path} was trained on, not none")
     try:
-        return build_encoder(published.encoder, weights)
+        return build_encoder(published.encoder, weights or published.tag)
     except InputError as error:
         raise InputError(f"{path}: has no encoder; --encoder-weights: {error}") from None
 

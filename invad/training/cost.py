@@ -1,13 +1,23 @@
-"""What a model costs, as a file that says it without loading the model."""
+"""What a model costs: counted, and as a file that says it without loading the model or torch."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pydantic.dataclasses import dataclass
+
+from invad.config import STRICT, BenchmarkConfig, ScoreConfig, parse
 from invad.errors import InputError
 from invad.files import read_json, write_json
 
+if TYPE_CHECKING:
+    from torch import nn
 
-@dataclass(frozen=True)
+    from invad.methods import Method
+
+
+@dataclass(frozen=True, config=STRICT)
 class Cost:
     """Parameters of encoder and method, those of them that training changes, and the multiply-adds for one image."""
 
@@ -24,9 +34,57 @@ def write_cost(cost: Cost, path: Path) -> None:
 def read_cost(path: Path) -> Cost:
     """Read a cost; `InputError` when the file is missing or damaged."""
     value = read_json(path)
-    names = {item.name for item in fields(Cost)}
-    if not isinstance(value, dict) or set(value) != names or not all(type(number) is int for number in value.values()):
-        raise InputError(
-            f"{path}: not the cost of a model, {', '.join(sorted(names))} in whole numbers; run `dvc repro train`"
-        )
-    return Cost(**value)
+    try:
+        return parse(Cost, value, f"{path}: ")
+    except InputError as error:
+        raise InputError(f"{error}; not the cost of a model, run `dvc repro train`") from None
+
+
+def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> Cost:
+    """Return the cost of a benchmark's encoder and method at its image size; `trained` tells how much the method has fitted.
+
+    Multiply-adds are those of convolutions and matrix products alone, without the blur.
+    """
+    import torch
+
+    from invad.features.batches import Batch
+    from invad.features.encoder import EncoderOutput, build_encoder
+    from invad.methods import build_method
+    from invad.methods.base import load_fitted
+
+    side = benchmark.features.image_size
+    encoder = build_encoder(benchmark.features.encoder, "none").to("meta")
+    output = EncoderOutput(encoder.name, encoder.channels, side)
+    with torch.device("meta"):  # shapes without values
+        method = build_method(output, benchmark.train).eval()
+        if trained is not None:
+            load_fitted(method, {name: tensor.to("meta") for name, tensor in trained.state_dict().items()})
+        image = torch.empty(1, 3, side, side)
+        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.levels(output))
+    batch = Batch(features, image if method.needs.images else None)
+    multiply_adds = count_multiply_adds(method, lambda: method.predict(batch, ScoreConfig()))
+    if features:
+        multiply_adds += count_multiply_adds(encoder, lambda: encoder(image))
+    parameters = [*encoder.parameters(), *method.parameters()]
+    trainable = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
+    return Cost(sum(parameter.numel() for parameter in parameters), trainable, multiply_adds)
+
+
+def count_multiply_adds(network: "nn.Module", run: Callable[[], object]) -> int:
+    """Return the multiply-adds of `run()`, which calls `network`, without those of `FirBlur`, which the published numbers leave out."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from invad.methods.invad.layers import FirBlur
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        run()
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    blurs = {
+        f"{type(root).__name__}.{name}"
+        for root in network.modules()
+        for name, module in root.named_modules()
+        if isinstance(module, FirBlur)
+    }
+    return (flops["Global"] - sum(flops.get(name, 0) for name in blurs)) // 2

@@ -4,7 +4,8 @@
 """
 
 import hashlib
-import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,6 @@ from invad.config import (
     STRICT,
     TRAIN_CONFIGS,
     BenchmarkConfig,
-    Channels,
     FeaturesConfig,
     ReadingConfig,
     TrainConfig,
@@ -31,6 +31,7 @@ from invad.config import (
     parse,
 )
 from invad.config.constants import STRIDES
+from invad.config.types import Channels
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey
@@ -42,8 +43,6 @@ from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 FORMAT = 1
 MOST_BYTES = 10_000_000  # of config.json
-_DIGEST = "model_sha256"  # of the weights file, as `sha256sum` says it
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,17 +98,11 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
         for name, network in networks.items():
             tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
             (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
-        digest = _sha256(temporary / WEIGHTS_FILE)
-        head = {"format": FORMAT, "version": __version__, _DIGEST: digest}
-        write_json(temporary / CONFIG_FILE, head | _as_json(config))
-
-
-def _as_json(config: ModelConfig) -> dict[str, Any]:
-    """Return the settings as JSON; without how images are read where that is as they are stored, as every older folder has it."""
-    value = asdict(config)
-    if config.reading == AS_STORED:
-        del value["reading"]
-    return value
+        value = asdict(config)
+        if config.reading == AS_STORED:
+            del value["reading"]
+        head = {"format": FORMAT, "version": __version__, "model_sha256": _sha256(temporary / WEIGHTS_FILE)}
+        write_json(temporary / CONFIG_FILE, head | value)
 
 
 def load_model(folder: Path) -> tuple[Method, ModelConfig]:
@@ -118,24 +111,24 @@ def load_model(folder: Path) -> tuple[Method, ModelConfig]:
     Raises:
         InputError: The folder is missing, damaged, or of another format, or its weights are NaN or infinite.
     """
-    config, written = _read_config(folder)
     weights = folder / WEIGHTS_FILE
-    try:
+    with _described(folder) as value:
+        config, digest = _parsed(value)
         if not weights.is_file():  # to open a pipe would wait forever
             raise ValueError(f"{WEIGHTS_FILE} is missing, or no file")
-        _check_digest(weights, written)
+        if _sha256(weights) != digest:
+            raise ValueError(f"{WEIGHTS_FILE} is not the file that was written: the SHA-256 differs")
         _check_shapes(weights, config)
         model = build_method(config.encoder_output, config.train)
         load_fitted(model, load_file(weights))
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise _damaged(folder, error, written) from None
-    check_finite(model.state_dict(), str(folder / WEIGHTS_FILE))
+    check_finite(model.state_dict(), str(weights))
     return model.eval(), config
 
 
 def read_config(folder: Path) -> ModelConfig:
     """Read the settings of a model; `InputError` as for `load_model`."""
-    return _read_config(folder)[0]
+    with _described(folder) as value:
+        return _parsed(value)[0]
 
 
 def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
@@ -152,19 +145,6 @@ def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
     return encoder
 
 
-def _check_digest(weights: Path, written: "_Written") -> None:
-    """Raise `ValueError` where the file is not the one that was written; warn where an older version did not say which that is."""
-    if written.digest is None:
-        logger.warning(
-            "%s: %s has no %s, as an older version wrote it, so that damage to it shows only in part; train or import it again",
-            weights,
-            CONFIG_FILE,
-            _DIGEST,
-        )
-    elif _sha256(weights) != written.digest:
-        raise ValueError(f"{WEIGHTS_FILE} is not the file that was written: the SHA-256 differs")
-
-
 def _check_shapes(weights: Path, config: ModelConfig) -> None:
     """Raise `ValueError` unless the file holds the tensors that the settings ask for, before memory is taken for them."""
     with torch.device("meta"):
@@ -172,9 +152,8 @@ def _check_shapes(weights: Path, config: ModelConfig) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in method.state_dict().items()}
     with safe_open(weights, "pt") as file:
         stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    for name in stored:
-        if name not in expected:
-            raise ValueError(f"{WEIGHTS_FILE}: unexpected: {name}")
+    if unexpected := stored.keys() - expected.keys():
+        raise ValueError(f"{WEIGHTS_FILE}: unexpected: {min(unexpected)}")
     for name, shape in expected.items():
         if name not in stored:
             raise ValueError(f"{WEIGHTS_FILE}: missing: {name}")
@@ -189,14 +168,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class _Written:
-    """By which version of this package a model was made, in words, and the digest of its weights file, if it is said."""
-
-    made_by: str
-    digest: str | None
-
-
 @pydantic_dataclass(frozen=True, config=STRICT)
 class _Trained:
     """What `config.json` says beside the settings of features and train."""
@@ -205,12 +176,13 @@ class _Trained:
     classes: tuple[str, ...]
     channels: Annotated[tuple[Channels, ...], Field(max_length=len(STRIDES))]
     encoder_sha256: str
-    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     reading: ReadingConfig = AS_STORED
 
 
-def _read_config(folder: Path) -> tuple[ModelConfig, _Written]:
-    """Return the settings of a model, and what is known of their making."""
+@contextmanager
+def _described(folder: Path) -> Generator[dict[str, Any]]:
+    """Give what `config.json` says, and name folder and versions in whatever is found wrong with them."""
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise InputError(f"{folder}: no model folder; `dvc repro train` writes models/<benchmark>")
@@ -225,40 +197,31 @@ def _read_config(folder: Path) -> tuple[ModelConfig, _Written]:
         this = f"this is invad {__version__}, which reads format {FORMAT}"
         raise InputError(f"{path}: a model of format {str(found)[:40]}{made_by}; {this}: {remedy}")
     try:
-        return _parsed(value, made_by)
-    except (InputError, ValueError) as error:
-        raise _damaged(folder, error, _Written(made_by, None)) from None
+        yield value
+    except (OSError, SafetensorError, RuntimeError, ValueError, InputError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: damaged model ({reason}){made_by}; this is invad {__version__}") from None
 
 
-def _parsed(value: dict[str, Any], made_by: str) -> tuple[ModelConfig, _Written]:
-    """Check types and ranges as those of `params.yaml`; `InputError` or `ValueError` names the key."""
+def _parsed(value: dict[str, Any]) -> tuple[ModelConfig, str]:
+    """Return the settings of a model and the digest of its weights file, checked as `params.yaml` is; `InputError` names the key."""
     where = f"{CONFIG_FILE}: "
     features, train = value.pop("features", None), value.pop("train", None)
-    trained = parse(_Trained, value, where)
-    if isinstance(train, dict):
-        train.pop("checkpoint_epochs", None)  # of older folders, no part of the recipe any more
+    trained = vars(parse(_Trained, value, where))
+    digest = trained.pop("model_sha256")
     model = train.get("model") if isinstance(train, dict) else None
     if not (isinstance(model, str) and model in TRAIN_CONFIGS):
-        raise ValueError(f"{where}train.model: must be one of {', '.join(TRAIN_CONFIGS)}")
+        raise InputError(f"{where}train.model: must be one of {', '.join(TRAIN_CONFIGS)}")
     config = ModelConfig(
-        benchmark=trained.benchmark,
-        classes=trained.classes,
-        channels=trained.channels,
-        encoder_sha256=trained.encoder_sha256,
         features=parse(FeaturesConfig, features, f"{where}features"),
         train=parse(TRAIN_CONFIGS[model], train, f"{where}train"),
-        reading=trained.reading,
+        **trained,
     )
     check_image_size(config.features.image_size, config.train.SIZE_MULTIPLE)
     levels = 0 if config.train.SEES_IMAGES else len(STRIDES)
     if len(config.channels) != levels:
-        raise ValueError(f"{where}channels: must be {levels}, not {len(config.channels)}")
-    return config, _Written(made_by, trained.model_sha256)
-
-
-def _damaged(folder: Path, error: Exception, written: _Written) -> InputError:
-    reason = " ".join(str(error).split())[:200]
-    return InputError(f"{folder}: damaged model ({reason}){written.made_by}; this is invad {__version__}")
+        raise InputError(f"{where}channels: must be {levels}, not {len(config.channels)}")
+    return config, digest
 
 
 def check_features(config: ModelConfig, key: FeatureKey, folder: Path) -> None:

@@ -24,13 +24,7 @@ class Owner:
         """Return whether it still runs; one of another machine is taken to, since nobody here can tell."""
         if self.host != socket.gethostname():
             return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # of another user
-            return True
-        return self.start == _start(self.pid)  # else another process has got the id since
+        return _runs(self.pid) and _start(self.pid) in (self.start, 0)  # else another process has got the id since
 
 
 def claim(folder: Path) -> None:
@@ -54,17 +48,23 @@ def owner(folder: Path) -> Owner | None:
 
 def has_run_since(pid: int, moment: float) -> bool:
     """Return whether the process `pid` of this machine runs, and did at `moment` (seconds since 1970): else another has its id since."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+    if not _runs(pid):
         return False
-    except PermissionError:  # of another user
-        pass
     start = _start(pid)
     if not start:
         return True
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
     return time.time() - age <= moment + 1  # the kernel's ticks and the file system's times are coarse
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # of another user
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _start(pid: int) -> int:

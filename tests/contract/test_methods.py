@@ -31,7 +31,7 @@ from invad.features.batches import batch_source
 from invad.methods import METHODS, Method
 from invad.scoring.score import predictions, score_images
 from invad.scoring.store import open_scores
-from invad.training.counting import model_cost
+from invad.training.cost import model_cost
 from invad.training.job import TrainJob, run_job
 from invad.training.loop import training_steps
 from invad.training.model_folder import ModelConfig, load_model, save_model

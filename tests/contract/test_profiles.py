@@ -10,13 +10,14 @@ import torch
 import yaml
 from conftest import profile_params
 
-from invad.config import STRIDES, ScoreConfig, load_params
+from invad.config import ScoreConfig, load_params
+from invad.config.constants import STRIDES
 from invad.config.params_file import add_benchmark, update_download
 from invad.config.profiles import PROFILES, list_profiles, profile_text, use_profile
 from invad.errors import InputError
 from invad.features.batches import Batch
 from invad.methods import EncoderOutput, build_method
-from invad.training.counting import count_multiply_adds
+from invad.training.cost import count_multiply_adds
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = {"source": "path", "path": "/data/leather", "table": "data/import/leather.csv"}

@@ -9,8 +9,9 @@ from networks import authors_state
 from reference_files import reference_files
 
 from invad.errors import InputError
-from invad.methods.invad.network import FeatureInversion, reconstruction_loss
+from invad.methods.invad.network import FeatureInversion
 from invad.methods.invad.reference import load_reference_state, reference_tensors
+from invad.methods.losses import reconstruction_loss
 from invad.methods.maps import anomaly_map
 
 # BatchNorm takes the mean out again, so the exact gradient of these is zero and the stored norms are rounding noise

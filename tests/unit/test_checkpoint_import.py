@@ -138,8 +138,14 @@ def test_a_checkpoint_without_an_encoder_takes_that_of_a_file(source, checkpoint
         ({"net_decoder.conv1.0.1.bias": None}, r"missing: net_decoder\.conv1\.0\.1\.bias"),
         ({"net_decoder.extra": torch.zeros(1)}, r"unexpected: net_decoder\.extra"),
         ({"net_decoder.conv1.0.1.bias": torch.zeros(3)}, r"conv1\.0\.1\.bias \(3,\) instead of \(256,\)"),
-        ({"net_encoder.layer1.0.bn1.bias": None}, r"missing: net_encoder\.layer1\.0\.bn1\.bias"),
-        ({"net_encoder.bn1.bias": torch.zeros(3)}, r"net_encoder\.bn1\.bias \(3,\) instead of \(64,\)"),
+        (
+            {"net_encoder.layer1.0.bn1.bias": None},
+            r"net_encoder\.\*: 1 tensors are missing, the first is layer1\.0\.bn1\.bias",
+        ),
+        (
+            {"net_encoder.bn1.bias": torch.zeros(3)},
+            r"net_encoder\.\*: bn1\.bias has the shape \(3,\), expected \(64,\)",
+        ),
         ({"net_fuser.epoch": 3}, r"net_fuser\.epoch is not a tensor"),
     ],
 )

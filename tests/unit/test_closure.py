@@ -147,11 +147,11 @@ def test_comments_and_docstrings_change_nothing(old, new):
 def test_a_number_sign_in_a_text_is_no_comment():
     assert (
         closure._normal("a = '#1'  # one\nb = f'{a}#2'\nc = '''\n# three\n'''\n")
-        == "a = '#1'\nb = f'{a}#2'\nc = '''\n# three\n'''"
+        == "a = '#1'\nb = f'{a}#2'\nc = '\\n# three\\n'"
     )
     assert (
         closure._normal('def f():\n    """Docs."""\n    return 1\n\n\ndef g(): "Docs."\n')
-        == 'def f():\n    return 1\ndef g(): "Docs."'
+        == "def f():\n    return 1\n\ndef g():\n    pass"
     )
 
 

@@ -26,7 +26,8 @@ from invad.methods.invad.layers import (
     UpsamplingConv2d,
 )
 from invad.methods.invad.method import InvAD
-from invad.methods.invad.network import FeatureInversion, reconstruction_loss
+from invad.methods.invad.network import FeatureInversion
+from invad.methods.losses import reconstruction_loss
 
 INVAD = {"channels": (256, 512, 1024), "style_channels": 64, "latent_channels": 16, "blocks": 2, "constant_size": 16}
 INVAD_LITE = {**INVAD, "channels": (64, 128, 256), "blocks": 4}

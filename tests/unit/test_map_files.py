@@ -15,7 +15,7 @@ from invad.data.images import read_mask, resize_mask
 from invad.errors import InputError
 from invad.scoring import map_files
 from invad.scoring.map_files import BATCH, MapFolder, list_files, open_arrays, open_map_folder, read_map
-from invad.scoring.mask_files import masks_of_array, masks_of_files, match_masks
+from invad.scoring.map_inputs import ResizedMasks, match_masks
 
 RAMP = np.arange(6).reshape(2, 3)
 NAMES = ("anomaly_maps", "maps")
@@ -432,40 +432,22 @@ def test_masks_are_resized_to_maps_that_are_not_square():
     assert resize_mask(mask, (2, 4)).tolist() == [[True, True, False, False], [False] * 4]
 
 
-def test_masks_of_files_are_read_in_batches_and_their_sizes_told(tmp_path):
+def test_masks_of_files_are_read_in_batches_and_those_of_another_size_counted(tmp_path):
     files = [save_mask(tmp_path / "0.png", 4), None, save_mask(tmp_path / "2.png", 8), save_mask(tmp_path / "3.png", 8)]
     files += [None] * BATCH
-    masks = masks_of_files(files, (4, 4))
+    masks = ResizedMasks(files, (4, 4))
     for _ in range(2):
         batches = list(masks)
         assert [len(batch) for batch in batches] == [BATCH, 4]
         assert np.concatenate(batches).sum(axis=(1, 2)).tolist() == [4, 0, 4, 4] + [0] * BATCH
     assert masks.labels().tolist() == [True, False, True, True] + [False] * BATCH
-    assert masks.note() == "2 mask(s) resized to the maps' 4x4 pixels, from 8x8 (2)"
-    assert masks_of_files(files[:2], (4, 4)).note() == ""
+    assert masks.count() == 2
 
 
-def test_the_note_names_few_of_many_sizes(tmp_path):
-    files = [save_mask(tmp_path / f"{size}.png", size) for size in range(2, 8)]
-    note = masks_of_files(files, (9, 9)).note()
-    assert note == "6 mask(s) resized to the maps' 9x9 pixels, from 2x2 (1), 3x3 (1), 4x4 (1) and 3 other sizes"
-
-
-def test_a_pixel_lost_by_resizing_still_labels_the_image():
-    masks_nhw = np.zeros((2, 16, 16), dtype=np.uint8)
-    masks_nhw[0, 3, 3] = 255
-    masks = masks_of_array(masks_nhw, Path("masks.npy"), (4, 4))
+def test_a_pixel_lost_by_resizing_still_labels_the_image(tmp_path):
+    values = np.zeros((16, 16), np.uint8)
+    values[3, 3] = 255
+    Image.fromarray(values).save(tmp_path / "0.png")
+    masks = ResizedMasks([tmp_path / "0.png", None], (4, 4))
     assert not np.concatenate(list(masks)).any()
     assert masks.labels().tolist() == [True, False]
-
-
-@pytest.mark.parametrize("mask", [[[0, 1]], [[0, 255]], [[False, True]], [[0.5, 0.6]]])
-def test_the_masks_of_an_array_are_those_that_the_metrics_take(mask):
-    assert next(iter(masks_of_array(np.array([mask]), Path("masks.npy"), (1, 2)))).tolist() == [[[False, True]]]
-
-
-@pytest.mark.parametrize("mask", [[[0, 7]], [[0, -1]], [[0.0, 1.5]], [[0.0, np.nan]]])
-def test_other_masks_of_an_array_are_refused(mask):
-    masks = masks_of_array(np.array([[[0, 0]], mask]), Path("masks.npy"), (2, 4))
-    message = refused(Path("masks.npy"), lambda path: list(masks))
-    assert message == "mask 1 holds other values than 0 and 1, or 0 and 255"

@@ -29,7 +29,7 @@ from invad.studies.study import Identity, Study
 from invad.studies.trial import TrialResult, TrialTask, attempt, read_result, run_task, write_result
 from invad.studies.validation import validation_split
 from invad.training.checkpoints import newest_step
-from invad.training.counting import multiply_adds
+from invad.training.cost import model_cost
 from invad.training.job import TrainJob
 
 
@@ -540,7 +540,7 @@ def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp
 
 @pytest.mark.slow
 def test_the_multiply_adds_are_the_published_ones(paper):
-    assert multiply_adds(paper) == pytest.approx(45.394e9, rel=0.005)
+    assert model_cost(paper).multiply_adds == pytest.approx(45.394e9, rel=0.005)
 
 
 # The section of params.yaml

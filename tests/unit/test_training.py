@@ -503,7 +503,6 @@ def test_a_model_folder_of_before_the_switches_is_the_papers_network(tmp_path):
         "aggregation",
     ):
         del value["train"][key]
-    value["train"]["checkpoint_epochs"] = 10
     path.write_text(json.dumps(value))
     loaded, config = load_model(tmp_path / "model")
     assert config == MODEL

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from invad.config import Modulation, ModulationTerms, Normalisation
+from invad.config.types import Modulation, ModulationTerms, Normalisation
 from invad.errors import InputError
 
 NORM_EPS = 1e-5

@@ -7,7 +7,8 @@ from torch.optim import Adam
 
 from invad.config import InvADConfig, ScoreConfig
 from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
-from invad.methods.invad.network import FeatureInversion, reconstruction_loss
+from invad.methods.invad.network import FeatureInversion
+from invad.methods.losses import reconstruction_loss
 from invad.methods.maps import reconstruction_map
 
 DECAY_AT, DECAY = 0.8, 0.1  # the learning rate is multiplied by DECAY after the fraction DECAY_AT of the epochs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invad.config import AggregationKind
+from invad.config.types import AggregationKind
 from invad.methods.invad.layers import ActivatedConv, Bottleneck, ConvNorm
 
 UPSAMPLER_LR_MULTIPLIER = 0.01  # of the upsampling convolutions of the re-scaling upsampler, and of no other layer
