@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, GradientConfig, Params
 from invad.config.constants import STRIDES
 from invad.config.types import EncoderName
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
@@ -158,10 +158,12 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
         return TrainingPlan(benchmark.name, None)
     features = feature_bytes(images.train + images.held_out + images.test, config)
     maps = map_bytes(images, config.image_size)
-    try:
-        steps, problem = steps_per_epoch(images.train, benchmark.train) * benchmark.train.epochs, ""
-    except InputError as error:
-        steps, problem = 0, str(error)
+    steps, problem = 1, ""  # of what is learned without gradients
+    if isinstance(benchmark.train, GradientConfig):
+        try:
+            steps = steps_per_epoch(images.train, benchmark.train) * benchmark.train.epochs
+        except InputError as error:
+            steps, problem = 0, str(error)
     return TrainingPlan(benchmark.name, images, steps, features, maps, problem)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from invad.config import FeaturesConfig, Params, TrainingConfig
+from invad.config import FeaturesConfig, GradientConfig, Params, TrainingConfig
 from invad.data.source import read_source
 from invad.data.split_table import Split, open_split
 from invad.errors import InputError
@@ -186,7 +186,8 @@ def _count(number: int, what: str) -> str:
 def _steps(task: TrialTask) -> int:
     """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
     images = len(task.job.split.phase("train") if task.job.rows is None else task.job.rows)
-    steps = images // task.benchmark.train.batch_size * task.benchmark.train.epochs
+    train = task.benchmark.train
+    steps = images // train.batch_size * train.epochs if isinstance(train, GradientConfig) else 1
     return 0 if (task.storage / MODEL).is_dir() else steps
 
 

@@ -166,6 +166,13 @@ def test_a_batch_that_is_larger_than_the_images_is_said(text):
     assert "WARNING: mvtec: batch_size: 200 is more than the 108 training images" in text(params)
 
 
+def test_what_is_learned_without_gradients_is_one_step_whatever_its_batches(planned):
+    params = repository_params("mvtec")
+    params["train"]["mvtec"] = {"model": "patchcore", "batch_size": 200}
+    each = training(planned(params), "mvtec")
+    assert (each.steps, each.problem) == (1, "")
+
+
 def test_generated_images_are_counted_from_the_settings_and_then_in_the_split_table(planned):
     params = repository_params("mvtec", "coco_ad_0")
     params["download"]["mvtec"] |= {"train_images": 5, "test_images": 7, "image_size": 64}

@@ -22,7 +22,7 @@ from invad.studies import trial as trials
 from invad.studies.ablation import ablation_of_params, plan_ablation, run_ablation
 from invad.studies.defects import AREA, add_defect
 from invad.studies.modules import MODULES, module_named
-from invad.studies.runner import StudyOptions, only_one, prepare
+from invad.studies.runner import StudyOptions, _steps, only_one, prepare
 from invad.studies.settings import SECTIONS, apply, parse_set
 from invad.studies.stores import Stores, trial_split
 from invad.studies.study import Identity, Study
@@ -576,15 +576,17 @@ def test_methods_are_trained_and_scored_side_by_side(tiny, tmp_path):
     benchmark = tiny[0].benchmark("mvtec")
     split, features = tiny[2], stores_of(tiny, benchmark)[0].training(benchmark.features)
     study = study_of(benchmark, "method", ["invad", "patchcore"])
-    identity, found = Identity.of(study, split, "data"), {}
+    identity, found, steps = Identity.of(study, split, "data"), {}, {}
     for trial in study.trials():
         name, storage = identity.trial(trial), tmp_path / trial.variant
         job = TrainJob(str(features), split, benchmark.features, str(storage), trial.benchmark.train, 2, 1)
         task = TrialTask(str(tmp_path), ((name, trial),), job, judged=split, judged_features=str(features))
+        steps[trial.variant] = _steps(task)
         run_task(task, lambda *_: None)
         found[trial.variant] = task.result(name)
     assert {one.status for one in found.values()} == {"finished"}
     assert (found["invad"].epochs, found["patchcore"].epochs) == (2, 1)
+    assert steps == {"invad": 2 * (36 // 8), "patchcore": 1}
     assert found["invad"].parameters > found["patchcore"].parameters == 0
     assert found["invad"].metrics["mad"] != found["patchcore"].metrics["mad"]
 
