@@ -13,12 +13,9 @@ def sync() -> None:
     """Log to MLflow what it lacks of the results at hand, and end runs whose process was killed."""
     from invad import tracking
     from invad.config import load_params
-    from invad.pipeline.run_log import sync_runs
     from invad.workspace import Workspace
 
-    params, workspace = load_params(), Workspace()
-    for line in (*tracking.sync_records(workspace), *sync_runs(params, workspace)):
-        print(line)
+    print(*tracking.sync_runs(load_params(), Workspace()), sep="\n")
 
 
 @runs.command()
@@ -37,7 +34,7 @@ def register(
     alias: Annotated[str | None, typer.Option(help="Leads to this version from now on, such as champion.")] = None,
 ) -> None:
     """Make a run's model a version in MLflow's model registry, once, and say how it is served."""
-    from invad.tracking.register import register_model, serve_commands
+    from invad.tracking.models import register_model, serve_commands
     from invad.workspace import Workspace
 
     version = register_model(run_id, Workspace(), name=name, alias=alias)

@@ -22,7 +22,6 @@ NEUTRAL: Mapping[str, str] = {
     "invad.config": "checks settings; their values and defaults are params of DVC",
     "invad.errors": "messages",
     "invad.files": "how files are written, not what",
-    "invad.pipeline.run_log": "tells MLflow what is there",
     "invad.pipeline.frame": "the frame around a stage: progress, messages, exit codes",
     "invad.text": "words of messages",
     "invad.tracking": "tells MLflow what is there",

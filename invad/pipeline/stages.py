@@ -92,7 +92,6 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.data.split_table import open_split
     from invad.features import open_features
     from invad.features.encoder import build_encoder
-    from invad.pipeline.run_log import log_training
     from invad.training.curve import Step, curve_csv
     from invad.training.job import storage_name
     from invad.training.loop import training_steps
@@ -117,8 +116,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         nonlocal resumed_at
         resumed_at = resumed
         progress(steps, total, resumed)
-        run.log_curve("train/loss", [(step.step, step.loss) for step in steps], live=True)
-        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps], live=True)
+        run.log_live(tracking.loss_curves(steps))
 
     try:
         with progress:
@@ -134,20 +132,18 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
                 on_progress=on_progress,
             )
     except BaseException:
-        run.finish(failed=True)
+        run.finish("FAILED")
         raise
     encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
     write_cost(model_cost(benchmark, method), workspace.cost(name))
     write_text(workspace.loss(name), curve_csv(steps))
-    run.tags(
-        {
-            "train.seconds": f"{time.monotonic() - started:.1f}",
-            "train.steps": str(len(steps) - resumed_at),  # those of this process
-            "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
-        }
-    )
-    log_training(run, benchmark, workspace)
+    tags = {
+        "train.seconds": f"{time.monotonic() - started:.1f}",
+        "train.steps": str(len(steps) - resumed_at),  # those of this process
+        "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
+    }
+    tracking.log_training(run, benchmark, workspace, tags)
     if steps:
         logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
     else:
@@ -167,8 +163,8 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
-    from invad.pipeline.run_log import log_evaluation
     from invad.scoring.store import open_scores
+    from invad.tracking import log_evaluation
 
     benchmark = params.benchmark(name)
     scores = open_scores(workspace.scores(name))
@@ -243,7 +239,7 @@ def _operating_point(scores: "Scores", calibration: "Calibration", settings: str
 def report(_name: str, params: Params, workspace: Workspace) -> None:
     """Render tables, figures and the page from the results of all benchmarks, and log them with their runs."""
     from invad.pipeline.rendering import report_workspace
-    from invad.pipeline.run_log import log_report
+    from invad.tracking import log_report
 
     for name in report_workspace(params, workspace, workspace.reports):
         log_report(params.benchmarks[name], workspace)

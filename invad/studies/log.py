@@ -48,8 +48,8 @@ class StudyLog:
             tags={"invad.module": self._study.name, "invad.command": self._command} | tags,
             params={"variant": trial.variant, "seed": str(trial.seed)} if trial else None,
         )
-        source = read_source(self._workspace.raw(benchmark.dataset)).source
-        run.log_split(self._tasks[0].job.split, benchmark, source)
+        split, source = self._tasks[0].job.split, read_source(self._workspace.raw(benchmark.dataset)).source
+        run.log(tracking.Content(data=lambda: tracking.data_sets(split, benchmark, source)))
         return run
 
     def tell(self, task: TrialTask) -> list[tuple[Trial, TrialResult]]:
@@ -64,14 +64,15 @@ class StudyLog:
         tags = {"invad.trial": name, "invad.status": result.status}
         tags |= {"invad.error": result.error} if result.error else {}
         run = self._started(f"{self._study.name} {trial.variant}, seed {trial.seed}", trial, **tags)
-        steps = read_curve(task.job.curve)
-        run.log_curve("train/loss", [(step.step, step.loss) for step in steps])
-        run.log_curve("train/learning_rate", [(step.step, step.learning_rate) for step in steps])
         prefix = "paper" if self._study.test else "validation"
         values = {key if key == VALIDATION_SCORE else f"{prefix}/{key}": value for key, value in result.metrics.items()}
-        costs = {"parameters": result.parameters, "multiply_adds": result.multiply_adds}
-        run.log_metrics(values | costs | {"train_seconds": result.seconds})
-        run.finish(failed=result.status == "failed")
+        costs = {
+            "parameters": result.parameters,
+            "multiply_adds": result.multiply_adds,
+            "train_seconds": result.seconds,
+        }
+        run.log(tracking.Content(metrics=values | costs, curves=tracking.loss_curves(read_curve(task.job.curve))))
+        run.finish("FAILED" if result.status == "failed" else "FINISHED")
         write_text(task.trial_folder(name) / LOGGED_FILE, f"{run.record.key}\n")
 
     def __enter__(self) -> "StudyLog":
@@ -80,15 +81,14 @@ class StudyLog:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Mark the study's run as failed when the block fails."""
         if kind is not None and self._run is not None:
-            self._run.finish(failed=True)
+            self._run.finish("FAILED")
 
     def finish(self, files: Iterable[Path]) -> None:
         """Log the study's tables and mark its run as ended: failed where a trial has."""
         if self._run is not None:
-            for file in files:
-                self._run.log_file(file)
+            self._run.keep_files(list(files))
             statuses = {task.result(name).status for task in self._tasks for name, _ in task.trials}
-            self._run.finish(failed="failed" in statuses)
+            self._run.finish("FAILED" if "failed" in statuses else "FINISHED")
 
 
 def _is_told(task: TrialTask, name: str) -> bool:

@@ -6,31 +6,30 @@ of a study. What is known of it is a record in the workspace's private folder, o
 A stage logs when it ends. MLflow that is down or slow holds nobody up: what it has not is logged later, from the record and the files.
 """
 
-from invad.tracking.data import data_sets
-from invad.tracking.fetch import FetchedRun, fetch_run
-from invad.tracking.names import flatten_result, flatten_settings
-from invad.tracking.provenance import environment_tags, model_tags
-from invad.tracking.run import Run
-from invad.tracking.runs import continue_run, known_run, open_run, remember_model, start_run, sync_records
-from invad.tracking.show import list_runs, show_run
+from invad.tracking.provenance import data_sets, environment_tags
+from invad.tracking.results import log_evaluation, log_report, log_training, loss_curves, sync_runs
+from invad.tracking.run import Content, Files, Run
+from invad.tracking.runs import continue_run, known_run, open_run, start_run
+from invad.tracking.show import fetch_run, list_runs, show_run
 from invad.tracking.store import tracking_uri
 
 __all__ = [
-    "FetchedRun",
+    "Content",
+    "Files",
     "Run",
     "continue_run",
     "data_sets",
     "environment_tags",
     "fetch_run",
-    "flatten_result",
-    "flatten_settings",
     "known_run",
     "list_runs",
-    "model_tags",
+    "log_evaluation",
+    "log_report",
+    "log_training",
+    "loss_curves",
     "open_run",
-    "remember_model",
     "show_run",
     "start_run",
-    "sync_records",
+    "sync_runs",
     "tracking_uri",
 ]

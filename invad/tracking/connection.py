@@ -10,14 +10,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from invad.errors import InputError
-from invad.tracking.store import answering, connect, is_local, reason, why, without_password
+from invad.tracking.store import connect, is_local, reason, tracking_uri, why, without_password
 from invad.workspace import Workspace
 
-PATIENCE = (
-    10.0  # seconds that a process waits for the answers of a server, and besides a tenth of the time that it runs
-)
+PATIENCE = 10.0  # seconds that a process waits for answers of a server, and besides a tenth of the time that it runs
 _REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # what the same request will always get
-
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
@@ -26,16 +23,10 @@ class Connection:
     """To one MLflow, of one process. After the first failure nothing more is asked: `invad-pipe runs sync` logs what is missing."""
 
     def __init__(self, uri: str, workspace: Workspace) -> None:
-        self.uri = uri
+        self.uri, self.is_down = uri, False
         self._workspace = workspace
         self._client: MlflowClient | None = None
         self._began, self._waited = time.monotonic(), 0.0
-        self.is_down = False
-
-    def ask(self, question: Callable[[MlflowClient], Answer]) -> Answer:
-        """Return MLflow's answer; `InputError` when there is none."""
-        with answering(self.uri):
-            return question(self._connected())
 
     def tell(self, action: Callable[[MlflowClient], Answer], *, upload: bool = False) -> Answer | None:
         """Do something with MLflow and return its answer, or None where that failed.
@@ -46,14 +37,16 @@ class Connection:
             return None
         started = time.monotonic()
         try:
-            answer = action(self._connected())
+            self._client = self._client or connect(self.uri, self._workspace)
+            answer = action(self._client)
         except InputError:  # no failure of MLflow's
             raise
         except Exception as error:  # requests, sqlalchemy, MLflow and the file system raise whatever they like
             if isinstance(error, MlflowException) and error.error_code in _REFUSED:
                 logger.warning("MLflow refuses a part of a run: %s", reason(error))
             else:
-                self._give_up(*why(error, self.uri))
+                problem, advice = why(error, self.uri)
+                self._give_up(f"{problem}; {advice}" if is_local(self.uri) else problem)
             return None
         if not (upload or is_local(self.uri)):
             self._waited += time.monotonic() - started
@@ -61,21 +54,17 @@ class Connection:
                 self._give_up(f"its answers took {self._waited:.0f} s")
         return answer
 
-    def _connected(self) -> MlflowClient:
-        if self._client is None:
-            self._client = connect(self.uri, self._workspace)
-        return self._client
-
-    def _give_up(self, problem: str, advice: str = "") -> None:
+    def _give_up(self, problem: str) -> None:
         self.is_down = True
-        advice = f"{advice}; " if advice and is_local(self.uri) else ""
-        shown = without_password(self.uri)
-        logger.warning(
-            "MLflow at %s: %s; %snothing is lost, `invad-pipe runs sync` logs it later", shown, problem, advice
-        )
+        later = "nothing is lost, `invad-pipe runs sync` logs it later"
+        logger.warning("MLflow at %s: %s; %s", without_password(self.uri), problem, later)
 
 
 @cache
-def connection(uri: str, workspace: Workspace) -> Connection:
-    """Return this process's connection to the MLflow at `uri`."""
+def _connection(uri: str, workspace: Workspace) -> Connection:
     return Connection(uri, workspace)
+
+
+def connection(workspace: Workspace) -> Connection:
+    """Return this process's connection to the workspace's MLflow; `InputError` where that is malformed."""
+    return _connection(tracking_uri(workspace), workspace)

@@ -1,8 +1,9 @@
 """The names of params and metrics: the same in every run, whatever was trained, so that MLflow lines the runs up."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from itertools import count
 from typing import Any, get_args
 
 from invad.config import SPLIT_CONFIGS, TRAIN_CONFIGS, BenchmarkConfig
@@ -37,36 +38,23 @@ def flatten_result(result: Mapping[str, Any]) -> dict[str, float | None]:
     `calibrated` in place of the protocol. None stands for what cannot be computed.
     """
     point = result.get("operating_point", {})
-    means = {**result["mean"], "calibrated": point.get("mean", {})}
-    flat = {f"{kind}/{key}": value for kind, values in means.items() for key, value in values.items()}
-    names = _class_names(sorted({*result["per_class"], *point.get("per_class", {})}))
-    rows = [
-        *((name, kind, values) for name, kinds in result["per_class"].items() for kind, values in kinds.items()),
-        *((name, "calibrated", values) for name, values in point.get("per_class", {}).items()),
-    ]
-    flat |= {f"{kind}/{key}/{names[name]}": value for name, kind, values in rows for key, value in values.items()}
-    return flat
-
-
-def _class_names(classes: Iterable[str]) -> dict[str, str]:
-    """Return for each class a name of its own that MLflow allows in a metric's."""
-    names: dict[str, str] = {}
-    for class_name in classes:
-        allowed = re.sub(r"[^\w\- .]", "_", class_name).strip(" .") or "_"
-        name, number = allowed, 2
-        while name in names.values():
-            name, number = f"{allowed}_{number}", number + 1
-        names[class_name] = name
-    return names
+    rows = [("", kind, values) for kind, values in result["mean"].items()]
+    rows += [(name, kind, values) for name, kinds in result["per_class"].items() for kind, values in kinds.items()]
+    rows += [(name, "calibrated", values) for name, values in point.get("per_class", {}).items()]
+    rows += [("", "calibrated", point.get("mean", {}))]
+    ends = {"": ""}
+    for name in sorted({name for name, _, _ in rows} - {""}):  # each a name of its own that MLflow allows
+        allowed = "/" + (re.sub(r"[^\w\- .]", "_", name).strip(" .") or "_")
+        ends[name] = next(end for n in count(1) if (end := f"{allowed}_{n}" if n > 1 else allowed) not in ends.values())
+    return {f"{kind}/{key}{ends[name]}": value for name, kind, values in rows for key, value in values.items()}
 
 
 def _values(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  (a dataclass)
     for field in fields(config):
         value = getattr(config, field.name)
-        if is_dataclass(value):
-            yield from _values(value, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", value
+        yield from (
+            _values(value, f"{prefix}{field.name}.") if is_dataclass(value) else [(f"{prefix}{field.name}", value)]
+        )
 
 
 def _type_names(config: type, prefix: str) -> Iterator[str]:

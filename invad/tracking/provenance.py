@@ -1,4 +1,4 @@
-"""Where a run came from: code, data, packages and hardware, as tags and artifacts from which it can be built again."""
+"""Where a run came from: code, data, packages and hardware, as tags, data sets and artifacts from which it can be built again."""
 
 import json
 import logging
@@ -7,33 +7,26 @@ import platform
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import distributions, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from invad.config import BenchmarkConfig
+from invad.data.split_table import Split
 from invad.files import atomic_path
 from invad.tracking.store import without_password
 from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
-PACKAGES = (
-    "dvc",
-    "invad",
-    "mlflow",
-    "numpy",
-    "pyarrow",
-    "ray",
-    "timm",
-    "torch",
-    "torchvision",
-)  # as tags; all are an artifact
 PATCH_BYTES = 1_000_000  # a larger one is not kept
 # What the pipeline itself writes into the working tree: no change of the code.
 _OUTPUTS = (":(exclude)dvc.lock", ":(exclude)reports")
 _SECRETS = ":(exclude).dvc/config"  # keys of remotes
+_BYTES = ("utf-8", "surrogateescape")
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +36,11 @@ def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]
     tags = {
         "invad.benchmark": benchmark.name,
         "invad.command": f"dvc repro evaluate@{benchmark.name}",
-        "dvc.split": dvc_md5(workspace, f"splits@{benchmark.name}"),
-        "dvc.features": dvc_md5(workspace, f"features@{benchmark.name}"),
+        "dvc.split": _dvc_md5(workspace, f"splits@{benchmark.name}"),
+        "dvc.features": _dvc_md5(workspace, f"features@{benchmark.name}"),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
-        **environment_tags(workspace),
     }
-    return {name: value for name, value in tags.items() if value}
+    return {name: value for name, value in tags.items() if value} | environment_tags(workspace)
 
 
 def environment_tags(workspace: Workspace) -> dict[str, str]:
@@ -57,53 +49,75 @@ def environment_tags(workspace: Workspace) -> dict[str, str]:
         **_code_tags(workspace),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "hardware.cpu": _cpu(),
+        "hardware.cpu": (_models("proc/cpuinfo", r"model name\s*:") or [platform.processor()])[0],
         "hardware.memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB",
         "hardware.gpu": ", ".join(_gpus()),
-        **{f"package.{name}": version(name) for name in PACKAGES},
+        "package.invad": version("invad"),  # all packages are an artifact
+        "package.torch": version("torch"),
     }
     return {name: value for name, value in tags.items() if value}
 
 
 def model_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
     """Return the hash by which DVC knows the benchmark's model, which `dvc.lock` has once the training has ended."""
-    md5 = dvc_md5(workspace, f"train@{benchmark.name}", (workspace.model(benchmark.name) / WEIGHTS_FILE).name)
+    md5 = _dvc_md5(workspace, f"train@{benchmark.name}", WEIGHTS_FILE)
     return {"dvc.model": md5} if md5 else {}
+
+
+def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dict[str, Any]]:
+    """Return the images of each phase as a data set: name, digest, source, counts of images and classes; a phase without any has none.
+
+    source: `embedded`, `path` or `official`.
+    """
+    from invad.features.source import split_sha256  # with torch
+
+    found = []
+    for phase in ("train", "calibration", "test"):
+        if not (rows := split.phase(phase)):
+            continue
+        digest, images = split_sha256(rows, split.reading), Counter(row.class_name for row in rows)
+        profile = {
+            "images": len(rows),
+            "anomalous": sum(row.label for row in rows),
+            "classes": len(images),
+            "images_per_class": dict(sorted(images.items())),
+            "sha256": digest,
+        }
+        data_set = {
+            "name": f"{benchmark.name}/{phase}",
+            "digest": digest[:32],  # MLflow takes 36 characters
+            "source_type": source,
+            "source": json.dumps({"dataset": benchmark.dataset, "source": source}),
+            "profile": json.dumps(profile, ensure_ascii=False),
+            "context": phase,
+        }
+        found.append(data_set)
+    return found
 
 
 def write_origin(benchmark: BenchmarkConfig, workspace: Workspace, folder: Path) -> dict[str, str]:
     """Write what a run was started with to `folder`, for its artifacts: settings, packages, changes of the code. Return tags of it."""
-    changes = (_git(workspace, "diff", "--binary", "HEAD", "--", ".", *_OUTPUTS, _SECRETS) or "").encode(
-        "utf-8", "surrogateescape"
-    )
-    settings = workspace.root / "params.yaml"
+    changes = (_git(workspace, "diff", "--binary", "HEAD", "--", ".", *_OUTPUTS, _SECRETS) or "").encode(*_BYTES)
+    packages = sorted({f"{item.name}=={item.version}\n" for item in distributions()})
+    files = {
+        CONFIG_FILE: json.dumps(asdict(benchmark), indent=2, ensure_ascii=False).encode(),
+        "packages.txt": "".join(packages).encode(),
+    }
+    if (settings := workspace.root / "params.yaml").exists():
+        files[settings.name] = settings.read_bytes()
+    if 0 < len(changes) <= PATCH_BYTES:
+        files["code.patch"] = changes
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        text = json.dumps(asdict(benchmark), indent=2, ensure_ascii=False)
-        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
-        (temporary / "packages.txt").write_text(all_packages(), encoding="utf-8")
-        if settings.exists():
-            (temporary / settings.name).write_bytes(settings.read_bytes())
-        if 0 < len(changes) <= PATCH_BYTES:
-            (temporary / "code.patch").write_bytes(changes)
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
     return {"git.patch": f"not kept, {len(changes)} bytes"} if len(changes) > PATCH_BYTES else {}
 
 
-@cache
-def all_packages() -> str:
-    """Return name and version of every installed package, a line each."""
-    return "".join(f"{name}\n" for name in sorted({f"{item.name}=={item.version}" for item in distributions()}))
-
-
-def dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:
-    """Return the hash that `dvc.lock` records for an output of a stage: the one called `name`, or else the first.
-
-    DVC writes it as soon as the stage has ended; until then there is none, or that of the time before.
-    """
+def _dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:
+    """Return the hash that `dvc.lock`, which DVC writes at a stage's end, has of the output called `name`, or else of the first."""
     path = workspace.root / "dvc.lock"
-    if not path.exists():
-        return ""
-    lock = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    lock = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
     outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
     named = [out for out in outs if Path(out["path"]).name == name] or outs
     return named[0]["md5"] if named else ""
@@ -123,13 +137,12 @@ def _code_tags(workspace: Workspace) -> dict[str, str]:
 def _git(workspace: Workspace, *arguments: str, warns: bool = False) -> str | None:
     """Return what git says, None where it is missing or refuses."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=workspace.root, capture_output=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=workspace.root, capture_output=True, check=True)
+        return done.stdout.decode(*_BYTES)
     except FileNotFoundError:
         reason = "git is not installed"
-    else:
-        if done.returncode == 0:
-            return done.stdout.decode("utf-8", "surrogateescape")
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {done.returncode}"]
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode("utf-8", "replace").strip().splitlines() or [f"exit code {error.returncode}"]
         reason = lines[0].removeprefix("fatal: ")
     if warns:
         _warn_of_git(workspace.root.absolute(), without_password(reason))
@@ -141,20 +154,16 @@ def _warn_of_git(root: Path, reason: str) -> None:
     logger.warning("git says nothing of %s (%s): commit and changes of the code are not recorded", root, reason)
 
 
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor()
-
-
 def _gpus() -> list[str]:
     """Return the names of the GPUs: the driver's list, since to ask torch loads CUDA; a container may hide it."""
-    found = [
-        re.search(r"^Model:\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    ]
     torch = sys.modules.get("torch")  # only where it is loaded already
-    if not found and torch is not None and torch.cuda.is_available():
-        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return [model[1].strip() for model in found if model]
+    names = _models("proc/driver/nvidia/gpus/*/information", "Model:")
+    if names or torch is None or not torch.cuda.is_available():
+        return names
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _models(files: str, key: str) -> list[str]:
+    """Return what stands behind a key in the lines of some files."""
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(Path("/").glob(files))]
+    return [name.strip() for text in texts for name in re.findall(rf"^{key}\s*(.+)$", text, re.MULTILINE)]

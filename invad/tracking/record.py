@@ -14,6 +14,7 @@ from invad.errors import InputError
 from invad.files import read_json, write_json
 from invad.workspace import CONFIG_FILE, WEIGHTS_FILE, Workspace
 
+BENCHMARK = "benchmark"  # the experiment whose runs are logged of the workspace's files
 RECORD_FILE = "run.json"
 
 
@@ -21,10 +22,9 @@ RECORD_FILE = "run.json"
 class Record:
     """A run. `folder`: where the record lies.
 
-    `key`: the tag by which MLflow's run is found again. `uri`: of the MLflow that `run_id` belongs to, without a password, empty for the
-    workspace's own. `start` and `end`: milliseconds. `parent`: the key of the study's record. `training`: what a start has to have in
-    common with this one to go on with it. `model_sha256`: of the model that came out. `abandoned`: runs of MLflow that a later start took
-    the place of, and that are to be ended there. `content`: what a trial has logged and MLflow has not; of a benchmark that is in files.
+    `key`: the tag by which MLflow's run is found again. `start` and `end`: milliseconds. `parent`: the key of the study's record.
+    `training`: what a start has to have in common with this one to go on with it. `model_sha256`: of the model that came out.
+    `content`: what a study or trial has logged and MLflow has not; of a benchmark that is in files.
     """
 
     folder: Path
@@ -34,15 +34,13 @@ class Record:
     tags: dict[str, str]
     params: dict[str, str]
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    uri: str = ""
     run_id: str | None = None
     status: str = "RUNNING"
     end: int | None = None
     parent: str | None = None
     training: str = ""
     model_sha256: str = ""
-    abandoned: list[str] = field(default_factory=list)
-    content: dict[str, Any] = field(default_factory=dict)
+    content: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def files(self) -> Path:
@@ -77,8 +75,9 @@ def record_folder(name: str, workspace: Workspace) -> Path:
 def read_record(folder: Path) -> Record | None:
     """Return the record in a folder; None where there is none that can be read."""
     try:
-        return Record(folder, **read_json(folder / RECORD_FILE))
-    except (InputError, TypeError):
+        value = read_json(folder / RECORD_FILE)
+        return Record(folder, **{name: item for name, item in value.items() if name not in ("uri", "abandoned")})
+    except (InputError, TypeError, AttributeError):
         return None
 
 
@@ -92,9 +91,8 @@ def all_records(workspace: Workspace) -> list[Record]:
 def model_sha256(benchmark: str, workspace: Workspace) -> str:
     """Return the hash of a benchmark's settings and weights: not of its thresholds, which change without a training; "" without a model."""
     folder = workspace.model(benchmark)
-    paths = [path for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE) if path.exists()]
-    stats = [(path, path.stat()) for path in paths]
-    return _sha256(tuple((path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)) if paths else ""
+    stats = [(path, path.stat()) for path in (folder / CONFIG_FILE, folder / WEIGHTS_FILE) if path.exists()]
+    return _sha256(tuple((path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats)) if stats else ""
 
 
 @cache  # a stage asks more than once of a large file

@@ -11,20 +11,19 @@ from invad.config import BenchmarkConfig
 from invad.tracking.connection import connection
 from invad.tracking.names import flatten_settings, run_name
 from invad.tracking.provenance import run_tags, write_origin
-from invad.tracking.record import Record, all_records, model_sha256, read_record, record_folder
-from invad.tracking.run import BENCHMARK, KEY, LOGGED, Run, now_ms
-from invad.tracking.store import kept_uri, tracking_uri
+from invad.tracking.record import BENCHMARK, Record, all_records, model_sha256, read_record, record_folder
+from invad.tracking.run import KEY, LOGGED, Content, Run, now_ms
+from invad.tracking.store import answering
 from invad.workspace import Workspace
 
 _MODEL = "invad.model_sha256"  # the tag of a run
-ExperimentName = Literal["benchmark", "ablation", "tune"]
 
 
 def start_run(
     benchmark: BenchmarkConfig,
     workspace: Workspace,
     *,
-    experiment: ExperimentName = "benchmark",
+    experiment: Literal["benchmark", "ablation", "tune"] = "benchmark",
     name: str | None = None,
     parent: Run | None = None,
     tags: Mapping[str, str] | None = None,
@@ -35,11 +34,9 @@ def start_run(
 
     `name`: by default benchmark, method, encoder, epochs and seed. `parent`: the study that it is a trial of. `tags` and `params`: further
     ones, or others. `training`: names all that the training depends on; the run of one of this name that did not come to its end goes on.
-
-    Raises:
-        InputError: MLFLOW_TRACKING_URI is malformed. A server that does not answer is no error here.
+    `InputError`: MLFLOW_TRACKING_URI is malformed. A server that does not answer is no error here.
     """
-    tracking_uri(workspace)
+    connection(workspace)
     record = Record(
         Path(),
         experiment,
@@ -55,9 +52,9 @@ def start_run(
     if before is not None and training and before.training == training and not before.model_sha256:
         record = before
     else:
-        if before is not None:
-            unfinished = [before.run_id] if before.run_id is not None and before.status == "RUNNING" else []
-            record.abandoned = [*before.abandoned, *unfinished]
+        if before is not None and before.status == "RUNNING":
+            before.claim()
+            Run(before, workspace).finish("KILLED")
         record.tags |= write_origin(benchmark, workspace, record.files)
     run = Run(record, workspace)
     run.go_on()
@@ -73,60 +70,52 @@ def open_run(key: str, workspace: Workspace) -> Run | None:
 def remember_model(run: Run, benchmark: BenchmarkConfig, workspace: Workspace) -> None:
     """Note which model the run has trained: the stages that follow, and other folders with this model, find the run by it."""
     run.record.model_sha256 = model_sha256(benchmark.name, workspace)
-    run.tags({_MODEL: run.record.model_sha256})
+    run.log(Content({_MODEL: run.record.model_sha256}))
 
 
-def known_run(benchmark: BenchmarkConfig, workspace: Workspace, *, strict: bool = False) -> Run | None:
+def known_run(benchmark: BenchmarkConfig, workspace: Workspace) -> Run | None:
     """Return the run that trained the present model, or None when that is not known here."""
     record = read_record(record_folder(benchmark.name, workspace))
     sha256 = model_sha256(benchmark.name, workspace)
-    return Run(record, workspace, strict=strict) if record and sha256 and record.model_sha256 == sha256 else None
+    return Run(record, workspace) if record and sha256 and record.model_sha256 == sha256 else None
 
 
-def continue_run(benchmark: BenchmarkConfig, workspace: Workspace, *, strict: bool = False) -> Run:
-    """Return the run that trained the present model: known here, or found in MLflow by the model, or else a new one that says so.
-
-    strict: MLflow has to answer, now and later; else it is an `InputError`.
-    """
-    run = known_run(benchmark, workspace, strict=strict)
-    if run is not None:
-        return run
-    record = _in_mlflow(benchmark, workspace, strict=strict)
-    if record is None:
+def continue_run(benchmark: BenchmarkConfig, workspace: Workspace) -> Run:
+    """Return the run that trained the present model: known here, or found in MLflow by the model, or else a new one that says so."""
+    run = known_run(benchmark, workspace) or _in_mlflow(benchmark, workspace)
+    if run is None:
         run = start_run(benchmark, workspace, tags={"invad.model_from_cache": "true"})
         run.finish()
-        record = run.record
-    run = Run(record, workspace, strict=strict)
-    remember_model(run, benchmark, workspace)
+    if not run.record.model_sha256:
+        remember_model(run, benchmark, workspace)
     return run
 
 
 def sync_records(workspace: Workspace) -> list[str]:
     """Log what MLflow lacks of all runs that are known here, end those whose process is dead, and return a line for each.
 
-    Raises:
-        InputError: MLflow does not answer; what it has not is kept.
+    `InputError`: MLflow does not answer; what it has not is kept.
     """
-    connection(tracking_uri(workspace), workspace).ask(lambda client: client.search_experiments(max_results=1))
-    runs = [Run(record, workspace, strict=True) for record in all_records(workspace)]
+    with answering(workspace) as client:
+        client.search_experiments(max_results=1)
+    runs = [Run(record, workspace) for record in all_records(workspace)]
     return [f"{run.record.name}: run {run.run_id}, {run.record.status.lower()}" for run in runs if run.sync()]
 
 
-def _in_mlflow(benchmark: BenchmarkConfig, workspace: Workspace, *, strict: bool) -> Record | None:
-    """Return a record of the run that MLflow has of the present model, None where it has none."""
-    line = connection(tracking_uri(workspace), workspace)
+def _in_mlflow(benchmark: BenchmarkConfig, workspace: Workspace) -> Run | None:
+    """Return the run that MLflow has of the present model, None where it has none."""
 
     def search(client: MlflowClient) -> list[MlflowRun]:
         experiment = client.get_experiment_by_name(BENCHMARK)
         query = f"tags.`{_MODEL}` = '{model_sha256(benchmark.name, workspace)}'"
         return list(client.search_runs([experiment.experiment_id], query, max_results=1)) if experiment else []
 
-    found = line.ask(search) if strict else line.tell(search)
+    found = connection(workspace).tell(search)
     if not found:
         return None
     info, data = found[0].info, found[0].data
     tags = {name: value for name, value in data.tags.items() if not name.startswith(("mlflow.", LOGGED, KEY))}
     folder = record_folder(benchmark.name, workspace)
     record = Record(folder, BENCHMARK, info.run_name, info.start_time, tags, dict(data.params), data.tags[KEY])
-    record.uri, record.run_id, record.status, record.end = kept_uri(workspace), info.run_id, info.status, info.end_time
-    return record
+    record.run_id, record.status, record.end = info.run_id, info.status, info.end_time
+    return Run(record, workspace)

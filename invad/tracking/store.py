@@ -19,6 +19,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store import db_migrations
 
@@ -27,37 +28,27 @@ from invad.files import atomic_path
 from invad.workspace import Workspace
 
 VARIABLE = "MLFLOW_TRACKING_URI"
-SERVERS = ("http", "https")
-DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and where they listen
+_DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and where they listen
 _PATIENCE = 3.0  # seconds, for a database
-_EXPERIMENTS_OF_DVC = (".dvc", "tmp", "exps")  # the folder in which `dvc exp run --temp` and `--queue` work
 # The columns of MLflow's database that hold places of artifacts.
 _PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
+    ("model_versions", "source"), ("model_versions", "storage_location"),
+)  # fmt: skip
 
-logging.getLogger("mlflow").setLevel(
-    logging.ERROR
-)  # hints for models of another kind, retries, the tables of a new database
+# It would tell hints for models of another kind, retries, the tables of a new database.
+logging.getLogger("mlflow").setLevel(logging.ERROR)
 logger = logging.getLogger(__name__)
 
 
 def tracking_uri(workspace: Workspace) -> str:
-    """Return MLFLOW_TRACKING_URI, or the SQLite database of the workspace; a relative database becomes absolute.
-
-    Raises:
-        InputError: The variable names neither a server nor a database.
-    """
+    """Return MLFLOW_TRACKING_URI (`InputError` unless it names a server or a database, absolute), or the database of the workspace."""
     uri = os.environ.get(VARIABLE, "").strip()
     if not uri:
-        return _own_uri(workspace)
+        return f"sqlite:///{home(workspace) / 'mlflow.db'}"
     try:
         parts = urlsplit(uri)
-        known = parts.scheme.split("+")[0] in DATABASES or (parts.scheme in SERVERS and bool(parts.hostname))
+        known = parts.scheme.split("+")[0] in _DATABASES or (parts.scheme in ("http", "https") and bool(parts.hostname))
         _ = parts.port  # a ValueError unless it is a number
     except ValueError:
         known = False
@@ -71,21 +62,11 @@ def tracking_uri(workspace: Workspace) -> str:
     return uri
 
 
-def kept_uri(workspace: Workspace) -> str:
-    """Return the present MLflow as the records of runs have it: without a password, and empty for the workspace's own."""
-    uri = tracking_uri(workspace)
-    return "" if uri == _own_uri(workspace) else without_password(uri)
-
-
-def _own_uri(workspace: Workspace) -> str:
-    return f"sqlite:///{home(workspace) / 'mlflow.db'}"
-
-
 def home(workspace: Workspace) -> Path:
     """Return the checkout whose database is used: of a temporary copy that DVC makes for an experiment, the one that owns it."""
     root = workspace.root.absolute()
     for folder in root.parents:
-        if folder.parts[-3:] == _EXPERIMENTS_OF_DVC:
+        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
             return folder.parents[2]
     return root
 
@@ -101,18 +82,18 @@ def without_password(uri: str) -> str:
 
 
 def connect(uri: str, workspace: Workspace) -> MlflowClient:
-    """Return a client. A database file is created beside its place, whole, by one process at a time.
-
-    Raises whatever the database raises when it does not answer.
-    """
+    """Return a client. A database file is created beside its place, whole, by one process at a time. Raises whatever a database does."""
     match = re.fullmatch(r"sqlite:////([^?]+)(\?.*)?", uri)
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    parts = urlsplit(uri)
+    scheme = parts.scheme.split("+")[0]
     if match is not None:
-        with locked(home(workspace) / ".invad" / "mlflow.lock"):
+        lock = home(workspace) / ".invad" / "mlflow.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a process that dies lets go of it
             _prepare(Path(f"/{match[1]}"), home(workspace))
-    elif scheme in DATABASES and not is_local(uri):  # one that is down would be asked ten times
-        parts = urlsplit(uri)
-        socket.create_connection((parts.hostname or "localhost", parts.port or DATABASES[scheme]), _PATIENCE).close()
+    elif scheme in _DATABASES and not is_local(uri):  # one that is down would be asked ten times
+        socket.create_connection((parts.hostname or "localhost", parts.port or _DATABASES[scheme]), _PATIENCE).close()
     return MlflowClient(tracking_uri=uri)
 
 
@@ -148,12 +129,12 @@ def _move(database: sqlite3.Connection, old: str, new: str) -> bool:
     return True
 
 
-def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspace) -> str:
+def experiment_id(client: MlflowClient, name: str, workspace: Workspace) -> str:
     """Return the id of experiment `name`, which is created when it is not there."""
     if (experiment := client.get_experiment_by_name(name)) is not None:
         return experiment.experiment_id
     # A server knows by itself where its artifacts go.
-    artifacts = (home(workspace) / "mlruns").as_uri() if is_local(uri) else None
+    artifacts = (home(workspace) / "mlruns").as_uri() if is_local(client.tracking_uri) else None
     try:
         return client.create_experiment(name, artifact_location=artifacts)
     except MlflowException:  # another process was faster
@@ -163,10 +144,11 @@ def experiment_id(client: MlflowClient, name: str, uri: str, workspace: Workspac
 
 
 @contextmanager
-def answering(uri: str) -> Generator[None]:
-    """Turn every failure to reach MLflow into an `InputError` that names it and says what to do."""
+def answering(workspace: Workspace) -> Generator[MlflowClient]:
+    """Give a client; turn every failure to reach MLflow into an `InputError` that names it and says what to do."""
+    uri = tracking_uri(workspace)
     try:
-        yield
+        yield connect(uri, workspace)
     except InputError:
         raise
     except Exception as error:  # requests, sqlalchemy and MLflow raise whatever they like
@@ -174,16 +156,26 @@ def answering(uri: str) -> Generator[None]:
         raise InputError(f"MLflow at {without_password(uri)}: no answer ({problem}); {advice}") from None
 
 
-# What SQLite says of a file, and what helps.
+def existing_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Return the run of an id, None where MLflow has no such run."""
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+_BACKUP = "put a backup in its place, or move it away and call `invad-pipe runs sync`"
+# What is said of a database, and what helps.
 _ADVICE = {
     "database is locked": "another process writes to it: wait for its end and try again",
     "readonly database": "make the file and its folder writable",
     "unable to open database file": "make the file and its folder readable and writable",
     "database or disk is full": "make room on the disk",
-    **dict.fromkeys(
-        ("file is not a database", "disk image is malformed", "no such table"),
-        "put a backup in its place, or move it away and call `invad-pipe runs sync`",
-    ),
+    "file is not a database": _BACKUP,
+    "disk image is malformed": _BACKUP,
+    "no such table": _BACKUP,
 }
 
 
@@ -191,17 +183,14 @@ def why(error: Exception, uri: str) -> tuple[str, str]:
     """Return what went wrong with the MLflow at `uri`, and what to do about it."""
     text = " ".join(str(error).split())
     if versions := re.search(r"found version (\w+), but expected (\w+)", text):
-        found, own = versions.groups()
-        problem = f"its tables are of version {found}, not {own}"
-        if any(Path(db_migrations.__file__).parent.joinpath("versions").glob(f"{found}_*.py")):
-            return problem, f"an older MLflow wrote it: copy it, then `mlflow db upgrade {without_password(uri)}`"
-        return problem, f"a newer MLflow wrote it: install that one, or name another database in {VARIABLE}"
+        advice = f"a newer MLflow wrote it: install that one, or name another database in {VARIABLE}"
+        if any(Path(db_migrations.__file__).parent.joinpath("versions").glob(f"{versions[1]}_*.py")):
+            advice = f"an older MLflow wrote it: copy it, then `mlflow db upgrade {without_password(uri)}`"
+        return f"its tables are of version {versions[1]}, not {versions[2]}", advice
     if not is_local(uri):
         return reason(error), f"start the server, or set or unset {VARIABLE}"
-    for problem, advice in _ADVICE.items():
-        if problem in text:
-            return problem, advice
-    return reason(error), f"name another database in {VARIABLE}, or mend this one"
+    other = (reason(error), f"name another database in {VARIABLE}, or mend this one")
+    return next((row for row in _ADVICE.items() if row[0] in text), other)
 
 
 def reason(error: Exception) -> str:
@@ -210,17 +199,3 @@ def reason(error: Exception) -> str:
     if match := re.search(r"(Connection refused|timed out|Name or service not known|No route to host)", text):
         return match[1].lower()
     return text[:200] or type(error).__name__
-
-
-def is_gone(error: Exception) -> bool:
-    """Return whether MLflow says that it has no such thing."""
-    return isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
-
-
-@contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Hold the lock file `path` against all other processes and threads; a process that dies lets go of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

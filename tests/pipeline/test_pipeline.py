@@ -205,7 +205,6 @@ def test_mlflow_has_a_run_of_every_benchmark(copy):
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {
         "config.json",
-        "per_class.json",
         "mvtec.json",
         "mvtec.csv",
         "params.yaml",

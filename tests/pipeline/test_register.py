@@ -29,10 +29,10 @@ import invad
 from invad import cli, tracking
 from invad.config import BenchmarkConfig, ScoreConfig
 from invad.files import write_json
-from invad.pipeline.run_log import _log_metrics
 from invad.scoring.score import phase_predictions
 from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
-from invad.tracking.register import register_model, serve_commands
+from invad.tracking.models import register_model, serve_commands
+from invad.tracking.results import _contents
 from invad.workspace import ENCODER_FILE, Workspace
 
 SCORE = ScoreConfig(sigma=1.5, batch_size=4)
@@ -57,7 +57,7 @@ def logged(workspace: Workspace, *, benchmark: BenchmarkConfig = TOYS) -> tracki
     if not folder.exists():
         toy_model_folder(folder, calibrated=False)
     run = tracking.start_run(benchmark, workspace, tags={"git.commit": "c0ffee"})
-    run.log_model(folder, benchmark)
+    run.log(tracking.Content(model=(folder, benchmark)))
     run.finish()
     return run
 
@@ -73,7 +73,7 @@ def evaluate(run: tracking.Run, workspace: Workspace, threshold: float, benchmar
         "per_class": {"bottle": {"paper": {"image_auroc": 0.5}}},
     }
     write_json(workspace.metrics(benchmark.name), result)
-    _log_metrics(run, benchmark, workspace)
+    run.log(_contents(benchmark, workspace)["metrics"]())
 
 
 def versions_of(workspace: Workspace, name: str) -> dict[int, ModelVersion]:
@@ -194,7 +194,7 @@ def test_what_cannot_be_registered_is_one_line(workspace, register, monkeypatch)
     assert "model registry of MLflow at sqlite:///" in one_line(register(run.run_id, "--name", "a/b", code=2))
     empty = tracking.start_run(TOYS, workspace)
     assert f"run {empty.run_id}: it has no model in MLflow" in one_line(register(empty.run_id, code=2))
-    empty.finish(failed=True)
+    empty.finish("FAILED")
     assert f"run {empty.run_id}: failed" in one_line(register(empty.run_id, code=2))
     (workspace.model("toys") / ENCODER_FILE).unlink()
     old = logged(workspace)

@@ -23,9 +23,8 @@ from tracking_toys import BENCHMARK, Place, check_model, fetch, invad_pipe, trai
 
 from invad import tracking
 from invad.errors import InputError
-from invad.pipeline import run_log
-from invad.tracking.connection import connection
-from invad.tracking.register import register_model
+from invad.tracking.connection import _connection
+from invad.tracking.models import register_model
 from invad.workspace import Workspace
 
 
@@ -123,7 +122,7 @@ def place(tmp_path, monkeypatch) -> Place:
 
 def another_process() -> None:
     """Forget that MLflow did not answer."""
-    connection.cache_clear()
+    _connection.cache_clear()
 
 
 def test_a_server_has_everything_when_the_stages_end(place, server, monkeypatch):
@@ -145,8 +144,7 @@ def test_a_server_that_is_down_delays_nothing_and_loses_nothing(place, server, m
     place.train()
     place.evaluate()
     trial = tracking.start_run(place.benchmark, place.workspace, experiment="tune", name="a trial")
-    trial.log_curve("train/loss", [(1, 0.5)])
-    trial.log_metrics({"validation/mad": 0.25})
+    trial.log(tracking.Content(metrics={"validation/mad": 0.25}, curves={"train/loss": [(1, 0.5)]}))
     trial.finish()
     assert time.monotonic() - started < 5
     (warning,) = (record.getMessage() for record in caplog.records if record.name.endswith("connection"))
@@ -196,9 +194,9 @@ def test_a_server_that_comes_back_gets_the_rest(place, server, monkeypatch):
     """It is stopped in the middle of a training and started again for the next stage."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     run = tracking.start_run(place.benchmark, place.workspace)
-    run.log_curve("train/loss", [(1, 0.5)])
+    run.log_live({"train/loss": [(1, 0.5)]})
     server.stop()
-    run_log.log_training(run, place.benchmark, place.workspace)
+    tracking.log_training(run, place.benchmark, place.workspace, {})
     server.start()
     another_process()
     place.evaluate()
@@ -213,7 +211,7 @@ def test_a_model_comes_back_from_the_server(workspace, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     benchmark, split = trained(workspace, "live")
     run = tracking.start_run(benchmark, workspace)
-    run.log_model(workspace.model("mvtec"), benchmark)
+    run.log(tracking.Content(model=(workspace.model("mvtec"), benchmark)))
     run.finish()
     (output,) = fetch(run, workspace).outputs.model_outputs
     check_model(mlflow.pyfunc.load_model(f"models:/{output.model_id}"), benchmark, split, workspace)
@@ -242,7 +240,7 @@ def test_the_page_compares_the_runs_of_a_study(workspace, server, monkeypatch, t
         trial = tracking.start_run(
             BENCHMARK, workspace, experiment="ablation", name=name, parent=study, params={"variant": name.split()[0]}
         )
-        trial.log_metrics({"paper/pixel_auroc": value})
+        trial.log(tracking.Content(metrics={"paper/pixel_auroc": value}))
         trial.finish()
         trials.append(trial)
     study.finish()

@@ -19,7 +19,6 @@ from invad.features import extract_features
 from invad.features.encoder import build_encoder
 from invad.files import write_json, write_text
 from invad.methods import EncoderOutput, build_method
-from invad.pipeline import run_log
 from invad.scoring.score import phase_predictions
 from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
 from invad.training.model_folder import ModelConfig, save_model
@@ -80,20 +79,20 @@ class Place:
 
     def train(self) -> tracking.Run:
         run = tracking.start_run(self.benchmark, self.workspace)
-        run.log_curve("train/loss", [(1, 0.5)], live=True)
-        run_log.log_training(run, self.benchmark, self.workspace)
+        run.log_live({"train/loss": [(1, 0.5)]})
+        tracking.log_training(run, self.benchmark, self.workspace, {})
         return run
 
     def evaluate(self) -> None:
         none = HeldOut(None, None, 0)
         calibration = Calibration(0.01, 0, {"bottle": none}, none, [], self.benchmark.score)
         write_calibration(calibration, self.workspace.calibration(self.benchmark.name))
-        run_log.log_evaluation(self.benchmark, self.workspace)
+        tracking.log_evaluation(self.benchmark, self.workspace)
 
     def sync(self) -> list[str]:
         params = load_params(REPOSITORY / "params.yaml")
         params = replace(params, benchmarks={self.benchmark.name: self.benchmark})
-        return [*tracking.sync_records(self.workspace), *run_log.sync_runs(params, self.workspace)]
+        return tracking.sync_runs(params, self.workspace)
 
     def check(self) -> str:
         """MLflow has one run, with everything; return its id."""
@@ -113,7 +112,7 @@ class Place:
         assert len(client.get_metric_history(run.run_id, "paper/mad")) == 1
         names = {item.path for item in client.list_artifacts(run.run_id)}
         assert names == {
-            "config.json", "packages.txt", "per_class.json", "mvtec.json", "mvtec.csv", "calibration.json"
+            "config.json", "packages.txt", "mvtec.json", "mvtec.csv", "calibration.json"
         }  # fmt: skip
         assert {item.dataset.name for item in found.inputs.dataset_inputs} == {"mvtec/train", "mvtec/test"}
         assert len(found.outputs.model_outputs) == 1

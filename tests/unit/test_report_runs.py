@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from invad import tracking
 from invad.cli import app
-from invad.config import Params, RDConfig, load_params
+from invad.config import BenchmarkConfig, Params, RDConfig, load_params
 from invad.errors import InputError
 from invad.files import write_json, write_text
-from invad.pipeline import run_log
 from invad.pipeline.rendering import report_runs, report_workspace
-from invad.pipeline.run_log import log_evidence
+from invad.report.evidence import write_evidence
 from invad.report.results import Result
+from invad.tracking.results import _contents
 from invad.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -34,20 +34,26 @@ def workspace(tmp_path_factory, empty_database) -> Workspace:
     return Workspace(root)
 
 
+def data(config: BenchmarkConfig, workspace: Workspace) -> Callable[[], list[dict]]:
+    return lambda: tracking.data_sets(split_of(workspace.root, train=3, test=2), config, "embedded")
+
+
 def logged(result: Result, workspace: Workspace, *, evidence: bool = True) -> tracking.Run:
     """A finished run of a result, with the artifacts that the stages log."""
     name = result.benchmark
     run = tracking.start_run(result.config, workspace)
-    run.log_split(split_of(workspace.root, train=3, test=2), result.config, "embedded")
     folder = workspace.root / "to_log"
     write_json(folder / f"{name}.json", result.metrics)
     curve = "".join(f"{step},1,{loss},0.1\n" for step, loss in result.loss)
     write_text(folder / f"{name}.csv", f"step,epoch,loss,learning_rate\n{curve}")
-    for suffix in ("json", "csv"):
-        run.log_file(folder / f"{name}.{suffix}")
+    files = {"results": tracking.Files.of([folder / f"{name}.{suffix}" for suffix in ("json", "csv")])}
     if evidence:
-        log_evidence(result, run)
-    run.tags({"train.seconds": "12.5", "train.steps": "59"})
+        files["evidence"] = tracking.Files("", lambda temporary: write_evidence(result, temporary / "evidence"))
+    run.log(
+        tracking.Content(
+            {"train.seconds": "12.5", "train.steps": "59"}, data=data(result.config, workspace), files=files
+        )
+    )
     run.finish()
     return run
 
@@ -59,14 +65,14 @@ def runs(workspace) -> dict[str, tracking.Run]:
 
     rd = of(seeds=(3,))
     trial = tracking.start_run(toy_config("visa", epochs=2), workspace, experiment="ablation", name="ssm global")
-    trial.log_split(split_of(workspace.root, train=3, test=2), toy_config("visa"), "embedded")
-    trial.log_metrics({"paper/image_auroc": 0.75, "paper/pixel_auroc": 0.5})
+    metrics = {"paper/image_auroc": 0.75, "paper/pixel_auroc": 0.5}
+    trial.log(tracking.Content(metrics=metrics, data=data(toy_config("visa"), workspace)))
     trial.finish()
     tuned = tracking.start_run(toy_config("visa", epochs=2), workspace, experiment="tune", name="sample")
-    tuned.log_metrics({"validation/image_auroc": 0.75})
+    tuned.log(tracking.Content(metrics={"validation/image_auroc": 0.75}))
     tuned.finish()
     failed = tracking.start_run(toy_config("visa"), workspace)
-    failed.finish(failed=True)
+    failed.finish("FAILED")
     return {
         "one": logged(of(seeds=(1,), seed=1), workspace),
         "two": logged(of(seeds=(2,), seed=2), workspace),
@@ -242,4 +248,4 @@ def test_what_lacks_for_the_evidence_is_said(runs, tmp_path):
     for path in (workspace.metrics("visa"), workspace.calibration("visa"), workspace.scores("visa") / "any"):
         write_json(path, {})
     with pytest.raises(InputError, match="not a metrics file, per_class, mean, notes, protocol_version missing"):
-        run_log._log_evidence(runs["bare"], toy_config("visa"), workspace)
+        runs["bare"].log(_contents(toy_config("visa"), workspace)["evidence"]())

@@ -20,6 +20,9 @@ from invad import tracking
 from invad.config import RDConfig
 from invad.errors import InputError
 from invad.features.encoder import build_encoder
+from invad.tracking.names import flatten_result, flatten_settings
+from invad.tracking.provenance import model_tags
+from invad.tracking.runs import remember_model, sync_records
 from invad.training.model_folder import load_model, save_model
 from invad.workspace import Workspace
 
@@ -78,7 +81,7 @@ def test_a_run_holds_settings_code_data_and_versions(workspace):
     assert "dvc.model" not in data.tags
     assert json.loads(artifact(run, "config.json", workspace))["train"]["epochs"] == 3
     assert b"\ntorch==2." in artifact(run, "packages.txt", workspace)
-    run.tags(tracking.model_tags(BENCHMARK, workspace))
+    run.log(tracking.Content(model_tags(BENCHMARK, workspace)))
     assert fetch(run, workspace).data.tags["dvc.model"] == "bbb"
 
 
@@ -106,34 +109,27 @@ def test_changes_of_the_code_are_kept_but_not_those_of_the_pipelines_outputs(wor
     assert tags["git.patch"].startswith("not kept, 1")
 
 
-def test_curves_metrics_and_tables_arrive_and_missing_values_stay_out(workspace):
+def test_curves_and_metrics_arrive_and_missing_values_stay_out(workspace):
     run = tracking.start_run(BENCHMARK, workspace)
-    run.log_curve("train/loss", [(step, 1 / step) for step in range(1, 1501)])
-    run.log_metrics({"paper/image_auroc": 0.5, "paper/region_aupro": None})
-    run.log_table([{"class": "bottle", "image_auroc": 0.5}], "per_class")
+    run.log(tracking.Content(curves={"train/loss": [(step, 1 / step) for step in range(1, 1501)]}))
+    run.log(tracking.Content(metrics={"paper/image_auroc": 0.5, "paper/region_aupro": None}))
     client = client_of(workspace)
     history = client.get_metric_history(run.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 1501)]
     data = fetch(run, workspace).data
     assert data.metrics["paper/image_auroc"] == 0.5
     assert "paper/region_aupro" not in data.metrics
-    assert json.loads(artifact(run, "per_class.json", workspace)) == {
-        "columns": ["class", "image_auroc"],
-        "data": [["bottle", 0.5]],
-    }
-    tables = [table["path"] for table in json.loads(data.tags["mlflow.loggedArtifacts"])]
-    assert tables == ["per_class.json"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_is_refused_and_never_logged(workspace, value):
     run = tracking.start_run(BENCHMARK, workspace)
     with pytest.raises(ValueError, match="metric paper/mad"):
-        run.log_metrics({"paper/image_auroc": 0.5, "paper/mad": value})
+        run.log(tracking.Content(metrics={"paper/image_auroc": 0.5, "paper/mad": value}))
     with pytest.raises(ValueError, match="metric train/loss"):
-        run.log_curve("train/loss", [(1, 0.5), (2, value)])
+        run.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, value)]}))
     with pytest.raises(ValueError, match="metric 'paper/mad@x': a name has"):
-        run.log_metrics({"paper/mad@x": 0.5})
+        run.log(tracking.Content(metrics={"paper/mad@x": 0.5}))
     assert fetch(run, workspace).data.metrics == {}
 
 
@@ -152,16 +148,16 @@ def test_every_class_and_the_mean_are_metrics_with_their_protocol_in_the_name(wo
         "exact/mad/a_b_2": None,
         "calibrated/f1/a_b_2": 0.2,
     }
-    assert tracking.flatten_result(result) == expected
+    assert flatten_result(result) == expected
     run = tracking.start_run(BENCHMARK, workspace)
-    run.log_metrics(tracking.flatten_result(result))
+    run.log(tracking.Content(metrics=flatten_result(result)))
     assert fetch(run, workspace).data.metrics == {key: value for key, value in expected.items() if value is not None}
 
 
 def test_runs_of_other_methods_and_variants_have_params_of_the_same_names():
-    names = set(tracking.flatten_settings(BENCHMARK))
+    names = set(flatten_settings(BENCHMARK))
     assert {"train.blocks", "train.learning_rate", "score.sigma", "splits.fold"} <= names
-    other = tracking.flatten_settings(replace(BENCHMARK, train=RDConfig()))
+    other = flatten_settings(replace(BENCHMARK, train=RDConfig()))
     assert set(other) == names
     assert (other["train.blocks"], other["train.model"], other["splits.fold"]) == ("-", "rd", "-")
 
@@ -195,7 +191,7 @@ def test_trials_are_nested_in_their_study(workspace):
 
 
 def end_of_training(run: tracking.Run, workspace: Workspace) -> None:
-    tracking.remember_model(run, BENCHMARK, workspace)
+    remember_model(run, BENCHMARK, workspace)
     run.finish()
 
 
@@ -230,7 +226,7 @@ def test_a_run_that_the_database_lost_is_started_again(workspace, caplog):
     lost = run.run_id
     client_of(workspace).delete_run(lost)
     again = tracking.continue_run(BENCHMARK, workspace)
-    again.open()
+    again.log()
     assert f"MLflow no longer has run {lost}" in caplog.text
     found = fetch(again, workspace)
     assert found.info.run_id != lost
@@ -240,11 +236,11 @@ def test_a_run_that_the_database_lost_is_started_again(workspace, caplog):
 
 def test_a_killed_training_goes_on_in_its_run(workspace):
     run = tracking.start_run(BENCHMARK, workspace, training="abc")
-    run.log_curve("train/loss", [(1, 0.5), (2, 0.25)])
+    run.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, 0.25)]}))
     again = tracking.start_run(BENCHMARK, workspace, training="abc")
     assert again.run_id == run.run_id
-    again.log_curve("train/loss", [(1, 0.5), (2, 0.25), (3, 0.125)])
-    again.finish(failed=True)
+    again.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, 0.25), (3, 0.125)]}))
+    again.finish("FAILED")
     third = tracking.start_run(BENCHMARK, workspace, training="abc")
     assert third.run_id == run.run_id
     assert fetch(third, workspace).info.status == "RUNNING"
@@ -272,16 +268,16 @@ def test_sync_ends_what_is_dead_and_nothing_else(workspace):
     alive = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="alive")
     (dead,) = [run for run in all_runs(workspace) if run.info.run_id != alive.run_id]
     assert dead.info.status == "RUNNING"
-    assert tracking.sync_records(workspace) == [f"{dead.info.run_name}: run {dead.info.run_id}, killed"]
+    assert sync_records(workspace) == [f"{dead.info.run_name}: run {dead.info.run_id}, killed"]
     assert client_of(workspace).get_run(dead.info.run_id).info.status == "KILLED"
     assert fetch(alive, workspace).info.status == "RUNNING"
-    assert tracking.sync_records(workspace) == []
+    assert sync_records(workspace) == []
 
 
 def test_what_mlflow_refuses_holds_nothing_up(workspace, caplog):
     run = tracking.start_run(BENCHMARK, workspace)
-    run.tags({"x" * 999: "a name that is too long"})
-    run.log_metrics({"paper/mad": 0.5})
+    run.log(tracking.Content({"x" * 999: "a name that is too long"}))
+    run.log(tracking.Content(metrics={"paper/mad": 0.5}))
     assert fetch(run, workspace).data.metrics == {"paper/mad": 0.5}
     assert "MLflow refuses a part of a run: " in caplog.text
 
@@ -308,7 +304,7 @@ def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspac
 def test_the_images_of_each_phase_are_inputs(workspace):
     run = tracking.start_run(BENCHMARK, workspace)
     split = split_of(workspace.root, train=3, test=2)
-    run.log_split(split, BENCHMARK, "embedded")
+    run.log(tracking.Content(data=lambda: tracking.data_sets(split, BENCHMARK, "embedded")))
     inputs = {item.tags[0].value: item.dataset for item in fetch(run, workspace).inputs.dataset_inputs}
     assert set(inputs) == {"train", "test"}  # no image is held out for the calibration
     train = inputs["train"]
@@ -326,7 +322,7 @@ def test_the_logged_model_gives_the_maps_of_the_stage_score(workspace, mode, mon
     run = tracking.start_run(benchmark, workspace)
     inferred = []  # for which MLflow would load the model once more, in a process of its own
     monkeypatch.setattr("mlflow.models.infer_pip_requirements", lambda *arguments, **_: inferred.append(arguments))
-    run.log_model(workspace.model("mvtec"), benchmark)
+    run.log(tracking.Content(model=(workspace.model("mvtec"), benchmark)))
     (output,) = fetch(run, workspace).outputs.model_outputs
     assert inferred == []
     logged = client_of(workspace).get_logged_model(output.model_id)
@@ -348,7 +344,7 @@ def test_a_logged_model_whose_encoder_is_another_is_refused(workspace):
     method, config = load_model(workspace.model("mvtec"))
     save_model(method, config, workspace.model("mvtec"), encoder)
     run = tracking.start_run(benchmark, workspace)
-    run.log_model(workspace.model("mvtec"), benchmark)
+    run.log(tracking.Content(model=(workspace.model("mvtec"), benchmark)))
     (output,) = fetch(run, workspace).outputs.model_outputs
     with pytest.raises(InputError, match=r"trained with another encoder than the .*/encoder\.safetensors"):
         mlflow.pyfunc.load_model(client_of(workspace).get_logged_model(output.model_id).artifact_location)
@@ -362,7 +358,7 @@ def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(wor
     (workspace.root / "code.py").write_text("a = 2\n")
     (workspace.root / "params.yaml").write_text("epochs: 3\n")
     run = tracking.start_run(BENCHMARK, workspace)
-    run.log_metrics({"paper/mad": 0.5, "paper/mad/bottle": 0.25})
+    run.log(tracking.Content(metrics={"paper/mad": 0.5, "paper/mad/bottle": 0.25}))
     run.finish()
     done = invad_pipe(workspace, "runs", "show", run.run_id)
     assert re.search(r"^paper/mad +0\.5000$", done, re.MULTILINE)
@@ -383,7 +379,7 @@ def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(wor
 def test_list_shows_the_runs_of_an_experiment(workspace):
     for experiment in ("benchmark", "tune"):
         run = tracking.start_run(BENCHMARK, workspace, experiment=experiment, name=f"a {experiment}")
-        run.log_metrics({"paper/image_auroc": 0.512, "paper/pixel_auroc": None})
+        run.log(tracking.Content(metrics={"paper/image_auroc": 0.512, "paper/pixel_auroc": None}))
         run.finish()
     head, *rows = tracking.list_runs(workspace)
     assert head.split("  ")[0] == "id"
@@ -419,7 +415,7 @@ def test_a_malformed_address_is_refused_at_once(workspace, monkeypatch, uri):
         lambda: tracking.continue_run(BENCHMARK, workspace),
         lambda: tracking.list_runs(workspace),
         lambda: tracking.show_run("1", workspace),
-        lambda: tracking.sync_records(workspace),
+        lambda: sync_records(workspace),
     ):
         with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI: .* is neither a server such as"):
             use()

@@ -18,9 +18,8 @@ from tracking_toys import BENCHMARK, Place, client_of
 
 from invad import tracking
 from invad.errors import InputError
-from invad.pipeline import run_log
-from invad.tracking.connection import connection
-from invad.tracking.register import register_model
+from invad.tracking.connection import _connection
+from invad.tracking.models import register_model
 from invad.tracking.store import why, without_password
 from invad.workspace import Workspace
 
@@ -64,7 +63,7 @@ def test_a_moved_folder_takes_its_artifacts_along(place, tmp_path, caplog):
     moved(place, new)
     (place.workspace.reports / "figures").mkdir(parents=True)
     (place.workspace.reports / "figures/scores_mvtec.png").write_bytes(b"figure")
-    run_log.log_report(place.benchmark, place.workspace)
+    tracking.log_report(place.benchmark, place.workspace)
     assert "this folder was moved or copied: MLflow's artifacts are now looked for in" in caplog.text
     client = client_of(place.workspace)
     assert {item.path for item in client.list_artifacts(run_id)} > {"figures", "config.json"}
@@ -85,9 +84,11 @@ def test_a_copied_folder_writes_nothing_into_the_first(place, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in place.workspace.root.rglob("*")}
     run_id = place.check()
     moved(place, tmp_path / "copy", copy=True)
-    tracking.continue_run(place.benchmark, place.workspace).log_file(place.workspace.loss("mvtec"), "more")
+    tracking.continue_run(place.benchmark, place.workspace).log(
+        tracking.Content(files={"more": tracking.Files.of([place.workspace.loss("mvtec")], "more")})
+    )
     place.evaluate()
-    run_log.log_report(place.benchmark, place.workspace)
+    tracking.log_report(place.benchmark, place.workspace)
     assert [run.info.run_id for run in runs_of(place.workspace)] == [run_id]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -99,7 +100,7 @@ def test_a_report_in_a_copied_folder_makes_no_run_without_metrics(place, tmp_pat
     if kept == "nothing of MLflow":
         shutil.rmtree(place.workspace.root / "mlruns")
         shutil.rmtree(place.workspace.private)
-    run_log.log_report(place.benchmark, place.workspace)
+    tracking.log_report(place.benchmark, place.workspace)
     if kept == "nothing of MLflow":
         assert runs_of(place.workspace) == []
         assert "mvtec: which run made its model is not known here; `invad-pipe runs sync` logs it" in caplog.text
@@ -202,7 +203,7 @@ def test_what_is_said_of_a_database_is_true_of_it(workspace, tmp_path):
 def test_a_locked_database_delays_a_stage_by_seconds_and_loses_nothing(place, caplog):
     with closing(sqlite3.connect(place.workspace.root / "mlflow.db")) as database:
         database.execute("BEGIN EXCLUSIVE")
-        connection.cache_clear()
+        _connection.cache_clear()
         started = time.monotonic()
         run = place.train()
         place.evaluate()
@@ -212,7 +213,7 @@ def test_a_locked_database_delays_a_stage_by_seconds_and_loses_nothing(place, ca
         "database is locked; another process writes to it: wait for its end and try again; nothing is lost"
         in caplog.text
     )
-    connection.cache_clear()
+    _connection.cache_clear()
     place.sync()
     assert place.check() in {run.info.run_id for run in runs_of(place.workspace)}
 

@@ -13,7 +13,7 @@ from conftest import REPOSITORY, repository_params
 from mlflow import MlflowClient
 from tracking_toys import client_of
 
-from invad.tracking.connection import connection
+from invad.tracking.connection import _connection
 from invad.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def test_two_methods_that_were_evaluated_give_a_report_with_figures_and_pictures
     for each in runs:
         assert "paper/pixel_auroc" in each.data.metrics
         evidence = {Path(item.path).name for item in client.list_artifacts(each.info.run_id, "evidence")}
-        assert evidence == {"result.json", "curves.json", "test_images.parquet", "training_images.parquet"}
+        assert evidence == {"result.json", "curves.json", "test_images.parquet"}
     done = pipe("report", "--runs", *(each.info.run_id for each in runs), "--out", "both", cwd=root)
     assert done.returncode == 0, done.stderr
     figures = {path.name for path in (root / "both/figures").iterdir()}
@@ -136,7 +136,7 @@ def test_nothing_of_finished_stages_is_lost_without_a_database(root, caplog):
     )
     (root / "mlflow.db").rmdir()
     (root / "kept.db").rename(root / "mlflow.db")
-    connection.cache_clear()
+    _connection.cache_clear()
     done = pipe("runs", "sync", cwd=root)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].endswith("data sets, loss, model, metrics, figures, evidence added")
