@@ -27,9 +27,7 @@ def import_(
     ],
     table: Annotated[
         Path | None,
-        typer.Option(
-            help="A CSV or Parquet table with the columns image, class, phase, label, mask; only image is required."
-        ),
+        typer.Option(help="A CSV table with the columns image, class, phase, label, mask; only image is required."),
     ] = None,
     normal: Annotated[
         list[str] | None,
