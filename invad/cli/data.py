@@ -23,7 +23,7 @@ def import_(
         typer.Option(help="An MVTec-like tree, good/ bad/ masks/, normal images alone, or where a table starts from."),
     ],
     table: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet: image, class, phase, label, mask; only image is required.")
+        Path | None, typer.Option(help="A CSV table: image, class, phase, label, mask; only image is required.")
     ] = None,
     normal: Annotated[
         list[str] | None,

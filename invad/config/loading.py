@@ -250,7 +250,7 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
     config = parse(DownloadConfig, section, where)
     if kind == "table" and config.source != "path":
         raise InputError(f"{where}.source: must be 'path' for a data set of your own, not {config.source!r}")
-    for key, owner in (("table", "table"), ("images", "coco"), ("classes", "mvtec")):
+    for key, owner in (("table", "table"), ("images", "coco")):
         if key in keys and kind != owner:
             owners = "a data set of your own" if owner == "table" else owner
             raise InputError(f"{where}.{key}: is a key of {owners} only")

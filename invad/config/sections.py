@@ -40,9 +40,9 @@ class DownloadConfig:
     """Where a data set comes from.
 
     `path`: the user's folder (`source: path`), and `table` the table of its images, which only a data set of one's own has.
-    `official`: `accept_license` for the sets that ask for it; `images` (coco) which images are fetched; `classes` (mvtec) whose
-    archives, by default the one of all; `files`: other addresses or local files, by the official name; `store`: the folder of
-    archives and images, by default `data/store/<data set>`; `keep_archives` after they are unpacked.
+    `official`: `accept_license` for the sets that ask for it; `images` (coco) which images are fetched; `files`: other
+    addresses or local files, by the official name; `store`: the folder of archives and images, by default `data/store/<data set>`;
+    `keep_archives` after they are unpacked.
     `embedded`: `seed`, images (coco: in all; mvtec, visa: of each class) and their side in pixels.
     """
 
@@ -51,7 +51,6 @@ class DownloadConfig:
     table: str | None = None
     accept_license: bool = False
     images: Literal["needed", "archive"] = "needed"
-    classes: tuple[Name, ...] = field(default_factory=tuple)
     files: dict[str, str] = field(default_factory=dict)
     store: str | None = None
     keep_archives: bool = True

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,8 +21,6 @@ from invad.errors import InputError
 
 # No path, no hidden file, nothing that a file system could refuse.
 _FILE_NAME = re.compile(r"\w[\w. -]{0,199}", re.ASCII)
-# One number of compressed run lengths: 5 bits a character; those from P on say that another one follows. At most 35 bits.
-_COMPRESSED_NUMBER = re.compile(r"[P-o]{0,6}[0-O]")
 _MAX_OUTLINE = 1_000_000  # pixels; pycocotools takes some 80 bytes for each
 
 
@@ -49,7 +47,7 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Instance(Annotation, frozen=True, gc=False):
-    """An annotation with its region, as JSON text: polygons, or run lengths (crowd regions)."""
+    """An annotation with its region, as JSON text: polygons, or uncompressed run lengths (crowd regions)."""
 
     segmentation: msgspec.Raw
 
@@ -61,7 +59,7 @@ class _Category(msgspec.Struct, frozen=True, gc=False):
 
 class _RunLengths(msgspec.Struct, frozen=True, gc=False):
     size: tuple[int, int]
-    counts: list[int] | str
+    counts: list[int]
 
 
 Kind = TypeVar("Kind", bound=Annotation)
@@ -119,15 +117,13 @@ def union_mask(instances: Iterable[Instance], height: int, width: int, path: Pat
     Raises:
         InputError: A segmentation is malformed, or run lengths do not fit the image's size; names `path` and the annotation.
     """
-    encoded = []
+    mask = np.zeros((height, width), dtype=bool)
     for instance in instances:
         try:
-            encoded += _encode(instance.segmentation, height, width)
+            mask |= _pixels(instance.segmentation, height, width)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: annotation {instance.id}: unreadable segmentation ({error})") from None
-    if not encoded:
-        return np.zeros((height, width), dtype=bool)
-    return coco_mask.decode(coco_mask.merge(encoded)).astype(bool)
+    return mask
 
 
 def _images_by_id(images: Iterable[CocoImage], path: Path) -> dict[int, CocoImage]:
@@ -164,14 +160,20 @@ def _by_image(
     return of_image
 
 
-def _encode(segmentation: msgspec.Raw, height: int, width: int) -> list[dict[str, Any]]:
-    """Return pycocotools' compressed form of all parts of a segmentation; `ValueError` says what is wrong with it."""
+def _pixels(segmentation: msgspec.Raw, height: int, width: int) -> np.ndarray:
+    """Return the pixels of a segmentation as bool (height, width); `ValueError` says what is wrong with it."""
     parts = msgspec.json.decode(segmentation, type=list[list[float]] | _RunLengths)
     if isinstance(parts, _RunLengths):
-        return [_encode_runs(parts, height, width)]
+        if parts.size != (height, width):
+            raise ValueError(f"RLE of size {list(parts.size)}, but the image has {[height, width]}")
+        if min(parts.counts, default=0) < 0 or sum(parts.counts) != height * width:
+            raise ValueError(f"RLE whose counts are negative or do not sum up to the image's {height * width} pixels")
+        return np.repeat(np.arange(len(parts.counts)) % 2 > 0, parts.counts).reshape((height, width), order="F")
     for polygon in parts:
         _check_polygon(polygon)
-    return coco_mask.frPyObjects(parts, height, width) if parts else []
+    if not parts:
+        return np.zeros((height, width), dtype=bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, height, width))) > 0
 
 
 def _check_polygon(polygon: Sequence[float]) -> None:
@@ -181,32 +183,3 @@ def _check_polygon(polygon: Sequence[float]) -> None:
     outline = sum(abs(end - start) for start, end in zip([0.0, 0.0, *polygon[:-2]], polygon, strict=True))
     if outline > _MAX_OUTLINE:
         raise ValueError(f"a polygon whose outline is longer than {_MAX_OUTLINE} pixels")
-
-
-def _encode_runs(runs: _RunLengths, height: int, width: int) -> dict[str, Any]:
-    if runs.size != (height, width):
-        raise ValueError(f"RLE of size {list(runs.size)}, but the image has {[height, width]}")
-    counts = _decompress(runs.counts) if isinstance(runs.counts, str) else runs.counts
-    if min(counts, default=0) < 0 or sum(counts) != height * width:
-        raise ValueError(f"RLE whose counts are negative or do not sum up to the image's {height * width} pixels")
-    # Runs of length 0 make pycocotools' merge stop early, and decode return memory that was never set: it gets pixels instead.
-    pixels = np.repeat((np.arange(len(counts)) % 2).astype(np.uint8), counts)
-    return coco_mask.encode(pixels.reshape((height, width), order="F"))
-
-
-def _decompress(counts: str) -> list[int]:
-    """Return the run lengths of COCO's compressed form.
-
-    Characters 0 to o hold 5 bits each, the lowest ones first, signed; from the fourth number on it is the difference to the number
-    two before. pycocotools reads beyond the end of a malformed string, so it never gets one.
-    """
-    if not re.fullmatch(f"(?:{_COMPRESSED_NUMBER.pattern})*", counts):
-        raise ValueError("RLE whose compressed counts are malformed")
-    runs: list[int] = []
-    for number in _COMPRESSED_NUMBER.findall(counts):
-        bits = [ord(character) - ord("0") & 31 for character in number]
-        value = sum(bit << 5 * place for place, bit in enumerate(bits))
-        if bits[-1] & 16:
-            value -= 1 << 5 * len(bits)
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs

@@ -73,12 +73,16 @@ def check_counts(rows: Iterable[SplitRow], published: Mapping[str, Counts], root
         for name, counts in count_images(rows).items()
         if name in published and counts != published[name]
     ]
-    if not deviations:
-        return
-    message = f"{root}: not the published images (train, test normal, test anomalous): {'; '.join(deviations)}"
+    if deviations:
+        message = f"{root}: not the published images (train, test normal, test anomalous): {'; '.join(deviations)}"
+        deviate(message, "complete the data, or", strict=strict)
+
+
+def deviate(message: str, remedy: str, purpose: str = "", otherwise: str = "", *, strict: bool) -> None:
+    """Raise `InputError` with what to do, or without `strict` log as a warning what is done instead."""
     if strict:
-        raise InputError(f"{message}; complete the data, or set `strict: false` in its `splits` section")
-    logger.warning("%s", message)
+        raise InputError(f"{message}; {remedy} set `strict: false` in its `splits` section{purpose}")
+    logger.warning("%s%s", message, otherwise)
 
 
 def _text(counts: Counts) -> str:

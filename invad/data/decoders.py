@@ -21,9 +21,6 @@ MOST_PIECES = 100_000
 MOST_STRAY = 2**16
 """Bytes between the segments of a JPEG, which are read one by one."""
 
-MOST_RLE_PIXELS = 4_000_000
-"""Of a BMP in run lengths, which Pillow decodes in Python, a few million of them a second."""
-
 _SCAN, _END = 0xDA, 0xD9
 _MARKER = re.compile(
     rb"\xff+([\x01-\xcf\xd8-\xfe])"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invad.config import DownloadConfig, dataset_kind
 from invad.data.embedded import generate
-from invad.data.listing import hidden
+from invad.data.listing import files_below
 from invad.data.official.store import images_address, put_in_place
 from invad.data.own.table import read_import_table
 from invad.data.source import Source, read_source, write_source
@@ -47,7 +47,7 @@ def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) 
                 source = _import(dataset, config, config.table, temporary, workspace)
             else:
                 root = _user_root(dataset, config)
-                source = Source(dataset, "path", root, _digest(root, _files_below(root)))
+                source = Source(dataset, "path", root, _digest(root, files_below(root)))
         write_source(temporary, source)
     return read_source(folder)
 
@@ -61,7 +61,7 @@ def _generate(dataset: str, config: DownloadConfig, folder: Path) -> Source:
         test_images=config.test_images,
         image_size=config.image_size,
     )
-    return Source(dataset, "embedded", Path(), _digest(folder, _files_below(folder), contents=True))
+    return Source(dataset, "embedded", Path(), _digest(folder, files_below(folder), contents=True))
 
 
 def _fetch(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source:
@@ -102,15 +102,6 @@ def _user_root(dataset: str, config: DownloadConfig) -> Path:
         if not (root / entry).is_file():
             raise InputError(f"params.yaml: download.{dataset}.path: {root} is no {dataset} root, {entry} is missing")
     return root
-
-
-def _files_below(root: Path) -> list[Path]:
-    """Return all files below `root`, without what systems leave there: to look at a folder with a file manager does not change it."""
-    files = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not hidden(name)]
-        files += [Path(folder, name) for name in names if not hidden(name)]
-    return files
 
 
 def _digest(root: Path, files: Iterable[Path], *, contents: bool = False) -> str:

@@ -27,20 +27,14 @@ def hold_out(rows: Iterable[SplitRow], config: CalibrationConfig) -> list[SplitR
     rows = list(rows)
     of_class = defaultdict(set)
     for row in rows:
-        if _is_normal_training(row):
+        if row.phase == "train" and row.label == NORMAL:
             of_class[row.class_name].add(row.image)
     held_out = {
-        (class_name, image)
+        ("train", NORMAL, class_name, image)
         for class_name, images in of_class.items()
         for image in chosen(images, held_out_images(len(images), config.share), f"{config.seed}:")
     }
     return [
-        replace(row, phase="calibration")
-        if _is_normal_training(row) and (row.class_name, row.image) in held_out
-        else row
+        replace(row, phase="calibration") if (row.phase, row.label, row.class_name, row.image) in held_out else row
         for row in rows
     ]
-
-
-def _is_normal_training(row: SplitRow) -> bool:
-    return row.phase == "train" and row.label == NORMAL

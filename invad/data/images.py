@@ -1,6 +1,5 @@
 """Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
 
-import os
 import stat
 import threading
 import warnings
@@ -17,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from invad.config import AS_STORED, ReadingConfig
-from invad.data.decoders import MOST_PIECES, MOST_RLE_PIXELS, MOST_SCANS, count_scans, slow_header, tiff_complaints
+from invad.data.decoders import MOST_PIECES, MOST_SCANS, count_scans, slow_header, tiff_complaints
 from invad.errors import InputError
 
 MAX_PIXELS = 80_000_000
@@ -33,13 +32,11 @@ _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _GREY16_MODES = _DEEP_GREY_MODES - {"F"}
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
 _TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    number: Image.Transpose[name]
+    for number, name in enumerate(
+        ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"],
+        start=2,
+    )
 }  # by EXIF's number
 _LYING = range(5, 9)  # numbers that exchange width and height
 
@@ -160,12 +157,10 @@ def image_of_bytes(
     Raises:
         TooManyPixelsError: It has more than `max_pixels`; nothing has been decoded then.
     """
+    file = BytesIO(data)
     with _problems_named(name, "cannot be read as an image"):
-        file = BytesIO(data)
-        _check_pieces(file, name)
-        image = Image.open(file, formats=_FORMATS)
+        image = _opened(file, file, name, max_pixels)
     with image:
-        _check_header(image, name, max_pixels)
         _decode(image, BytesIO(data), name, _modes(reading))
         return rgb(image, reading)
 
@@ -214,22 +209,22 @@ def _open(path: Path) -> Image.Image:
         if status.st_size == 0:
             raise InputError(f"{path}: not an image, the file is empty")
         with path.open("rb") as file:
-            _check_pieces(file, path)
-        image = Image.open(path, formats=_FORMATS)
-        try:
-            _check_header(image, path)
-        except BaseException:
-            image.close()
-            raise
+            return _opened(path, file, path, MAX_PIXELS)
+
+
+def _opened(source: Path | BytesIO, file: BinaryIO, name: Path | str, max_pixels: int) -> Image.Image:
+    if (problem := slow_header(file)) is not None:
+        raise InputError(f"{name}: has {problem}; save it anew")
+    image = Image.open(source, formats=_FORMATS)
+    try:
+        _check_header(image, name, max_pixels)
+    except BaseException:
+        image.close()
+        raise
     return image
 
 
-def _check_pieces(file: BinaryIO, name: Path | str) -> None:
-    if (problem := slow_header(file)) is not None:
-        raise InputError(f"{name}: has {problem}; save it anew")
-
-
-def _check_header(image: ImageFile, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
+def _check_header(image: ImageFile, path: Path | str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise TooManyPixelsError(f"{path}: has {image.width}x{image.height} pixels; at most {max_pixels} are accepted")
     # Not n_frames, for which a TIFF of many pages is searched for minutes. MPO: a photograph with a second view behind it.
@@ -282,20 +277,7 @@ def _check_time(image: ImageFile, name: Path | str) -> None:
     if len(image.tile) > MOST_PIECES:
         raise InputError(f"{name}: has more than {MOST_PIECES} strips or tiles; save it anew")
     if image.tile[0].codec_name == "bmp_rle":
-        _check_run_lengths(image, name)
-
-
-def _check_run_lengths(image: ImageFile, name: Path | str) -> None:
-    pixels, file = image.width * image.height, image.fp
-    if pixels > MOST_RLE_PIXELS:
-        raise InputError(f"{name}: a BMP in run lengths of more than {MOST_RLE_PIXELS} pixels; save it anew, as PNG")
-    if file is not None:
-        position = file.tell()
-        length = file.seek(0, os.SEEK_END)
-        file.seek(position)
-        # One run for each pixel, the ends of lines, head and colours.
-        if length > 2 * pixels + 4 * image.height + 2**16:
-            raise InputError(f"{name}: a BMP in run lengths with far more of them than pixels; save it anew")
+        raise InputError(f"{name}: a BMP in run lengths, which decode for long; save it anew, as PNG")
 
 
 def _scans(image: ImageFile) -> int:

@@ -1,12 +1,14 @@
 """What lies in a folder: the images, without what systems and programs leave beside them."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from invad.data.images import IMAGE_SUFFIXES
 from invad.errors import InputError
 
+NAMED = 20  # files that a message lists by name
 _SUFFIXES = 10  # that a message names
 _OF_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 
@@ -24,8 +26,10 @@ def entries(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
     for path in found:
-        if not _is_utf8(path.name):
-            raise InputError(f"{folder}: the file name {path.name!a} is not UTF-8; rename it")
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{folder}: the file name {path.name!a} is not UTF-8; rename it") from None
     return found
 
 
@@ -53,14 +57,19 @@ def suffix_counts(paths: Iterable[Path]) -> str:
     return ", ".join([*shown, *([f"{rest} of other suffixes"] if rest else [])])
 
 
+def named(names: Collection[str]) -> str:
+    """Return the first twenty names, in order, and how many more there are; one that is not UTF-8 is escaped."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(sorted(names)[:NAMED]).encode(errors="backslashreplace").decode() + more
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield all files below `root`, without what systems leave there: to look at a folder with a file manager does not change it."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not hidden(name)]
+        yield from (Path(folder, name) for name in names if not hidden(name))
+
+
 def hidden(name: str) -> bool:
     """Return whether a file or folder is one that a system put there: `.DS_Store`, `._000.png`, `__MACOSX`, `Thumbs.db`."""
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,19 +1,15 @@
 """MVTec AD: `<class>/{train/good, test/<defect>, ground_truth/<defect>}`; a mask belongs to the image of the same name."""
 
-import logging
 from pathlib import Path
 
 from invad.config import FolderSplitConfig, reading_of
-from invad.data.listing import subfolders
+from invad.data.counts import deviate
+from invad.data.listing import named, subfolders
 from invad.data.own.folders import MVTEC, ClassFiles, read_class
 from invad.data.own.rows import ImportRow
 from invad.data.own.table import split_rows
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
-
-logger = logging.getLogger(__name__)
-
-_NAMED = 20  # names of files that a message lists
 
 
 def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
@@ -51,20 +47,9 @@ def _report(root: Path, files: list[ClassFiles], *, strict: bool) -> None:
     if masks or images:
         message = (
             f"{root}: {len(images)} anomalous images without a mask and {len(masks)} masks without an image: "
-            f"{_names(masks + images)}"
+            f"{named(masks + images)}"
         )
-        _deviation(message, "to leave them out", "left out", strict=strict)
+        deviate(message, "mend the data, or", " to leave them out", "; left out", strict=strict)
     if same:
-        message = f"{root}: {len(same)} images differ from another one in the suffix alone: {_names(same)}"
-        _deviation(message, "to take all of them", "all are taken", strict=strict)
-
-
-def _deviation(message: str, purpose: str, otherwise: str, *, strict: bool) -> None:
-    if strict:
-        raise InputError(f"{message}; mend the data, or set `strict: false` in its `splits` section {purpose}")
-    logger.warning("%s; %s", message, otherwise)
-
-
-def _names(names: list[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        message = f"{root}: {len(same)} images differ from another one in the suffix alone: {named(same)}"
+        deviate(message, "mend the data, or", " to take all of them", "; all are taken", strict=strict)

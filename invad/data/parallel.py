@@ -1,10 +1,11 @@
 """Work on many files at once: a pool of processes behind one function."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -28,18 +29,10 @@ def parallel_map(
     by default one for each core that this process may use.
     """
     workers = min(workers or len(os.sched_getaffinity(0)), len(items))
-    with tqdm(total=len(items), desc=label, unit=unit, mininterval=1) as progress:
-        if workers <= 1 or len(items) < SERIAL:
-            yield from _counted(map(function, items), progress)
-            return
-        # spawn: a fork of a process that has threads (torch, Arrow) may hang
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            yield from _counted(
-                pool.map(function, items, chunksize=max(1, min(64, len(items) // (4 * workers)))), progress
-            )
-
-
-def _counted(results: Iterable[Result], progress: "tqdm[Any]") -> Iterator[Result]:
-    for result in results:
-        yield result
-        progress.update()
+    bar = partial(tqdm, total=len(items), desc=label, unit=unit, mininterval=1)
+    if workers <= 1 or len(items) < SERIAL:
+        yield from bar(map(function, items))
+        return
+    # spawn: a fork of a process that has threads (torch, Arrow) may hang
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from bar(pool.map(function, items, chunksize=max(1, min(64, len(items) // (4 * workers)))))

@@ -1,6 +1,6 @@
 """Where the files of a data set are: `source.json`, written by the download stage and read by all that follow."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from invad.errors import InputError
@@ -31,12 +31,7 @@ class Source:
 
 def write_source(folder: Path, source: Source) -> None:
     """Write `folder/source.json`. A relative `root` or `table` is relative to `folder`."""
-    value = {"dataset": source.dataset, "source": source.source, "root": str(source.root), "sha256": source.sha256}
-    if source.images_from is not None:
-        value["images_from"] = source.images_from
-    if source.table is not None:
-        value["table"] = str(source.table)
-    write_json(folder / SOURCE_FILE, value)
+    write_json(folder / SOURCE_FILE, {key: str(value) for key, value in asdict(source).items() if value is not None})
 
 
 def read_source(folder: Path) -> Source:

@@ -20,7 +20,7 @@ from invad.config.types import EncoderName
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder
-from invad.data.embedded import mvtec, visa
+from invad.data.embedded.products import DEFECTS
 from invad.data.hold_out import held_out_images
 from invad.data.official.releases import official_archives
 from invad.data.official.unpack import unpacked_sha256
@@ -117,15 +117,14 @@ def _of_table(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Wor
 
 def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:
     if config.source == "embedded":  # of COCO it shows only when the scenes are drawn which of them are normal
-        names = {"mvtec": mvtec.DEFECTS, "visa": visa.DEFECTS}.get(benchmark.dataset, ())
+        names = DEFECTS.get(benchmark.dataset, ())
         return {name: Counts(config.train_images, config.test_images, 0) for name in names}
     split = benchmark.splits
     if config.source != "official":
         return {}
     if isinstance(split, CocoAdSplitConfig):
         return {CLASS_NAME: Counts(*FULL_COUNTS[split.fold])} if split.held_out == FULL_HELD_OUT else {}
-    counts = VISA_COUNTS if benchmark.dataset == "visa" else MVTEC_COUNTS
-    return {name: counts[name] for name in config.classes or counts if name in counts}
+    return VISA_COUNTS if benchmark.dataset == "visa" else MVTEC_COUNTS
 
 
 @cache
@@ -176,11 +175,10 @@ def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPla
     for archive in official_archives(dataset, config):
         remote = archive.remote
         is_local = not config.files.get(remote.name, remote.url).startswith(("http://", "https://"))
-        size = 0 if is_local else remote.size or 0
+        size = 0 if is_local else remote.size
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
         if unpacked_sha256(remote.name, folder / "files") is None:
             fetch += max(0, size - _bytes_in(folder / "archives", f"{remote.name}*"))  # also in part
-            unknown += [f"{remote.name}, whose size is not published"] if not is_local and remote.size is None else []
     if dataset == "coco" and config.images == "needed":
         unknown.append("what `splits` fetches: single images")
     return DataPlan(dataset, config.source, folder, fetch, disk, tuple(unknown))

@@ -17,9 +17,7 @@ class Answer:
 
     status: int = 200
     body: bytes | None = None  # in place of the file
-    ranges: bool = True  # respect Range and If-Range
-    ignore_if_range: bool = False
-    etag: str | None = '"1"'
+    ranges: bool = True  # respect Range
     length: int | None = None  # a wrong Content-Length
     framing: str = "length"  # or `chunked`, or `close`: the end of the body is the end of the connection
     cut: int | None = None  # end the connection after so many bytes of the body
@@ -90,11 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _range(self, answer: Answer, whole: bytes) -> tuple[int, int]:
         """Return the status and the first byte to send."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        condition = self.headers.get("If-Range")
         if answer.status != 200 or not answer.ranges or not asked:
             return answer.status, 0
-        if condition not in (None, answer.etag) and not answer.ignore_if_range:
-            return 200, 0
         first = int(asked[1])
         return (206, first) if first < len(whole) else (416, 0)
 
@@ -104,8 +99,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(length if answer.length is None else answer.length))
         elif answer.framing == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
-        if answer.etag:
-            self.send_header("ETag", answer.etag)
         if status == 206:
             self.send_header("Content-Range", f"bytes {first + answer.shift}-{total - 1}/{total}")
         if status == 416:

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from invad.config import CocoAdSplitConfig
@@ -260,8 +259,7 @@ def test_a_crowd_region_is_part_of_the_mask(tmp_path):
     root = coco_root(tmp_path / "coco", train=[[25]], test=[[25], [25], [0]])
     pixels = np.zeros((8, 8), np.uint8, order="F")
     pixels[:, 1] = 1
-    compressed = coco_mask.encode(pixels)["counts"].decode()
-    crowds = ([8, 8, 48], compressed, [0, 0, 8, 0, 0, 8, 48])  # run lengths, column by column, normal pixels first
+    crowds = ([8, 8, 48], [8, 8, 48], [0, 0, 8, 0, 0, 8, 48])  # run lengths, column by column, normal pixels first
 
     def add_crowds(value):
         for image, counts in enumerate(crowds):
@@ -278,15 +276,13 @@ def test_a_crowd_region_is_part_of_the_mask(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_compressed_and_uncompressed_run_lengths_give_the_encoded_pixels(seed):
+def test_run_lengths_give_the_encoded_pixels(seed):
     rng = np.random.default_rng(seed)
     runs = np.concatenate([rng.integers(0, 3, 20), rng.integers(1, 5_000, 200), rng.integers(1, 40, 200)])
     pixels = np.repeat(np.arange(len(runs)) % 2, rng.permutation(runs)).astype(np.uint8)
     pixels = np.asfortranarray(np.resize(pixels, (600, 700)))
-    compressed = coco_mask.encode(pixels)
-    uncompressed = np.diff(np.flatnonzero(np.diff(pixels.ravel(order="F"), prepend=0)), prepend=0, append=pixels.size)
-    for counts in (compressed["counts"].decode(), uncompressed.tolist()):
-        assert np.array_equal(union({"counts": counts, "size": [600, 700]}, height=600, width=700), pixels)
+    counts = np.diff(np.flatnonzero(np.diff(pixels.ravel(order="F"), prepend=0)), prepend=0, append=pixels.size)
+    assert np.array_equal(union({"counts": counts.tolist(), "size": [600, 700]}, height=600, width=700), pixels)
 
 
 def test_run_lengths_with_empty_runs_do_not_lose_pixels_in_the_union():
@@ -296,19 +292,16 @@ def test_run_lengths_with_empty_runs_do_not_lose_pixels_in_the_union():
     assert union_of_both.sum() == 24
 
 
-@pytest.mark.parametrize(
-    "counts", [[], [63], [65], [70, -6], [-1, 65], [0, 2**64], "", "11", "O", "o", "P", "é", "o" * 99 + "0", "X"]
-)
+@pytest.mark.parametrize("counts", [[], [63], [65], [70, -6], [-1, 65], [0, 2**64]])
 def test_run_lengths_that_do_not_fit_are_refused(counts):
-    with pytest.raises(
-        InputError, match=r"x\.json: annotation 0: unreadable segmentation \(RLE whose (compressed )?counts"
-    ):
+    with pytest.raises(InputError, match=r"x\.json: annotation 0: unreadable segmentation \(RLE whose counts"):
         union({"counts": counts, "size": [8, 8]})
 
 
 @pytest.mark.parametrize(
     "segmentation",
     [
+        {"counts": "11", "size": [8, 8]},  # compressed: COCO's own files have none
         "x",
         1,
         None,

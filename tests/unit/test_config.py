@@ -89,7 +89,6 @@ def test_the_repositorys_own_params_are_valid():
         ),
         ("download.shop", {"source": "path", "table": "a.csv"}, "download.shop.path: is needed with `source: path`"),
         ("download.visa.table", "a.csv", "download.visa.table: is a key of a data set of your own only"),
-        ("download.visa.classes", ["pcb1"], "download.visa.classes: is a key of mvtec only"),
         ("download.mvtec.images", "needed", "download.mvtec.images: is a key of coco only"),
         ("download.coco.images", "all", "download.coco.images: must be 'needed' or 'archive', not 'all'"),
         ("download.coco.files", ["a.zip"], "download.coco.files: must be "),

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from invad.data.embedded import generate, mvtec, visa
+from invad.data.embedded import generate
 from invad.data.embedded.coco import CATEGORIES, draw_image, outlines, run_lengths, signed_area
+from invad.data.embedded.products import DEFECTS, draw_product
 from invad.errors import InputError
 
 TRAIN, TEST, SIZE = 3, 7, 48
@@ -171,12 +172,12 @@ def test_outline_of_a_square_with_a_hole_and_a_far_speck_is_the_cut_square():
     assert polygon.max(0).tolist() == [9, 6]
 
 
-@pytest.mark.parametrize("name", mvtec.DEFECTS)
+@pytest.mark.parametrize("name", DEFECTS["mvtec"])
 def test_mvtec_counts_follow_from_the_arguments_and_masks_pair_by_name(roots, name):
     root = roots / "mvtec" / name
     assert sorted(path.name for path in (root / "train").rglob("*.png")) == ["000.png", "001.png", "002.png"]
     counts = {folder.name: len(list(folder.iterdir())) for folder in (root / "test").iterdir()}
-    first, second = mvtec.DEFECTS[name]
+    first, second = DEFECTS["mvtec"][name]
     assert counts == {"good": 3, first: 2, second: 2}  # 7 = 2 + 2 and the rest
     assert {folder.name for folder in (root / "ground_truth").iterdir()} == {first, second}
     for picture in (*(root / "test" / first).iterdir(), *(root / "test" / second).iterdir()):
@@ -207,7 +208,7 @@ def test_visa_table_lists_existing_files_with_the_real_columns_and_labels(roots)
 
 
 def test_visa_masks_number_the_defect_types(roots):
-    for name, defect_types in visa.DEFECTS.items():
+    for name, defect_types in DEFECTS["visa"].items():
         for index, path in enumerate(sorted((roots / "visa" / name / "Data" / "Masks" / "Anomaly").iterdir())):
             assert path.name == f"{index:03d}.png"
             values = np.unique(Image.open(path)).tolist()
@@ -216,20 +217,25 @@ def test_visa_masks_number_the_defect_types(roots):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "defect_type"),
-    [(module, name, kind) for module in (mvtec, visa) for name, kinds in module.DEFECTS.items() for kind in kinds],
+    ("dataset", "name", "kind"),
+    [
+        (dataset, name, kind)
+        for dataset, products in DEFECTS.items()
+        for name, kinds in products.items()
+        for kind in kinds
+    ],
 )
-def test_a_defect_changes_the_picture_inside_its_mask_and_has_a_sensible_size(module, name, defect_type):
+def test_a_defect_changes_the_picture_inside_its_mask_and_has_a_sensible_size(dataset, name, kind):
     share, inside, outside = [], [], []
+    size = (96, 96) if dataset == "mvtec" else (96, 72)
     for index in range(3):
-        picture, mask = module.draw_image(5, name, "test", defect_type, index, 96)
-        before, no_mask = module.draw_image(5, name, "test", defect_type, index, 96, without_defect=True)
+        picture, mask = draw_product(dataset, 5, name, "test", kind, index, size)
+        before, no_mask = draw_product(dataset, 5, name, "test", kind, index, size, with_defect=False)
         assert not no_mask.any()
         change = np.abs(np.asarray(picture, np.float32) - np.asarray(before, np.float32)).mean(2)
-        anomalous = mask > 0
-        share.append(anomalous.mean())
-        inside.append(change[anomalous].mean())
-        outside.append(change[~anomalous].mean())
+        share.append(mask.mean())
+        inside.append(change[mask].mean())
+        outside.append(change[~mask].mean())
     assert 0.003 < np.mean(share) < 0.09
     # grey levels of 255: seen at a second look, and the rest of the picture is as before
     assert np.mean(inside) > 15

@@ -326,19 +326,10 @@ def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + sizes + bytes(1024) + runs
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "runs", "message"),
-    [
-        (4001, 1000, b"\1\5" * 9, "a BMP in run lengths of more than 4000000 pixels; save it anew, as PNG"),
-        (100, 100, b"\0\0" * 50_000, "a BMP in run lengths with far more of them than pixels; save it anew"),
-    ],
-)
-def test_a_bmp_that_python_would_decode_for_long_is_refused(tmp_path, width, height, runs, message):
+def test_a_bmp_that_python_would_decode_is_refused(tmp_path):
     path = tmp_path / "runs.bmp"
     path.write_bytes(bmp_of_runs(100, 100, (b"\1\5" * 100 + b"\0\0") * 100 + b"\0\1"))
-    assert read_image(path).shape == (100, 100, 3)
-    path.write_bytes(bmp_of_runs(width, height, runs))
-    assert refused(path) == message
+    assert refused(path) == "a BMP in run lengths, which decode for long; save it anew, as PNG"
 
 
 def tiff_of_strips(strips: int, order: str, magic: int) -> bytes:

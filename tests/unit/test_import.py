@@ -8,8 +8,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, save_image, save_mask
 
@@ -514,80 +512,6 @@ def test_the_only_table_of_a_folder_and_a_table_as_the_folder_are_taken(tmp_path
     assert [row.image for row in discover("mine", tmp_path, None).rows] == ["x/0.png", "x/1.png"]
 
 
-def test_a_parquet_table_reads_as_the_csv(pictures):
-    values = {
-        "image": ["good/0.png", "good/1.png", "bad/0.png"],
-        "label": [0.0, 0.0, 1.0],  # as pandas may write whole numbers
-        "mask": [None, None, "masks/0_mask.png"],
-        "boxes": [[1], [2], [3]],
-    }
-    pq.write_table(pa.table(values), pictures / "list.parquet")
-    csv_table = table_of(
-        pictures, "image,label,mask,boxes\ngood/0.png,0,,\ngood/1.png,0,,\nbad/0.png,1,masks/0_mask.png,\n"
-    )
-    found, expected = (discover("mine", pictures, pictures / name) for name in ("list.parquet", csv_table.name))
-    assert (found.rows, found.notes) == (expected.rows, expected.notes)
-    assert found.rows[2].origin == f"{pictures}/list.parquet: row 3"
-
-
-@pytest.mark.parametrize(("labels", "expected"), [([True, False], [1, 0]), ([1, 0], [1, 0]), (["bad", "ok"], [1, 0])])
-def test_labels_of_any_parquet_type(tmp_path, labels, expected):
-    pq.write_table(pa.table({"image": ["a.png", "b.png"], "label": labels}), tmp_path / "t.parquet")
-    assert [row.label for row in discover("mine", tmp_path, None).rows] == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"image": [{"bytes": b"x"}]}, r"t\.parquet: image must be text, not struct<bytes: binary>"),
-        ({"image": ["a.png"], "label": [float("inf")]}, r"t\.parquet: row 1: label must be text, not float"),
-        ({"picture": ["a.png"]}, r"t\.parquet: the column image is missing; it has picture"),
-        ({"image": pa.array([], pa.string())}, r"t\.parquet: has no rows"),
-        ({"image": [None]}, r"t\.parquet: row 1: image is empty"),
-    ],
-)
-def test_a_wrong_parquet_table_is_one_line(tmp_path, values, message):
-    pq.write_table(pa.table(values), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=message):
-        discover("mine", tmp_path, None)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (pa.repeat("a.png", 1_000_001), r"t\.parquet: has 1,000,001 rows; at most 1,000,000 are accepted"),
-        (pa.array(["a" * 5000] * 100_000), r"t\.parquet: image: a cell of 5,000 bytes; at most 4,096 are accepted"),
-        (pa.array([b"a" * 5000] * 10), r"t\.parquet: image: a cell of 5,000 bytes"),
-        (pa.array(["a" * 5000] * 10, pa.large_string()), r"t\.parquet: image: a cell of 5,000 bytes"),
-        (pa.array([["a.png"]]), r"t\.parquet: image must be text, not list"),
-    ],
-    ids=["rows", "cells", "bytes", "large", "lists"],
-)
-def test_a_small_file_that_would_take_all_memory_is_refused(tmp_path, values, message):
-    pq.write_table(pa.table({"image": values}), tmp_path / "t.parquet", compression="zstd")
-    assert (tmp_path / "t.parquet").stat().st_size < 100_000
-    before = pa.total_allocated_bytes()
-    with pytest.raises(InputError, match=message):
-        discover("mine", tmp_path, None)
-    assert pa.total_allocated_bytes() - before < 10_000_000
-
-
-def test_a_parquet_table_that_declares_too_many_bytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("invad.data.own.user_table.MOST_BYTES", 10_000)
-    pq.write_table(pa.table({"image": ["a.png"], "notes": ["x" * 20_000]}), tmp_path / "t.parquet")
-    assert len(discover("mine", tmp_path, None).rows) == 1  # columns that are not read do not count
-    pq.write_table(pa.table({"image": [f"{number}.png" for number in range(2000)]}), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=r"t\.parquet: unpacks to \d.*kB; at most 10\.0kB are accepted"):
-        discover("mine", tmp_path, None)
-
-
-def test_a_damaged_parquet_file_is_one_line(tmp_path):
-    (tmp_path / "t.parquet").write_bytes(b"PAR1 is not enough")
-    with pytest.raises(InputError, match=r"t\.parquet: not a Parquet file") as error:
-        discover("mine", tmp_path, None)
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -608,9 +532,9 @@ def test_a_wrong_table_is_one_line_with_file_and_line(tmp_path, text, message):
         discover("mine", tmp_path, table_of(tmp_path, text, "t.csv"))
 
 
-def test_a_table_must_be_csv_or_parquet(tmp_path):
+def test_a_table_must_be_csv(tmp_path):
     (tmp_path / "t.xlsx").write_bytes(b"")
-    with pytest.raises(InputError, match=r"t\.xlsx: the table must be a \.csv or \.parquet file"):
+    with pytest.raises(InputError, match=r"t\.xlsx: the table must be a \.csv file"):
         discover("mine", tmp_path, tmp_path / "t.xlsx")
 
 

@@ -61,18 +61,6 @@ def publish(monkeypatch, name: str, archive: official.Archive, content: bytes) -
     monkeypatch.setattr(official, name, replace(archive, remote=remote, unpacked_size=len(content)))
 
 
-def test_an_archive_without_a_checksum_is_bounded_by_what_is_expected_of_it(tmp_path, monkeypatch):
-    (archive,) = official.official_archives("mvtec", DownloadConfig("official", classes=("screw",)))
-    assert archive.remote.sha256 is None
-    assert 0.2e9 < archive.unpacked_size < 1e9
-    monkeypatch.setattr(store, "official_archives", lambda *_: (replace(archive, unpacked_size=1000),))
-    bomb = tmp_path / "screw.tar.xz"
-    bomb.write_bytes(tar_bytes({"screw/train/good/000.png": bytes(2_000_000)}, "w:xz"))
-    config = DownloadConfig("official", accept_license=True, classes=("screw",), files={"screw.tar.xz": str(bomb)})
-    with pytest.raises(InputError, match=r"screw\.tar\.xz: unpacks to more than 1\.05MB, far more than the published"):
-        store.put_in_place("mvtec", config, tmp_path / "store")
-
-
 def visa_files() -> dict[str, bytes]:
     lines = [
         "object,split,label,image,mask",
@@ -173,30 +161,6 @@ def test_mvtec_asks_for_acceptance_of_its_licence(tmp_path):
     assert not (tmp_path / "data").exists() or not any((tmp_path / "data").rglob("*.json"))
 
 
-def test_single_classes_of_mvtec(server, tmp_path):
-    for name in ("leather", "grid"):
-        server.files[f"{name}.tar.xz"] = tar_bytes(mvtec_files(name), "w:xz")
-    config = DownloadConfig(
-        "official",
-        accept_license=True,
-        classes=("leather", "grid"),
-        files={f"{name}.tar.xz": server.url(f"{name}.tar.xz") for name in ("leather", "grid")},
-    )
-    workspace = Workspace(tmp_path)
-    prepare_dataset("mvtec", config, workspace)
-    split = build_split(benchmark("mvtec", LENIENT), workspace)
-    assert {row.class_name for row in split.rows} == {"grid", "leather"}
-    assert len(split.rows) == 6
-    prepare_dataset("mvtec", config, workspace)
-    assert len(server.seen) == 2
-
-
-def test_an_unknown_class_of_mvtec_is_named(tmp_path):
-    config = DownloadConfig("official", accept_license=True, classes=("lether",))
-    with pytest.raises(InputError, match=r"download\.mvtec\.classes: lether: unknown; known are bottle, "):
-        prepare_dataset("mvtec", config, Workspace(tmp_path))
-
-
 def coco_annotations(images: list[list[int]]) -> bytes:
     """The annotations of 8x8 images; each image is the list of its annotations' category numbers."""
     annotations = [
@@ -293,7 +257,5 @@ def test_the_published_archives_are_complete():
         for archive in official.official_archives(dataset, config):
             assert archive.remote.url.startswith(("https://", f"{official.COCO_ADDRESS}/"))
             assert archive.remote.url.endswith(f"/{archive.remote.name}")
-            assert archive.remote.sha256 is not None
-            assert archive.remote.size is not None
-    classes = DownloadConfig("official", classes=tuple(official.MVTEC_COUNTS))
-    assert len(official.official_archives("mvtec", classes)) == 15
+            assert len(archive.remote.sha256) == 64
+            assert archive.remote.size > 10**8

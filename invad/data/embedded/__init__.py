@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from invad.data.embedded.coco import generate_coco
-from invad.data.embedded.mvtec import generate_mvtec
-from invad.data.embedded.visa import generate_visa
+from invad.data.embedded.industrial import generate_mvtec, generate_visa
 from invad.errors import InputError
 
 __all__ = ["generate", "generate_coco", "generate_mvtec", "generate_visa"]

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from invad.data.embedded.coco_parts import BLACK, SKIN, WHITE
 from invad.data.embedded.drawing import (
     CLOTH,
     FUR,
@@ -17,6 +16,7 @@ from invad.data.embedded.drawing import (
     scaled,
     wobbly,
 )
+from invad.data.embedded.parts import BLACK, SKIN, WHITE
 
 _WOOL = Finish(relief=0.8, bevel=0.3, noise="grain", noise_strength=0.10)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from invad.data.embedded.coco_creatures import animal, person
-from invad.data.embedded.coco_parts import draw_parts, parse
 from invad.data.embedded.drawing import Colour, Pen, hsv, jittered
+from invad.data.embedded.parts import draw_parts, parse
 
 # name | width height (in shorter image edges), how it comes | hue saturation value of the main colour | parts; the object faces right
 _TABLE = """
@@ -176,7 +176,7 @@ class Thing:
     """How a category is drawn.
 
     `width` and `height`: usual ones, in shorter image edges. `manner`: of `lying`, `flying`, (on the) `wall`, and `painted` in any
-    colour. `colour`: the main one. `parts`: as in `coco_parts`.
+    colour. `colour`: the main one. `parts`: as in `parts`.
     """
 
     width: float
@@ -193,7 +193,7 @@ class Thing:
 
 def _things() -> dict[str, Thing]:
     things = {}
-    for name, size, tone, parts in parse(_TABLE):
+    for (name, size, tone), parts in parse(_TABLE):
         width, height, *manner = size.split()
         hue, saturation, value = (float(word) for word in tone.split())
         things[name] = Thing(float(width), float(height), frozenset(manner), hsv(hue, saturation, value), parts)

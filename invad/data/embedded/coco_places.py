@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from invad.data.embedded.coco_parts import band, draw_parts, numbers, parse
 from invad.data.embedded.drawing import (
     FLAT,
     FUR,
@@ -17,6 +16,7 @@ from invad.data.embedded.drawing import (
     scaled,
     wobbly,
 )
+from invad.data.embedded.parts import band, draw_parts, numbers, parse
 
 # name | where the ground begins (0 top, 1 bottom) | hue saturation value of the main colour | parts
 _TABLE = """
@@ -45,15 +45,14 @@ tiled | .72 | .4:.62 .04:.22 .75:.9 | t cloud band 0 .68 .93 .02; t*.8 flat grid
   .33,.32,.31 flat 2line .008 / -.1 .66 -.8 1.05 / .05 .66 -.475 1.05 / .2 .66 -.15 1.05 / .35 .66 .175 1.05 / .5 .66 .5 1.05
   .33,.32,.31 flat line .008 / -.1 .75 1.1 .75 / -.1 .87 1.1 .87
 """
-_PLACES = {name: (float(ground), tone, parts) for name, ground, tone, parts in parse(_TABLE)}
+_PLACES = {name: (float(ground), tone, parts) for (name, ground, tone), parts in parse(_TABLE)}
 
 
 def draw_place(canvas: Canvas, name: str) -> float:
     """Fill the canvas, and return the height (0 top, 1 bottom) where the ground begins."""
     ground, tone, parts = _PLACES[name]
-    pen = Pen(canvas, (canvas.width / 2, canvas.height / 2), (canvas.width, canvas.height))
     specials = {"sky": _sky, "houses": _houses, "trees": _trees, "firs": _firs, "window": _window}
-    draw_parts(pen, hsv(*numbers(tone, canvas.rng)), parts, specials)
+    draw_parts(Pen.whole(canvas), hsv(*numbers(tone, canvas.rng)), parts, specials)
     return ground
 
 

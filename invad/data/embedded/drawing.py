@@ -112,7 +112,8 @@ class Canvas:
     """An RGB picture under construction, with one directional light and a record of what has been covered.
 
     `rgb` is (3, height, width) float32 at supersampled resolution; `coverage` (height, width) uint8 collects the
-    shapes drawn since `start_coverage`; `clip`, when set, limits all drawing to a (height, width) weight in [0, 1].
+    shapes drawn since `start_coverage`; `clip`, when set, limits all drawing to a (height, width) weight in [0, 1]; `kept` is an earlier
+    `rgb`, which drawing with the colour None brings back.
     """
 
     def __init__(self, rng: Rng, width: int, height: int, light_angle: float) -> None:
@@ -123,6 +124,7 @@ class Canvas:
         self.rgb = np.zeros((3, self.height, self.width), np.float32)
         self.coverage = np.zeros((self.height, self.width), np.uint8)
         self.clip: Array | None = None
+        self.kept = self.rgb
 
     def start_coverage(self) -> None:
         """Forget what has been covered so far."""
@@ -141,7 +143,7 @@ class Canvas:
     def draw(
         self,
         outlines: Sequence[Outline],
-        colour: Colour,
+        colour: Colour | None,
         finish: Finish = MATTE,
         *,
         stroke: float = 0.0,
@@ -167,7 +169,8 @@ class Canvas:
         weight = shape_u8.astype(np.float32) * np.float32(finish.opacity / 255)
         if self.clip is not None:
             weight = weight * self.clip[y0:y1, x0:x1]
-        paint = self._surface(shape, window, radius, colour, finish)
+        kept = self.kept[:, y0:y1, x0:x1]
+        paint = kept if colour is None else self._surface(shape, window, radius, colour, finish)
         region = self.rgb[:, y0:y1, x0:x1]
         change = paint - region
         change *= weight
@@ -259,6 +262,11 @@ class Pen:
         self.turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         self.sign = np.array([-1.0 if flip else 1.0, 1.0])
 
+    @classmethod
+    def whole(cls, canvas: Canvas) -> "Pen":
+        """Return a pen whose box is the canvas."""
+        return cls(canvas, (canvas.width / 2, canvas.height / 2), (canvas.width, canvas.height))
+
     @property
     def rng(self) -> Rng:
         """The canvas's generator of random numbers."""
@@ -270,9 +278,9 @@ class Pen:
 
     def poly(self, points: Sequence[Point], colour: Colour, finish: Finish = MATTE) -> None:
         """Fill a polygon."""
-        self.canvas.draw([self.place(points)], colour, finish)
+        self.polys([points], colour, finish)
 
-    def polys(self, outlines: Sequence[Sequence[Point]], colour: Colour, finish: Finish = MATTE) -> None:
+    def polys(self, outlines: Sequence[Sequence[Point]], colour: Colour | None, finish: Finish = MATTE) -> None:
         """Fill several polygons as one shape."""
         self.canvas.draw([self.place(points) for points in outlines], colour, finish)
 
@@ -314,10 +322,11 @@ class Pen:
         stroke = max(1.0, width * float(min(self.size)))
         self.canvas.draw([self.place(points) for points in paths], colour, finish, stroke=stroke)
 
-    def shadow(self, points: Sequence[Point], shift: Point, blur: float, strength: float) -> None:
-        """Cast shadow of a polygon, moved by `shift` and blurred, both in fractions of the box's smaller side."""
-        side = float(min(self.size))
-        self.canvas.shadow(self.place(points) + np.asarray(shift) * side, blur * side, strength)
+    def shadow(self, points: Sequence[Point], strength: float) -> None:
+        """Cast the shadow of a polygon, away from the light."""
+        outline = self.place(points)
+        depth = 0.06 * float(np.sqrt(min(np.ptp(outline, axis=0)) * min(self.size)))
+        self.canvas.shadow(outline - np.asarray(self.canvas.light) * depth, depth, strength)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> list[Point]:

@@ -22,7 +22,7 @@ from urllib3.util import Retry
 
 from invad.disk import free_bytes
 from invad.errors import InputError
-from invad.files import atomic_path, read_json, write_json
+from invad.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ BLOCK = 1 << 18  # bytes read at most at once
 
 @dataclass(frozen=True)
 class Remote:
-    """A published file: its name for messages, address, size in bytes, SHA-256 in hexadecimal digits; None where none is published."""
+    """A published file: its name for messages, address, size in bytes, SHA-256 in hexadecimal digits."""
 
     name: str
     url: str
-    size: int | None = None
-    sha256: str | None = None
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -126,41 +126,35 @@ class Client:
 
 def download(
     remote: Remote, path: Path, *, label: str = "", policy: RetryPolicy = RetryPolicy(), hint: str = ""
-) -> str:
-    """Leave the verified file at `path`, and return its SHA-256; a file that is there is verified only.
+) -> None:
+    """Leave the verified file at `path`; one that is there is verified only.
 
-    Until then its bytes are in `<path>.part`, and `<path>.part.json` says of which file they are; a later call continues them with an
-    HTTP range. They are thrown away when the address, the file on the server or its size has changed, or when the file turns out
-    damaged. A bar on stderr counts bytes.
+    Until then its bytes are in `<path>.part`, and a later call continues them with an HTTP range. They are thrown away when the file
+    turns out damaged, or another one than is published. A bar on stderr counts bytes.
 
     Raises:
         InputError: The server refuses, or is out of reach for too long; its file is not the published one; there is no room on the disk;
             or a file at `path` is not the published one (it is left as it is). `hint` is appended.
     """
     if path.exists():
-        return verify(remote, path)
+        verify(remote, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    client = Client(policy, hint)
-    with client.session, tqdm(desc=label or remote.name, unit="B", unit_scale=True) as progress:
-        part = _Part(remote, path, client, progress)
-        client.insist(part.attempt, part.size, remote.name, remote.url)
-    sha256, problem = _digest(remote, part.path)
-    if problem:
-        part.discard()
+    client, part = Client(policy, hint), partial_path(path)
+    with client.session, tqdm(desc=label or remote.name, unit="B", unit_scale=True, total=remote.size) as progress:
+        client.insist(lambda: _continue(remote, part, client, progress), lambda: _size(part), remote.name, remote.url)
+    if problem := _problem(remote, part):
+        part.unlink()
         raise client.error(remote.name, remote.url, f"{problem}; the damaged file was removed")
-    part.path.replace(path)
-    part.discard()
-    return sha256
+    part.replace(path)
 
 
-def verify(remote: Remote, path: Path) -> str:
-    """Return the SHA-256 of a file; `InputError` where it is missing, or its size or SHA-256 is not the published one."""
+def verify(remote: Remote, path: Path) -> None:
+    """Raise `InputError` where a file is missing, or its size or SHA-256 is not the published one."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected {remote.name}")
-    sha256, problem = _digest(remote, path)
-    if problem:
+    if problem := _problem(remote, path):
         raise InputError(f"{path}: not the {remote.name} expected: {problem}; move it away or give the right one")
-    return sha256
 
 
 def partial_path(path: Path) -> Path:
@@ -168,93 +162,48 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _digest(remote: Remote, path: Path) -> tuple[str, str]:
-    """Return the SHA-256 of a file, and why it is not the published one; empty where it is."""
-    size = path.stat().st_size
-    if remote.size not in (None, size):
-        return "", f"{size} bytes, {remote.size} are right"
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _problem(remote: Remote, path: Path) -> str:
+    """Return why a file is not the published one; empty where it is."""
+    if (size := path.stat().st_size) != remote.size:
+        return f"{size} bytes, {remote.size} are right"
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return sha256, "" if remote.sha256 in (None, sha256) else f"sha256 {sha256}, {remote.sha256} is right"
+    return "" if sha256 == remote.sha256 else f"sha256 {sha256}, {remote.sha256} is right"
 
 
-class _Part:
-    """The bytes of a file on its way, and of which file they are: its address, version (ETag or date) and length, None if not told."""
-
-    def __init__(self, remote: Remote, path: Path, client: Client, progress: "tqdm[Any]") -> None:
-        self.remote, self.client, self.progress = remote, client, progress
-        self.path, self.origin_path = partial_path(path), path.with_name(f"{path.name}.part.json")
-        if not self._origin():
-            self.discard()
-
-    def size(self) -> int:
-        """Return how many bytes there are."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def discard(self) -> None:
-        """Forget what is there."""
-        self.path.unlink(missing_ok=True)
-        self.origin_path.unlink(missing_ok=True)
-
-    def attempt(self) -> bool:
-        """Return whether the file is complete; where its bytes turn out to be those of another one, they are gone."""
-        origin = self._origin()
-        have = self.size() if origin else 0
-        if origin and have == origin["total"]:  # but the process ended before it was verified
-            return True
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        if have and origin["version"]:
-            headers["If-Range"] = origin["version"]
-        accept = (200, 206, 416) if have else (200,)
-        with self.client.get(self.remote.name, self.remote.url, headers, accept) as response:
+def _continue(remote: Remote, part: Path, client: Client, progress: "tqdm[Any]") -> bool:
+    """Fetch what is missing in `part`, and return whether that is all now; from the start, where the server sends another range."""
+    have = _size(part)
+    if have == remote.size:  # but the process ended before it was verified
+        return True
+    if have > remote.size:
+        have = 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with client.get(remote.name, remote.url, headers, (200, 206, 416) if have else (200,)) as response:
+        if response.status_code != 200:
             sent = response.headers.get("Content-Range", "")
-            continues = sent.startswith(f"bytes {have}-") and self._origin_of(response) == origin
-            if response.status_code != 200 and not continues:
-                self.discard()
+            if not (sent.startswith(f"bytes {have}-") and sent.endswith(f"/{remote.size}")):
+                part.unlink()
                 return False
-            return self._receive(response, have if continues else 0)
-        return False
-
-    def _receive(self, response: requests.Response, have: int) -> bool:
-        """Append the body to the first `have` bytes; return whether the file is complete."""
-        origin = self._origin_of(response)
-        total = origin["total"]
-        if total is None:
-            raise self._error("the server does not say how long the file is, so a part of it would pass for the whole")
-        if self.remote.size not in (None, total):
-            raise self._error(f"the server has {total} bytes, {self.remote.size} are right")
-        free_bytes(self.path.parent, total - have, self.remote.name)
-        self.progress.total = total
-        self.progress.update(have - self.progress.n)
-        with self.path.open("ab" if have else "wb") as file:
-            if not have:  # after the truncation: at no time do old bytes pass for those of a new file
-                write_json(self.origin_path, origin)
+        elif (length := response.headers.get("Content-Length", str(remote.size))) != str(remote.size):
+            raise client.error(remote.name, remote.url, f"the server has {length} bytes, {remote.size} are right")
+        else:
+            have = 0
+        free_bytes(part.parent, remote.size - have, remote.name)
+        progress.update(have - progress.n)
+        with part.open("ab" if have else "wb") as file:
             for block in body(response):
                 file.write(block)
                 file.flush()  # a killed process loses nothing
-                self.progress.update(len(block))
-                if file.tell() > total:
+                progress.update(len(block))
+                if file.tell() > remote.size:
                     break
-            return file.tell() >= total
-
-    def _origin(self) -> dict[str, Any]:
-        """Return of which file the bytes are; nothing when it cannot be told, or is another file."""
-        with suppress(InputError, TypeError, KeyError):
-            origin = read_json(self.origin_path)
-            can_be_told = self.remote.sha256 or origin["version"]
-            if can_be_told and origin["url"] == self.remote.url and 0 < self.size() <= origin["total"]:
-                return origin
-        return {}
-
-    def _origin_of(self, response: requests.Response) -> dict[str, Any]:
-        etag, date = (response.headers.get(name) for name in ("ETag", "Last-Modified"))
-        ranged = response.headers.get("Content-Range", "").rpartition("/")[2]
-        length = ranged if response.status_code == 206 else response.headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else self.remote.size
-        return {"url": self.remote.url, "version": etag if etag and not etag.startswith("W/") else date, "total": total}
-
-    def _error(self, problem: str) -> InputError:
-        return self.client.error(self.remote.name, self.remote.url, problem)
+            return file.tell() >= remote.size
+    return False
 
 
 def download_small(

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from invad.config import DownloadConfig
-from invad.data.counts import MVTEC_COUNTS
 from invad.data.official.http import Remote
-from invad.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -75,39 +73,9 @@ _VISA = _archive(
     1_929_840_640,
     "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
 )
-# MVTec publishes neither sizes nor checksums of the archives of single classes.
-_MVTEC_SHARE = "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f283/download"
-_MVTEC_CLASS_FILES = """
-bottle 420937370-1629958698, cable 420937413-1629958794, capsule 420937454-1629958872, carpet 420937484-1629959013,
-grid 420937487-1629959044, hazelnut 420937545-1629959162, leather 420937607-1629959262, metal_nut 420937637-1629959294,
-pill 420938129-1629960351, screw 420938130-1629960389, tile 420938133-1629960456, toothbrush 420938134-1629960477,
-transistor 420938166-1629960554, wood 420938383-1629960649, zipper 420938385-1629960680
-"""
 
 
 def official_archives(dataset: str, config: DownloadConfig) -> tuple[Archive, ...]:
-    """Return the archives that `config` asks for, at their official addresses.
-
-    Raises:
-        InputError: A class of MVTec AD that there is not.
-    """
-    if dataset == "coco":
-        return (_ANNOTATIONS, *(_COCO_IMAGES if config.images == "archive" else ()))
-    if dataset == "visa":
-        return (_VISA,)
-    if not config.classes:
-        return (_MVTEC,)
-    unknown = sorted(set(config.classes) - set(MVTEC_COUNTS))
-    if unknown:
-        raise InputError(
-            f"params.yaml: download.mvtec.classes: {', '.join(unknown)}: unknown; known are {', '.join(MVTEC_COUNTS)}"
-        )
-    return tuple(_mvtec_class(name) for name in sorted(set(config.classes)))
-
-
-def _mvtec_class(name: str) -> Archive:
-    places = {name: place for name, place in (row.split() for row in _MVTEC_CLASS_FILES.split(","))}
-    file = f"{name}.tar.xz"
-    images = sum(MVTEC_COUNTS[name])
-    all_images = sum(map(sum, MVTEC_COUNTS.values()))
-    return Archive(Remote(file, f"{_MVTEC_SHARE}/{places[name]}/{file}"), _MVTEC.unpacked_size * images // all_images)
+    """Return the archives that `config` asks for, at their official addresses."""
+    images = _COCO_IMAGES if config.images == "archive" else ()
+    return {"coco": (_ANNOTATIONS, *images), "mvtec": (_MVTEC,), "visa": (_VISA,)}[dataset]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from invad.config import DownloadConfig
-from invad.data.official.http import Remote, RetryPolicy, download, partial_path, verify
+from invad.data.official.http import RetryPolicy, download, partial_path, verify
 from invad.data.official.releases import COCO_ADDRESS, LICENCES, Archive, official_archives
 from invad.data.official.unpack import unpack, unpacked_sha256
 from invad.disk import free_bytes
@@ -32,16 +32,16 @@ def put_in_place(dataset: str, config: DownloadConfig, store: Path) -> tuple[Pat
     archives = official_archives(dataset, config)
     _check_overrides(archives, dataset, config, key)
     files = store / "files"
-    missing = [archive for archive in archives if not _is_in_place(archive.remote, files)]
-    fetched = _fetch(missing, config, store / "archives", dataset)
-    for archive, (path, sha256) in zip(missing, fetched, strict=True):
-        name = archive.remote.name
+    missing = [archive for archive in archives if unpacked_sha256(archive.remote.name, files) != archive.remote.sha256]
+    paths = _fetch(missing, config, store / "archives", dataset)
+    for archive, path in zip(missing, paths, strict=True):
+        name, sha256, size = archive.remote.name, archive.remote.sha256, archive.unpacked_size
         label = f"download@{dataset} {name}"
-        size = archive.unpacked_size
         unpack(path, files, name=name, sha256=sha256, unpacked_size=size, label=label, only=archive.wanted)
     if not config.keep_archives:
         _remove_archives(archives, store / "archives")
-    return files, _digest(archives, files)
+    lines = [f"{archive.remote.name} {archive.remote.sha256}\n" for archive in archives]
+    return files, hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def images_address(config: DownloadConfig) -> str | None:
@@ -69,45 +69,34 @@ def _check_overrides(archives: Sequence[Archive], dataset: str, config: Download
             raise InputError(f"{key}.files.{name}: must be an http or https address, not {address!r}")
 
 
-def _fetch(archives: Sequence[Archive], config: DownloadConfig, folder: Path, dataset: str) -> list[tuple[Path, str]]:
-    """Return where each archive lies, verified, and its SHA-256; fetch those that are no local files."""
+def _fetch(archives: Sequence[Archive], config: DownloadConfig, folder: Path, dataset: str) -> list[Path]:
+    """Return where each archive lies, verified; fetch those that are no local files."""
     label, hint = f"download@{dataset}", f"set another address or a local file in params.yaml: download.{dataset}.files"
     remotes = [
         replace(archive.remote, url=config.files.get(archive.remote.name, archive.remote.url)) for archive in archives
     ]
     wanted = {remote: folder / remote.name for remote in remotes if _is_address(remote.url)}
     folder.mkdir(parents=True, exist_ok=True)
-    free_bytes(folder, sum((remote.size or 0) - _bytes_there(path) for remote, path in wanted.items()), label)
-    fetched = []
+    free_bytes(folder, sum(remote.size - _bytes_there(path) for remote, path in wanted.items()), label)
+    paths = []
     for remote in remotes:
         path = wanted.get(remote) or Path(remote.url).expanduser().absolute()
         if remote in wanted:
-            sha256 = download(remote, path, label=f"{label} {remote.name}", policy=RETRIES, hint=hint)
+            download(remote, path, label=f"{label} {remote.name}", policy=RETRIES, hint=hint)
         else:
-            sha256 = verify(remote, path)
-        fetched.append((path, sha256))
-    return fetched
+            verify(remote, path)
+        paths.append(path)
+    return paths
 
 
 def _bytes_there(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, partial_path(path)) if file.is_file())
 
 
-def _is_in_place(remote: Remote, files: Path) -> bool:
-    sha256 = unpacked_sha256(remote.name, files)
-    return sha256 is not None and remote.sha256 in (None, sha256)
-
-
 def _remove_archives(archives: Sequence[Archive], folder: Path) -> None:
     for archive in archives:
         for path in folder.glob(f"{archive.remote.name}*"):
             remove(path)
-
-
-def _digest(archives: Sequence[Archive], files: Path) -> str:
-    """SHA-256 over the names and SHA-256 of the archives."""
-    lines = [f"{archive.remote.name} {unpacked_sha256(archive.remote.name, files)}\n" for archive in archives]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _is_address(text: str) -> bool:

@@ -19,7 +19,7 @@ from invad.errors import InputError
 from invad.files import read_json, remove, write_json
 
 MARKERS = ".unpacked"  # in the target: one file for each archive that was unpacked there
-# An archive without a published checksum may hold anything: what it unpacks to is bounded by what is expected, which may be an estimate.
+# What an archive unpacks to is bounded by what is expected, which is an estimate.
 MOST_TIMES, SMALLEST_BOUND = 4, 1 << 20
 MOST_MEMBERS = 2_000_000
 MOST_MEMORY = (

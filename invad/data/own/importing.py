@@ -12,8 +12,9 @@ from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.params_file import add_benchmark, remove_dataset, template, update_download
 from invad.data.counts import describe
 from invad.data.hold_out import hold_out
+from invad.data.listing import NAMED
 from invad.data.own.folders import FolderNames
-from invad.data.own.layouts import NAMED, Discovery, discover
+from invad.data.own.layouts import Discovery, discover
 from invad.data.own.recipe import recipe, recipe_notes
 from invad.data.own.rows import ImportRow
 from invad.data.own.table import split_rows, with_phases, write_import_table

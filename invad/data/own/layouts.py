@@ -1,21 +1,19 @@
 """What a user's folder of images is: an MVTec-like tree, good/bad/masks folders, or the images of a table."""
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from invad.data.listing import entries, hidden, image_files, is_image, subfolders, suffix_counts
+from invad.data.listing import entries, files_below, image_files, is_image, named, subfolders, suffix_counts
 from invad.data.own.folders import FLAT, LAYOUTS, FolderNames, Layout, read_class
 from invad.data.own.rows import ImportRow
-from invad.data.own.user_table import TABLE_SUFFIXES, read_user_table
+from invad.data.own.user_table import TABLE_SUFFIX, read_user_table
 from invad.errors import InputError
 
-NAMED = 20  # files that a note lists by name
 _NO_CLASSES = frozenset({"train", "test", "ground_truth", "good", "bad", "masks"})  # the layouts' own folders
 _KNOWN = (
     f"known are (a) {', '.join(LAYOUTS[0].parts)} or (b) {', '.join(LAYOUTS[1].parts)}, each in the folder itself or in one "
-    "folder for each class, (c) one .csv or .parquet table with a column image, and (d) a folder of normal images"
+    "folder for each class, (c) one .csv table with a column image, and (d) a folder of normal images"
 )
 
 
@@ -45,13 +43,13 @@ def discover(name: str, images: Path, table: Path | None, names: FolderNames | N
     """
     if names is not None:
         return _from_named(name, images, table, names)
-    if table is None and images.suffix.lower() in TABLE_SUFFIXES and images.is_file():
+    if table is None and images.suffix.lower() == TABLE_SUFFIX and images.is_file():
         images, table = images.parent, images
     if not images.is_dir():
         raise InputError(f"{images}: is not a folder of images")
     if table is not None:
         return _from_table(name, images, table)
-    tables = [path for path in entries(images) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
+    tables = [path for path in entries(images) if path.suffix.lower() == TABLE_SUFFIX and path.is_file()]
     classes = {path.name: path for path in subfolders(images) if path.name not in _NO_CLASSES}
     matches = [
         (layout, folders)
@@ -66,7 +64,7 @@ def discover(name: str, images: Path, table: Path | None, names: FolderNames | N
         return _from_folders(images, *matches[0], tables)
     if len(tables) > 1:
         raise InputError(
-            f"{images}: has several tables ({_names([path.name for path in tables])}); give one with --table"
+            f"{images}: has several tables ({named([path.name for path in tables])}); give one with --table"
         )
     beside = {path.name for path in subfolders(images)} & _NO_CLASSES
     if not tables and not beside and image_files(images):
@@ -107,10 +105,10 @@ def _from_folders(root: Path, layout: Layout, folders: dict[str, Path], tables: 
     of_normal = [mask for one in files for mask in one.of_normal]
     notes = [f"{path} is not read; --table {path} would take the images that it lists" for path in tables]
     if of_normal:
-        notes.append(f"masks of normal images, left out ({len(of_normal)}): {_names(of_normal)}")
+        notes.append(f"masks of normal images, left out ({len(of_normal)}): {named(of_normal)}")
     same = [name for one in files for name in one.twins]
     if same:
-        notes.append(f"images that differ in the suffix alone, all taken ({len(same)}): {_names(same)}")
+        notes.append(f"images that differ in the suffix alone, all taken ({len(same)}): {named(same)}")
     used = {*(path for row in rows for path in (row.image, row.mask) if path), *unmatched, *of_normal}
     single = list(folders.values()) == [root]
     parts = ", ".join(layout.parts if single else (f"<class>/{part}" for part in layout.parts))
@@ -119,19 +117,10 @@ def _from_folders(root: Path, layout: Layout, folders: dict[str, Path], tables: 
 
 def _others(root: Path, used: Collection[str]) -> list[str]:
     """Return notes of the images below `root` that are not among the `used` ones, and of files of other formats, if there are any."""
-    others, unread = [], []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not hidden(name)]
-        paths = [Path(folder, name) for name in names if not hidden(name)]
-        others += [path.relative_to(root).as_posix() for path in paths if is_image(path)]
-        unread += [path for path in paths if not is_image(path) and path.suffix.lower() not in TABLE_SUFFIXES]
-    others = sorted(set(others) - set(used))
-    notes = [f"other images in the folder, left out ({len(others)}): {_names(others)}"] if others else []
+    paths = list(files_below(root))
+    unread = [path for path in paths if not is_image(path) and path.suffix.lower() != TABLE_SUFFIX]
+    others = sorted({path.relative_to(root).as_posix() for path in paths if is_image(path)} - set(used))
+    notes = [f"other images in the folder, left out ({len(others)}): {named(others)}"] if others else []
     if unread:
         notes.append(f"files of formats that are not read, left out ({len(unread)}): {suffix_counts(unread)}")
     return notes
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]).encode(errors="backslashreplace").decode() + more  # a name need not be UTF-8

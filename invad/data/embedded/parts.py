@@ -1,4 +1,4 @@
-"""The parts that things and places of the generated COCO scenes are composed of: a colour, a surface and a shape in a line of text.
+"""The parts that generated things, places and products are composed of: a colour, a surface and a shape in a line of text.
 
 A part is `colour surface shape numbers`, in the unit box of a pen: 0 left and top, 1 right and bottom. `/` stands between several of one
 shape. A colour is a name, t (the main one) or red,green,blue, perhaps with a factor (t*.6), or h and hue,saturation,value. Of a number, a:b
@@ -46,18 +46,27 @@ _FINISHES = {
     **{"wood": WOOD, "glass": GLASS, "crumb": CRUMB, "sheen": matter(FLAT, 0.14), "sheer": matter(FLAT, 0.45)},
     "dent": Finish(relief=-0.8, bevel=0.2),
     "peel": Finish(relief=0.8, bevel=0.3, gloss=0.35, noise="grain", noise_strength=0.05),
+    "shell": Finish(relief=1.0, bevel=0.24, gloss=0.12, noise="cloud", noise_strength=0.05),
+    "steel": Finish(relief=0.9, bevel=0.07, gloss=0.45, noise="fibre", noise_strength=0.04),
+    "face": Finish(relief=0.5, bevel=0.04, noise="fibre", noise_strength=0.03),
+    "can": Finish(relief=1.2, bevel=0.06, gloss=0.5),
+    "wax": Finish(relief=0.5, bevel=0.1, noise="cloud", noise_strength=0.035),
+    "crease": Finish(relief=-0.6, opacity=0.5, blur=0.3),
+    "soot": Finish(relief=0.0, blur=0.07, noise="cloud", noise_strength=0.15),
+    "board": Finish(relief=0.5, bevel=0.015, noise="grain", noise_strength=0.03),
+    "chip": Finish(relief=0.8, bevel=0.08, noise="grain", noise_strength=0.1),
     "screen": Finish(relief=0.3, noise="cloud", noise_strength=0.2),
 }
-_STROKED = ("line", "rim", "ring", "spokes", "grid")
+_STROKED = ("line", "rim", "ring", "spokes", "grid", "mesh")
 
 Special = Callable[[Pen, Colour, list[str]], None]
 
 
-def parse(table: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
-    """Yield the four cells of each line of a table, the last one as parts; an indented line goes on with them."""
+def parse(table: str) -> Iterator[tuple[list[str], tuple[str, ...]]]:
+    """Yield the cells of each line of a table, the last one as parts; an indented line goes on with them."""
     for line in table.strip().replace("\n  ", "; ").splitlines():
-        name, size, tone, parts = (cell.strip() for cell in line.split("|"))
-        yield name, size, tone, tuple(part.strip() for part in parts.split(";"))
+        *cells, parts = (cell.strip() for cell in line.split("|"))
+        yield cells, tuple(part for text in parts.split(";") if (part := text.strip()))
 
 
 def numbers(text: str, rng: Rng) -> list[float]:
@@ -76,11 +85,17 @@ def draw_parts(pen: Pen, tone: Colour, parts: tuple[str, ...], specials: Mapping
             continue
         surface, shape, *rest = words
         groups = [numbers(group, pen.rng) for group in " ".join(rest).split("/")]
-        colour = _colour(first, tone, pen.rng)
-        if shape == "band":
+        colour = None if first == "bare" else colour_of(first, tone, pen.rng)
+        if shape == "band" and colour:
             band(pen, colour, surface, *groups[0])
         else:
-            _draw(pen, colour, _FINISHES[surface], shape, groups)
+            _draw(pen, colour, surface, shape, groups)
+
+
+def finish_of(text: str) -> Finish:
+    """Return the surface of a name, perhaps with an opacity (round@.5)."""
+    name, _, opacity = text.partition("@")
+    return matter(_FINISHES[name], float(opacity)) if opacity else _FINISHES[name]
 
 
 def band(
@@ -93,16 +108,19 @@ def band(
     canvas.rgb[:, first:last] = plane(top) * ramp * (1 + np.float32(strength) * canvas.noise(noise, zoom)[first:last])
 
 
-def _draw(pen: Pen, colour: Colour, finish: Finish, shape: str, groups: list[list[float]]) -> None:
+def _draw(pen: Pen, colour: Colour | None, surface: str, shape: str, groups: list[list[float]]) -> None:
     name = shape.removeprefix("2")
     width = groups.pop(0)[0] if name in _STROKED else 0.0
     outlines = [outline for group in groups for outline in _outlines(pen, name, group)]
     if shape != name:
         outlines += [[(1 - x, y) for x, y in outline] for outline in outlines]
-    if width:
-        pen.lines(outlines, width, colour, finish)
+    if surface.startswith("shadow@"):
+        for outline in outlines:
+            pen.shadow(outline, float(surface.removeprefix("shadow@")))
+    elif width and colour:
+        pen.lines(outlines, width, colour, finish_of(surface))
     else:
-        pen.polys(outlines, colour, finish)
+        pen.polys(outlines, colour, finish_of(surface))
 
 
 def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]]:
@@ -137,6 +155,11 @@ def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]
         case "grid", [x0, y0, x1, y1, columns, rows]:
             yield from ([(x, y0), (x, y1)] for x in np.linspace(x0, x1, int(columns)).tolist())
             yield from ([(x0, y), (x1, y)] for y in np.linspace(y0, y1, int(rows)).tolist())
+        case "mesh", [x, y, radius, count]:
+            for offset in np.linspace(-0.85, 0.85, int(count)).tolist():
+                shift, reach = radius * offset, radius * float(np.sqrt(1 - offset**2))
+                yield [(x - reach * across, y + shift), (x + reach * across, y + shift)]
+                yield [(x + shift * across, y - reach), (x + shift * across, y + reach)]
         case "strew", [low, high, count, radius]:
             yield from (
                 oval(x, y, radius, radius * 1.2, 12) for x, y in rng.uniform(low, high, (int(count), 2)).tolist()
@@ -153,7 +176,8 @@ def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]
             raise ValueError(f"{shape} {values}: no shape")
 
 
-def _colour(text: str, tone: Colour, rng: Rng) -> Colour:
+def colour_of(text: str, tone: Colour, rng: Rng) -> Colour:
+    """Return the colour that a text says; `tone` is the main one."""
     text, _, factor = text.partition("*")
     if "," in text:
         values = numbers(text.removeprefix("h"), rng)
