@@ -84,7 +84,7 @@ def predict(
     where = ""
     if folder is not None:
         where = f": {records_file(folder, format)}" + (f", {folder / OVERLAY_FOLDER}" if overlays else "")
-    if others := sources.passed_over():
+    if others := sources.passed_over:
         print(f"invad-pipe: passed over, formats that are not read: {others}", file=sys.stderr)
     _tell(summary, predictor.thresholds, where)
     raise typer.Exit(1 if summary.failed else 0)
