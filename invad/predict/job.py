@@ -3,9 +3,8 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -81,7 +80,6 @@ def predict_files(
     sources: ImageSources,
     output: Output,
     *,
-    class_name: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Summary:
@@ -94,20 +92,19 @@ def predict_files(
         predictor: The model.
         sources: The images.
         output: What is written.
-        class_name: Whose thresholds the predictor has; only recorded.
         batch_size: Images that go through the network at a time; by default as when the model was scored.
         workers: Threads that decode and draw; by default one for each core, 4 at most. They change nothing that is written.
 
     Raises:
         InputError: The output cannot be written, or a batch does not fit in the memory of the GPU.
     """
-    job = _Job(predictor, sources, output, class_name)
+    job = _Job(predictor, sources, output)
     size = batch_size or predictor.batch_size
     workers = workers or min(4, len(os.sched_getaffinity(0)))
     summary, started = Summary(), time.perf_counter()
     with (
         record_writer(output.out, output.format) as write,
-        _threads(workers) as pool,
+        ThreadPoolExecutor(workers) as pool,
         tqdm(desc="predict", unit="image", total=len(sources), mininterval=1) as progress,
     ):
         read = ahead(pool, job.read, sources, size + workers)
@@ -122,8 +119,8 @@ def predict_files(
 class _Job:
     """The three steps of an image. `read` and `finish` are called by threads."""
 
-    def __init__(self, predictor: Predictor, sources: ImageSources, output: Output, class_name: str | None) -> None:
-        self._predictor, self._sources, self._output, self._class_name = predictor, sources, output, class_name
+    def __init__(self, predictor: Predictor, sources: ImageSources, output: Output) -> None:
+        self._predictor, self._sources, self._output = predictor, sources, output
 
     def read(self, found: FoundImage) -> _Read:
         try:
@@ -156,10 +153,10 @@ class _Job:
     def finish(self, predicted: tuple[_Read, ImagePrediction | None]) -> tuple[Record, Masks]:
         read, prediction = predicted
         name, thresholds = str(read.found.path).encode(errors="backslashreplace").decode(), self._predictor.thresholds
-        record: Record = dict.fromkeys(FIELDS) | {"image": name, "class": self._class_name, "error": read.error}
+        record: Record = dict.fromkeys(FIELDS) | {"image": name, "class": self._predictor.class_name}
         record |= {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel}
         if prediction is None:
-            return record, []
+            return record | {"error": read.error}, []
         record |= {"width": prediction.width, "height": prediction.height}
         try:
             labels, regions = prediction.labelled_regions()
@@ -183,16 +180,6 @@ class _Job:
         except OSError as error:
             return {"error": f"its overlay cannot be written ({error.strerror})"}
         return {"overlay": name}
-
-
-@contextmanager
-def _threads(count: int) -> Generator[ThreadPoolExecutor]:
-    """Yield a pool of threads, which at the end, also an early one, finish what they have begun and nothing else."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def ahead(

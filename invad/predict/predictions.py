@@ -2,10 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,46 +100,33 @@ class ImagePrediction:
         return buffer.getvalue()
 
 
-@dataclass(frozen=True, repr=False)
-class Prediction(Sequence[ImagePrediction]):
+class Prediction(tuple[ImagePrediction, ...]):
     """What a model says of images, one `ImagePrediction` each, in their order."""
 
-    images: tuple[ImagePrediction, ...]
+    __slots__ = ()
 
     def __repr__(self) -> str:
         count = f"{len(self)} {'image' if len(self) == 1 else 'images'}"
-        if not self.images:
+        if not self:
             return f"<predictions of {count}>"
         decided = [anomalous for anomalous in self.anomalous if anomalous is not None]
         counted = f"{sum(decided)} anomalous, " if decided else ""
         return f"<predictions of {count}: {counted}scores {self.scores.min():.4g} to {self.scores.max():.4g}>"
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> ImagePrediction: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ImagePrediction, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ImagePrediction | tuple[ImagePrediction, ...]:
-        return self.images[index]
-
     @property
     def scores(self) -> NDArray[np.float32]:
         """float32 (n,): the maximum of each map."""
-        return np.array([image.score for image in self.images], np.float32)
+        return np.array([image.score for image in self], np.float32)
 
     @property
     def maps(self) -> NDArray[np.float32]:
         """float32 (n, size, size): raw anomaly maps."""
-        return np.stack([image.anomaly_map for image in self.images])
+        return np.stack([image.anomaly_map for image in self])
 
     @property
     def anomalous(self) -> list[bool | None]:
         """Whether each score lies above the image threshold; None without one."""
-        return [image.anomalous for image in self.images]
+        return [image.anomalous for image in self]
 
 
 def _judged(score: float, threshold: float | None) -> str:

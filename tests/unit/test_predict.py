@@ -493,8 +493,8 @@ def test_a_mistake_in_the_call_is_one_line(images, mistake, arguments, message):
     assert mistake(*arguments).startswith(message)
 
 
-def test_an_unknown_class_is_named_with_the_known_ones(images, mistake, model):
-    assert mistake("images", "--class", "screw") == f"{model}: has the classes bottle, cable, not 'screw'"
+def test_an_unknown_class_is_named_with_the_known_ones(images, mistake):
+    assert mistake("images", "--class", "screw") == "class: the model has the classes bottle, cable, not 'screw'"
 
 
 def test_an_overlay_that_cannot_be_written_costs_no_prediction(images, run):

@@ -4,7 +4,7 @@ int8 has weights per channel, and activations by the ranges that normal images g
 loses is of the size of what an anomaly adds (docs/export.md has the numbers).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -118,7 +118,7 @@ def quantized(model: OnnxModel, images_bhwc: NDArray[np.uint8]) -> onnx.ModelPro
         quantize_static(
             proto,
             path,
-            _Reader(image[None] for image in images_bhwc),
+            _Reader(images_bhwc),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -131,10 +131,9 @@ def quantized(model: OnnxModel, images_bhwc: NDArray[np.uint8]) -> onnx.ModelPro
 
 
 class _Reader(CalibrationDataReader):
-    def __init__(self, batches: Iterable[NDArray[np.uint8]]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = iter(batches)
+    def __init__(self, images_bhwc: NDArray[np.uint8]) -> None:
+        self._batches = iter([{IMAGES: image[None]} for image in images_bhwc])
 
     # pyrefly: ignore[bad-override]  (without `None`, which ends the reading, in the base class's type)
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {IMAGES: batch}
+        return next(self._batches, None)

@@ -7,6 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from invad.predict.regions import Region
 
 
+class Parameters(BaseModel):
+    """Of /predict. Others are refused: they would leave an answer that was not asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+    heatmap: bool = Field(default=False, description="Add the picture of the map.")
+    class_name: str | None = Field(default=None, alias="class", description="Whose thresholds to use.")
+
+
 class ErrorAnswer(BaseModel):
     """Why a request was refused or failed."""
 
@@ -16,7 +24,7 @@ class ErrorAnswer(BaseModel):
 class SecondsAnswer(BaseModel):
     """Where the time went."""
 
-    decode: float = Field(description="From the bytes to pixels of the model's size.")
+    decode: float = Field(description="From the bytes to pixels of the model's size, with waiting for a thread.")
     queue: float = Field(description="Waiting for the network.")
     network: float = Field(description="The batch that the image was in.")
     regions: float = Field(description="Regions, and the heat map if asked for.")
@@ -46,14 +54,6 @@ class PredictionAnswer(_Aliased):
     )
 
 
-class LimitsAnswer(BaseModel):
-    """What a client may send."""
-
-    max_bytes: int
-    max_pixels: int
-    content_types: list[str]
-
-
 class HealthAnswer(_Aliased):
     """The service and its model."""
 
@@ -64,4 +64,4 @@ class HealthAnswer(_Aliased):
     image_size: int = Field(description="The side in pixels of the square that images are resized to.")
     classes: list[str] = Field(description="That `?class=` can name.")
     class_name: str | None = Field(alias="class", description="Whose thresholds are used if a request names none.")
-    limits: LimitsAnswer
+    limits: dict[str, int | tuple[str, ...]] = Field(description="What a client may send.")
