@@ -22,18 +22,12 @@ ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image as the encoder takes it.
+    """An image as the encoder takes it."""
 
-    Attributes:
-        pixels: RGB, uint8 (size, size, 3), resized.
-        width, height: Of the image as it was given, in pixels.
-        source: What was given, to be drawn on; None where it is not kept.
-    """
-
-    pixels: NDArray[np.uint8]
-    width: int
+    pixels: NDArray[np.uint8]  # RGB (size, size, 3), resized
+    width: int  # of the image as it was given, in pixels
     height: int
-    source: ImageInput | None = None
+    source: ImageInput | None = None  # what was given, to be drawn on; None where it is not kept
 
 
 def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageInput]:

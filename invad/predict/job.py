@@ -32,15 +32,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Output:
-    """What becomes of predictions.
+    """What becomes of predictions."""
 
-    Attributes:
-        out: The folder that is written to; None for stdout, where there are no overlays.
-        format: Of the records.
-        overlays: Whether pictures are drawn.
-    """
-
-    out: Path | None
+    out: Path | None  # the folder that is written to; None for stdout, where there are no overlays
     format: RecordFormat = "jsonl"
     overlays: bool = True
 
@@ -123,36 +117,29 @@ class _Job:
         self._predictor, self._sources, self._output = predictor, sources, output
 
     def read(self, found: FoundImage) -> _Read:
+        if found.problem:
+            return _Read(found, found.problem)
         try:
-            str(found.path).encode()
-            picture = None if found.problem else rgb_image(found.path, self._predictor.config.reading)
-        except UnicodeEncodeError:
-            return _Read(found, "the name is not UTF-8; rename it")
+            picture = rgb_image(found.path, self._predictor.config.reading)
         except InputError as error:
             return _Read(found, str(error).removeprefix(f"{found.path}: "))
-        if picture is None:
-            return _Read(found, found.problem)
         drawn = overlay_picture(picture) if self._output.overlays and self._output.out else None
         return _Read(found, None, prepared(picture, self._predictor.image_size), drawn)
 
     def predict(self, images: Iterable[_Read], batch_size: int) -> Iterator[tuple[_Read, ImagePrediction | None]]:
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size)):
-            predictions = iter(self._batch([read.image for read in batch if read.image is not None]))
+            given = [read.image for read in batch if read.image is not None]
+            try:
+                predictions = iter(list(self._predictor.stream(given, batch_size)))
+            except torch.OutOfMemoryError:
+                of = f"{len(given)} images do not fit in the memory of {self._predictor.device}"
+                raise InputError(f"--batch-size: {of}; choose fewer") from None
             yield from ((read, None if read.image is None else next(predictions)) for read in batch)
-
-    def _batch(self, images: list[PreparedImage]) -> list[ImagePrediction]:
-        try:
-            return list(self._predictor.stream(images, len(images))) if images else []
-        except torch.OutOfMemoryError:
-            on = self._predictor.device
-            raise InputError(
-                f"--batch-size: {len(images)} images do not fit in the memory of {on}; choose fewer"
-            ) from None
 
     def finish(self, predicted: tuple[_Read, ImagePrediction | None]) -> tuple[Record, Masks]:
         read, prediction = predicted
-        name, thresholds = str(read.found.path).encode(errors="backslashreplace").decode(), self._predictor.thresholds
+        name, thresholds = read.found.name, self._predictor.thresholds
         record: Record = dict.fromkeys(FIELDS) | {"image": name, "class": self._predictor.class_name}
         record |= {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel}
         if prediction is None:

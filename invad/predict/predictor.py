@@ -106,15 +106,8 @@ class Predictor:
         while batch := list(islice(remaining, batch_size or self.batch_size)):
             maps, scores = self.maps(np.stack([image.pixels for image in batch]))
             for image, anomaly_map, score in zip(batch, maps, scores, strict=True):
-                yield ImagePrediction(
-                    float(score),
-                    anomaly_map,
-                    image.width,
-                    image.height,
-                    self.thresholds,
-                    image.source,
-                    self.config.reading,
-                )
+                of = image.width, image.height, self.thresholds, image.source, self.config.reading
+                yield ImagePrediction(float(score), anomaly_map, *of)
 
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -91,32 +91,23 @@ _WRITERS = {"jsonl": _jsonl, "csv": _csv}
 @contextmanager
 def _coco(results: TextIO, images: TextIO) -> Generator[Write]:
     """Write the list of regions, and the images and the category that it refers to; images that failed stand by themselves."""
-    failed: list[dict[str, str]] = []
-    results_separator, image_id = "\n", 0
+    regions, described, failed = list[Record](), list[Record](), list[Record]()
 
     def write(record: Record, masks: Masks) -> None:
-        nonlocal results_separator, image_id
-        described = {key: value for key, value in record.items() if key not in ("image", "regions")}
         if record["score"] is None:
             failed.append({"file_name": record["image"], "error": record["error"]})
             return
-        image_id += 1
-        images.write(
-            (",\n" if image_id > 1 else "\n") + _json({"id": image_id, "file_name": record["image"], **described})
-        )
+        ids = {"image_id": len(described) + 1, "category_id": COCO_CATEGORY["id"]}
+        rest = {key: value for key, value in record.items() if key not in ("image", "regions")}
+        described.append({"id": ids["image_id"], "file_name": record["image"], **rest})
         for region, mask in zip(record["regions"] or (), masks, strict=True):
-            ids = {"image_id": image_id, "category_id": COCO_CATEGORY["id"]}
-            result = {**ids, "bbox": region["box"], **region, "segmentation": mask}
-            del result["box"]
-            results.write(results_separator + _json(result))
-            results_separator = ",\n"
+            found = {"bbox": region["box"], "area": region["area"], "score": region["score"], "segmentation": mask}
+            regions.append(ids | found)
 
-    results.write("[")
-    images.write('{"images": [')
     yield write
-    results.write("\n]\n")
-    rest = {"categories": [COCO_CATEGORY], "annotations": [], "failed": failed}
-    images.write("\n],\n" + _json(rest).removeprefix("{") + "\n")
+    results.write(_json(regions) + "\n")
+    whole = {"images": described, "categories": [COCO_CATEGORY], "annotations": [], "failed": failed}
+    images.write(_json(whole) + "\n")
 
 
 def _json(value: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)

@@ -14,17 +14,13 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class Region:
-    """One 8-connected region of pixels strictly above the threshold.
+    """One 8-connected region of pixels strictly above the threshold."""
 
-    Attributes:
-        box: Left, top, width and height of the smallest rectangle around it, in pixels of the image.
-        area: Its number of pixels.
-        score: The highest value of the map in it.
-    """
-
-    box: tuple[int, int, int, int]
-    area: int
-    score: float
+    box: tuple[
+        int, int, int, int
+    ]  # left, top, width and height of the smallest rectangle around it, in pixels of the image
+    area: int  # in pixels
+    score: float  # the highest value of the map in it
 
 
 def map_at_size(anomaly_map: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:

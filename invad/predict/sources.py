@@ -17,17 +17,21 @@ _NO_IMAGES = f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}; links to folders 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image that may turn out to be none.
+    """An image that may turn out to be none."""
 
-    Attributes:
-        path: As it was given, or found below a folder that was given.
-        place: The same, absolute, after the links in its folder. No two images that were found have the same.
-        problem: Why it cannot be read, where that is known already.
-    """
+    path: Path  # as it was given, or found below a folder that was given
+    place: Path  # the same, absolute, after the links in its folder: no two images have the same
+    error: str = ""  # why its folder cannot be read
 
-    path: Path
-    place: Path
-    problem: str = ""
+    @property
+    def name(self) -> str:
+        """The path as UTF-8 can hold it."""
+        return str(self.path).encode(errors="backslashreplace").decode()
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be read, where that is known already."""
+        return self.error or ("" if self.name == str(self.path) else "the name is not UTF-8; rename it")
 
 
 class ImageSources:
@@ -58,7 +62,7 @@ class ImageSources:
             if written and folders[-1].is_relative_to(written[1]):
                 raise InputError(f"{given}: lies in the folder that overlays are written to; choose another --out")
             files = list(_below(path, pattern, written)) if is_folder else [FoundImage(path, folders[-1] / path.name)]
-            images = [file for file in files if not is_folder or file.problem or is_image(file.place)]
+            images = [file for file in files if not is_folder or file.error or is_image(file.place)]
             passed = {file.place for file in files} - {image.place for image in images}
             if not images:
                 but = f", but {suffix_counts(passed)}" if passed else ""

@@ -184,9 +184,6 @@ def test_an_answer_has_what_the_python_interface_says(client, predictor):
     check_answer(answer, prediction)
     assert answer["regions"] and answer["image_threshold"] == 1.07 and answer["pixel_threshold"] == 1.05
     assert (answer["model"], answer["class"], answer["heatmap"]) == ("toys", None, None)
-    seconds = answer["seconds"]
-    assert list(seconds) == ["decode", "queue", "network", "regions", "total"]
-    assert 0 < seconds["network"] < seconds["total"] and all(value >= 0 for value in seconds.values())
 
 
 def test_concurrent_clients_get_their_own_answers_from_shared_batches(predictor):
@@ -330,7 +327,7 @@ def test_the_description_names_what_is_sent_and_answered(client):
 
 
 def test_every_answer_carries_the_headers(client):
-    page, policy = client.get("/"), read_page().policy
+    page, policy = client.get("/"), read_page()[1]
     assert page.headers["Content-Security-Policy"] == policy
     assert page.headers["Content-Type"].startswith("text/html")
     assert "unsafe" not in policy and policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -728,7 +725,7 @@ def test_a_command_of_the_documentation_works(client, tmp_path, command):
     )
     (example,) = re.findall(r"^```json\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     answer, example = json.loads(run.stdout), json.loads(example)
-    assert list(answer) == list(example) and list(answer["seconds"]) == list(example["seconds"])
+    assert list(answer) == list(example)
     assert list(answer["regions"][0]) == list(example["regions"][0])
 
 

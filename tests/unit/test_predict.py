@@ -923,6 +923,14 @@ def prediction_of(values: np.ndarray, width: int, height: int, *thresholds: floa
     return ImagePrediction(float(values.max()), values, width, height, Thresholds(*thresholds))
 
 
+def test_regions_are_those_of_the_map_whatever_score_a_method_gives():
+    values = np.zeros((8, 8), np.float32)
+    values[2:4, 5] = 3.0
+    prediction = ImagePrediction(0.1, values, 8, 8, Thresholds(0.5, 1.0))
+    assert [(each.box, each.score) for each in prediction.regions()] == [((5, 2, 1, 2), 3.0)]
+    assert prediction.anomalous is False
+
+
 @pytest.mark.parametrize(
     ("size", "drawn"),
     [

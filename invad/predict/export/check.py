@@ -24,32 +24,21 @@ Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (B,) and map
 Runtime = Callable[[NDArray[np.uint8]], Outputs]  # of images (B, S, S, 3)
 
 # `invad.data.images.resized`, in the words of Pillow and for those who have another library.
-RESIZE = {
-    "interpolation": "bilinear",
-    "antialias": True,
-    "keep_aspect_ratio": False,
-    "pillow": "Image.Resampling.BILINEAR",
+RESIZE = {"interpolation": "bilinear", "antialias": True, "keep_aspect_ratio": False} | {
+    "pillow": "Image.Resampling.BILINEAR"
 }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an export is from its model.
+    """How far an export is from its model."""
 
-    Attributes:
-        images: On how many images.
-        maps, mean: The largest and the mean absolute difference of the maps' pixels.
-        scores: The largest absolute difference of the scores.
-        most: What `maps` and `scores` may be for rounding: `TOLERANCE` times the largest value of the model's maps, or 1 if larger.
-        decisions: How many images are decided otherwise; None without an image threshold.
-    """
-
-    images: int
-    maps: float
-    mean: float
-    scores: float
-    most: float
-    decisions: int | None
+    images: int  # that it was compared on
+    maps: float  # the largest absolute difference of the maps' pixels
+    mean: float  # of the same
+    scores: float  # the largest absolute difference
+    most: float  # of maps and scores for rounding: `TOLERANCE` times the largest value of the model's maps, or 1 if larger
+    decisions: int | None  # that are others; None without an image threshold
 
     @property
     def is_rounding(self) -> bool:

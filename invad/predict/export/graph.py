@@ -1,7 +1,7 @@
 """A model folder as one graph without what other runtimes lack: no float64, no reduced precision, nothing compiled."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,21 +45,13 @@ class Graph(nn.Module):
         return image_scores(maps, scores, self.detector.score), maps
 
 
-@dataclass(frozen=True)
-class LoadedGraph:
-    """A model folder, ready to be exported.
-
-    Attributes:
-        graph: In eval mode on the CPU, in float32 whatever the precision that the settings ask for.
-        config: What the model was trained on and how.
-        calibration: Its thresholds; None where the folder has none.
-        score: How its maps are made.
-    """
+class LoadedGraph(NamedTuple):
+    """A model folder, ready to be exported: its graph in eval mode on the CPU, and what `invad.load` reads beside it."""
 
     graph: Graph
     config: ModelConfig
     calibration: Calibration | None
-    score: ScoreConfig
+    score: ScoreConfig  # the precision that it names is not the graph's
 
 
 def load_graph(folder: Path) -> LoadedGraph:

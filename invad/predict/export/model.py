@@ -4,8 +4,8 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,15 +21,8 @@ METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
 BATCH = 8  # of the images that int8 is compared on
 
 
-@dataclass(frozen=True)
-class Export:
-    """A file that was written.
-
-    Attributes:
-        model: What it holds, as it was loaded.
-        size: Of the file in bytes.
-        difference: How far it is from the model.
-    """
+class Export(NamedTuple):
+    """A file that was written: the model that it holds, its size in bytes, and how far it is from the model."""
 
     model: LoadedGraph
     size: int

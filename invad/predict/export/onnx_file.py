@@ -5,9 +5,9 @@ loses is of the size of what an anomaly adds (docs/export.md has the numbers).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -35,17 +35,11 @@ MOST_IMAGES = 128  # that ranges are taken from; more take long and change littl
 OPERATORS = frozenset({"Add", "Conv", "LeakyRelu", "Mul", "Relu"})
 
 
-@dataclass(frozen=True)
-class OnnxModel:
-    """A model in float32.
-
-    Attributes:
-        proto: The model: input `images` uint8 (batch, S, S, 3), outputs `scores` float32 (batch,) and `maps` float32 (batch, S, S).
-        method_nodes: The names of the nodes of the method's network: neither the encoder's nor those that make maps of features.
-    """
+class OnnxModel(NamedTuple):
+    """A model in float32: input `images` uint8 (batch, S, S, 3), outputs `scores` float32 (batch,) and `maps` float32 (batch, S, S)."""
 
     proto: onnx.ModelProto
-    method_nodes: frozenset[str]
+    method_nodes: frozenset[str]  # by name; neither the encoder's nor those that make maps of features
 
 
 @torch.no_grad()

@@ -21,16 +21,6 @@ class ErrorAnswer(BaseModel):
     error: str
 
 
-class SecondsAnswer(BaseModel):
-    """Where the time went."""
-
-    decode: float = Field(description="From the bytes to pixels of the model's size, with waiting for a thread.")
-    queue: float = Field(description="Waiting for the network.")
-    network: float = Field(description="The batch that the image was in.")
-    regions: float = Field(description="Regions, and the heat map if asked for.")
-    total: float = Field(description="From the head of the request, so with the upload and with waiting for a thread.")
-
-
 class _Aliased(BaseModel):
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
@@ -47,7 +37,6 @@ class PredictionAnswer(_Aliased):
     height: int = Field(description="Of the image, in pixels.")
     model: str
     class_name: str | None = Field(alias="class", description="Whose thresholds were used; null: of all together.")
-    seconds: SecondsAnswer
     heatmap: str | None = Field(
         default=None,
         description="With `?heatmap=true`: the map over the image, a PNG of at most a megapixel, as base64.",

@@ -51,7 +51,7 @@ def create_app(service: Service, hosts: frozenset[str] | None) -> Guard:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    page = read_page()
+    page, policy = read_page()
 
     @app.post(
         "/predict",
@@ -77,7 +77,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return Response(page.content, media_type="text/html", headers={"Content-Security-Policy": page.policy})
+        return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:

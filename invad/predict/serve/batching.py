@@ -13,14 +13,10 @@ from invad.predict.predictor import ImagePrediction
 Network = Callable[[list[PreparedImage]], Sequence[ImagePrediction]]
 
 
-Computed = tuple[ImagePrediction, dict[str, float]]
-"""A prediction, and how many seconds its image waited (`queue`) and its batch took (`network`)."""
-
-
 @dataclass(frozen=True)
 class _Waiting:
     image: PreparedImage
-    result: asyncio.Future[Computed]
+    result: asyncio.Future[ImagePrediction]
     since: float
 
 
@@ -40,7 +36,7 @@ class Batcher:
     def __len__(self) -> int:
         return len(self._queue)
 
-    async def predict(self, image: PreparedImage) -> Computed:
+    async def predict(self, image: PreparedImage) -> ImagePrediction:
         """Return the prediction of one image; whoever stops waiting for it before its batch begins takes it out of the queue.
 
         Raises:
@@ -71,18 +67,16 @@ class Batcher:
             await self._arrived.wait()
 
     async def _compute(self, batch: list[_Waiting]) -> None:
-        start = perf_counter()
         self._on_batch(len(batch))
         images = [each.image for each in batch]
         outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._outcomes, images)
-        seconds = perf_counter() - start
         for each, outcome in zip(batch, outcomes, strict=True):
             if each.result.done():
                 continue
             if isinstance(outcome, Exception):
                 each.result.set_exception(outcome)
             else:
-                each.result.set_result((outcome, {"queue": start - each.since, "network": seconds}))
+                each.result.set_result(outcome)
 
     def _outcomes(self, images: list[PreparedImage]) -> Sequence[ImagePrediction | Exception]:
         try:

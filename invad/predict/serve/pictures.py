@@ -2,7 +2,6 @@
 
 import base64
 from io import BytesIO
-from time import perf_counter
 
 from fastapi import HTTPException
 from PIL import Image
@@ -13,7 +12,7 @@ from invad.errors import InputError
 from invad.predict.inputs import PreparedImage, prepared
 from invad.predict.overlay import draw_overlay, overlay_picture
 from invad.predict.predictions import ImagePrediction
-from invad.predict.serve.answers import PredictionAnswer, SecondsAnswer
+from invad.predict.serve.answers import PredictionAnswer
 from invad.predict.serve.limits import image_of_form
 
 
@@ -33,23 +32,15 @@ def decode(
     return prepared(picture, size), overlay_picture(picture) if heatmap else None
 
 
-def answer(
-    prediction: ImagePrediction,
-    picture: Image.Image | None,
-    model: str,
-    class_name: str | None,
-    seconds: dict[str, float],
-    start: float,
-) -> bytes:
-    """Return a `PredictionAnswer` as JSON, for a request whose head came at `start`; `seconds`: of what was done until now."""
-    began, heatmap, regions = perf_counter(), None, prediction.regions()
+def answer(prediction: ImagePrediction, picture: Image.Image | None, model: str, class_name: str | None) -> bytes:
+    """Return a `PredictionAnswer` as JSON, with a heat map where there is a picture to draw it on."""
+    regions, heatmap = prediction.regions(), None
     if picture is not None:
         buffer = BytesIO()
         # The words below the picture are numbers of the answer.
         overlay = draw_overlay(picture, prediction).crop((0, 0, *picture.size))
         overlay.save(buffer, "PNG", compress_level=1)  # of a megapixel in a quarter of the time, 1.3 times as large
         heatmap = base64.b64encode(buffer.getvalue()).decode("ascii")
-    done = perf_counter()
     whole = PredictionAnswer(
         score=prediction.score,
         image_threshold=prediction.thresholds.image,
@@ -60,7 +51,6 @@ def answer(
         height=prediction.height,
         model=model,
         class_name=class_name,
-        seconds=SecondsAnswer(**seconds, regions=done - began, total=done - start),
         heatmap=heatmap,
     )
     return whole.model_dump_json().encode()

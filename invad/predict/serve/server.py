@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -33,12 +32,9 @@ class _Protocol(H11Protocol):
     seconds: float
     most: int
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
-        super().__init__(*arguments, **named)
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._set_timer("request", self._drop_without_request)
         standing = [each for each in self.connections if not each.transport.is_closing()]
         if len(standing) > self.most:

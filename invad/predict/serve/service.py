@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from time import perf_counter
 
 from fastapi import HTTPException, Request
 
@@ -80,7 +79,7 @@ class Service:
         Raises:
             HTTPException: The request is not as it should be, or there is no room or no time for it.
         """
-        start, loop, limit = perf_counter(), asyncio.get_running_loop(), self.limits.timeout
+        loop, limit = asyncio.get_running_loop(), self.limits.timeout
         predictor, name = self._predictor, class_name or self._predictor.class_name
         try:
             thresholds = predictor.thresholds if class_name is None else predictor.thresholds_of(class_name)
@@ -93,14 +92,10 @@ class Service:
                     body, kind = await read_body(request, self.limits), request.headers.get("content-type", "")
                     late = HTTPException(503, f"no answer within {limit:g} s; try again later", {"Retry-After": "5"})
                     how = kind, predictor.image_size, self.limits.max_pixels, heatmap, predictor.config.reading
-                    read = perf_counter()
                     image, picture = await loop.run_in_executor(self._decoders, decode, body, *how)
-                    decoded = perf_counter()
                     del body
-                    prediction, seconds = await self._batcher.predict(image)
-                    prediction = replace(prediction, thresholds=thresholds)
-                    seconds = {"decode": decoded - read, **seconds}
-                    what = prediction, picture, self._model, name, seconds, start
+                    prediction = replace(await self._batcher.predict(image), thresholds=thresholds)
+                    what = prediction, picture, self._model, name
                     result = await loop.run_in_executor(self._answerers, answer, *what)
             except TimeoutError:
                 raise late from None
