@@ -61,7 +61,7 @@ class ImageSources:
             folders.append(path.resolve() if is_folder else path.parent.resolve())
             if written and folders[-1].is_relative_to(written[1]):
                 raise InputError(f"{given}: lies in the folder that overlays are written to; choose another --out")
-            files = list(_below(path, pattern, written)) if is_folder else [FoundImage(path, folders[-1] / path.name)]
+            files = _below(path, pattern, written) if is_folder else [FoundImage(path, folders[-1] / path.name)]
             images = [file for file in files if not is_folder or file.error or is_image(file.place)]
             passed = {file.place for file in files} - {image.place for image in images}
             if not images:
