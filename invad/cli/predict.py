@@ -65,9 +65,7 @@ def predict(
         )
         output = Output(folder, format, overlays)
         with _sigterm_interrupts():
-            summary = predict_files(
-                predictor, sources, output, class_name=class_name, batch_size=batch_size, workers=workers
-            )
+            summary = predict_files(predictor, sources, output, batch_size=batch_size, workers=workers)
     except KeyboardInterrupt:
         left = "" if folder is None else "; no records were written, and the overlays that are there are whole"
         print(f"invad-pipe: interrupted{left}", file=sys.stderr)

@@ -34,7 +34,7 @@ def serve(
     ] = 1000 * Limits.batch_wait,
     connections: Annotated[
         int,
-        typer.Option(help="Open connections; with more, or too few open files, the one idle for longest goes.", min=1),
+        typer.Option(help="Open connections, at most half as many as files; with more, an idle one goes.", min=1),
     ] = Limits.connections,
 ) -> None:
     """Serve a model: POST an image to /predict, or drop one on the page at /.
@@ -50,11 +50,12 @@ def serve(
     from invad.predict.serve.service import Service
 
     limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size, batch_wait / 1000, connections)
-    fixed = Thresholds(threshold, pixel_threshold)
     with bind(host, port) as listener:
-        predictor = load_predictor(model, class_name=class_name, device=device, thresholds=fixed)
+        predictor = load_predictor(
+            model, class_name=class_name, device=device, thresholds=Thresholds(threshold, pixel_threshold)
+        )
         predictor.predict(np.zeros((1, 1, 3), np.uint8))  # the first one is slow, or fails
-        service = Service(predictor, model.resolve().name, limits, class_name, fixed)
+        service = Service(predictor, model.resolve().name, limits)
         names = frozenset(name.lower() for name in allow_host or ())
         hosts = LOCAL_NAMES | names if names or is_local(listener) else None
         if not is_local(listener):

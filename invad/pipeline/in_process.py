@@ -145,7 +145,7 @@ def _train(
     names = {row.class_name for row in split.rows}
     calibrated = calibrate(scored, [row.class_name for row in held_out], names, config)
     detector = Detector(place(encoder, device, config.features), method, config.features, config.score)
-    return Predictor(detector.eval(), ModelConfig.of(config, split, key), calibrated, calibrated.all.thresholds)
+    return Predictor(detector.eval(), ModelConfig.of(config, split, key), calibrated)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A model folder as one network: images in, anomaly maps and scores out, the numbers of the stage `score`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,9 @@ from invad.features.encoder import Encoder, normalize
 from invad.methods import Method
 from invad.methods.base import Prediction
 from invad.scoring.score import finished, sharp
+from invad.scoring.thresholds import Calibration, read_calibration
 from invad.training.model_folder import load_encoder, load_model
+from invad.workspace import CALIBRATION_FILE
 
 
 class Detector(nn.Module):
@@ -52,13 +55,21 @@ class Detector(nn.Module):
         return finished(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
 
 
-def load_detector(folder: Path, score: ScoreConfig, device: torch.device) -> Detector:
-    """Load encoder and method of a model folder in eval mode.
+def load_detector(folder: Path, score: ScoreConfig, device: torch.device, *, plain: bool = False) -> Detector:
+    """Load encoder and method of a model folder in eval mode; `plain`: in float32 and not compiled, whatever the settings ask for.
 
     Raises:
         InputError: The folder is missing, damaged or of another format, or its encoder cannot be had.
     """
     method, config = load_model(folder)
-    encoder = load_encoder(folder, config)
-    detector = Detector(place(encoder, device, config.features), place(method, device, score), config.features, score)
-    return detector.eval()
+    encoder, features = load_encoder(folder, config), config.features
+    if plain:
+        features = replace(features, precision="float32", compile=False)
+        score = replace(score, precision="float32", compile=False)
+    return Detector(place(encoder, device, features), place(method, device, score), features, score).eval()
+
+
+def load_calibration(folder: Path) -> Calibration | None:
+    """Return the thresholds of a model folder; None where it has none. `InputError` for a damaged file."""
+    path = folder / CALIBRATION_FILE
+    return read_calibration(path) if path.exists() else None

@@ -22,18 +22,12 @@ ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image as the encoder takes it.
+    """An image as the encoder takes it."""
 
-    Attributes:
-        pixels: RGB, uint8 (size, size, 3), resized.
-        width, height: Of the image as it was given, in pixels.
-        source: What was given, to be drawn on; None where it is not kept.
-    """
-
-    pixels: NDArray[np.uint8]
-    width: int
+    pixels: NDArray[np.uint8]  # RGB (size, size, 3), resized
+    width: int  # of the image as it was given, in pixels
     height: int
-    source: ImageInput | None = None
+    source: ImageInput | None = None  # what was given, to be drawn on; None where it is not kept
 
 
 def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageInput]:
@@ -51,8 +45,12 @@ def prepare(image: ImageInput, size: int, reading: ReadingConfig = AS_STORED) ->
     Raises:
         InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
     """
-    picture = rgb_image(image, reading)
-    return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height, image)
+    return prepared(rgb_image(image, reading), size, image)
+
+
+def prepared(picture: Image.Image, size: int, source: ImageInput | None = None) -> PreparedImage:
+    """Return a decoded image, RGB, resized to (size, size)."""
+    return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height, source)
 
 
 def rgb_image(image: ImageInput, reading: ReadingConfig = AS_STORED) -> Image.Image:
@@ -62,22 +60,17 @@ def rgb_image(image: ImageInput, reading: ReadingConfig = AS_STORED) -> Image.Im
             return rgb(decoded, reading)
     if isinstance(image, Image.Image):
         return checked_image(image, reading)
-    if isinstance(image, np.ndarray):
-        return _of_array(image)
     if isinstance(image, Tensor):
-        return _of_tensor(image)
-    raise InputError(f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}")
-
-
-def _of_array(image: NDArray[np.uint8]) -> Image.Image:
-    is_right = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    if image.dtype != np.uint8 or not is_right or 0 in image.shape:
+        image = _array(image)
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)) or 0 in image.shape:
         expected = "an array uint8, RGB (H, W, 3) or grey (H, W)"
         raise InputError(f"image: expected {expected}, got {image.dtype} {image.shape}")
     return rgb(Image.fromarray(np.ascontiguousarray(image)))
 
 
-def _of_tensor(image: Tensor) -> Image.Image:
+def _array(image: Tensor) -> NDArray[np.uint8]:
     is_right = image.dtype == torch.uint8 or image.dtype.is_floating_point
     if not is_right or image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
         expected = "a tensor, RGB (3, H, W) or grey (1, H, W), uint8 or floating in [0, 1]"
@@ -87,4 +80,4 @@ def _of_tensor(image: Tensor) -> Image.Image:
             raise InputError("image: a floating tensor has values in [0, 1], before any normalisation; here are others")
         image = (image.float() * 255).round().to(torch.uint8)
     array = image.detach().permute(1, 2, 0).cpu().numpy()
-    return _of_array(array[..., 0] if array.shape[2] == 1 else array)
+    return array[..., 0] if array.shape[2] == 1 else array

@@ -2,19 +2,17 @@
 
 import math
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from invad.predict.predictions import ImagePrediction
 from invad.predict.regions import map_at_size
-from invad.scoring.overlay import Scale, coloured, overlay
+from invad.scoring.overlay import Scale, overlay
 
 MAX_PIXELS, MAX_SIDE = 1024 * 1024, 4096  # of a drawn image
 MIN_SIDE = 512  # a smaller image is enlarged by a whole factor
 
 _STRIP, _INK = (24, 24, 27), (210, 210, 210)
 _DECISIONS = {True: ("anomalous", (255, 138, 101)), False: ("normal", (129, 199, 132)), None: ("", _INK)}
-_BAR = 10  # the colour scale's width by the letters' size
 
 
 def overlay_size(width: int, height: int) -> tuple[int, int]:
@@ -56,26 +54,16 @@ def draw_overlay(picture: Image.Image, prediction: ImagePrediction) -> Image.Ima
 
 
 def _with_caption(drawn: Image.Image, prediction: ImagePrediction, low: float, high: float) -> Image.Image:
-    """Add a strip below: decision, score and threshold at the left, the colour scale at the right; of these what there is room for."""
+    """Add a strip below: decision, score, threshold and the ends of the colours; of these what there is room for."""
     size = 15 if drawn.width < 2 * MIN_SIDE + 400 else 24
-    font, margin, height = ImageFont.load_default(size), size / 2, 2 * size
-    whole = Image.new("RGB", (drawn.width, drawn.height + height), _STRIP)
+    font, margin = ImageFont.load_default(size), size / 2
+    whole = Image.new("RGB", (drawn.width, drawn.height + 2 * size), _STRIP)
     whole.paste(drawn)
-    draw, middle, left = ImageDraw.Draw(whole), drawn.height + size, margin
-    threshold = prediction.thresholds.image
+    draw, left, threshold = ImageDraw.Draw(whole), margin, prediction.thresholds.image
     numbers = f"score {prediction.score:.3g}" + ("" if threshold is None else f", threshold {threshold:.3g}")
     word, colour = _DECISIONS[prediction.anomalous]
-    for text, ink in ((word, colour), (numbers, _INK)):
+    for text, ink in ((word, colour), (numbers, _INK), (f"colours from {low:.3g} to {high:.3g}", _INK)):
         if text and left + font.getlength(text) + margin <= drawn.width:
-            draw.text((left, middle), text, ink, font, anchor="lm")
+            draw.text((left, drawn.height + size), text, ink, font, anchor="lm")
             left += font.getlength(text) + margin
-    scale, texts = _BAR * size, [f"{value:.3g}" for value in (low, high)]
-    right = drawn.width - margin
-    start = round(right - font.getlength(texts[1]) - margin - scale)
-    if start - margin - font.getlength(texts[0]) < left + margin:
-        return whole
-    draw.text((right, middle), texts[1], _INK, font, anchor="rm")
-    draw.text((start - margin, middle), texts[0], _INK, font, anchor="rm")
-    bar = coloured(np.tile(np.arange(256, dtype=np.uint8), (2, 1)))
-    whole.paste(bar.resize((scale, size // 2), Image.Resampling.NEAREST), (start, middle - size // 4))
     return whole

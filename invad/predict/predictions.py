@@ -2,10 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +18,21 @@ from invad.predict.regions import Region, find_regions, map_at_size
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What a model says of one image.
+    """What a model says of one image."""
 
-    Attributes:
-        score: The maximum of the map: of no fixed range, larger where more anomalous.
-        anomaly_map: float32 (size, size), raw values, as large as the model's input.
-        width, height: Of the image in pixels.
-        thresholds: What score and map are compared with; each may be None.
-        source: The image as it was given, to be drawn on: a reference, not a copy; None where it is not kept.
-        reading: How the model reads images, and so what it was given.
-    """
-
-    score: float
-    anomaly_map: NDArray[np.float32]
-    width: int
+    score: float  # of no fixed range, larger where more anomalous
+    anomaly_map: NDArray[np.float32]  # (size, size), raw values, as large as the model's input
+    width: int  # of the image in pixels
     height: int
-    thresholds: Thresholds
-    source: ImageInput | None = field(default=None, compare=False)
-    reading: ReadingConfig = AS_STORED
+    thresholds: Thresholds  # what score and map are compared with; each may be None
+    source: ImageInput | None = field(default=None, compare=False)  # a reference to what was given, to be drawn on
+    reading: ReadingConfig = AS_STORED  # how the model reads images, and so what it was given
 
     def __repr__(self) -> str:
-        of = f" of {self.source}" if isinstance(self.source, str | Path) else ""
-        return f"<prediction{of}: {_judged(self.score, self.thresholds.image)}; {self.width}x{self.height} pixels>"
+        of, threshold = f" of {self.source}" if isinstance(self.source, str | Path) else "", self.thresholds.image
+        word = "" if threshold is None else "anomalous, " if self.score > threshold else "normal, "
+        at = "no threshold" if threshold is None else f"threshold {threshold:.4g}"
+        return f"<prediction{of}: {word}score {self.score:.4g}, {at}; {self.width}x{self.height} pixels>"
 
     def check(self) -> None:
         """Raise `InputError` where the map has a value that is NaN or infinite, of which nothing can be said."""
@@ -64,7 +55,7 @@ class ImagePrediction:
         """
         self.check()
         threshold = self.thresholds.pixel
-        if threshold is None or self.score <= threshold:
+        if threshold is None or float(self.anomaly_map.max()) <= threshold:  # the score may be another
             return np.zeros((self.height, self.width), np.int32), []
         return find_regions(map_at_size(self.anomaly_map, self.width, self.height), threshold)
 
@@ -102,50 +93,30 @@ class ImagePrediction:
         return buffer.getvalue()
 
 
-@dataclass(frozen=True, repr=False)
-class Prediction(Sequence[ImagePrediction]):
+class Prediction(tuple[ImagePrediction, ...]):
     """What a model says of images, one `ImagePrediction` each, in their order."""
 
-    images: tuple[ImagePrediction, ...]
+    __slots__ = ()
 
     def __repr__(self) -> str:
         count = f"{len(self)} {'image' if len(self) == 1 else 'images'}"
-        if not self.images:
+        if not self:
             return f"<predictions of {count}>"
         decided = [anomalous for anomalous in self.anomalous if anomalous is not None]
         counted = f"{sum(decided)} anomalous, " if decided else ""
         return f"<predictions of {count}: {counted}scores {self.scores.min():.4g} to {self.scores.max():.4g}>"
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> ImagePrediction: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ImagePrediction, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ImagePrediction | tuple[ImagePrediction, ...]:
-        return self.images[index]
-
     @property
     def scores(self) -> NDArray[np.float32]:
-        """float32 (n,): the maximum of each map."""
-        return np.array([image.score for image in self.images], np.float32)
+        """float32 (n,): the score of each image."""
+        return np.array([image.score for image in self], np.float32)
 
     @property
     def maps(self) -> NDArray[np.float32]:
         """float32 (n, size, size): raw anomaly maps."""
-        return np.stack([image.anomaly_map for image in self.images])
+        return np.stack([image.anomaly_map for image in self])
 
     @property
     def anomalous(self) -> list[bool | None]:
         """Whether each score lies above the image threshold; None without one."""
-        return [image.anomalous for image in self.images]
-
-
-def _judged(score: float, threshold: float | None) -> str:
-    if threshold is None:
-        return f"score {score:.4g}, no threshold"
-    decision = "anomalous" if score > threshold else "normal"
-    return f"{decision}, score {score:.4g}, threshold {threshold:.4g}"
+        return [image.anomalous for image in self]

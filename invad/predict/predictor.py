@@ -13,10 +13,10 @@ from invad.devices import named_device
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
-from invad.predict.detector import Detector, load_detector
+from invad.predict.detector import Detector, load_calibration, load_detector
 from invad.predict.inputs import ImageInput, PreparedImage, prepare, single_images
 from invad.predict.predictions import ImagePrediction, Prediction
-from invad.scoring.thresholds import Calibration, read_calibration, write_calibration
+from invad.scoring.thresholds import Calibration, write_calibration
 from invad.training.model_folder import ModelConfig, read_config, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
 
@@ -28,15 +28,23 @@ class Predictor:
         detector: The network: uint8 (B, size, size, 3) to raw maps, float32 (B, size, size).
         config: What the model was trained on and how.
         calibration: Thresholds of all classes; None where the folder has none.
+        class_name: Whose thresholds are used; None for those of all classes together.
         thresholds: Those that predictions are compared with.
         device: Where the network is.
     """
 
     def __init__(
-        self, detector: Detector, config: ModelConfig, calibration: Calibration | None, thresholds: Thresholds
+        self,
+        detector: Detector,
+        config: ModelConfig,
+        calibration: Calibration | None,
+        fixed: Thresholds = NOT_CALIBRATED,
+        class_name: str | None = None,
     ) -> None:
-        self.detector, self.config, self.calibration, self.thresholds = detector, config, calibration, thresholds
-        self.device = detector.method.device
+        """Put things together; `fixed` thresholds take the place of the calibrated ones. `InputError` for an unknown class."""
+        self.detector, self.config, self.calibration = detector, config, calibration
+        self.class_name, self._fixed = class_name, fixed
+        self.thresholds, self.device = self.thresholds_of(class_name), detector.method.device
 
     def __repr__(self) -> str:
         config, classes = self.config, self.config.classes
@@ -44,6 +52,21 @@ class Predictor:
         of = f"{config.train.model} on {config.features.encoder} at {self.image_size} pixels, {self.device}"
         image, pixel = (_number(value) for value in (self.thresholds.image, self.thresholds.pixel))
         return f"<predictor: {of}; classes {names or 'unknown'}; thresholds: image {image}, pixel {pixel}>"
+
+    def thresholds_of(self, class_name: str | None) -> Thresholds:
+        """Return the thresholds of a class, or of all classes together; `InputError` for one that the model does not know."""
+        if class_name is not None and class_name not in self.classes:
+            has = f"has the classes {', '.join(self.classes)}" if self.classes else "knows no classes"
+            raise InputError(f"class: the model {has}, not {class_name[:100]!r}")
+        if self.calibration is None:
+            return self._fixed
+        held_out = self.calibration.all if class_name is None else self.calibration.per_class[class_name]
+        return self._fixed.over(held_out.thresholds)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those that have thresholds of their own."""
+        return self.config.classes if self.calibration is None else tuple(self.calibration.per_class)
 
     @property
     def image_size(self) -> int:
@@ -83,15 +106,8 @@ class Predictor:
         while batch := list(islice(remaining, batch_size or self.batch_size)):
             maps, scores = self.maps(np.stack([image.pixels for image in batch]))
             for image, anomaly_map, score in zip(batch, maps, scores, strict=True):
-                yield ImagePrediction(
-                    float(score),
-                    anomaly_map,
-                    image.width,
-                    image.height,
-                    self.thresholds,
-                    image.source,
-                    self.config.reading,
-                )
+                of = image.width, image.height, self.thresholds, image.source, self.config.reading
+                yield ImagePrediction(float(score), anomaly_map, *of)
 
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -139,24 +155,9 @@ def load_predictor(
         InputError: The folder is missing, damaged or of another format, its encoder cannot be had, or class or device are unknown.
     """
     folder = Path(folder)
-    config = read_config(folder)
-    path = folder / CALIBRATION_FILE
-    calibration = read_calibration(path) if path.exists() else None
-    chosen = thresholds.over(_calibrated(calibration, config, class_name, folder))
+    config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
-    return Predictor(load_detector(folder, score, named_device(device)), config, calibration, chosen)
-
-
-def _calibrated(
-    calibration: Calibration | None, config: ModelConfig, class_name: str | None, folder: Path
-) -> Thresholds:
-    known = config.classes if calibration is None else tuple(calibration.per_class)
-    if class_name is not None and class_name not in known:
-        has = f"has the classes {', '.join(known)}" if known else "knows no classes"
-        raise InputError(f"{folder}: {has}, not {class_name!r}")
-    if calibration is None:
-        return NOT_CALIBRATED
-    return (calibration.all if class_name is None else calibration.per_class[class_name]).thresholds
+    return Predictor(load_detector(folder, score, named_device(device)), config, calibration, thresholds, class_name)
 
 
 def _number(value: float | None) -> str:

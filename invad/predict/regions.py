@@ -1,7 +1,7 @@
 """The connected regions of an anomaly map above a threshold, and their masks as COCO has them."""
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,13 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class Region:
-    """One 8-connected region of pixels strictly above the threshold.
+    """One 8-connected region of pixels strictly above the threshold."""
 
-    Attributes:
-        box: Left, top, width and height of the smallest rectangle around it, in pixels of the image.
-        area: Its number of pixels.
-        score: The highest value of the map in it.
-    """
-
-    box: tuple[int, int, int, int]
-    area: int
-    score: float
+    box: tuple[
+        int, int, int, int
+    ]  # left, top, width and height of the smallest rectangle around it, in pixels of the image
+    area: int  # in pixels
+    score: float  # the highest value of the map in it
 
 
 def map_at_size(anomaly_map: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
@@ -60,35 +56,15 @@ def _box(rectangle: tuple[slice, slice]) -> tuple[int, int, int, int]:
     return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
 
 
-class RunLengths(TypedDict):
-    """A mask as COCO has it: `size` [height, width], and `counts`, compressed."""
+def region_mask(labels: NDArray[np.int32], number: int, region: Region) -> dict[str, Any]:
+    """Return the mask of the region `number` of the labels (H, W) as COCO has it: `size` [height, width], and `counts`, compressed.
 
-    size: list[int]
-    counts: str
-
-
-def encode_regions(labels: NDArray[np.int32], count: int) -> list[RunLengths]:
-    """Return the mask of each region 0 ... count - 1 of the labels (H, W), in which `k + 1` stands for the region `k` and 0 for none.
-
-    They come from the runs of the labels: no region has a mask of its own in memory.
+    It comes from where the label begins and ends in the columns of the region's box: no mask of the whole image is in memory.
     """
-    if not count:
-        return []
     height, width = labels.shape
-    columns = np.flatnonzero(labels.any(axis=0))
-    first = int(columns[0])
-    column_major = labels[:, first : columns[-1] + 1].ravel(order="F")
-    edges = np.flatnonzero(np.diff(column_major, prepend=0, append=0))
-    values = column_major[edges[:-1]]  # of the runs from each edge to the next
-    inside = np.flatnonzero(values)
-    inside = inside[np.argsort(values[inside], kind="stable")]
-    ends = (edges[inside[:, None] + [0, 1]] + first * height).ravel()
-    regions = np.split(ends, 2 * np.cumsum(np.bincount(values[inside])[1:-1]))
-    runs = [{"size": [height, width], "counts": _counts(each, height * width)} for each in regions]
-    encoded = coco_mask.frPyObjects(runs, height, width)
-    return [{"size": each["size"], "counts": each["counts"].decode("ascii")} for each in encoded]
-
-
-def _counts(ends: NDArray[np.int64], pixels: int) -> NDArray[np.int64]:
-    """Return the lengths of runs, outside and inside by turns and outside first, of their beginnings and ends."""
-    return np.diff(ends, prepend=0, append=pixels if ends[-1] < pixels else [])
+    left, _, columns, _ = region.box
+    inside = (labels[:, left : left + columns] == number + 1).ravel(order="F")
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)) + left * height
+    counts = np.diff(edges, prepend=0, append=height * width if edges[-1] < height * width else [])
+    mask = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": mask["size"], "counts": mask["counts"].decode("ascii")}

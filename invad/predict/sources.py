@@ -1,12 +1,10 @@
-"""The images that files, folders and patterns stand for, one after another."""
+"""The images that files, folders and patterns stand for."""
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
 from pathlib import Path
 
 from invad.data.images import IMAGE_SUFFIXES
@@ -15,175 +13,113 @@ from invad.errors import InputError
 
 OVERLAY_FOLDER = "overlays"
 _NO_IMAGES = f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}; links to folders are not followed)"
-_LIKE_AN_OVERLAY = re.compile(r"\.png_*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image that may turn out to be none.
+    """An image that may turn out to be none."""
 
-    Attributes:
-        path: As it was given, or found below a folder that was given.
-        place: The same, absolute, after the links in its folder. No two images that were found have the same.
-        problem: Why it cannot be read, where that is known already.
-    """
+    path: Path  # as it was given, or found below a folder that was given
+    place: Path  # the same, absolute, after the links in its folder: no two images have the same
+    error: str = ""  # why its folder cannot be read
 
-    path: Path
-    place: Path
-    problem: str = ""
+    @property
+    def name(self) -> str:
+        """The path as UTF-8 can hold it."""
+        return str(self.path).encode(errors="backslashreplace").decode()
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be read, where that is known already."""
+        return self.error or ("" if self.name == str(self.path) else "the name is not UTF-8; rename it")
 
 
 class ImageSources:
-    """All images of some inputs, in their order, each image once; iterating, as often as wanted, searches the folders then.
+    """All images of some inputs, in their order, each image once; those of a folder sorted by name.
 
-    The images of a folder come sorted by name, folder by folder. Only the names of the folder that is searched are kept in memory; of
-    several inputs also those of the images that have been.
-
-    Raises:
-        InputError: An input is not there, or has no image, or there is none.
+    Attributes:
+        passed_over: How many files of other formats lie where images are looked for, by suffix.
     """
 
     def __init__(self, inputs: Sequence[str], out: Path | None = None) -> None:
-        """Understand files, folders, and patterns with `*`, `?`, `[...]` and `**`.
+        """Find the images of files, folders, and patterns with `*`, `?`, `[...]` and `**`.
 
         Args:
             inputs: A name that is there is taken literally.
             out: The folder that is written to: images in it are not found, unless an input lies in it; its overlays never are.
+
+        Raises:
+            InputError: An input is not there, has no image or lies among the overlays, or there is none.
         """
-        written = () if out is None else (out.resolve(), (out / OVERLAY_FOLDER).resolve())
-        self._sources = [_source(given, written) for given in inputs]
-        if not self._sources:
+        if not inputs:
             raise InputError("no input; expected files, folders or patterns")
-        for given, source in zip(inputs, self._sources, strict=True):
-            if next(source.images(), None) is None:
-                others = suffix_counts(source.others())
-                raise InputError(f"{given}: has {_NO_IMAGES}{f', but {others}' if others else ''}")
-        self._shared = Path(os.path.commonpath([source.folder for source in self._sources]))
+        written = () if out is None else (out.resolve(), (out / OVERLAY_FOLDER).resolve())
+        found, others, folders = dict[Path, FoundImage](), set[Path](), list[Path]()
+        for given in inputs:
+            path, pattern = _understood(given)
+            is_folder = os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises where a folder may not be entered)
+            folders.append(path.resolve() if is_folder else path.parent.resolve())
+            if written and folders[-1].is_relative_to(written[1]):
+                raise InputError(f"{given}: lies in the folder that overlays are written to; choose another --out")
+            files = _below(path, pattern, written) if is_folder else [FoundImage(path, folders[-1] / path.name)]
+            images = [file for file in files if not is_folder or file.error or is_image(file.place)]
+            passed = {file.place for file in files} - {image.place for image in images}
+            if not images:
+                but = f", but {suffix_counts(passed)}" if passed else ""
+                raise InputError(f"{given}: has {_NO_IMAGES}{but}")
+            others |= passed
+            for image in images:
+                found.setdefault(image.place, image)
+        self._images, self.passed_over = tuple(found.values()), suffix_counts(others)
+        self._shared = Path(os.path.commonpath(folders))
+
+    def __len__(self) -> int:
+        return len(self._images)
 
     def __iter__(self) -> Iterator[FoundImage]:
-        seen = set[Path]()
-        for source in self._sources:
-            for image in source.images():
-                if image.place not in seen:
-                    if len(self._sources) > 1:
-                        seen.add(image.place)
-                    yield image
-
-    def count(self, most: int) -> int | None:
-        """Return the number of images, which takes a search; None for more than `most`."""
-        counted = sum(1 for _ in islice(self, most + 1))
-        return counted if counted <= most else None
-
-    def passed_over(self) -> str:
-        """Return how many files of other formats lie where images are looked for, by suffix; it takes a search of its own."""
-        return suffix_counts({place for source in self._sources for place in source.others()})
+        return iter(self._images)
 
     def overlay_name(self, image: FoundImage) -> str:
-        """Return where an image's overlay goes, with `/`: a path that no other image has.
-
-        It is the path below the deepest folder that all inputs share, with `.png` behind its suffix. To the name of a folder that looks
-        like that of an overlay (`x.png/`) a `_` is added.
-        """
-        *folders, name = image.place.relative_to(self._shared).parts
-        # `.png`, `.png_`, ... become `.png_`, `.png__`, ...: no folder has the name of an overlay, nor two the same.
-        escaped = (f"{folder}_" if _LIKE_AN_OVERLAY.search(folder) else folder for folder in folders)
-        return "/".join([*escaped, f"{name}.png"])
+        """Return the path of an image below the deepest folder that all inputs share, with `/`, and `.png` behind its suffix."""
+        return f"{image.place.relative_to(self._shared).as_posix()}.png"
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file that was given. `folder`: the one it lies in."""
-
-    found: FoundImage
-    folder: Path
-
-    def images(self) -> Iterator[FoundImage]:
-        yield self.found
-
-    def others(self) -> Iterator[Path]:
-        yield from ()
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """What a folder holds, or what of it a pattern names.
-
-    Attributes:
-        path: The folder as it was given.
-        folder: Its absolute path, without links.
-        pattern: The parts of the pattern below it. What they name is taken with everything in it; without any, that is the folder.
-        written: Folders that are left out.
-    """
-
-    path: Path
-    folder: Path
-    pattern: tuple[str, ...]
-    written: tuple[Path, ...]
-
-    def images(self) -> Iterator[FoundImage]:
-        """Yield the images, and folders that cannot be searched as images with a problem."""
-        yield from (file for file in self._files() if file.problem or is_image(file.place))
-
-    def others(self) -> Iterator[Path]:
-        """Yield the files of other formats; a link to a folder, which is not followed, is none."""
-        for file in self._files():
-            if not (file.problem or is_image(file.place) or file.place.is_dir()):
-                yield file.place
-
-    def _files(self) -> Iterator[FoundImage]:
-        return self._below(self.path, self.folder, self._reached({0}))
-
-    def _below(self, path: Path, folder: Path, reached: set[int]) -> Iterator[FoundImage]:
-        try:
-            with os.scandir(path) as entries:
-                names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-        except OSError as error:
-            yield FoundImage(path, folder, f"cannot be read ({error.strerror})")
-            return
-        for name, is_folder in names:
-            place, following = folder / name, self._after(reached, name)
-            if not following or hidden(name) or place in self.written:
-                continue
-            if is_folder:
-                yield from self._below(path / name, place, following)
-            elif len(self.pattern) in following:
-                yield FoundImage(path / name, place)
-
-    def _after(self, reached: set[int], name: str) -> set[int]:
-        """Return the parts of the pattern that may be behind us after one more name, as numbers; none where it does not fit."""
-        if len(self.pattern) in reached:
-            return {len(self.pattern)}
-        stay = {at for at in reached if self.pattern[at] == "**"}
-        return self._reached(stay | {at + 1 for at in reached - stay if fnmatchcase(name, self.pattern[at])})
-
-    def _reached(self, reached: set[int]) -> set[int]:
-        """Add what is behind us if `**` stands for no folder."""
-        for at, part in enumerate(self.pattern):
-            if at in reached and part == "**":
-                reached.add(at + 1)
-        return reached
-
-
-def _source(given: str, written: tuple[Path, ...]) -> _File | _Tree:
-    """Understand one input; `InputError` when it is not there, or among the overlays of an earlier call."""
+def _understood(given: str) -> tuple[Path, tuple[str, ...]]:
+    """Return a file or folder that is there, and the parts of a pattern below it; `InputError` where there is none."""
     path = Path(given)
-    if not given or not os.path.lexists(path):
-        source = _pattern(path, given, written)
-    elif os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a folder may not be entered)
-        source = _Tree(path, path.resolve(), (), written)
-    else:
-        folder = path.parent.resolve()
-        source = _File(FoundImage(path, folder / path.name), folder)
-    if written and source.folder.is_relative_to(written[1]):
-        raise InputError(f"{given}: lies in the folder that overlays are written to; choose another --out")
-    return source
-
-
-def _pattern(path: Path, given: str, written: tuple[Path, ...]) -> _Tree:
+    if given and os.path.lexists(path):
+        return path, ()
     fixed = next((at for at, part in enumerate(path.parts) if glob.has_magic(part)), None)
     if fixed is None:
         raise InputError(f"{given or repr(given)}: no such file or folder")
     root = Path(*path.parts[:fixed])
     if not os.path.isdir(root):  # noqa: PTH112
         raise InputError(f"{given}: there is no folder {root}")
-    return _Tree(root, root.resolve(), path.parts[fixed:], written)
+    return root, path.parts[fixed:]
+
+
+def _below(root: Path, pattern: tuple[str, ...], written: tuple[Path, ...]) -> list[FoundImage]:
+    """Return the files below a folder that a pattern names or that lie in what it names, sorted; folders that cannot be read too."""
+    found, whole = list[FoundImage](), root.resolve()
+
+    def unreadable(error: OSError) -> None:
+        folder = Path(error.filename)
+        found.append(FoundImage(folder, whole / folder.relative_to(root), f"cannot be read ({error.strerror})"))
+
+    for name, folders, files in os.walk(root, onerror=unreadable):
+        folder = Path(name)
+        place = whole / folder.relative_to(root)
+        folders[:] = [each for each in folders if not hidden(each) and place / each not in written]
+        for file in files:
+            if not hidden(file) and _matches((*folder.relative_to(root).parts, file), pattern):
+                found.append(FoundImage(folder / file, place / file))
+    return sorted(found, key=lambda each: each.place.parts)
+
+
+def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Return whether the parts of a pattern name a path or a folder above it."""
+    if not (names and pattern):
+        return not pattern
+    if pattern[0] == "**":
+        return _matches(names, pattern[1:]) or _matches(names[1:], pattern)
+    return fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])

@@ -10,11 +10,9 @@ from mlflow.exceptions import MlflowException
 
 from invad.config import ScoreConfig
 from invad.devices import best_device
-from invad.predict.detector import load_detector
-from invad.predict.predictor import NOT_CALIBRATED, Predictor
-from invad.scoring.thresholds import read_calibration
+from invad.predict.detector import load_calibration, load_detector
+from invad.predict.predictor import Predictor
 from invad.training.model_folder import read_config
-from invad.workspace import CALIBRATION_FILE
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):
@@ -23,10 +21,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:  # noqa: ANN401  (MLflow's)
         """Load the folder that is the artifact `model`. `InputError` when it is damaged or of another version."""
         folder = Path(context.artifacts["model"])
-        path = folder / CALIBRATION_FILE
-        calibration = read_calibration(path) if path.exists() else None
         detector = load_detector(folder, ScoreConfig(**context.model_config["score"]), best_device())
-        self._predictor = Predictor(detector, read_config(folder), calibration, NOT_CALIBRATED)
+        self._predictor = Predictor(detector, read_config(folder), load_calibration(folder))
 
     # Without the types of arguments, of which MLflow would make a schema of its own.
     # pyrefly: ignore[bad-override, implicit-any-parameter]

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,19 +26,21 @@ from torch.nn import functional
 import invad
 from invad import __version__
 from invad.cli import main
-from invad.config import FeaturesConfig, InvADConfig, RDConfig, ScoreConfig, TrainConfig
+from invad.config import FeaturesConfig, InvADConfig, PatchCoreConfig, RDConfig, ScoreConfig, TrainConfig
 from invad.data.split_table import Split, SplitRow
 from invad.errors import InputError
-from invad.features.encoder import Encoder
+from invad.features.encoder import Encoder, build_encoder
 from invad.methods import EncoderOutput, build_method
 from invad.predict.detector import Detector
+from invad.predict.export import graph as export_graph
 from invad.predict.export import model as export_module
 from invad.predict.export import onnx_file
 from invad.predict.export.check import compare, random_batches, torch_runtime
-from invad.predict.export.graph import Graph, LoadedGraph, exported_program
+from invad.predict.export.graph import Graph, LoadedGraph, exported_program, load_graph
 from invad.predict.export.model import export_model, torch_bytes
 from invad.predict.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
 from invad.predict.inputs import prepare
+from invad.training.model_folder import read_config, save_model
 
 SIZE = 32
 SMALL = {"blocks": 1, "style_channels": 4, "latent_channels": 4}
@@ -364,6 +367,23 @@ def test_rounding_is_relative_to_large_maps_only():
     assert not compare(runtime(0.5), runtime(0.5, score=float("nan")), batches).is_rounding
     assert compare(runtime(0.5), runtime(0.7), batches, threshold=0.6).decisions == 2
     assert {len(batch) for batch in random_batches(4)} == {1, 3}
+
+
+def test_a_memory_that_is_too_large_for_a_graph_is_refused(workplace, tmp_path, monkeypatch, capsys):
+    method = build_method(EncoderOutput("mobilenetv2_100", (24, 32, 96), 64), PatchCoreConfig(dimensions=8))
+    method.memory = torch.zeros(100, 8)
+    features = FeaturesConfig("mobilenetv2_100", "none", image_size=64)
+    config = replace(read_config(workplace / "models/mvtec"), train=method.config, features=features)
+    folder = tmp_path / "bank"
+    save_model(method, config, folder, build_encoder("mobilenetv2_100", "none"))
+    assert load_graph(folder).graph.image_size == 64
+    monkeypatch.setattr(export_graph, "MOST_MEMORY", 3_199)
+    assert run_pipe(monkeypatch, str(folder), "--out", str(tmp_path / "a.onnx")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"invad-pipe: error: {folder}: the memory of patchcore has 0 MB, and a graph holds 0 MB at most; "
+    )
+    assert not (tmp_path / "a.onnx").exists()
 
 
 def test_mistakes_are_one_line(workplace, tmp_path, monkeypatch, capsys):

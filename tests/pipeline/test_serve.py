@@ -34,8 +34,9 @@ from invad.cli.serve import serve
 from invad.metrics.calibration import Thresholds
 from invad.predict.inputs import prepare
 from invad.predict.overlay import draw_overlay, overlay_picture
+from invad.predict.predictor import load_predictor
 from invad.predict.serve import Limits
-from invad.predict.serve.limits import CONTENT_TYPES, IMAGE_TYPES
+from invad.predict.serve.limits import CONTENT_TYPES
 from invad.predict.serve.page import read_page
 from invad.predict.serve.server import LOCAL_NAMES, address, bind, make_server
 from invad.predict.serve.service import Service
@@ -96,9 +97,9 @@ class Client:
 
 
 @contextmanager
-def serving(predictor, limits=None, hosts=LOCAL_NAMES, **options):
+def serving(predictor, limits=None, hosts=LOCAL_NAMES):
     """A service in a thread of this process."""
-    service = Service(predictor, "toys", limits or Limits(), **options)
+    service = Service(predictor, "toys", limits or Limits())
     server = make_server(service, hosts)
     listener = bind("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -160,9 +161,6 @@ def test_an_answer_has_what_the_python_interface_says(client, predictor):
     check_answer(answer, prediction)
     assert answer["regions"] and answer["image_threshold"] == 1.07 and answer["pixel_threshold"] == 1.05
     assert (answer["model"], answer["class"], answer["heatmap"]) == ("toys", None, None)
-    seconds = answer["seconds"]
-    assert list(seconds) == ["decode", "queue", "network", "regions", "total"]
-    assert 0 < seconds["network"] < seconds["total"] and all(value >= 0 for value in seconds.values())
 
 
 def test_concurrent_clients_get_their_own_answers_from_shared_batches(predictor):
@@ -213,10 +211,8 @@ def test_a_request_may_name_the_class(client, predictor):
 
 
 def test_thresholds_of_the_operator_hold_for_every_class(folder):
-    fixed = Thresholds(0.5, None)
-    predictor = invad.load(folder, class_name="cable", device="cpu")
-    predictor.thresholds = Thresholds(0.5, predictor.thresholds.pixel)
-    with serving(predictor, class_name="cable", fixed=fixed) as client:
+    predictor = load_predictor(folder, class_name="cable", device="cpu", thresholds=Thresholds(0.5, None))
+    with serving(predictor) as client:
         answers = [client.post(encoded(picture()), query=query).json() for query in ("", "?class=bottle")]
     assert [answer["class"] for answer in answers] == ["cable", "bottle"]
     assert [answer["image_threshold"] for answer in answers] == [0.5, 0.5]
@@ -308,7 +304,7 @@ def test_the_description_names_what_is_sent_and_answered(client):
 
 
 def test_every_answer_carries_the_headers(client):
-    page, policy = client.get("/"), read_page().policy
+    page, policy = client.get("/"), read_page()[1]
     assert page.headers["Content-Security-Policy"] == policy
     assert page.headers["Content-Type"].startswith("text/html")
     assert "unsafe" not in policy and policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -326,7 +322,7 @@ def test_every_answer_carries_the_headers(client):
 # ---- refusals
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/mixed", "image/gif"])
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/mixed"])
 def test_other_content_types_are_refused_with_the_list(client, content_type):
     status, reason = client.refusal(iter([encoded(picture())]), {"Content-Type": content_type})
     assert status == 415
@@ -334,7 +330,9 @@ def test_other_content_types_are_refused_with_the_list(client, content_type):
     assert reason.endswith(f"not {content_type}")
 
 
-@pytest.mark.parametrize("content_type", [*IMAGE_TYPES, "IMAGE/PNG; charset=binary"])
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "image/webp", "application/octet-stream", "IMAGE/PNG; charset=binary"]
+)
 def test_the_bytes_say_what_an_image_is_not_the_content_type(client, content_type):
     assert client.post(encoded(picture(), "JPEG"), {"Content-Type": content_type}).status_code == 200
 
@@ -679,7 +677,7 @@ def test_a_command_of_the_documentation_works(client, tmp_path, command):
     )
     (example,) = re.findall(r"^```json\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     answer, example = json.loads(run.stdout), json.loads(example)
-    assert list(answer) == list(example) and list(answer["seconds"]) == list(example["seconds"])
+    assert list(answer) == list(example)
     assert list(answer["regions"][0]) == list(example["regions"][0])
 
 

@@ -119,7 +119,7 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
     (of_file,) = deep.predict(tmp_path / "deep.png")
     assert of_file.overlay().tobytes() == of_file.overlay(scaled).tobytes()
     served = decode((tmp_path / "deep.png").read_bytes(), "image/png", 64, 10_000, False, deep.config.reading)
-    assert np.array_equal(served.image.pixels, prepare(scaled, 64).pixels)
+    assert np.array_equal(served[0].pixels, prepare(scaled, 64).pixels)
 
     path = tmp_path / "deep/config.json"
     value = json.loads(path.read_text())

@@ -1,7 +1,6 @@
 """The HTTP service within this process, without a network: what is refused, counted and computed, and where."""
 
 import asyncio
-import errno
 import io
 import json
 import threading
@@ -20,7 +19,6 @@ from uvicorn.server import ServerState
 import invad
 from invad.predict.serve import Limits, pictures, server
 from invad.predict.serve.app import create_app
-from invad.predict.serve.limits import PARAMETERS
 from invad.predict.serve.server import LOCAL_NAMES, make_server
 from invad.predict.serve.service import _DECODERS, Service
 
@@ -86,22 +84,19 @@ def test_what_has_no_score_is_no_decision(folder, value, query):
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("class_name=wood", "'class_name': unknown parameter; there are heatmap and class"),
-        ("threshold=0.2", "'threshold': unknown parameter; there are heatmap and class"),
-        ("heatmap=true&Class=cable", "'Class': unknown parameter; there are heatmap and class"),
-        ("a%0Ab=", "'a\\nb': unknown parameter; there are heatmap and class"),
-        ("class=cable&class=bottle", "class: is given twice"),
-        ("heatmap=false&heatmap=true", "heatmap: is given twice"),
+        ("class_name=wood", "class_name: Extra inputs are not permitted"),
+        ("threshold=0.2", "threshold: Extra inputs are not permitted"),
+        ("heatmap=true&Class=cable", "Class: Extra inputs are not permitted"),
         ("class=", "class: the model has the classes bottle, cable, not ''"),
     ],
 )
-def test_a_parameter_that_is_not_there_is_refused_with_those_that_are(client, query, reason):
+def test_a_parameter_that_is_not_there_is_refused(client, query, reason):
     assert refusal(client.post(f"/predict?{query}", content=encoded(), headers=PNG)) == (400, reason)
 
 
 def test_the_parameters_are_those_of_the_description(client):
     described = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]
-    assert [parameter["name"] for parameter in described] == list(PARAMETERS)
+    assert [parameter["name"] for parameter in described] == ["heatmap", "class"]
 
 
 @pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/metrics", 200), ("/", 400), ("/openapi.json", 400)])
@@ -113,14 +108,14 @@ def test_probes_may_call_the_service_by_any_name(client, path, status):
 @pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/openapi.json", "/predict", "/nowhere"])
 def test_head_is_answered_like_get(client, path):
     got, head = client.get(path), client.head(path)
-    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.status_code == got.status_code
     assert head.headers.keys() == got.headers.keys()
     if path != "/metrics":  # which changes with every request
         assert head.headers == got.headers and int(head.headers["Content-Length"]) == len(got.content) > 0
 
 
-@pytest.mark.parametrize("name", ["image/jpg", "IMAGE/PJPEG", "image/x-png", "image/x-ms-bmp", "image/tif"])
-def test_other_names_of_the_formats_are_taken(client, name):
+@pytest.mark.parametrize("name", ["image/jpg", "IMAGE/PJPEG", "image/x-png", "application/octet-stream"])
+def test_any_name_of_a_format_is_taken(client, name):
     assert client.post("/predict", content=encoded(), headers={"Content-Type": name}).status_code == 200
 
 
@@ -164,7 +159,7 @@ def test_an_image_may_be_the_only_field_of_a_form_or_come_without_a_content_type
         (*form(*[(HEAD, b"")] * 100_000), "the form has several fields"),
         (*form(), "the form is damaged, or empty"),
         (*form((HEAD, encoded()), end=""), "the form has several fields"),
-        (*form((HEAD, b"")), "the file in the form is empty"),
+        (*form((HEAD, b"")), "the form is damaged, or empty"),
         (b"--b\r\n\r\n--b--", form()[1], "the form is damaged"),
         (b"--c\r\n\r\nx\r\n--c--", form()[1], "the form is damaged, or empty"),
         (encoded(), form()[1], "the form is damaged, or empty"),
@@ -189,7 +184,7 @@ def test_what_a_page_of_another_site_could_send_is_refused(client, content_type)
     status, reason = refusal(client.post("/predict", content=form((HEAD, encoded()))[0], headers=headers))
     assert (
         status == 415
-        and reason.startswith("Content-Type: expected one of image/png, ")
+        and reason.startswith("Content-Type: expected one of image/*, application/octet-stream, ")
         and "expected one of multi" not in reason
     )
     assert client.post("/predict", content=encoded(), headers={**PNG, "Origin": "http://localhost"}).status_code == 200
@@ -275,7 +270,7 @@ class Transport:
         return default
 
 
-def test_connections_are_limited_and_the_one_that_is_idle_for_longest_goes(folder):
+def test_connections_are_limited_and_idle_ones_go(folder):
     service = Service(invad.load(folder, device="cpu"), "toys", Limits(connections=3))
     config = make_server(service, LOCAL_NAMES).config
     config.load()
@@ -296,26 +291,15 @@ def test_connections_are_limited_and_the_one_that_is_idle_for_longest_goes(folde
         refused = connection()
         assert refused.transport.closed and not any(each.transport.closed for each in busy)
         for each in (*idle, *busy, refused):
-            each.connection_lost(None) if each.cycle is None else each._stop_timer("request")
+            each.connection_lost(None) if each.cycle is None else each._timers["request"].cancel()
         return refused.transport.written
 
     head, _, body = asyncio.run(connect()).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ") and json.loads(body) == {"error": "too many connections; try again later"}
 
 
-def test_connections_leave_room_for_the_files_of_the_process(monkeypatch):
-    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (128, 4096))
-    assert server._backlog() == 16 and 1 <= server._most_connections(512) <= 128 - 64
-    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (65_536, 65_536))
-    assert server._most_connections(2) == 2
-    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (server.resource.RLIM_INFINITY,) * 2)
-    assert server._most_connections(512) == 512
-
-
-def test_that_no_file_can_be_opened_is_one_line(folder, caplog):
-    running = make_server(Service(invad.load(folder, device="cpu"), "toys", Limits()), LOCAL_NAMES)
-    for _ in range(100):
-        running._tell(None, {"exception": OSError(errno.EMFILE, "Too many open files"), "message": "socket.accept()"})
-    (record,) = caplog.records
-    assert record.getMessage() == "a connection has to wait: too many open files; raise the limit (`ulimit -n`)"
-    assert record.exc_info is None
+@pytest.mark.parametrize(("files", "most"), [(128, 64), (65_536, 100), (server.resource.RLIM_INFINITY, 100)])
+def test_connections_leave_room_for_the_files_of_the_process(folder, monkeypatch, files, most):
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _: (files, 65_536))
+    service = Service(invad.load(folder, device="cpu"), "toys", Limits(connections=100))
+    assert make_server(service, LOCAL_NAMES).config.http.most == most

@@ -1,25 +1,22 @@
 """A model folder as one graph without what other runtimes lack: no float64, no reduced precision, nothing compiled."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from invad.config import ComputeConfig, ScoreConfig
-from invad.devices import place
+from invad.config import ScoreConfig
+from invad.errors import InputError
 from invad.methods.maps import blur_matrix
-from invad.predict.detector import Detector
+from invad.predict.detector import Detector, load_calibration, load_detector
 from invad.scoring.score import blur_sigma, image_scores
-from invad.scoring.thresholds import Calibration, read_calibration
-from invad.training.model_folder import ModelConfig, load_encoder, load_model
-from invad.workspace import CALIBRATION_FILE
+from invad.scoring.thresholds import Calibration
+from invad.training.model_folder import ModelConfig, read_config
 
-CPU = torch.device("cpu")
-Config = TypeVar("Config", bound=ComputeConfig)
+MOST_MEMORY = 100_000_000  # bytes of what a method has fitted, which the graph holds as a constant
 TRACED_BATCH = 2  # of 1 image torch would conclude that there is never another number
 
 
@@ -48,41 +45,32 @@ class Graph(nn.Module):
         return image_scores(maps, scores, self.detector.score), maps
 
 
-@dataclass(frozen=True)
-class LoadedGraph:
-    """A model folder, ready to be exported.
-
-    Attributes:
-        graph: In eval mode on the CPU, in float32 whatever the precision that the settings ask for.
-        config: What the model was trained on and how.
-        calibration: Its thresholds; None where the folder has none.
-        score: How its maps are made.
-    """
+class LoadedGraph(NamedTuple):
+    """A model folder, ready to be exported: its graph in eval mode on the CPU, and what `invad.load` reads beside it."""
 
     graph: Graph
     config: ModelConfig
     calibration: Calibration | None
-    score: ScoreConfig
+    score: ScoreConfig  # the precision that it names is not the graph's
 
 
 def load_graph(folder: Path) -> LoadedGraph:
     """Load a model folder as `invad.load` does, but always for the CPU and in float32.
 
     Raises:
-        InputError: The folder is missing, damaged or of another format, or its encoder cannot be had.
+        InputError: The folder is missing, damaged or of another format, its encoder cannot be had, or what its method has fitted has
+            more than `MOST_MEMORY`.
     """
-    method, config = load_model(folder)
-    path = folder / CALIBRATION_FILE
-    calibration = read_calibration(path) if path.exists() else None
+    config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
-    features, plain = _plain(config.features), _plain(score)
-    encoder = place(load_encoder(folder, config), CPU, features)
-    detector = Detector(encoder, place(method, CPU, plain), features, plain)
+    detector = load_detector(folder, score, torch.device("cpu"), plain=True)
+    memory = sum(getattr(detector.method, name).nbytes for name in detector.method.fitted)
+    if memory > MOST_MEMORY:
+        raise InputError(
+            f"{folder}: the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB "
+            f"at most; use `predict` or `serve`, or train it with a smaller memory"
+        )
     return LoadedGraph(Graph(detector).eval(), config, calibration, score)
-
-
-def _plain(config: Config) -> Config:
-    return replace(config, precision="float32", compile=False)
 
 
 @torch.no_grad()

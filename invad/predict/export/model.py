@@ -4,8 +4,8 @@ import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,23 +14,15 @@ from torch.export import ExportedProgram
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.predict.export import ExportPrecision, Format
-from invad.predict.export.check import TOLERANCE, Difference, Runtime, compare, random_batches, torch_runtime
+from invad.predict.export.check import Difference, compare, metadata, random_batches, torch_runtime
 from invad.predict.export.graph import LoadedGraph, exported_program, load_graph
-from invad.predict.export.metadata import metadata
 
 METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
 BATCH = 8  # of the images that int8 is compared on
 
 
-@dataclass(frozen=True)
-class Export:
-    """A file that was written.
-
-    Attributes:
-        model: What it holds, as it was loaded.
-        size: Of the file in bytes.
-        difference: How far it is from the model.
-    """
+class Export(NamedTuple):
+    """A file that was written: the model that it holds, its size in bytes, and how far it is from the model."""
 
     model: LoadedGraph
     size: int
@@ -62,7 +54,7 @@ def export_model(
     if precision == "float32" and not difference.is_rounding:
         raise InputError(
             f"{out}: not written, because it would not compute what {folder} does: maps differ by {difference.maps:.2g}, scores by "
-            f"{difference.scores:.2g}, which is more than {TOLERANCE * difference.scale:.2g}"
+            f"{difference.scores:.2g}, which is more than {difference.most:.2g}"
         )
     try:
         with atomic_path(out) as temporary:
@@ -77,21 +69,23 @@ def _onnx(
 ) -> tuple[bytes, Difference]:
     from invad.predict.export.onnx_file import calibration_images, onnx_bytes, onnx_model, onnx_runtime, quantized
 
-    model = torch_runtime(loaded.graph)
-    described = metadata(loaded, folder, precision)
+    described, size, threshold = metadata(loaded, folder, precision), loaded.graph.image_size, None
     if precision == "float32":
-        data = onnx_bytes(onnx_model(exported_program(loaded.graph)).proto, described)
-        return data, _compared(loaded, model, onnx_runtime(data))
-    normal = calibration_images(images, loaded.graph.image_size, loaded.config.reading)
-    data = onnx_bytes(quantized(onnx_model(exported_program(loaded.graph)), normal), described)
-    batches = np.array_split(normal, -(-len(normal) // BATCH))
-    threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold
-    return data, compare(model, onnx_runtime(data), batches, threshold)
+        batches = random_batches(size)
+        proto = onnx_model(exported_program(loaded.graph)).proto
+    else:
+        normal = calibration_images(images, size, loaded.config.reading)
+        batches = np.array_split(normal, -(-len(normal) // BATCH))
+        threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold
+        proto = quantized(onnx_model(exported_program(loaded.graph)), normal)
+    data = onnx_bytes(proto, described)
+    return data, compare(torch_runtime(loaded.graph), onnx_runtime(data), batches, threshold)
 
 
 def _torch(loaded: LoadedGraph, folder: Path) -> tuple[bytes, Difference]:
     program = exported_program(loaded.graph)
-    difference = _compared(loaded, torch_runtime(loaded.graph), torch_runtime(program.module()))
+    runtimes = torch_runtime(loaded.graph), torch_runtime(program.module())
+    difference = compare(*runtimes, random_batches(loaded.graph.image_size))
     return torch_bytes(program, metadata(loaded, folder, "float32")), difference
 
 
@@ -101,11 +95,6 @@ def torch_bytes(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of weights in its own memory format channels_last, which it keeps
-        torch.export.save(
-            program, buffer, extra_files={METADATA_FILE: json.dumps(values, indent=2, ensure_ascii=False)}
-        )
+        described = {METADATA_FILE: json.dumps(values, indent=2, ensure_ascii=False)}
+        torch.export.save(program, buffer, extra_files=described)
     return buffer.getvalue()
-
-
-def _compared(loaded: LoadedGraph, model: Runtime, export: Runtime) -> Difference:
-    return compare(model, export, random_batches(loaded.graph.image_size))

@@ -4,10 +4,10 @@ int8 has weights per channel, and activations by the ranges that normal images g
 loses is of the size of what an anomaly adds (docs/export.md has the numbers).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -35,17 +35,11 @@ MOST_IMAGES = 128  # that ranges are taken from; more take long and change littl
 OPERATORS = frozenset({"Add", "Conv", "LeakyRelu", "Mul", "Relu"})
 
 
-@dataclass(frozen=True)
-class OnnxModel:
-    """A model in float32.
-
-    Attributes:
-        proto: The model: input `images` uint8 (batch, S, S, 3), outputs `scores` float32 (batch,) and `maps` float32 (batch, S, S).
-        method_nodes: The names of the nodes of the method's network: neither the encoder's nor those that make maps of features.
-    """
+class OnnxModel(NamedTuple):
+    """A model in float32: input `images` uint8 (batch, S, S, 3), outputs `scores` float32 (batch,) and `maps` float32 (batch, S, S)."""
 
     proto: onnx.ModelProto
-    method_nodes: frozenset[str]
+    method_nodes: frozenset[str]  # by name; neither the encoder's nor those that make maps of features
 
 
 @torch.no_grad()
@@ -118,7 +112,7 @@ def quantized(model: OnnxModel, images_bhwc: NDArray[np.uint8]) -> onnx.ModelPro
         quantize_static(
             proto,
             path,
-            _Reader(image[None] for image in images_bhwc),
+            _Reader(images_bhwc),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -131,10 +125,9 @@ def quantized(model: OnnxModel, images_bhwc: NDArray[np.uint8]) -> onnx.ModelPro
 
 
 class _Reader(CalibrationDataReader):
-    def __init__(self, batches: Iterable[NDArray[np.uint8]]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = iter(batches)
+    def __init__(self, images_bhwc: NDArray[np.uint8]) -> None:
+        self._batches = iter([{IMAGES: image[None]} for image in images_bhwc])
 
     # pyrefly: ignore[bad-override]  (without `None`, which ends the reading, in the base class's type)
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {IMAGES: batch}
+        return next(self._batches, None)

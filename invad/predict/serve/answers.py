@@ -7,20 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from invad.predict.regions import Region
 
 
+class Parameters(BaseModel):
+    """Of /predict. Others are refused: they would leave an answer that was not asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+    heatmap: bool = Field(default=False, description="Add the picture of the map.")
+    class_name: str | None = Field(default=None, alias="class", description="Whose thresholds to use.")
+
+
 class ErrorAnswer(BaseModel):
     """Why a request was refused or failed."""
 
     error: str
-
-
-class SecondsAnswer(BaseModel):
-    """Where the time went."""
-
-    decode: float = Field(description="From the bytes to pixels of the model's size.")
-    queue: float = Field(description="Waiting for the network.")
-    network: float = Field(description="The batch that the image was in.")
-    regions: float = Field(description="Regions, and the heat map if asked for.")
-    total: float = Field(description="From the head of the request, so with the upload and with waiting for a thread.")
 
 
 class _Aliased(BaseModel):
@@ -39,19 +37,10 @@ class PredictionAnswer(_Aliased):
     height: int = Field(description="Of the image, in pixels.")
     model: str
     class_name: str | None = Field(alias="class", description="Whose thresholds were used; null: of all together.")
-    seconds: SecondsAnswer
     heatmap: str | None = Field(
         default=None,
         description="With `?heatmap=true`: the map over the image, a PNG of at most a megapixel, as base64.",
     )
-
-
-class LimitsAnswer(BaseModel):
-    """What a client may send."""
-
-    max_bytes: int
-    max_pixels: int
-    content_types: list[str]
 
 
 class HealthAnswer(_Aliased):
@@ -64,4 +53,4 @@ class HealthAnswer(_Aliased):
     image_size: int = Field(description="The side in pixels of the square that images are resized to.")
     classes: list[str] = Field(description="That `?class=` can name.")
     class_name: str | None = Field(alias="class", description="Whose thresholds are used if a request names none.")
-    limits: LimitsAnswer
+    limits: dict[str, int | tuple[str, ...]] = Field(description="What a client may send.")

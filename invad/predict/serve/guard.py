@@ -21,6 +21,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d+)?")
+_UNKNOWN_HOST = JSONResponse({"error": "Host: no name of this service; --allow-host adds one"}, 400)
 _LOG = logging.getLogger(__name__)
 
 
@@ -29,7 +30,7 @@ class Guard:
 
     A page of somebody else's may have its name point to 127.0.0.1 and then read what is served there (DNS rebinding), but its browser
     still sends that name as Host: `hosts` are the ones that are answered, None for any. Health and metrics are answered by any name,
-    because who watches a service often calls it by its address. HEAD is GET without the body.
+    because who watches a service often calls it by its address. HEAD is GET, the body of which the server leaves out.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: frozenset[str] | None) -> None:
@@ -41,36 +42,24 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, path = perf_counter(), scope["path"] if scope["path"] in PATHS else "other"
-        status, is_head = None, scope["method"] == "HEAD"
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if is_head and message["type"] == "http.response.body":
-                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
-                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                self._metrics.answered(path, message["status"], perf_counter() - start)
             await send(message)
 
         app = self.app if path in _OPEN or self._is_known(scope) else _UNKNOWN_HOST
         try:
-            await app({**scope, "method": "GET"} if is_head else scope, receive, send_with_headers)
-        except Exception as error:
-            _LOG.error("%s %s: %s", scope["method"], path, _in_one_line(error))  # it has been answered
-        finally:
-            if status is not None:
-                self._metrics.answered(path, status, perf_counter() - start)
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            await app({**scope, "method": method}, receive, send_with_headers)
+        except Exception as error:  # it has been answered
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = f"{type(error).__name__}: {' '.join(str(error).split())} ({place.filename}:{place.lineno})"
+            _LOG.error("%s %s: %s", scope["method"], path, words)
 
     def _is_known(self, scope: Scope) -> bool:
         match = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
         return self._hosts is None or (match is not None and match[1] in self._hosts)
-
-
-_UNKNOWN_HOST = JSONResponse({"error": "Host: no name of this service; --allow-host adds one"}, 400)
-
-
-def _in_one_line(error: Exception) -> str:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({place.filename}:{place.lineno})"

@@ -1,85 +1,46 @@
-"""What the service takes, and how it says no."""
+"""What the service takes of a request's body, and how it says no: with an `HTTPException`."""
 
 import re
-from collections.abc import Iterable
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
 from invad.predict.serve import Limits
 
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
-"""Of a body that is an image. None can be sent by a page of another site without asking first, which the service does not answer."""
-
 FORM = "multipart/form-data"  # `curl -F`
-CONTENT_TYPES = (*IMAGE_TYPES, FORM)
-# What `curl --data-binary` says of a body where nobody says anything, and what most libraries leave out then. Pages of other sites can
-# send these and forms without asking, but browsers add `Origin`.
-_UNSAID = ("application/x-www-form-urlencoded", "")
-
+CONTENT_TYPES = ("image/*", "application/octet-stream", FORM)
+# What a page of another site can send without asking first, which the service does not answer; but browsers add `Origin` then. The
+# second is what `curl --data-binary` says, and nothing what most libraries do.
+_SIMPLE = (FORM, "application/x-www-form-urlencoded", "")
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-
-PARAMETERS = ("heatmap", "class")
-_ALIASES = frozenset({"image/jpg", "image/pjpeg", "image/x-png", "image/x-bmp", "image/x-ms-bmp", "image/tif"})
-
-
-class RefusalError(Exception):
-    """A request gets no prediction: `status` and `reason` are the answer, `headers` come with it."""
-
-    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.headers = status, reason, headers or {}
-
-
-def check_parameters(given: Iterable[tuple[str, str]]) -> None:
-    """Check the names of the parameters of /predict, as (name, value) in the order of the address.
-
-    Raises:
-        RefusalError: 400 for one that there is not, which would otherwise leave an answer that was not asked for, or one given twice.
-    """
-    seen = set()
-    for name, _ in given:
-        if name not in PARAMETERS:
-            raise RefusalError(400, f"{name[:100]!r}: unknown parameter; there are {' and '.join(PARAMETERS)}")
-        if name in seen:
-            raise RefusalError(400, f"{name}: is given twice")
-        seen.add(name)
-
-
-def check_head(request: Request, limits: Limits) -> None:
-    """Check what the headers say of the body.
-
-    Raises:
-        RefusalError: 415 for another content type, or one that a page of another site could send, 413 for a body that is too long.
-    """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_image = content_type in IMAGE_TYPES or content_type in _ALIASES
-    if not is_image and (content_type not in (FORM, *_UNSAID) or "origin" in request.headers):
-        accepted = IMAGE_TYPES if "origin" in request.headers else CONTENT_TYPES
-        given = f"not {content_type[:100]}" if content_type else "and none is given"
-        raise RefusalError(415, f"Content-Type: expected one of {', '.join(accepted)}, {given}")
-    if int(request.headers.get("content-length", 0)) > limits.max_bytes:  # the HTTP parser lets nothing but digits pass
-        raise _too_long(limits)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
     """Return the body, of which no more than the limit is kept, whatever its headers say.
 
     Raises:
-        RefusalError: 400 for an empty body or one that breaks off, 413 for one that is too long.
+        HTTPException: 415 for another content type, or one that a page of another site could send, 413 for a body that is too long, 400
+            for an empty one or one that breaks off.
     """
-    chunks, size = [], 0
+    kind = _kind(request.headers.get("content-type", ""))
+    is_foreign = "origin" in request.headers
+    if not (kind.startswith("image/") or kind == CONTENT_TYPES[1] or (kind in _SIMPLE and not is_foreign)):
+        accepted, given = CONTENT_TYPES[: 2 if is_foreign else 3], f"not {kind[:100]}" if kind else "and none is given"
+        raise HTTPException(415, f"Content-Type: expected one of {', '.join(accepted)}, {given}")
+    too_long = HTTPException(413, f"the body is too long; at most {limits.max_bytes} bytes are accepted")
+    if int(request.headers.get("content-length", 0)) > limits.max_bytes:  # the HTTP parser lets nothing but digits pass
+        raise too_long
+    body = bytearray()
     try:
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > limits.max_bytes:
-                raise _too_long(limits)
-            chunks.append(chunk)
+            body += chunk
+            if len(body) > limits.max_bytes:
+                raise too_long
     except ClientDisconnect:
-        raise RefusalError(400, "the body broke off") from None
-    if not size:
-        raise RefusalError(400, "the body is empty; expected an image")
-    return b"".join(chunks)
+        raise HTTPException(400, "the body broke off") from None
+    if not body:
+        raise HTTPException(400, "the body is empty; expected an image")
+    return bytes(body)
 
 
 def image_of_form(body: bytes, content_type: str) -> bytes:
@@ -90,26 +51,22 @@ def image_of_form(body: bytes, content_type: str) -> bytes:
         content_type: As it was sent, with its parameters.
 
     Raises:
-        RefusalError: 400 for a form that is damaged, or holds anything else than one file.
+        HTTPException: 400 for a form that is damaged, or holds anything else than one file.
     """
-    if content_type.partition(";")[0].strip().lower() != FORM:
+    if _kind(content_type) != FORM:
         return body
     match = _BOUNDARY.search(content_type)
     if match is None:
-        raise RefusalError(400, f"Content-Type: {FORM} has no boundary")
+        raise HTTPException(400, f"Content-Type: {FORM} has no boundary")
     boundary = b"\r\n--" + (match[1] or match[2]).encode("latin-1")
     pieces = (b"\r\n" + body).split(boundary, 3)  # before the first field, fields, the end
-    if len(pieces) < 3:
-        raise RefusalError(400, "the form is damaged, or empty; expected an image as its only field")
-    if not pieces[2].startswith(b"--"):
-        raise RefusalError(400, "the form has several fields; expected an image alone, and parameters in the address")
-    _, separator, data = pieces[1].partition(b"\r\n\r\n")
-    if not separator:
-        raise RefusalError(400, "the form is damaged; expected an image as its only field")
+    if len(pieces) > 2 and not pieces[2].startswith(b"--"):
+        raise HTTPException(400, "the form has several fields; expected an image alone, and parameters in the address")
+    data = pieces[1].partition(b"\r\n\r\n")[2] if len(pieces) > 2 else b""
     if not data:
-        raise RefusalError(400, "the file in the form is empty; expected an image")
+        raise HTTPException(400, "the form is damaged, or empty; expected an image as its only field")
     return data
 
 
-def _too_long(limits: Limits) -> RefusalError:
-    return RefusalError(413, f"the body is too long; at most {limits.max_bytes} bytes are accepted")
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()

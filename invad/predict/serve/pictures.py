@@ -1,69 +1,46 @@
 """The work of the picture threads: from the bytes of a body to pixels, and from a prediction to the bytes of an answer."""
 
 import base64
-from dataclasses import dataclass
 from io import BytesIO
-from time import perf_counter
 
-import numpy as np
+from fastapi import HTTPException
 from PIL import Image
 
 from invad.config import AS_STORED, ReadingConfig
-from invad.data.images import TooManyPixelsError, image_of_bytes, resized
+from invad.data.images import TooManyPixelsError, image_of_bytes
 from invad.errors import InputError
-from invad.predict.inputs import PreparedImage
+from invad.predict.inputs import PreparedImage, prepared
 from invad.predict.overlay import draw_overlay, overlay_picture
-from invad.predict.serve.answers import PredictionAnswer, SecondsAnswer
-from invad.predict.serve.batching import Computed
-from invad.predict.serve.limits import RefusalError, image_of_form
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """An image as the network takes it, what an overlay needs of it where one is asked for, and the seconds that it took."""
-
-    image: PreparedImage
-    picture: Image.Image | None
-    seconds: float
+from invad.predict.predictions import ImagePrediction
+from invad.predict.serve.answers import PredictionAnswer
+from invad.predict.serve.limits import image_of_form
 
 
 def decode(
     body: bytes, content_type: str, size: int, max_pixels: int, heatmap: bool, reading: ReadingConfig = AS_STORED
-) -> Decoded:
-    """Decode a body of a content type for a network that takes images of (size, size).
+) -> tuple[PreparedImage, Image.Image | None]:
+    """Return a body of a content type as a network takes it that has images of (size, size), and what its heat map needs.
 
     Raises:
-        RefusalError: 400 for a form that is not one image; 413 for too many pixels, before they are decoded; 422 for what is not an
+        HTTPException: 400 for a form that is not one image; 413 for too many pixels, before they are decoded; 422 for what is not an
             image that can be read.
     """
-    start = perf_counter()
     try:
         picture = image_of_bytes(image_of_form(body, content_type), "image", max_pixels, reading)
-    except TooManyPixelsError as error:
-        raise RefusalError(413, str(error)) from None
     except InputError as error:
-        raise RefusalError(422, str(error)) from None
-    image = PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height)
-    return Decoded(image, overlay_picture(picture) if heatmap else None, perf_counter() - start)
+        raise HTTPException(413 if isinstance(error, TooManyPixelsError) else 422, str(error)) from None
+    return prepared(picture, size), overlay_picture(picture) if heatmap else None
 
 
-def answer(computed: Computed, decoded: Decoded, model: str, class_name: str | None, start: float) -> bytes:
-    """Return a `PredictionAnswer` as JSON, for a request whose head came at `start`."""
-    prediction, began = computed.prediction, perf_counter()
-    regions = prediction.regions()
-    heatmap = None
-    if decoded.picture is not None:
-        overlay = draw_overlay(decoded.picture, prediction)
-        picture = overlay.crop((0, 0, *decoded.picture.size))  # the words below it are numbers of the answer
-        heatmap = _png_base64(picture)
-    done = perf_counter()
-    seconds = SecondsAnswer(
-        decode=decoded.seconds,
-        queue=computed.waited,
-        network=computed.seconds,
-        regions=done - began,
-        total=done - start,
-    )
+def answer(prediction: ImagePrediction, picture: Image.Image | None, model: str, class_name: str | None) -> bytes:
+    """Return a `PredictionAnswer` as JSON, with a heat map where there is a picture to draw it on."""
+    regions, heatmap = prediction.regions(), None
+    if picture is not None:
+        buffer = BytesIO()
+        # The words below the picture are numbers of the answer.
+        overlay = draw_overlay(picture, prediction).crop((0, 0, *picture.size))
+        overlay.save(buffer, "PNG", compress_level=1)  # of a megapixel in a quarter of the time, 1.3 times as large
+        heatmap = base64.b64encode(buffer.getvalue()).decode("ascii")
     whole = PredictionAnswer(
         score=prediction.score,
         image_threshold=prediction.thresholds.image,
@@ -74,13 +51,6 @@ def answer(computed: Computed, decoded: Decoded, model: str, class_name: str | N
         height=prediction.height,
         model=model,
         class_name=class_name,
-        seconds=seconds,
         heatmap=heatmap,
     )
     return whole.model_dump_json().encode()
-
-
-def _png_base64(picture: Image.Image) -> str:
-    buffer = BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)  # of a megapixel in a quarter of the time, 1.3 times as large
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

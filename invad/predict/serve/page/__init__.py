@@ -3,20 +3,11 @@
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
 from importlib.resources import files
 
 
-@dataclass(frozen=True)
-class Page:
-    """The page, and the Content-Security-Policy that it is served with."""
-
-    content: bytes
-    policy: str
-
-
-def read_page() -> Page:
-    """Read the page. Its policy names its script and its style by their digests, so that no other script or style would run."""
+def read_page() -> tuple[bytes, str]:
+    """Return the page and its Content-Security-Policy, which names script and style by digests, so that no other would run."""
     content = files(__name__).joinpath("index.html").read_bytes()
     policy = {
         "default-src": "'none'",
@@ -28,7 +19,7 @@ def read_page() -> Page:
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
-    return Page(content, "; ".join(f"{name} {value}" for name, value in policy.items()))
+    return content, "; ".join(f"{name} {value}" for name, value in policy.items())
 
 
 def _digest(content: bytes, element: bytes) -> str:
