@@ -72,7 +72,7 @@ def predict(
         raise typer.Exit(130) from None
     where = "" if folder is None else f": {records_file(folder, format)}"
     where += f", {folder / OVERLAY_FOLDER}" if folder is not None and overlays else ""
-    if others := sources.passed_over():
+    if others := sources.passed_over:
         print(f"invad-pipe: passed over, formats that are not read: {others}", file=sys.stderr)
     _tell(summary, predictor.thresholds, where)
     raise typer.Exit(1 if summary.failed else 0)
