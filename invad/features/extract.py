@@ -7,11 +7,13 @@ extraction goes on from there, and of one with other settings or images nothing 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from invad.config import FeaturesConfig
 from invad.data.split_table import Phase, Split
@@ -151,3 +153,15 @@ def _result_hash(split: Split, keys: Sequence[FeatureKey]) -> str:
             raise InputError(f"{path}: no such image") from None
         digest.update(f"{row.image} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@contextmanager
+def image_bar(label: str, *, shown: bool = True) -> Generator[Callable[[int, int], None]]:
+    """Yield what shows in a bar how many images were done since, and of how many."""
+    with tqdm(desc=label, unit="image", mininterval=1, disable=not shown) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        yield show

@@ -31,7 +31,7 @@ from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
 from invad.features.encoder import build_encoder
-from invad.features.extract import ShardWriter
+from invad.features.extract import ShardWriter, image_bar
 from invad.predict.detector import Detector
 from invad.predict.inputs import ImageInput, rgb_image, single_images
 from invad.predict.predictor import Predictor
@@ -41,7 +41,6 @@ from invad.training.curve import Step
 from invad.training.job import TrainJob, run_job
 from invad.training.loop import training_steps
 from invad.training.model_folder import ModelConfig
-from invad.training.progress import image_bar
 
 Images = str | Path | Iterable[ImageInput]
 FEATURES = FeaturesConfig("mobilenetv2_100")

@@ -75,7 +75,7 @@ def features(name: str, params: Params, workspace: Workspace) -> None:
     from invad.cluster.extract import shard_runner
     from invad.data.split_table import open_split
     from invad.features import extract_features
-    from invad.training.progress import image_bar
+    from invad.features.extract import image_bar
 
     benchmark = params.benchmark(name)
     split, folder = open_split(benchmark, workspace), workspace.features(name)

@@ -8,9 +8,8 @@ from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.encoder import build_encoder
-from invad.features.extract import Run
+from invad.features.extract import Run, image_bar
 from invad.studies.study import Identity
-from invad.training.progress import image_bar
 from invad.workspace import Workspace
 
 _PHASES: tuple[Phase, ...] = ("train", "test")

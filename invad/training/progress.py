@@ -104,15 +104,3 @@ def meanwhile(tell: Callable[[], None]) -> Generator[None]:
         stop.set()
         thread.join()
         tell()
-
-
-@contextmanager
-def image_bar(label: str, *, shown: bool = True) -> Generator[Callable[[int, int], None]]:
-    """Yield what shows in a bar how many images were done since, and of how many."""
-    with tqdm(desc=label, unit="image", mininterval=1, disable=not shown) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done)
-
-        yield show

@@ -26,6 +26,7 @@ from invad.config import load_params
 from invad.pipeline import frame as stage_frame
 from invad.pipeline import stages
 from invad.pipeline.leftovers import find_leftovers, remove_leftovers
+from invad.tracking.runs import sync_records
 from invad.workspace import Workspace
 
 NAME = "mvtec"
@@ -131,7 +132,7 @@ def _killed(name: str, root: Path, log: Path, moment: float, after: dict[str, by
 
 def check_mlflow(root: Path, said: str) -> None:
     """The database is whole, and after `runs sync` no run is left running and one has ended well (two, if it was killed after that)."""
-    tracking.sync_records(Workspace(root))
+    sync_records(Workspace(root))
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         damage = database.execute("PRAGMA integrity_check").fetchall()
         states = [state for (state,) in database.execute("SELECT status FROM runs")]

@@ -183,7 +183,7 @@ def test_what_is_told_of_checkpoints_and_epochs_and_what_a_checkpoint_holds(spli
     assert told == [("epoch", 1, False), 4, ("epoch", 2, False), 8, ("epoch", 3, False), 9]
     state = settings.checkpoints.newest()
     assert state["step"] == 9
-    assert state["trainer"].keys() == {"method", "optimizer", "scaler", "random"}
+    assert state["trainer"].keys() == {"method", "optimizers", "scaler", "random"}
     assert same(state["trainer"]["method"], method.state_dict())
     plain, _ = run_job(job(split, tmp_path, "plain", every=4), CPU)
     assert same(plain.state_dict(), method.state_dict())  # eval mode between epochs has changed nothing

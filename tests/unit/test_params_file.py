@@ -277,20 +277,16 @@ def test_an_updated_download_section_keeps_what_is_equal_and_its_comments(params
     assert params_file.read_text() == text.replace(old, new)
 
 
-def test_lists_mappings_and_empty_values_are_set(params_file):
-    official = {"source": "official", "classes": ["bottle", "cable"], "files": {"bottle.tar.xz": "/a.tar.xz"}}
+def test_mappings_and_empty_values_are_set(params_file):
+    official = {"source": "official", "files": {"bottle.tar.xz": "/a.tar.xz"}}
     update_download(params_file, "mvtec", official)
-    assert (
-        "{source: official, classes: [bottle, cable], files: {bottle.tar.xz: /a.tar.xz}}\n" in params_file.read_text()
-    )
+    assert "{source: official, files: {bottle.tar.xz: /a.tar.xz}}\n" in params_file.read_text()
     assert yaml.safe_load(params_file.read_text())["download"]["mvtec"] == official
-    block = "\n    classes:\n    - bottle\n    # and\n    - cable\n    store:   # default\n    source: official\n"
+    block = "\n    files:\n      bottle.tar.xz: /a\n      # and\n      cable.tar.xz: /b\n    store:   # default\n    source: official\n"
     params_file.write_text(
-        params_file.read_text().replace(
-            " {source: official, classes: [bottle, cable], files: {bottle.tar.xz: /a.tar.xz}}\n", block
-        )
+        params_file.read_text().replace(" {source: official, files: {bottle.tar.xz: /a.tar.xz}}\n", block)
     )
-    changed = {"source": "official", "classes": ["wood"], "store": "/store", "files": {"wood.tar.xz": "/w", "a b": "c"}}
+    changed = {"source": "official", "store": "/store", "files": {"wood.tar.xz": "/w", "a b": "c"}}
     update_download(params_file, "mvtec", changed)
     assert yaml.safe_load(params_file.read_text())["download"]["mvtec"] == changed
     assert "    store: /store # default\n" in params_file.read_text()
