@@ -154,7 +154,7 @@ class Pictures:
         if self._textures is None or self._corruption is None or not batch.seeds:
             return replace(batch, images=_tensor(images, device))
         draws = [
-            corrupted(image, self._textures, int(row), self._corruption, np.random.default_rng(list(seed)))
+            corrupted(image, self._textures, row, self._corruption, np.random.default_rng(list(seed)))
             for image, row, seed in zip(images, rows, batch.seeds, strict=True)
         ]
         clean, dirty, masks = ([part[index] for part in draws] for index in range(3))
