@@ -160,7 +160,8 @@ def _tar_members(archive: Path, start: bytes, most: int) -> Members:
             _check_name(archive, info.name)
             if not info.isreg() or info.issparse():
                 raise _refused(archive, info.name, "it is a link, a device or sparse")
-            yield info.name, info.size, partial(tar.extract, info)
+            # As a new file of this user: neither the modes nor the owners of the archive.
+            yield info.name, info.size, partial(tar.extract, info, set_attrs=False)
         while tar.fileobj.read(BLOCK):  # the checksums of the compressed stream are at its end
             _check_size(archive, tar.fileobj.tell(), count, most)
 
