@@ -44,7 +44,8 @@ def recipe_notes(benchmark: BenchmarkConfig, images: int, held_out: int, *, gpu:
     size = benchmark.features.image_size
     notes = [
         f"recipe for {images} images on {'a GPU' if gpu else 'a CPU'}: {train.epochs} epochs of {train.model} at {size} pixels, "
-        f"{steps} steps; --like takes another benchmark's, and `invad-pipe profile list` names the published ones",
+        f"{steps} steps; --like takes another benchmark's, `invad-pipe profile list` names the published ones, "
+        "and `model: patchcore` trains nothing",
     ]
     if held_out:
         notes.append(
