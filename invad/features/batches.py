@@ -123,6 +123,11 @@ class BatchSource:
             else:
                 yield self._pictures.added(batch, rows, device)
 
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all images in batches of `size`, the last of which may be smaller."""
+        rows = (range(start, min(start + size, len(self))) for start in range(0, len(self), size))
+        return self.batches(rows, device)
+
     def _of_features(self, batches: Sequence[Rows], device: torch.device) -> Iterator[Batch]:
         if not self._levels:
             yield from (Batch() for _ in batches)

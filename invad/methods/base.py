@@ -4,6 +4,7 @@ Trainer, scorer, model folder, export and service know nothing else of a method.
 (docs/extending.md).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = [
     "Prediction",
     "TrainingPhase",
     "load_fitted",
+    "stepped",
 ]
 
 
@@ -38,6 +40,11 @@ class Position(NamedTuple):
     steps: int
     epoch: int
     epochs: int
+
+
+def stepped(rate: float, position: Position, steps: Sequence[tuple[float, float]]) -> float:
+    """Return a learning rate that is times `factor` from the epoch on that each (share of the epochs, factor) of `steps` names."""
+    return rate * math.prod(factor for share, factor in steps if position.epoch >= int(share * position.epochs))
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,23 @@ from torch.optim import Adam
 from invad.config import DRAEMConfig, ScoreConfig
 from invad.devices import full_precision
 from invad.features.synthesis import Corruption
-from invad.methods.base import Batch, EncoderOutput, Method, Needs, Optimisation, Position, Prediction, TrainingPhase
+from invad.methods.base import (
+    Batch,
+    EncoderOutput,
+    Method,
+    Needs,
+    Optimisation,
+    Position,
+    Prediction,
+    TrainingPhase,
+    stepped,
+)
 from invad.methods.maps import mean_filtered_maximum
 
 SCORE_FILTER, SCORE_PADDING = 21, 10  # of the map, before its maximum is the image's score; the padding's zeros count
 WINDOW, WINDOW_SIGMA = 11, 1.5  # of SSIM, in pixels
 FOCUS, SMOOTH = 2, 1e-5  # of the focal loss
-DECAYS = {
+STEPS = {
     "paper": ((0.8, 0.2), (0.9, 0.2)),
     "re-run": ((0.8, 0.1),),
 }  # after this share of the epochs the rate is times
@@ -43,18 +53,13 @@ class DRAEM(Method):
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with torch's betas, a rate that falls in steps, clipped in the recipe of the re-run alone."""
-        config = self.config
-
-        def rate(position: Position) -> float:
-            factors = [
-                factor for share, factor in DECAYS[config.recipe] if position.epoch >= int(share * position.epochs)
-            ]
-            return config.learning_rate * torch.tensor(factors).prod().item() if factors else config.learning_rate
+        rate, recipe = self.config.learning_rate, self.config.recipe
 
         def optimisations() -> list[Optimisation]:
-            return [Optimisation(Adam(self.parameters(), lr=config.learning_rate), rate, CLIP[config.recipe])]
+            adam = Adam(self.parameters(), lr=rate)
+            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
 
-        return [TrainingPhase(optimisations, epochs=config.epochs)]
+        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the sum of the squared error and of one minus the SSIM of the restored image, and of the focal loss of the marks."""

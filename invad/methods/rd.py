@@ -17,7 +17,7 @@ from invad.config import RDConfig, ScoreConfig, check_image_size
 from invad.devices import full_precision
 from invad.errors import InputError
 from invad.features.encoder import ResidualBlock, residual_blocks
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
+from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
 from invad.methods.losses import float32_pairs, reconstruction_loss
 from invad.methods.maps import resized
 
@@ -171,7 +171,9 @@ def _check_arguments(channels: Sequence[int], block: ResidualBlock) -> None:
         raise InputError(f"block: expected one of {', '.join(map(repr, get_args(ResidualBlock)))}, got {block!r}")
 
 
-RERUN_DECAY_AT, RERUN_DECAY, RERUN_CLIP = 0.8, 0.1, 5.0
+# Of the learning rate, and of the gradient, by recipe.
+STEPS = {"paper": (), "re-run": ((0.8, 0.1),)}
+CLIP = {"paper": float("inf"), "re-run": 5.0}
 
 
 class RD(Method):
@@ -196,17 +198,13 @@ class RD(Method):
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.5, 0.999) and no weight decay."""
-        config, rerun = self.config, self.config.recipe == "re-run"
-
-        def rate(position: Position) -> float:
-            late = rerun and position.epoch >= int(RERUN_DECAY_AT * position.epochs)
-            return config.learning_rate * (RERUN_DECAY if late else 1.0)
+        rate, recipe = self.config.learning_rate, self.config.recipe
 
         def optimisations() -> list[Optimisation]:
-            adam = Adam(self.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
-            return [Optimisation(adam, rate, RERUN_CLIP if rerun else float("inf"))]
+            adam = Adam(self.parameters(), lr=rate, betas=(0.5, 0.999))
+            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
 
-        return [TrainingPhase(optimisations, epochs=config.epochs)]
+        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the sum over levels of one minus the cosine of the whole level, flattened; in [0, 2 * levels]."""

@@ -106,12 +106,9 @@ def predictions(method: Method, source: BatchSource, config: ScoreConfig, *, lab
     Raises:
         InputError: A map or a score is NaN or infinite.
     """
-    images = len(source)
     predict = compiled(method.predict, config)
-    starts = range(0, images, config.batch_size)
-    rows = [range(start, min(start + config.batch_size, images)) for start in starts]
-    with tqdm(total=images, desc=label, unit="image", mininterval=1, disable=not label) as progress:
-        for batch in source.batches(rows, method.device):
+    with tqdm(total=len(source), desc=label, unit="image", mininterval=1, disable=not label) as progress:
+        for batch in source.in_order(config.batch_size, method.device):
             maps, scores = (part.cpu().numpy() for part in finished(method, predict, batch, config))
             if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
                 raise InputError(

@@ -37,8 +37,9 @@ def validation_split(split: Split, share: float, seed: int, folder: Path, max_si
     """
     train = split.phase("train")
     stay = rows_for_training(split, share, seed)
+    kept = set(stay)
     if not (folder / _TABLE).exists():
-        held_out = [row for index, row in enumerate(train) if index not in set(stay)]
+        held_out = [row for index, row in enumerate(train) if index not in kept]
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             rows = _write_images(split, held_out, seed, temporary, max_side)

@@ -203,11 +203,13 @@ class Trainer:
 
     def fit(self) -> None:
         """Let the method learn what it learns without gradients, from all training images in their order."""
-        starts = range(0, len(self.source), self.config.batch_size)
-        rows = [range(start, min(start + self.config.batch_size, len(self.source))) for start in starts]
         self.method.eval()
         with torch.no_grad(), autocast(self._device, self.config.precision):
-            self.method.fit(lambda: (batch.formatted(self.config) for batch in self.source.batches(rows, self._device)))
+            self.method.fit(
+                lambda: (
+                    batch.formatted(self.config) for batch in self.source.in_order(self.config.batch_size, self._device)
+                )
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds: tensors and plain values.

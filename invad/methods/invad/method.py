@@ -6,18 +6,13 @@ from torch import Tensor
 from torch.optim import Adam
 
 from invad.config import InvADConfig, ScoreConfig
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase
+from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
 from invad.methods.invad.network import FeatureInversion
 from invad.methods.losses import reconstruction_loss
 from invad.methods.maps import reconstruction_map
 
-DECAY_AT, DECAY = 0.8, 0.1  # the learning rate is multiplied by DECAY after the fraction DECAY_AT of the epochs
+STEPS = ((0.8, 0.1),)  # of the learning rate: a tenth after 80 % of the epochs
 CLIP = 5.0
-
-
-def decayed(rate: float, position: Position) -> float:
-    """Return the learning rate at a position: a tenth in the last fifth of the epochs."""
-    return rate * (DECAY if position.epoch >= int(DECAY_AT * position.epochs) else 1.0)
 
 
 class InvAD(Method):
@@ -46,7 +41,7 @@ class InvAD(Method):
 
         def optimisations() -> list[Optimisation]:
             adam = Adam(self.parameters(), lr=rate, betas=(0.0, 0.99))
-            return [Optimisation(adam, lambda position: decayed(rate, position), CLIP)]
+            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS), CLIP)]
 
         return [TrainingPhase(optimisations, epochs=self.config.epochs)]
 
