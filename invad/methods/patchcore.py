@@ -44,6 +44,9 @@ class PatchCore(Method):
             (self.vectors(batch).flatten(0, 1).cpu() for batch in batches()), self.config.most_vectors, rng
         )
         count = max(1, int(self.config.share * len(vectors)))
+        if count == len(vectors):  # all are kept: there is nothing to choose
+            self.memory = vectors.to(self.memory.device)
+            return
         chosen = greedy_coreset(
             self._projected(vectors, rng), rng.choice(len(vectors), min(STARTS, len(vectors)), replace=False), count
         )
