@@ -30,7 +30,7 @@ class PatchCore(Method):
     def __init__(self, output: EncoderOutput, config: PatchCoreConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        self.needs = Needs(strides=output.strides[-LEVELS:])
+        self.needs = Needs(output.levels[-LEVELS:])
         self.register_buffer("memory", torch.empty(0, config.dimensions))
 
     def vectors(self, batch: Batch) -> Tensor:
@@ -62,7 +62,7 @@ class PatchCore(Method):
         """Return the mean squared distance to the nearest vectors of the memory on the grid, and as image score its maximum."""
         vectors = self.vectors(batch)
         distances, nearest = nearest_vectors(vectors.flatten(0, 1), self.memory, self.config.neighbours)
-        side = self.output.image_size // self.needs.strides[0]
+        side = self.output.grids[self.needs.levels[0]]
         maps = distances.mean(dim=1).unflatten(0, (-1, side, side))
         if not self.config.reweighted:
             return Prediction(maps, maps.amax(dim=(1, 2)))

@@ -41,7 +41,7 @@ class SimpleNet(Method):
     def __init__(self, output: EncoderOutput, config: SimpleNetConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        self.needs = Needs(strides=output.strides[-LEVELS:])
+        self.needs = Needs(output.levels[-LEVELS:])
         self.adaptor = nn.Linear(config.dimensions, config.dimensions)
         self.discriminator = Discriminator(config.dimensions, config.hidden)
         for module in self.modules():
@@ -80,6 +80,6 @@ class SimpleNet(Method):
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
         """Return the negative output of each location on the grid, and as image score its maximum."""
         vectors = self.adaptor(self.vectors(batch))
-        side = self.output.image_size // self.needs.strides[0]
+        side = self.output.grids[self.needs.levels[0]]
         maps = -self.discriminator(vectors.flatten(0, 1)).float().unflatten(0, (-1, side, side))
         return Prediction(maps, maps.amax(dim=(1, 2)))
