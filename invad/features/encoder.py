@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from invad.config.types import Levels
 from invad.errors import InputError
 from invad.features.packaged import packaged_weights
 from invad.features.torch_files import read_tensors
+from invad.features.vit import Groups, adapted, block_means, vision_transformer
 
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
 ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-INPUT_SCALE, INPUT_SHIFT = (
-    "input_scale",
-    "input_shift",
-)  # buffers of networks whose weights are for other statistics than these
+# Buffers of networks whose weights were trained with other statistics than these.
+INPUT_SCALE, INPUT_SHIFT = "input_scale", "input_shift"
+IMAGE_SIZE = 256  # that a ViT is built for by default; other networks take any
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,14 @@ class Encoder(nn.Module):
         prefix_tokens: How many prefix tokens each level has.
     """
 
-    prefix_tokens = 0
-
-    def __init__(self, name: str, network: nn.Module) -> None:
+    def __init__(self, name: str, network: nn.Module, groups: Groups = ()) -> None:
+        """`groups`: of blocks, where the network is a ViT; otherwise it was built with `features_only`."""
         super().__init__()
-        self.name = name
+        self.name, self.groups = name, groups
         self.network = network.eval().requires_grad_(False)
         levels = _feature_info(network)
-        self.channels = tuple(levels.channels())
-        self.strides = tuple(levels.reduction())
+        self.channels, self.strides = tuple(levels.channels()), tuple(levels.reduction())
+        self.prefix_tokens: int = vars(network)["num_prefix_tokens"] if groups else 0
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -102,10 +101,16 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse.
+        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse, and prefix tokens.
 
-        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other.
+        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other. A ViT takes the size alone that it
+        was built for.
         """
+        if hasattr(self.network, INPUT_SCALE):
+            scale, shift = self.network.get_buffer(INPUT_SCALE), self.network.get_buffer(INPUT_SHIFT)
+            images_bchw = images_bchw * scale[:, None, None] + shift[:, None, None]
+        if self.groups:
+            return block_means(self.network, images_bchw, self.groups)
         for side in images_bchw.shape[-2:] if self.strides else ():
             if side % self.strides[-1]:
                 below = side // self.strides[-1] * self.strides[-1]
@@ -113,25 +118,25 @@ class Encoder(nn.Module):
                     f"images: {self.name} takes sides that are multiples of {self.strides[-1]}, such as {below} or "
                     f"{below + self.strides[-1]}, not {side} pixels"
                 )
-        if INPUT_SCALE in self.network._buffers:
-            scale, shift = self.network.get_buffer(INPUT_SCALE), self.network.get_buffer(INPUT_SHIFT)
-            images_bchw = images_bchw * scale[:, None, None] + shift[:, None, None]
         return self.network(images_bchw)
 
 
 def configured_encoder(config: FeaturesConfig) -> Encoder:
     """Build the encoder of these settings; `InputError` as for `build_encoder`."""
-    return build_encoder(config.encoder, config.weights, config.levels)
+    return build_encoder(config.encoder, config.weights, config.levels, config.image_size)
 
 
-def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES) -> Encoder:
+def build_encoder(
+    name: str, weights: str = "packaged", levels: Levels = STRIDES, image_size: int = IMAGE_SIZE
+) -> Encoder:
     """Build a frozen encoder.
 
     Args:
         name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
         weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag
             such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
-        levels: Strides of the wanted levels, fine to coarse.
+        levels: Strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
+        image_size: That a ViT is built for.
 
     Raises:
         InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
@@ -141,38 +146,63 @@ def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES
     if name == NO_ENCODER:
         return Encoder(name, _NoLevels())
     check_encoder(name)
-    is_tag = weights.split(".")[0] == name and not Path(weights).exists()
+    if groups := [level for level in levels if not isinstance(level, int)]:
+        return _block_encoder(name, weights, groups, image_size)
+    is_tag = _is_tag(name, weights)
     reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
     missing = [stride for stride in levels if stride not in reductions]
     if missing:
-        raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
+        hint = (
+            "; levels of a ViT are groups of its blocks, such as [[2, 3], [4, 5]]" if len(set(reductions)) == 1 else ""
+        )
+        raise InputError(
+            f"encoder: {name} has no features at stride {missing[0]}, only at {sorted(set(reductions))}{hint}"
+        )
     indices = tuple(reductions.index(stride) for stride in levels)
     if is_tag:
-        network = _fetched(weights, indices)
+        network = _fetched(weights, features_only=True, out_indices=indices)
     else:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
             network = timm.create_model(name, features_only=True, out_indices=indices)
     _drop_unused_blocks(network)
-    state = {} if is_tag or weights == "none" else _read_weights(name, weights)
-    mean, std = _statistics(weights if is_tag else name)
-    if INPUT_SCALE in state or (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
-        here_mean, here_std, own_mean, own_std = (torch.tensor(x) for x in (IMAGENET_MEAN, IMAGENET_STD, mean, std))
-        buffers = {INPUT_SCALE: here_std / own_std, INPUT_SHIFT: (here_mean - own_mean) / own_std}
-        for key, value in buffers.items():
-            network.register_buffer(key, value)
-        state = buffers | state if state else state  # the file of a model folder has them itself
-    if state:
-        load_weights(network, state, f"{weights} weights of {name}")
+    _load(network, {} if is_tag or weights == "none" else _read_weights(name, weights), name, weights)
     return Encoder(name, network)
 
 
-def _statistics(tag: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return with which mean and standard deviation timm says that weights of a tag, or of an architecture, were trained."""
+def _block_encoder(name: str, weights: str, groups: Groups, image_size: int) -> Encoder:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        network = vision_transformer(name, groups, image_size)
+    state = {}
+    if weights != "none":
+        state = _fetched(weights).state_dict() if _is_tag(name, weights) else _read_weights(name, weights)
+        state = adapted(state, network.patch_embed.grid_size[0])
+    _load(network, state, name, weights)
+    return Encoder(name, network, groups)
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], name: str, weights: str) -> None:
+    """Load a state, unless it is empty, into a network, which takes images normalised with ImageNet's statistics from now on.
+
+    Where timm says that the weights were trained with others, the network gets buffers for that; a model folder's file has them already.
+    """
     import timm
 
-    known = timm.get_pretrained_cfg(tag, allow_unregistered=True)
-    return (IMAGENET_MEAN, IMAGENET_STD) if known is None else (known.mean, known.std)
+    known = timm.get_pretrained_cfg(weights if _is_tag(name, weights) else name, allow_unregistered=True)
+    trained = (IMAGENET_MEAN, IMAGENET_STD) if known is None else (known.mean, known.std)
+    if INPUT_SCALE in state or trained != (IMAGENET_MEAN, IMAGENET_STD):
+        (mean, std), (own_mean, own_std) = torch.tensor((IMAGENET_MEAN, IMAGENET_STD)), torch.tensor(trained)
+        buffers = {INPUT_SCALE: std / own_std, INPUT_SHIFT: (mean - own_mean) / own_std}
+        for key, value in buffers.items():
+            network.register_buffer(key, value)
+        state = {**buffers, **state} if state else state
+    if state:
+        load_weights(network, state, f"{weights} weights of {name}")
+
+
+def _is_tag(name: str, weights: str) -> bool:
+    return weights.split(".")[0] == name and not Path(weights).exists()
 
 
 def normalize(images_bhwc: Tensor) -> Tensor:
@@ -197,16 +227,18 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
             raise InputError(f"{where}: the weights {name} are NaN or infinite; use another file, or train again")
 
 
-def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
+def _fetched(tag: str, **options: Any) -> nn.Module:  # noqa: ANN401  (whatever timm takes)
     """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
     import timm
 
     logging.disable(logging.WARNING)  # a download that fails warns a dozen times, but the error says it all
     try:
-        return timm.create_model(tag, features_only=True, out_indices=levels, pretrained=True)
+        return timm.create_model(tag, pretrained=True, **options)
     except Exception as error:  # whatever timm and its download raise
+        page = getattr(timm.get_pretrained_cfg(tag, allow_unregistered=True), "hf_hub_id", None) or f"timm/{tag}"
         raise InputError(
-            f"weights: {tag} cannot be fetched ({type(error).__name__}); give the path of a .safetensors or .pth file instead"
+            f"weights: {tag} cannot be fetched ({type(error).__name__}); put the file model.safetensors of "
+            f"https://huggingface.co/{page} where you like, and give the path of it instead"
         ) from None
     finally:
         logging.disable(logging.NOTSET)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, GradientConfig, Params
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder
@@ -149,10 +149,10 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
         return TrainingPlan(benchmark.name, None)
     features = feature_bytes(images.train + images.held_out + images.test, config)
     maps = map_bytes(images, config.image_size)
-    steps, problem = 1, ""  # of what is learned without gradients
-    if isinstance(benchmark.train, GradientConfig):
+    steps, problem = benchmark.train.training_steps(images.train), ""
+    if benchmark.train.length:
         try:
-            steps = steps_per_epoch(images.train, benchmark.train) * benchmark.train.epochs
+            steps_per_epoch(images.train, benchmark.train)
         except InputError as error:
             steps, problem = 0, str(error)
     return TrainingPlan(benchmark.name, images, steps, features, maps, problem)

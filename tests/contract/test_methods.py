@@ -13,6 +13,7 @@ from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
+    DinomalyConfig,
     DRAEMConfig,
     FeaturesConfig,
     FolderSplitConfig,
@@ -42,14 +43,17 @@ SMALL: dict[str, TrainConfig] = {
     "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
     "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
     "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, clip=5.0),
+    "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "dinomaly", "draem"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
     if config.SEES_IMAGES:
         return FeaturesConfig("none", "none", SIZE, mode="live")
+    if config.model == "dinomaly":
+        return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
     return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
 
 

@@ -254,7 +254,7 @@ def test_the_image_size_has_to_suit_encoder_and_method(params_dict, write_params
         load_params(write_params(params_dict))
 
 
-@pytest.mark.parametrize("levels", [[], [16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])
+@pytest.mark.parametrize("levels", [[16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])
 def test_levels_are_strides_or_groups_of_blocks(params_dict, write_params, levels):
     change(params_dict, "features.visa.levels", levels)
     with pytest.raises(InputError, match=r"features\.visa.*: must be|features\.visa.*levels: must be"):
