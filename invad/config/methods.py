@@ -3,8 +3,9 @@
 They stand here and not beside the networks, because stages read them that must not import torch, and DVC reads the defaults off this file.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config.compute import ComputeConfig
@@ -132,6 +133,28 @@ class SimpleNetConfig(GradientConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
+class UniADConfig(GradientConfig):
+    """UniAD; the defaults are those of the published comparison, whose `learning_rate` is 1e-4 for each 8 images of a batch.
+
+    `recipe`: that of the authors' code (`paper`) clips at 0.1, decays biases and norms too and has the lower rate one epoch later; it
+    goes with 1000 epochs at 224 pixels. `layers`: of encoder and of decoder. `mask`: the size of the neighbourhood that attention does
+    not see, in tokens (an even one hides one more); by default half of the grid's side, which is the published size / 32 at stride 16; 0
+    for none. `jitter`: the scale of the noise, 0 for none.
+    """
+
+    model: str = "uniad"
+    batch_size: BatchSize = 8
+    learning_rate: PositiveFloat = 1e-4
+    recipe: Literal["paper", "re-run"] = "re-run"
+    layers: Blocks = 4
+    width: Channels = 256
+    heads: Channels = 8
+    feed_forward: Channels = 1024
+    mask: Annotated[int, Field(ge=0)] | None = None
+    jitter: Annotated[float, Field(ge=0)] = 20.0
+
+
+@dataclass(frozen=True, config=STRICT)
 class DRAEMConfig(GradientConfig):
     """DRAEM; the defaults are those of its authors' code.
 
@@ -158,5 +181,6 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "rd": RDConfig,
     "patchcore": PatchCoreConfig,
     "simplenet": SimpleNetConfig,
+    "uniad": UniADConfig,
     "draem": DRAEMConfig,
 }

@@ -22,6 +22,7 @@ from invad.config import (
     ScoreConfig,
     SimpleNetConfig,
     TrainConfig,
+    UniADConfig,
 )
 from invad.data.split_table import Split
 from invad.devices import place
@@ -42,9 +43,10 @@ SMALL: dict[str, TrainConfig] = {
     "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
     "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
     "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, clip=5.0),
+    "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "draem"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
