@@ -17,7 +17,17 @@ from torch.optim import AdamW
 from invad.config import ScoreConfig, UniADConfig
 from invad.devices import full_precision
 from invad.errors import InputError
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
+from invad.methods.base import (
+    Batch,
+    EncoderOutput,
+    Method,
+    Optimisation,
+    Position,
+    Prediction,
+    TrainingPhase,
+    decay_groups,
+    stepped,
+)
 from invad.methods.maps import mean_filtered_maximum, on_grid, resized
 
 DROPOUT = 0.1
@@ -59,11 +69,7 @@ class UniAD(Method):
         rate, recipe = self.config.learning_rate, self.config.recipe
 
         def optimisations() -> list[Optimisation]:
-            parameters = list(self.parameters())
-            decayed = [p for p in parameters if p.ndim >= 2 or recipe == "paper"]
-            others = [p for p in parameters if p.ndim < 2 and recipe != "paper"]
-            groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-            adamw = AdamW(groups, lr=rate, weight_decay=DECAY)
+            adamw = AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate)
             return [Optimisation(adamw, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
 
         return [TrainingPhase(optimisations, epochs=self.config.epochs)]

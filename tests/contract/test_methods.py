@@ -42,7 +42,7 @@ SMALL: dict[str, TrainConfig] = {
     "invad": InvADConfig(epochs=3, batch_size=4, style_channels=8, latent_channels=4, blocks=1),
     "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
     "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
-    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, clip=5.0),
+    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, recipe="re-run"),
     "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
 }
