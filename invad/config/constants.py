@@ -4,4 +4,4 @@ PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set o
 NO_ENCODER = "none"
 PACKAGED_ENCODER = "mobilenetv2_100"
 COCO_CATEGORIES = 80
-STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
+STRIDES = (4, 8, 16)  # of the encoder's levels where settings name none, fine to coarse (paper, section 3)

@@ -101,7 +101,7 @@ def parse_benchmark(
     }
     features, train, score = parsed["features"], parsed["train"], parsed["score"]
     try:
-        check_image_size(features.image_size, train.SIZE_MULTIPLE)
+        check_image_size(features.image_size, train.GRID_MULTIPLE * features.stride)
     except ValueError as error:
         raise InputError(f"{where}{key['features']}.{error} (for `model: {train.model}`)") from None
     if not train.MAP_CHOICES and (score.map_levels, score.map_distance) != ("method", "method"):

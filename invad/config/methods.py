@@ -9,7 +9,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config.compute import ComputeConfig
-from invad.config.constants import STRIDES
 from invad.config.types import (
     STRICT,
     AggregationKind,
@@ -32,7 +31,7 @@ from invad.config.types import (
 class TrainConfig(ComputeConfig):
     """What every method has."""
 
-    SIZE_MULTIPLE: ClassVar[int] = STRIDES[-1]  # what the method divides the image size by
+    GRID_MULTIPLE: ClassVar[int] = 1  # what the method divides the coarsest grid by
     SEES_IMAGES: ClassVar[bool] = False  # and no features
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
@@ -85,7 +84,7 @@ class RDConfig(GradientConfig):
     `recipe`: `re-run` is that of the published comparison, clipped at 5 and with a tenth of the learning rate after 80 % of the epochs.
     """
 
-    SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
+    GRID_MULTIPLE: ClassVar[int] = 2  # its bottleneck strides once more
 
     model: str = "rd"
     batch_size: BatchSize = 16
@@ -163,7 +162,9 @@ class DRAEMConfig(GradientConfig):
     `textures`: a folder of images, such as DTD's; by default training images of other classes.
     """
 
-    SIZE_MULTIPLE: ClassVar[int] = 32
+    GRID_MULTIPLE: ClassVar[int] = (
+        2  # its networks halve the image five times, which has no levels but the default's strides
+    )
     SEES_IMAGES: ClassVar[bool] = True
 
     model: str = "draem"

@@ -1,5 +1,6 @@
 """The sections of `params.yaml` as frozen dataclasses: keys, types, ranges and defaults."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from invad.config.types import (
     BatchSize,
     DatasetKind,
     EncoderName,
+    Levels,
     MapDistance,
     MapLevels,
     Name,
@@ -149,7 +151,8 @@ NOT_CALIBRATED = CalibrationConfig(share=0.0, false_positive_rate=0.01, seed=0)
 class FeaturesConfig(ComputeConfig):
     """The frozen encoder and what becomes of its features. `image_size` is the side of the square input in pixels.
 
-    `encoder`: a convolutional network of timm with features at strides 4, 8 and 16; `none` for methods that see images alone.
+    `encoder`: a network of timm; `none` for methods that see images alone. `levels`: the strides of its features, fine to coarse, or of
+    a ViT groups of blocks, counted from 0, whose outputs are averaged, such as `[[2, 3, 4, 5], [6, 7, 8, 9]]`.
     `weights`: `packaged` (mobilenetv2_100 only), `none` (random), a timm tag such as `wide_resnet50_2.racm_in1k`, or the path
     of a `.safetensors` or `.pth` file.
     `mode`: `store` writes every image's features to the disk once, as `dtype`; `live` writes none and runs the encoder while training
@@ -158,18 +161,30 @@ class FeaturesConfig(ComputeConfig):
 
     encoder: EncoderName
     weights: str = "packaged"
-    image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024)] = 256
+    image_size: Annotated[int, Field(ge=32, le=1024)] = 256
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: BatchSize = 16
     mode: Literal["store", "live"] = "store"
+    levels: Levels = STRIDES
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size, STRIDES[-1])
-        if self.encoder == NO_ENCODER and (self.mode, self.weights) != ("live", "none"):
-            raise ValueError(f"encoder: {NO_ENCODER} has no features; it takes `mode: live` and `weights: none`")
+        if not self.levels or () in self.levels or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels: must be strides, fine to coarse, or groups of a ViT's blocks in their order")
+        check_image_size(self.image_size, self.stride)
+        if self.encoder == NO_ENCODER and (self.mode, self.weights, self.levels) != ("live", "none", STRIDES):
+            raise ValueError(
+                f"encoder: {NO_ENCODER} has no features; it takes `mode: live`, `weights: none` and no levels"
+            )
         if self.weights == "packaged" and self.encoder != PACKAGED_ENCODER:
             tag = f"a timm tag ({self.encoder}.<tag>), a file, or none"
             raise ValueError(f"weights: packaged exists for {PACKAGED_ENCODER} only; {self.encoder} takes {tag}")
+
+    @property
+    def stride(self) -> int:
+        """The stride of the coarsest level; that of a ViT is the side of its patches, if its name has it, and otherwise 1."""
+        last = self.levels[-1]
+        patch = re.search(r"patch(\d+)", self.encoder)
+        return last if isinstance(last, int) else int(patch[1]) if patch else 1
 
     def absolute(self) -> "FeaturesConfig":
         """Return the same with the absolute path of a weights file, for who works in another folder."""

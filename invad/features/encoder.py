@@ -1,14 +1,16 @@
-"""The frozen pretrained encoder: images in, feature maps of strides 4, 8 and 16 out (paper: phi^I).
+"""The frozen pretrained encoder: images in, feature maps at several levels out (paper: phi^I).
 
-Channels and strides are read off timm's `feature_info`, so any of its convolutional networks fits.
+Channels and strides are read off timm's `feature_info`, so any of its networks fits that has features at the strides that are asked for;
+`invad.features.vit` has those whose levels are means over blocks.
 """
 
 import functools
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +18,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from invad.config import FeaturesConfig
 from invad.config.constants import NO_ENCODER, PACKAGED_ENCODER, STRIDES
+from invad.config.types import Levels
 from invad.errors import InputError
 from invad.features.torch_files import read_tensors
 
@@ -35,22 +39,33 @@ _PACKAGED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d5
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an encoder gives: its timm name, the channels of each level (fine to coarse), the side of the square images in pixels."""
+    """What an encoder gives.
+
+    `encoder`: its timm name. `channels`, `strides`: of each level, fine to coarse. `image_size`: the side of the square images in pixels.
+    `prefix_tokens`: of each level of a ViT (class, registers), which lie on no grid.
+    """
 
     encoder: str
     channels: tuple[int, ...]
     image_size: int
+    strides: tuple[int, ...] = STRIDES
+    prefix_tokens: int = 0
 
     @property
-    def strides(self) -> tuple[int, ...]:
-        """The stride of each level, fine to coarse; none where there is no encoder."""
-        return STRIDES[: len(self.channels)]
+    def levels(self) -> tuple[int, ...]:
+        """The index of each level, fine to coarse; none where there is no encoder."""
+        return tuple(range(len(self.channels)))
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Height and width of each level's features, fine to coarse."""
+        return tuple(self.image_size // self.strides[level] for level in self.levels)
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(C_l, H_l, W_l) of each level's features, fine to coarse."""
-        grids = (self.image_size // stride for stride in self.strides)
-        return tuple((width, grid, grid) for width, grid in zip(self.channels, grids, strict=True))
+        """(C_l, H_l, W_l) of each level's features, fine to coarse, and then (C_l, P, 1) of its prefix tokens, if it has any."""
+        maps = tuple((width, grid, grid) for width, grid in zip(self.channels, self.grids, strict=True))
+        return maps + tuple((width, self.prefix_tokens, 1) for width in self.channels if self.prefix_tokens)
 
 
 class Encoder(nn.Module):
@@ -60,8 +75,10 @@ class Encoder(nn.Module):
         name: timm's name of the architecture.
         channels: Channels of each level, fine to coarse.
         strides: Strides of each level, fine to coarse.
-        weights_sha256: Digest of all its tensors: features of encoders with the same digest are interchangeable.
+        prefix_tokens: How many prefix tokens each level has.
     """
+
+    prefix_tokens = 0
 
     def __init__(self, name: str, network: nn.Module) -> None:
         super().__init__()
@@ -70,7 +87,15 @@ class Encoder(nn.Module):
         levels = _feature_info(network)
         self.channels = tuple(levels.channels())
         self.strides = tuple(levels.reduction())
-        self.weights_sha256 = state_sha256(network.state_dict())
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest of all its tensors: features of encoders with the same digest and levels are interchangeable."""
+        return state_sha256(self.network.state_dict())
+
+    def output(self, image_size: int) -> EncoderOutput:
+        """Return what it gives for images of a size."""
+        return EncoderOutput(self.name, self.channels, image_size, self.strides, self.prefix_tokens)
 
     def train(self, mode: bool = True) -> "Encoder":
         """Stay in eval mode: its BatchNorm statistics are part of the pretrained weights."""
@@ -92,14 +117,19 @@ class Encoder(nn.Module):
         return self.network(images_bchw)
 
 
-def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] = STRIDES) -> Encoder:
+def configured_encoder(config: FeaturesConfig) -> Encoder:
+    """Build the encoder of these settings; `InputError` as for `build_encoder`."""
+    return build_encoder(config.encoder, config.weights, config.levels)
+
+
+def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES) -> Encoder:
     """Build a frozen encoder.
 
     Args:
-        name: A timm architecture with feature maps at `strides`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
+        name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
         weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, but always the same), a timm tag
             such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
-        strides: Strides of the wanted levels.
+        levels: Strides of the wanted levels, fine to coarse.
 
     Raises:
         InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
@@ -111,16 +141,16 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
     check_encoder(name)
     is_tag = weights.split(".")[0] == name and not Path(weights).exists()
     reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
-    missing = [stride for stride in strides if stride not in reductions]
+    missing = [stride for stride in levels if stride not in reductions]
     if missing:
         raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
-    levels = tuple(reductions.index(stride) for stride in strides)
+    indices = tuple(reductions.index(stride) for stride in levels)
     if is_tag:
-        network = _fetched(weights, levels)
+        network = _fetched(weights, indices)
     else:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            network = timm.create_model(name, features_only=True, out_indices=levels)
+            network = timm.create_model(name, features_only=True, out_indices=indices)
     _drop_unused_blocks(network)
     if not is_tag and weights != "none":
         load_weights(network, _read_weights(name, weights), f"{weights} weights of {name}")

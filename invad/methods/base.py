@@ -124,7 +124,7 @@ class Method(nn.Module, ABC):
         """
         super().__init__()
         self.output = output
-        self.needs = Needs(strides=output.strides)
+        self.needs = Needs(output.levels)
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return the phases of its training by gradients, in order; none by default."""

@@ -21,9 +21,9 @@ class PatchMethod(Method, ABC):
 
     def __init__(self, output: EncoderOutput, config: PatchCoreConfig | SimpleNetConfig) -> None:
         super().__init__(output, config)
-        self.needs = Needs(strides=output.strides[-LEVELS:])
+        self.needs = Needs(output.levels[-LEVELS:])
         self.dimensions = config.dimensions
-        self.side = output.shapes[-LEVELS:][0][1]
+        self.side = output.grids[self.needs.levels[0]]
 
     def vectors(self, batch: Batch) -> Tensor:
         """Return float32 (B H W, dimensions), a vector for each location, image by image and row by row."""

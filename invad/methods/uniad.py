@@ -56,7 +56,7 @@ class UniAD(Method):
     def __init__(self, output: EncoderOutput, config: UniADConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        self.side = output.shapes[-1][1]
+        self.side = output.grids[-1]
         self.network = Transformer(sum(output.channels), self.side, config)
 
     def tokens(self, batch: Batch) -> Tensor:

@@ -6,17 +6,14 @@ Sizes are those of tensors and of published archives. What neither settings nor 
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, GradientConfig, Params
-from invad.config.constants import STRIDES
-from invad.config.types import EncoderName
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder
@@ -28,7 +25,7 @@ from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
-from invad.features.encoder import EncoderOutput
+from invad.features.encoder import configured_encoder
 from invad.text import aligned
 from invad.training.loop import steps_per_epoch
 from invad.workspace import Workspace
@@ -128,22 +125,17 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
 
 
 @cache
-def _channels(encoder: EncoderName) -> tuple[int, ...]:
-    """Return the channels of an encoder's levels, fine to coarse, from a network of shapes without weights."""
-    import timm
-
+def _shapes(config: FeaturesConfig) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of an image's features, of an encoder without weights."""
     with torch.device("meta"):
-        network: Any = timm.create_model(encoder, features_only=True)
-    channels = dict(zip(network.feature_info.reduction(), network.feature_info.channels(), strict=True))
-    return tuple(channels[stride] for stride in STRIDES)
+        return configured_encoder(replace(config, weights="none")).output(config.image_size).shapes
 
 
 def feature_bytes(images: int, config: FeaturesConfig) -> int:
     """Return the bytes of the tensors that the feature store of so many images holds; 0 where features are not stored."""
     if config.mode == "live":
         return 0
-    shapes = EncoderOutput(config.encoder, _channels(config.encoder), config.image_size).shapes
-    return images * sum(map(math.prod, shapes)) * np.dtype(config.dtype).itemsize
+    return images * sum(map(math.prod, _shapes(config))) * np.dtype(config.dtype).itemsize
 
 
 def map_bytes(images: Images, image_size: int) -> int:

@@ -91,7 +91,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.cluster.train import train_model
     from invad.data.split_table import open_split
     from invad.features import open_features
-    from invad.features.encoder import build_encoder
+    from invad.features.encoder import configured_encoder
     from invad.training.curve import Step, curve_csv
     from invad.training.job import storage_name
     from invad.training.loop import training_steps
@@ -134,7 +134,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     except BaseException:
         run.finish("FAILED")
         raise
-    encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
+    encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
     write_cost(model_cost(benchmark, method), workspace.cost(name))
     write_text(workspace.loss(name), curve_csv(steps))

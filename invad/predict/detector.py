@@ -29,7 +29,7 @@ class Detector(nn.Module):
         super().__init__()
         self.features, self.score = features, score
         self.encoder, self.method = encoder, method.requires_grad_(False)
-        self._levels = method.needs.levels(method.output)
+        self._levels = method.needs.tensors(method.output)
         # A copy of this module has a method of its own: what is not compiled is looked up when it is called.
         self._encode = compiled(encoder, features) if features.compile else None
         self._predict = compiled(method.predict, score) if score.compile else None

@@ -7,7 +7,7 @@ from invad.config import FeaturesConfig
 from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
-from invad.features.encoder import build_encoder
+from invad.features.encoder import configured_encoder
 from invad.features.extract import Run, image_bar
 from invad.studies.study import Identity
 from invad.workspace import Workspace
@@ -59,4 +59,4 @@ def _holds(folder: Path, split: Split, config: FeaturesConfig) -> bool:
 def _has_weights(folder: Path, split: Split, config: FeaturesConfig) -> bool:
     """Return whether features are of the weights that the settings name, which a store knows by their digest."""
     recorded = open_features(folder, "train", split, config).key.weights_sha256
-    return build_encoder(config.encoder, config.weights).weights_sha256 == recorded
+    return configured_encoder(config).weights_sha256 == recorded

@@ -1,7 +1,7 @@
 """What a model costs: counted, and as a file that says it without loading the model or torch."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,19 +48,19 @@ def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> C
     import torch
 
     from invad.features.batches import Batch
-    from invad.features.encoder import EncoderOutput, build_encoder
+    from invad.features.encoder import configured_encoder
     from invad.methods import build_method
     from invad.methods.base import load_fitted
 
     side = benchmark.features.image_size
-    encoder = build_encoder(benchmark.features.encoder, "none").to("meta")
-    output = EncoderOutput(encoder.name, encoder.channels, side)
     with torch.device("meta"):  # shapes without values
+        encoder = configured_encoder(replace(benchmark.features, weights="none"))
+        output = encoder.output(side)
         method = build_method(output, benchmark.train).eval()
         if trained is not None:
             load_fitted(method, {name: tensor.to("meta") for name, tensor in trained.state_dict().items()})
         image = torch.empty(1, 3, side, side)
-        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.levels(output))
+        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.tensors(output))
     batch = Batch(features, image if method.needs.images else None)
     multiply_adds = count_multiply_adds(method, lambda: method.predict(batch, ScoreConfig()))
     if features:

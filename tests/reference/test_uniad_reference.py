@@ -20,13 +20,9 @@ START = Position(0, 0, 1, 0, 1)
 TINY = UniADConfig(layers=2, width=32, heads=4, feed_forward=64, mask=4)
 
 
-class FourLevels(EncoderOutput):
-    """Levels of strides 2 to 16."""
-
-    strides = (2, 4, 8, 16)
-
-
-B4 = FourLevels("tf_efficientnet_b4", (24, 32, 56, 160), 256)
+STRIDES = (2, 4, 8, 16)
+TOY = EncoderOutput("toy", (4, 6, 8, 12), 128, STRIDES)
+B4 = EncoderOutput("tf_efficientnet_b4", (24, 32, 56, 160), 256, STRIDES)
 
 
 def close(one: torch.Tensor, two: torch.Tensor) -> None:
@@ -45,7 +41,7 @@ def under(known: Known, prefix: str) -> Known:
 def tiny(**settings: float) -> tuple[UniAD, Known, Batch]:
     """The network of the reference values, these, and its input."""
     known = {key: torch.from_numpy(np.asarray(value)) for key, value in reference_arrays("uniad_a").items()}
-    method = UniAD(FourLevels("toy", (4, 6, 8, 12), 128), replace(TINY, **settings))
+    method = UniAD(TOY, replace(TINY, **settings))
     method.load_state_dict(under(known, "state/"))
     return method, known, Batch(tuple(known[f"input/{level}"] for level in range(4)))
 
@@ -94,7 +90,7 @@ def test_uniad_has_the_published_sizes():
 
 def test_the_layers_of_uniad_begin_as_copies_but_for_their_linear_maps():
     torch.manual_seed(0)
-    network = UniAD(FourLevels("toy", (4, 6, 8, 12), 128), TINY).network
+    network = UniAD(TOY, TINY).network
     for one, two in (network.encoder, network.decoder):
         drawn = {name for name, each in two.named_parameters() if not torch.equal(each, one.get_parameter(name))}
         linear = {name for name, module in two.named_modules() if isinstance(module, torch.nn.Linear)}
@@ -111,7 +107,7 @@ def test_the_layers_of_uniad_begin_as_copies_but_for_their_linear_maps():
 
 @pytest.mark.parametrize(("recipe", "clip", "late"), [("re-run", 5.0, 800), ("paper", 0.1, 801)])
 def test_the_recipes_of_uniad(recipe, clip, late):
-    (phase,) = UniAD(FourLevels("toy", (4, 6, 8, 12), 128), replace(TINY, recipe=recipe, epochs=1000)).phases()
+    (phase,) = UniAD(TOY, replace(TINY, recipe=recipe, epochs=1000)).phases()
     (optimisation,) = phase.optimisations()
     assert (phase.epochs, optimisation.clip) == (1000, clip)
     rates = [optimisation.rate(Position(0, 0, 1, epoch, 1000)) for epoch in range(1000)]

@@ -238,3 +238,20 @@ def test_the_image_size_has_to_suit_encoder_and_method(params_dict, write_params
     change(params_dict, "train.visa", {"model": "invad"})
     change(params_dict, "features.visa.image_size", 240)
     assert load_params(write_params(params_dict)).benchmark("visa").features.image_size == 240
+    change(
+        params_dict,
+        "features.visa",
+        {"encoder": "vit_small_patch14_dinov2", "weights": "none", "levels": [[0, 1], [2]]},
+    )
+    change(params_dict, "features.visa.image_size", 252)
+    assert load_params(write_params(params_dict)).benchmark("visa").features.levels == ((0, 1), (2,))
+    change(params_dict, "features.visa.image_size", 240)
+    with pytest.raises(InputError, match="image_size: must be a multiple of 14, such as 238 or 252, not 240"):
+        load_params(write_params(params_dict))
+
+
+@pytest.mark.parametrize("levels", [[], [16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])
+def test_levels_are_strides_or_groups_of_blocks(params_dict, write_params, levels):
+    change(params_dict, "features.visa.levels", levels)
+    with pytest.raises(InputError, match=r"features\.visa.*: must be|features\.visa.*levels: must be"):
+        load_params(write_params(params_dict))

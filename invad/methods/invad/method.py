@@ -26,7 +26,7 @@ class InvAD(Method):
             style_channels=config.style_channels,
             latent_channels=config.latent_channels,
             blocks=config.blocks,
-            constant_size=output.image_size // output.strides[-1],
+            grids=output.grids,
             modulation=config.modulation,
             modulation_terms=config.modulation_terms,
             normalisation=config.normalisation,

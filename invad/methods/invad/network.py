@@ -6,6 +6,7 @@ in which they run.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import get_args
 
 import torch
@@ -37,16 +38,21 @@ class Decoder(nn.Module):
     """phi^O: from a learned constant through residual blocks, all blocks of a level steered by its one style map."""
 
     def __init__(
-        self, channels: Sequence[int], styles: Sequence[StyleSettings], blocks: int, constant_size: int
+        self,
+        channels: Sequence[int],
+        styles: Sequence[StyleSettings],
+        blocks: int,
+        constant_size: int,
+        doubles: Sequence[bool],
     ) -> None:
-        """`channels` and `styles` coarse to fine; `blocks` per level."""
+        """`channels`, `styles` and `doubles` coarse to fine; `blocks` per level."""
         super().__init__()
         previous = channels[0]
         self.constant = nn.Parameter(torch.randn(1, previous, constant_size, constant_size))
         self.stem = ActivatedConv(previous, previous)
         self.levels = nn.ModuleList()
         for level, (width, style) in enumerate(zip(channels, styles, strict=True)):
-            first = ResidualBlock(previous, width, style, upsample=level > 0)
+            first = ResidualBlock(previous, width, style, upsample=doubles[level])
             self.levels.append(nn.ModuleList([first, *(ResidualBlock(width, width, style) for _ in range(blocks - 1))]))
             previous = width
 
@@ -64,10 +70,12 @@ class Decoder(nn.Module):
 class FeatureInversion(nn.Module):
     """The network of InvAD without its encoder: features in, their reconstructions out.
 
-    channels: of the encoder's levels, fine to coarse; each level has half the height and width of the one before.
+    channels: of the encoder's levels, fine to coarse.
     style_channels: a level's style has `min(channels[l], style_channels)` channels before the style translator.
     latent_channels: channels of the style codes. blocks: residual blocks per level.
-    constant_size: height and width of the coarsest level, the image size / 16 for strides 4, 8, 16.
+    grids: height and width of each level, fine to coarse: those of the one before or half of them. A level on the grid of the
+    coarser one is generated from it without upsampling.
+    constant_size: without `grids`, height and width of the coarsest level, where each level halves the one before.
 
     The keyword-only arguments are the ablations of the paper, its own choice as default:
     modulation: "space-aware"; "global" has one style per channel; "none" drops the style altogether, so that the output
@@ -89,6 +97,7 @@ class FeatureInversion(nn.Module):
         blocks: int = 2,
         constant_size: int = 16,
         *,
+        grids: Sequence[int] | None = None,
         modulation: Modulation = "space-aware",
         modulation_terms: ModulationTerms = "both",
         normalisation: Normalisation = "layer",
@@ -111,7 +120,9 @@ class FeatureInversion(nn.Module):
         #: the switches that are not the paper's
         self.ablations = {name: value for name, value in switches.items() if value != ABLATIONS[name][0]}
         self.channels = tuple(channels)
-        self.sizes = tuple(constant_size * 2**level for level in reversed(range(len(channels))))  # fine to coarse
+        doubled = (constant_size * 2**level for level in reversed(range(len(channels))))
+        self.sizes = tuple(doubled if grids is None else grids)  # fine to coarse
+        doubles = doublings(self.sizes)
 
         levels = self.channels[::-1]  # coarse to fine, as everything below
         widths = [min(width, style_channels) for width in levels]
@@ -124,10 +135,10 @@ class FeatureInversion(nn.Module):
             self.aggregation = (
                 PerLevelAggregation(self.channels, widths[::-1])
                 if per_level
-                else Aggregation(self.channels, widths[0], aggregation)
+                else Aggregation(self.channels, widths[0], aggregation, [size // self.sizes[-1] for size in self.sizes])
             )
             if upsampler == "rescaling":
-                self.upsampler = RescalingUpsampler(widths, per_level=per_level)
+                self.upsampler = RescalingUpsampler(widths, doubles, per_level=per_level)
                 style_widths = widths
             else:
                 self.upsampler = DirectResize(self.sizes[::-1])
@@ -136,7 +147,7 @@ class FeatureInversion(nn.Module):
                 self.style_translator = StyleTranslator(style_widths, widths, latent_channels)
                 style_widths = [latent_channels] * len(levels)
         styles = [StyleSettings(width, modulation, modulation_terms, normalisation) for width in style_widths]
-        self.decoder = Decoder(levels, styles, blocks, constant_size)
+        self.decoder = Decoder(levels, styles, blocks, self.sizes[-1], doubles)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Reconstruct an encoder's features.
@@ -168,6 +179,17 @@ def _check_sizes(channels: Sequence[int], sizes: dict[str, int]) -> None:
     for name, value in sizes.items():
         if not _is_positive_integer(value):
             raise InputError(f"{name}: expected a positive integer, got {value!r}")
+
+
+def doublings(grids: Sequence[int]) -> list[bool]:
+    """Return of each level, coarse to fine, whether its grid doubles that of the one before; `InputError` where it is another one."""
+    coarse_to_fine = grids[::-1]
+    for coarse, fine in pairwise(coarse_to_fine):
+        if fine not in (coarse, 2 * coarse):
+            raise InputError(
+                f"levels: each must have the grid of the next coarser one, or twice that, got {tuple(grids)}"
+            )
+    return [False, *(fine != coarse for coarse, fine in pairwise(coarse_to_fine))]
 
 
 def _is_positive_integer(value: object) -> bool:
