@@ -36,7 +36,10 @@ SCORE_FILTER = 16  # pixels; side of the mean filter of the map, before its maxi
 CLIP = {"paper": 0.1, "re-run": 5.0}
 # The scheduler of the authors' code is an epoch late: of 1000 epochs the 802nd is the first one with the lower rate.
 STEPS = {"paper": ((0.801, 0.1),), "re-run": ((0.8, 0.1),)}
-# Parts of the names in the checkpoints of the published comparison, and what stands for them here.
+# Of the checkpoints of the published comparison: prefixes of their names, the tensor that tells the side of the grid, and what stands here
+# for parts of their names.
+PREFIXES = ("net_backbone.", "net_ad.")
+SIZED = "net_ad.pos_embed.row_embed.weight"
 CHECKPOINT_NAMES = (
     ("net_ad.", "network."),
     ("transformer.encoder.layers.", "encoder."),

@@ -139,3 +139,25 @@ def test_the_noise_is_of_seed_epoch_and_image_and_in_training_alone():
     one, again, other = (method.eval()(each, START).item() for each in seeded)
     assert one == again != other
     assert torch.equal(method.predict(seeded[0], ScoreConfig()).maps, method.predict(batch, ScoreConfig()).maps)
+
+
+@pytest.mark.parametrize(
+    ("strides", "size", "side", "hidden"),
+    [((4, 8, 16), 128, 8, 4), ((14, 14, 14), 224, 16, 8), ((32,), 256, 8, 4), ((16, 32), 64, 2, 1)],
+)
+def test_uniad_takes_any_levels_onto_the_coarsest_grid(strides, size, side, hidden):
+    torch.manual_seed(0)
+    output = EncoderOutput("toy", tuple(range(3, 3 + len(strides))), size, strides)
+    method = UniAD(output, replace(TINY, mask=None)).eval()
+    batch = Batch(tuple(torch.randn(2, *shape) for shape in output.shapes), seeds=((1,), (2,)))
+    tokens = method.tokens(batch)
+    assert tokens.shape == (2, side**2, sum(output.channels))
+    assert torch.equal(method.network.mask, neighbours(side, hidden))
+    coarsest = batch.features[-1].flatten(2).transpose(1, 2)
+    assert torch.equal(tokens[:, :, -output.channels[-1] :], coarsest)
+    for level, corner in zip(batch.features, tokens[:, -1].split(output.channels, dim=1), strict=True):
+        torch.testing.assert_close(corner, level[:, :, -1, -1])  # corners lie on corners
+    method(batch, START).backward()
+    maps, scores = method.predict(batch, ScoreConfig())
+    assert maps.shape == (2, size, size)
+    assert torch.isfinite(scores).all()
