@@ -82,11 +82,11 @@ def plan(params: ParamsOption = Path("params.yaml")) -> None:
 @app.command("import-checkpoint")
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="The authors' net.pth.")],
-    variant: Annotated[str, typer.Option(help="invad or invad-lite.")],
+    variant: Annotated[str, typer.Option(help="invad, invad-lite or uniad.")],
     out: Annotated[Path, typer.Option(help="The new model folder, such as models/NAME.")],
     encoder_weights: Annotated[
         str | None,
-        typer.Option(help="Where FILE lacks the encoder: a timm tag, .safetensors or .pth; else the paper's."),
+        typer.Option(help="Where FILE lacks the encoder: a timm tag, .safetensors or .pth; else the published one."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the model folder that is there.")] = False,
 ) -> None:

@@ -12,6 +12,7 @@ from invad.config.methods import (
     RDConfig,
     SimpleNetConfig,
     TrainConfig,
+    UniADConfig,
 )
 from invad.config.sections import (
     AS_STORED,

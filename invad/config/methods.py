@@ -133,8 +133,8 @@ class SimpleNetConfig(GradientConfig):
     """SimpleNet; the defaults are those of its authors' code.
 
     `dimensions`: of a vector. `hidden`: of the discriminator. `noise`: its standard deviation. `learning_rate`: of the adaptor,
-    `discriminator_rate`: of the discriminator. `clip`: of the gradient of each, 5 in the published comparison; none by default.
-    `image_score`: the maximum on the grid, as the authors have it, or of the finished map.
+    `discriminator_rate`: of the discriminator. `recipe`: that of the published comparison (`re-run`) clips the gradient of each at 5 and
+    decays neither biases nor norms; it goes with 100 epochs of batches of 32 and `image_score: maximum` of `score`.
     """
 
     model: str = "simplenet"
@@ -146,7 +146,29 @@ class SimpleNetConfig(GradientConfig):
     hidden: Channels = 1024
     noise: PositiveFloat = 0.015
     margin: PositiveFloat = 0.5
-    clip: PositiveFloat | None = None
+    recipe: Literal["paper", "re-run"] = "paper"
+
+
+@dataclass(frozen=True, config=STRICT)
+class UniADConfig(GradientConfig):
+    """UniAD; the defaults are those of the published comparison, whose `learning_rate` is 1e-4 for each 8 images of a batch.
+
+    `recipe`: that of the authors' code (`paper`) clips at 0.1, decays biases and norms too and has the lower rate one epoch later; it
+    goes with 1000 epochs at 224 pixels. `layers`: of encoder and of decoder. `mask`: the size of the neighbourhood that attention does
+    not see, in tokens (an even one hides one more); by default half of the grid's side, which is the published size / 32 at stride 16; 0
+    for none. `jitter`: the scale of the noise, 0 for none.
+    """
+
+    model: str = "uniad"
+    batch_size: BatchSize = 8
+    learning_rate: PositiveFloat = 1e-4
+    recipe: Literal["paper", "re-run"] = "re-run"
+    layers: Blocks = 4
+    width: Channels = 256
+    heads: Channels = 8
+    feed_forward: Channels = 1024
+    mask: Annotated[int, Field(ge=0)] | None = None
+    jitter: Annotated[float, Field(ge=0)] = 20.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -211,6 +233,7 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "rd": RDConfig,
     "patchcore": PatchCoreConfig,
     "simplenet": SimpleNetConfig,
+    "uniad": UniADConfig,
     "dinomaly": DinomalyConfig,
     "draem": DRAEMConfig,
 }

@@ -11,6 +11,7 @@ from invad.methods.invad.method import InvAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet
+from invad.methods.uniad import UniAD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
 
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "rd": RD,
     "patchcore": PatchCore,
     "simplenet": SimpleNet,
+    "uniad": UniAD,
     "dinomaly": Dinomaly,
     "draem": DRAEM,
 }

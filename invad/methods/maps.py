@@ -82,7 +82,7 @@ def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:
     grid = pairs[0][0].shape[-2:]
     products, x_squares, y_squares = [], [], []
     for pair in pairs:
-        x, y = (_on_grid(functional.normalize(z.float(), dim=1), grid) for z in pair)
+        x, y = (on_grid(functional.normalize(z.float(), dim=1), grid) for z in pair)
         products.append((x * y).sum(dim=1))
         x_squares.append(x.square().sum(dim=1))
         y_squares.append(y.square().sum(dim=1))
@@ -93,7 +93,7 @@ def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:
 def _l2_distances(pairs: Sequence[Pair]) -> Tensor:
     """The length of the difference of the levels concatenated, as they are, (B, H, W) on the grid of the first."""
     grid = pairs[0][0].shape[-2:]
-    return _summed(_on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
+    return _summed(on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
 
 
 def _summed(parts: Iterable[Tensor]) -> Tensor:
@@ -103,7 +103,8 @@ def _summed(parts: Iterable[Tensor]) -> Tensor:
 DISTANCES: dict[MapDistance, Callable[[Sequence[Pair]], Tensor]] = {"cosine": _cosine_distances, "l2": _l2_distances}
 
 
-def _on_grid(x: Tensor, grid: torch.Size) -> Tensor:
+def on_grid(x: Tensor, grid: torch.Size) -> Tensor:
+    """Return (B, C, H, W) on another grid: bilinear samples of it, corners on corners."""
     return x if x.shape[-2:] == grid else functional.interpolate(x, size=grid, mode="bilinear", align_corners=True)
 
 

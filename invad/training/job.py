@@ -116,7 +116,8 @@ def run_job(
                 _save(trainer, job, step.step, share)
                 at_checkpoint(step.step)
         if method.fits and done <= trainer.total:
-            trainer.fit()  # alike on every worker
+            if share.rank == 0:  # whose checkpoint is the result; the others wait for it
+                trainer.fit()
             _save(trainer, job, trainer.total + 1, share)
             at_checkpoint(trainer.total + 1)
     except NotFiniteError as error:

@@ -23,6 +23,7 @@ from invad.config import (
     ScoreConfig,
     SimpleNetConfig,
     TrainConfig,
+    UniADConfig,
 )
 from invad.data.split_table import Split
 from invad.devices import place
@@ -42,11 +43,12 @@ SMALL: dict[str, TrainConfig] = {
     "invad": InvADConfig(epochs=3, batch_size=4, style_channels=8, latent_channels=4, blocks=1),
     "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
     "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
-    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, clip=5.0),
+    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, recipe="re-run"),
+    "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "dinomaly", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:

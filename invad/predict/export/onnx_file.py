@@ -4,6 +4,7 @@ int8 has weights per channel, and activations by the ranges that normal images g
 loses is of the size of what an anomaly adds (docs/export.md has the numbers).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,8 @@ from invad.config import AS_STORED, ReadingConfig
 from invad.predict.export.check import Outputs, Runtime
 from invad.predict.inputs import prepare
 from invad.predict.sources import ImageSources
+
+logging.getLogger("onnxscript.optimizer._constant_folding").setLevel(logging.ERROR)  # warns of what it leaves as it is
 
 IMAGES, SCORES, MAPS = "images", "scores", "maps"
 _METHOD = "'detector.method."  # of `Graph`; in the scopes of a node
