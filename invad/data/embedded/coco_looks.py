@@ -1,10 +1,6 @@
 """The look of the generated COCO scenes: a line or a few for each category, place and theme."""
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from invad.data.embedded.drawing import Canvas, Colour, Pen, hsv, jittered
+from invad.data.embedded.drawing import Canvas, Pen, hsv, jittered
 from invad.data.embedded.parts import draw_parts, numbers, parse
 from invad.data.embedded.specials import SPECIALS
 
@@ -224,50 +220,9 @@ _SCENES = """
 """
 
 
-@dataclass(frozen=True)
-class Thing:
-    """How a category is drawn.
-
-    `width` and `height`: usual ones, in shorter image edges. `manner`: of `lying`, `flying`, (on the) `wall`, and `painted` in any
-    colour. `colour`: the main one. `parts`: as in `parts`.
-    """
-
-    width: float
-    height: float
-    manner: frozenset[str]
-    colour: Colour
-    parts: str
-
-    def draw(self, pen: Pen) -> None:
-        """Draw it into the box of `pen`."""
-        tone = jittered(pen.rng, self.colour, 0.5 if "painted" in self.manner else 0.12)
-        draw_parts(pen, {"t": tone}, self.parts, SPECIALS)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A theme: where it plays, what it shows, which guest may come along and how often, what comes in crowds (or nothing)."""
-
-    place: str
-    members: list[str]
-    guests: list[str]
-    guest_probability: float
-    crowd: str
-
-
-def _thing(size: str, tone: str, parts: str) -> Thing:
-    width, height, *manner = size.split()
-    return Thing(float(width), float(height), frozenset(manner), hsv(*map(float, tone.split())), parts)
-
-
-THINGS = {name: _thing(*cells) for name, *cells in parse(_THINGS)}
+THINGS = {name: cells for name, *cells in parse(_THINGS)}
+SCENES = list(parse(_SCENES))
 _PLACES = {name: cells for name, *cells in parse(_GROUNDS)}
-_ROWS = list(parse(_SCENES))
-WEIGHTS = np.asarray([float(row[0]) for row in _ROWS])
-SCENES = [
-    Scene(place, members.split(", "), guests.split(", "), float(probability), crowd)
-    for _, place, members, guests, probability, crowd in _ROWS
-]
 
 
 def draw_place(canvas: Canvas, name: str) -> float:
@@ -275,3 +230,10 @@ def draw_place(canvas: Canvas, name: str) -> float:
     ground, tone, parts = _PLACES[name]
     draw_parts(Pen.whole(canvas), {"t": hsv(*numbers(tone, canvas.rng))}, parts, SPECIALS)
     return float(ground)
+
+
+def draw_thing(pen: Pen, category: str) -> None:
+    """Draw an object of a category into the box of `pen`."""
+    size, tone, parts = THINGS[category]
+    colour = jittered(pen.rng, hsv(*map(float, tone.split())), 0.5 if "painted" in size else 0.12)
+    draw_parts(pen, {"t": colour}, parts, SPECIALS)
