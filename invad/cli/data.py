@@ -9,7 +9,6 @@ from invad.cli.options import ParamsOption, epilog
 
 if TYPE_CHECKING:
     from invad.config import BenchmarkConfig, Params
-    from invad.data.own.folders import FolderNames
     from invad.workspace import Workspace
 
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
@@ -50,6 +49,7 @@ def import_(
 ) -> None:
     """Make a benchmark of your own images: print what was understood, write its table, add it to params.yaml."""
     from invad.config import TableSplitConfig
+    from invad.data.own.folders import named_layout
     from invad.data.own.importing import import_data
     from invad.devices import best_device
     from invad.errors import InputError
@@ -58,6 +58,9 @@ def import_(
     if not 0 < test_share < 1:
         raise InputError(f"--test-share: must lie between 0 and 1, not {test_share}")
     split = TableSplitConfig(seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white)
+    layout = None
+    if normal or abnormal or masks:
+        layout = named_layout(normal or ("good",), abnormal or ("bad",), masks or "masks")
     text = import_data(
         name,
         images,
@@ -67,7 +70,7 @@ def import_(
         params_path=params,
         force=force,
         config=split,
-        names=_names(normal, abnormal, masks),
+        layout=layout,
         gpu=best_device().type == "cuda",
     )
     print(text)
@@ -82,16 +85,6 @@ def remove(
     from invad.workspace import Workspace
 
     print(remove_data(name, workspace=Workspace(), params_path=params))
-
-
-def _names(normal: list[str] | None, abnormal: list[str] | None, masks: str | None) -> "FolderNames | None":
-    """Return the folders' names where one of the options is given."""
-    from invad.data.own.folders import FolderNames
-
-    if normal is None and abnormal is None and masks is None:
-        return None
-    default = FolderNames()
-    return FolderNames(tuple(normal or default.normal), tuple(abnormal or default.abnormal), masks or default.masks)
 
 
 @data.command("check", epilog=epilog("data check"))

@@ -15,11 +15,12 @@ import torch
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
-from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
+from invad.data.counts import Counts, count_images
+from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
 from invad.data.embedded.products import DEFECTS
 from invad.data.hold_out import held_out_images
-from invad.data.official.releases import official_archives
+from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, read_split_table
@@ -121,7 +122,7 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
         return {}
     if isinstance(split, CocoAdSplitConfig):
         return {CLASS_NAME: Counts(*FULL_COUNTS[split.fold])} if split.held_out == FULL_HELD_OUT else {}
-    return VISA_COUNTS if benchmark.dataset == "visa" else MVTEC_COUNTS
+    return DATASETS[benchmark.dataset].counts
 
 
 @cache
@@ -164,14 +165,13 @@ def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPla
     if config.source != "official":
         return DataPlan(dataset, config.source, folder)
     fetch, disk, unknown = 0, 0, []
-    for archive in official_archives(dataset, config):
-        remote = archive.remote
-        is_local = not config.files.get(remote.name, remote.url).startswith(("http://", "https://"))
-        size = 0 if is_local else remote.size
+    release = DATASETS[dataset].release
+    for archive in release.needed(config):
+        size = archive.size if is_address(config.files.get(archive.name, archive.url)) else 0
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
-        if unpacked_sha256(remote.name, folder / "files") is None:
-            fetch += max(0, size - _bytes_in(folder / "archives", f"{remote.name}*"))  # also in part
-    if dataset == "coco" and config.images == "needed":
+        if unpacked_sha256(archive.name, folder / "files") is None:
+            fetch += max(0, size - _bytes_in(folder / "archives", f"{archive.name}*"))  # also in part
+    if release.images_from(config):
         unknown.append("what `splits` fetches: single images")
     return DataPlan(dataset, config.source, folder, fetch, disk, tuple(unknown))
 

@@ -432,7 +432,7 @@ def test_broken_images_are_named_and_the_others_predicted(images, run):
     reasons = {
         "bomb.png": "has 10000x10000 pixels; at most 80000000 are accepted",
         "deep.png": "has the pixel format I;16; convert it to 8 bits a channel, grey or RGB",
-        "empty.png": "not an image, the file is empty",
+        "empty.png": "not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one",
         "gone.png": "no such image",
         "pipe.png": "not an image, not even a file",
         "text.jpg": "not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one",
