@@ -46,7 +46,7 @@ def readable(size: int) -> str:
 
 def disk_problem(error: BaseException) -> str | None:
     """Return one line on what is wrong with the disk or a folder, where that is what `error` comes from; else None."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno in _ERRNOS:
             reason = _reason(cause)
             file = f"{cause.filename}: " if isinstance(cause.filename, str | Path) else ""
@@ -58,7 +58,7 @@ def disk_problem(error: BaseException) -> str | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error, and what it was raised from or during; of Ray's, what its workers raised."""
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()

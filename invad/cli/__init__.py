@@ -105,7 +105,7 @@ def import_checkpoint(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
     """Compare the runs of this folder in MLflow's page, served on 127.0.0.1 only."""
-    from invad.tracking.page import serve_page
+    from invad.tracking.show import serve_page
     from invad.workspace import Workspace
 
     raise typer.Exit(serve_page(port, Workspace()))

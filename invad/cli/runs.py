@@ -1,5 +1,6 @@
 """`invad-pipe runs`: the runs that MLflow keeps."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a b
 
 @runs.command()
 def sync() -> None:
-    """Log to MLflow what it lacks of the results at hand, and end runs whose process was killed."""
+    """Log to MLflow what it lacks of the results at hand."""
     from invad import tracking
     from invad.config import load_params
     from invad.workspace import Workspace
@@ -20,7 +21,7 @@ def sync() -> None:
 
 @runs.command()
 def show(run_id: IdArgument) -> None:
-    """Show what a run was, and the commands that build it again."""
+    """Show a run, and the commands that build it again."""
     from invad import tracking
     from invad.workspace import Workspace
 
@@ -34,17 +35,14 @@ def register(
     alias: Annotated[str | None, typer.Option(help="Leads to this version from now on, such as champion.")] = None,
 ) -> None:
     """Make a run's model a version in MLflow's model registry, once, and say how it is served."""
-    from invad.tracking.models import register_model, serve_commands
+    from invad import tracking
+    from invad.tracking.models import register_model
     from invad.workspace import Workspace
 
     version = register_model(run_id, Workspace(), name=name, alias=alias)
-    image, pixel = version.thresholds.image, version.thresholds.pixel
-    print(f"{'registered' if version.is_new else 'known':<10}  {version.name}, version {version.number}")
-    if alias is not None:
-        print(f"alias       {alias}")
-    decides = "none, so it gives scores and maps but no decisions"
-    print(f"thresholds  {decides if image is None else f'image {image:.4g}, pixel {pixel:.4g}'}")
-    print("To serve it:", *serve_commands(version, Workspace()), sep="\n")
+    print(f"{version}, which is served by")  # on another port than `ui` and a server have
+    print(f"export MLFLOW_TRACKING_URI={shlex.quote(tracking.tracking_uri(Workspace()))}")
+    print(f"mlflow models serve -m {shlex.quote(version)} --env-manager local --port 5001")
 
 
 @runs.command("list")

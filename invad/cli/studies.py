@@ -61,7 +61,7 @@ def ablate(
     from invad.report.ablations import summary_text
     from invad.studies.ablation import run_ablation
     from invad.studies.runner import StudyOptions
-    from invad.studies.settings import parse_set
+    from invad.studies.study import parse_set
     from invad.workspace import Workspace
 
     known, chosen = load_params(params), tuple(name.strip() for name in variants.split(",") if name.strip())
@@ -81,7 +81,6 @@ def tune(
     settings: SetOption = None,
     max_concurrent: MaxConcurrentOption = None,
     trials_per_gpu: TrialsPerGpuOption = None,
-    early_stop: Annotated[bool, typer.Option("--early-stop", help="End samples that fall behind (ASHA).")] = False,
     resume: ResumeOption = False,
     restart: RestartOption = False,
     params: ParamsOption = Path("params.yaml"),
@@ -98,13 +97,13 @@ def tune(
     from invad.config import load_params
     from invad.studies.runner import StudyOptions
     from invad.studies.search import run_search, search_text
-    from invad.studies.settings import parse_set
+    from invad.studies.study import parse_set
     from invad.workspace import Workspace
 
     known = load_params(params)
     how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
     chosen = {name: value for name, value in (("samples", samples), ("seed", seed)) if value is not None}
-    options = StudyOptions(*how, early_stop=early_stop)
+    options = StudyOptions(*how)
     report = run_search(options, known, Workspace(), replace(known.tune, **chosen))
     print(search_text(report))
     print(report.fragment or "No sample has a score.", end="")

@@ -1,9 +1,11 @@
-"""Starting Ray, quietly, or joining the cluster that RAY_ADDRESS names; and what its failures mean."""
+"""Starting Ray, quietly, or joining the cluster that RAY_ADDRESS names; and what there is to compute on."""
 
 import logging
 import os
+import socket
+import tempfile
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,12 @@ from typing import Any
 
 import torch
 
-from invad.cluster.address import check_address
 from invad.config import ResourcesConfig, WorkersConfig
 from invad.errors import InputError
 
-_SHORT = "/tmp"
 # The path of a socket has 107 bytes: /ray/session_<date>_<time>_<microseconds>_<process>/sockets/plasma_store takes 70 of them.
 _LONGEST_FOLDER = 37
+_CONNECT_SECONDS = 5.0
 _SLACK = 1e-6  # ten workers of a tenth of a CPU fit on one
 
 
@@ -47,13 +48,12 @@ class Cluster:
 
     def text(self) -> str:
         """Say what is there."""
-        counts = Counter(map(_amounts, self.nodes)).items()
-        return "Ray has " + " and ".join(
-            f"{number} node{'s' * (number > 1)} of {amounts}" for amounts, number in counts
-        )
+        counts = Counter(map(amounts, self.nodes)).items()
+        return "Ray has " + " and ".join(f"{number} node{'s' * (number > 1)} of {each}" for each, number in counts)
 
 
-def _amounts(resources: Mapping[str, float]) -> str:
+def amounts(resources: Mapping[str, float]) -> str:
+    """Return resources in words."""
     return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
 
 
@@ -75,17 +75,20 @@ def quiet() -> None:
 def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
     """Yield the nodes of a Ray of this machine's own that ends with the block, or of the cluster of RAY_ADDRESS.
 
-    `local`: what `ray.init` is told of a Ray of our own, such as `num_gpus`. Raises `InputError` within half a minute where RAY_ADDRESS
-    names no cluster that can be joined.
+    `local`: what `ray.init` is told of a Ray of our own, such as `num_gpus`. Raises `InputError` where RAY_ADDRESS names no cluster that
+    can be joined.
     """
     address = os.environ.get("RAY_ADDRESS") or None
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray puts a token into the home directory
+    settings: dict[str, Any] = {}
+    if address is not None:
+        _check_address(address)
     else:
-        check_address(address)
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray puts a token into the home directory
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+        short = {"_temp_dir": "/tmp/ray"} if len(os.fsencode(folder)) > _LONGEST_FOLDER else {}
+        settings = {"include_dashboard": False, **short, **local}
     import ray
 
-    settings: dict[str, Any] = {} if address else {"include_dashboard": False, **_short_folder(), **local}
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -101,23 +104,20 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
         ray.shutdown()
 
 
-def _short_folder() -> dict[str, str]:
-    """Return the option of `ray.init` that moves Ray's files to where sockets can be made, if its own choice is too long for them."""
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
-    if name is None or len(os.fsencode(os.environ[name])) <= _LONGEST_FOLDER:
-        return {}
-    if not os.access(_SHORT, os.W_OK):
+def _check_address(address: str) -> None:
+    """Raise `InputError` in seconds unless something listens at `address`: Ray itself waits for minutes, and then ends the process."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not (port.isdecimal() and 0 < int(port) < 65536):
         raise InputError(
-            f"{name}: {os.environ[name]} is too long for the sockets of Ray; at most {_LONGEST_FOLDER} characters will do"
+            f"RAY_ADDRESS: {address!r} is no address of a cluster; it must be HOST:PORT as `ray start` prints it, or `auto`"
         )
-    return {"_temp_dir": f"{_SHORT}/ray"}
-
-
-def free_text() -> str:
-    """Say what of the joined Ray nobody uses now."""
-    import ray
-
-    return _amounts(ray.available_resources())
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"RAY_ADDRESS: cannot reach {address} ({why}); is the cluster running there?") from None
 
 
 def here() -> Cluster:
@@ -130,22 +130,8 @@ def gpus_per_worker(workers: int, resources: ResourcesConfig, cluster: Cluster, 
     gpus = resources.gpu
     if gpus == "auto":
         gpus = float(cluster.fitting({"CPU": resources.cpu, "GPU": 1.0}) >= workers)
-    wanted, key = {"CPU": resources.cpu, "GPU": gpus}, f"params.yaml: {section}.resources_per_worker"
-    for kind, each in wanted.items():
-        if each * workers > (there := cluster.total(kind)) + _SLACK:
-            raise InputError(f"{key}.{kind.lower()}: {workers} x {each:g} asked for, Ray has {there:g} {kind}s")
+    wanted = {"CPU": resources.cpu, "GPU": gpus}
     if (fitting := cluster.fitting(wanted)) < workers:
-        raise InputError(f"{key}: of {workers} workers with {_amounts(wanted)} each, {fitting} fit; {cluster.text()}")
+        key = f"params.yaml: {section}.resources_per_worker"
+        raise InputError(f"{key}: of {workers} workers with {amounts(wanted)} each, {fitting} fit; {cluster.text()}")
     return gpus
-
-
-def input_error(error: BaseException | None) -> InputError | None:
-    """Return the user's mistake behind a failure that Ray has wrapped, or None."""
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        failures: Sequence[BaseException] = tuple((getattr(error, "worker_failures", None) or {}).values())
-        if failures:  # of Ray Train, by worker: that of one may have broken the others
-            return next(filter(None, map(input_error, failures)), None)
-        error = getattr(error, "cause", None) or error.__cause__
-    return None

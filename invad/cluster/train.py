@@ -4,6 +4,7 @@ A run's storage lies in the workspace under a name that carries a hash of everyt
 run continues from its last checkpoint and a run of other settings never does.
 """
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from invad.cluster.cluster import Cluster, gpus_per_worker, here, needs_cluster, quiet, ray_session
-from invad.cluster.failures import Failures
 from invad.config import FeaturesConfig, TrainConfig, TrainingConfig
 from invad.data.split_table import Split
 from invad.devices import best_device
+from invad.disk import causes, disk_problem
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import remove
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 _RAY_FOLDER = "ray"  # of Ray's own files, in the run's storage
+logger = logging.getLogger(__name__)
 
 
 def train_model(
@@ -54,10 +56,7 @@ def train_model(
     `folder`: what the stage `features` has written, which depends on `key`. `storage`: for checkpoints, in a folder whose name begins with
     `name`; it is removed when the training has ended well. `on_progress`: called on the driver every now and then with the new steps, the
     number of all steps, and after how many of them this start has gone on; first of all with the steps of earlier starts, if any.
-
-    Raises:
-        InputError: The settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
-        RepeatedFailureError: Workers have failed at the same step twice, or too often.
+    `InputError`: the settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
     """
     total, count = training_steps(len(split.phase("train")), key.output, config), workers.workers
     if config.batch_size % count:
@@ -98,7 +97,7 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
     from ray.train import TrainingFailedError
 
     with ray_session() as cluster:
-        gpus, failures = gpus_per_worker(count, each, cluster, "train"), Failures(job, cluster)
+        gpus, failed_after = gpus_per_worker(count, each, cluster, "train"), None
         while True:
             # Ray would take up what it knows of an attempt of that name, and then find nothing to do.
             remove(Path(job.storage) / _RAY_FOLDER)
@@ -106,7 +105,29 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
                 _trainer(job, workers, gpus, _backend(gpus, cluster)).fit()
                 return
             except TrainingFailedError as error:
-                failures.add(error)  # raises, or says how it goes on
+                failed_after = after_failure(error, job, failed_after, cluster)
+
+
+def after_failure(error: Exception, job: TrainJob, before: int | None, cluster: Cluster) -> int:
+    """Return the step of the checkpoint from which a training goes on whose workers have failed; `before`: the same of the last failure.
+
+    `InputError`: the failure is the user's mistake, or a disk is full. `RuntimeError`: there is no new checkpoint since the last failure.
+    """
+    for cause in causes(error):
+        if isinstance(cause, InputError):
+            raise cause from error
+    if (problem := disk_problem(error)) is not None:
+        raise InputError(problem) from error  # another start would end the same way
+    step = newest_step(Path(job.storage))
+    first, *_ = [*(getattr(error, "worker_failures", None) or {}).values(), error]
+    reason = f"{type(first).__name__}: {(str(first).strip() or 'no reason given').splitlines()[-1]}"  # of pages
+    if step == before:
+        raise RuntimeError(
+            f"training failed twice after the checkpoint of step {step}; this is a bug or a machine that cannot hold it, not bad luck. "
+            f"The last failure: {reason}. The checkpoints: {job.storage}. Ray's logs: {cluster.logs}"
+        ) from None
+    logger.warning("a worker was lost (%s); going on after step %d", reason, step)
+    return step
 
 
 def _backend(gpus: float, cluster: Cluster) -> str:
@@ -120,7 +141,7 @@ def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) 
 
     config: Any = ray.train  # in which a type checker sees the classes of version 1 as well
     each = {"CPU": workers.resources_per_worker.cpu, "GPU": gpus}
-    # Ray cannot tell a bug from a lost worker, see `Failures`.
+    # Ray cannot tell a bug from a lost worker, see `after_failure`.
     once = config.FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
     return TorchTrainer(
         _train_worker,

@@ -1,7 +1,7 @@
 """Synthetic anomalies: a texture shows through a mask of Perlin noise, for methods that learn to see what was painted in.
 
 Source: spec of DRAEM (ICCV 2021) and DeSTSeg (CVPR 2023), whose generators agree. The draws of an image come from the generator that is
-given, so they depend on (seed, epoch, image) alone. The defects that judge `tune` are another kind (`invad.studies.defects`).
+given, so they depend on (seed, epoch, image) alone. The defects that judge `tune` are another kind (`invad.studies.validation`).
 """
 
 from collections.abc import Callable, Sequence

@@ -46,7 +46,7 @@ def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict
         except InputError as error:
             left_out.append(_left_out(name, error))
     known = {name: tracking.known_run(params.benchmarks[name], workspace) for name in results}
-    facts = [_facts(result, run.record.tags if (run := known[name]) else {}) for name, result in results.items()]
+    facts = [_facts(result, run.tags if (run := known[name]) else {}) for name, result in results.items()]
     _write(list(results.values()), left_out, facts, workspace, folder, ablations=workspace.ablations)
     return results
 

@@ -46,7 +46,7 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
     for module in params.ablations:
         from invad.studies.ablation import ablation_of_params, plan_ablation
-        from invad.studies.settings import flat
+        from invad.studies.study import flat
 
         study = plan_ablation(module, ablation_of_params(module, params), params)
         write_json(workspace.code("ablate").with_name("ablations") / f"{module}.json", flat(study.base))
@@ -93,7 +93,6 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.features import open_features
     from invad.features.encoder import configured_encoder
     from invad.training.curve import Step, curve_csv
-    from invad.training.job import storage_name
     from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
@@ -101,12 +100,11 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
     features = open_features(workspace.features(name), "train", split, benchmark.features)
-    try:  # before MLflow has a run of it
+    try:  # before anything starts
         training_steps(len(features), features.key.output, benchmark.train)
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
-    training = storage_name(name, features.key, benchmark.train, params.training)
-    run = tracking.start_run(benchmark, workspace, training=training)
+    run = tracking.start_run(benchmark, workspace)
     log = workspace.private / "logs" / f"train@{name}.log"
     logger.info("progress also in %s", log)
     progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
@@ -116,24 +114,19 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         nonlocal resumed_at
         resumed_at = resumed
         progress(steps, total, resumed)
-        run.log_live(tracking.loss_curves(steps))
 
-    try:
-        with progress:
-            method, steps = train_model(
-                workspace.features(name),
-                split,
-                benchmark.features,
-                features.key,
-                benchmark.train,
-                name=name,
-                workers=params.training,
-                storage=workspace.private / "ray",
-                on_progress=on_progress,
-            )
-    except BaseException:
-        run.finish("FAILED")
-        raise
+    with progress:
+        method, steps = train_model(
+            workspace.features(name),
+            split,
+            benchmark.features,
+            features.key,
+            benchmark.train,
+            name=name,
+            workers=params.training,
+            storage=workspace.private / "ray",
+            on_progress=on_progress,
+        )
     encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
     write_cost(model_cost(benchmark, method), workspace.cost(name))

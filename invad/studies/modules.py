@@ -9,18 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from invad.errors import InputError
+from invad.report.ablations import VariantRow
 
 PAPER = "paper"  # names the paper's variant of any module
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One setting of a module: `changes` by dotted key, such as `train.blocks`. `is_paper`: the paper's own results are of it."""
-
-    name: str
-    changes: Mapping[str, Any]
-    is_paper: bool = False
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,23 +20,23 @@ class Module:
 
     name: str
     description: str
-    variants: tuple[Variant, ...]
+    variants: tuple[VariantRow, ...]
 
-    def choose(self, names: Sequence[str], where: str = "--variants") -> tuple[Variant, ...]:
-        """Return the variants `names` in this module's order, all where none is named; `InputError` about `where` for another name."""
+    def choose(self, names: Sequence[str]) -> tuple[VariantRow, ...]:
+        """Return the variants `names` in this module's order, all where none is named; `InputError` for another name."""
         known = [variant.name for variant in self.variants]
         for name in names:
             if name not in (*known, PAPER):
-                raise InputError(f"{where}: unknown variant {name!r} of {self.name}; known are {', '.join(known)}")
+                raise InputError(f"unknown variant {name!r} of the module {self.name}; known are {', '.join(known)}")
         return tuple(
             one for one in self.variants if not names or one.name in names or (one.is_paper and PAPER in names)
         )
 
 
-def module_named(name: str, where: str = "--module") -> Module:
+def module_named(name: str) -> Module:
     """Return a module; `InputError` that lists all when there is none of that name."""
     if name not in MODULES:
-        raise InputError(f"{where}: unknown module {name!r}; known are {', '.join(MODULES)}")
+        raise InputError(f"unknown module {name!r}; known are {', '.join(MODULES)}")
     return MODULES[name]
 
 
@@ -59,7 +50,7 @@ def _module(name: str, description: str, keys: str, paper: Any, variants: Mappin
         name,
         description,
         tuple(
-            Variant(str(variant), dict(zip(keys.split(), values, strict=True)), variant == paper, note)
+            VariantRow(str(variant), note, variant == paper, dict(zip(keys.split(), values, strict=True)))
             for variant, (*values, note) in rows.items()
         ),
     )

@@ -3,18 +3,18 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from invad.config import Params, TuneConfig
 from invad.errors import InputError
 from invad.files import write_text
-from invad.studies.modules import Variant
+from invad.report.ablations import VariantRow
 from invad.studies.runner import StudyOptions, finished_study
-from invad.studies.settings import apply
-from invad.studies.study import Study
+from invad.studies.study import Study, apply
 from invad.studies.trial import SCORED_BY, VALIDATION_SCORE, TrialResult
 from invad.text import aligned
 from invad.workspace import Workspace
@@ -24,20 +24,7 @@ BASE = "base"  # the name of the benchmark's own setting, which is always the fi
 _MEASURED = (VALIDATION_SCORE, *SCORED_BY)
 _COSTS = ("parameters", "multiply_adds", "seconds", "epochs")
 
-Values = dict[str, float | int]  # by the keys `SEARCHED`
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One setting and what became of it."""
-
-    values: Values
-    result: TrialResult
-
-    @property
-    def score(self) -> float | None:
-        """The validation score; None where there is none."""
-        return self.result.metrics.get(VALIDATION_SCORE) if self.result.status == "finished" else None
+Values = dict[str, Any]  # by the keys `SEARCHED`
 
 
 @dataclass(frozen=True)
@@ -45,13 +32,13 @@ class TuneReport:
     """What a search gave. `samples`: best first, those without a score last. `fragment`: the best setting for params.yaml, if any."""
 
     benchmark: str
-    samples: tuple[Sample, ...]
+    samples: tuple[tuple[Values, TrialResult], ...]
     fragment: str | None
 
     @property
     def failures(self) -> list[str]:
         """What has failed, and why."""
-        return [f"{one.result.variant}: {one.result.error}" for one in self.samples if one.result.status == "failed"]
+        return [f"{one.variant}: {one.error}" for _, one in self.samples if one.status == "failed"]
 
 
 def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Study:
@@ -61,10 +48,8 @@ def plan_search(options: StudyOptions, params: Params, tune: TuneConfig) -> Stud
         raise InputError(f"--benchmark: {base.name} is of {base.train.model}; tune searches settings of invad only")
     drawn = draw_samples(tune, {key: getattr(base.train, key) for key in SEARCHED})
     names = [BASE, *(f"sample-{number:02d}" for number in range(2, len(drawn) + 1))]
-    variants = tuple(
-        Variant(name, {f"train.{key}": value for key, value in values.items()})
-        for name, values in zip(names, drawn, strict=True)
-    )
+    changes = [{f"train.{key}": value for key, value in values.items()} for values in drawn]
+    variants = tuple(VariantRow(name, "", False, change) for name, change in zip(names, changes, strict=True))
     return Study("tune", base, variants, validation_share=tune.validation_share, validation_seed=tune.seed)
 
 
@@ -83,10 +68,8 @@ def draw_samples(tune: TuneConfig, first: Mapping[str, float | int]) -> list[Val
 def run_search(options: StudyOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
     """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,yaml}`. No test image is read.
 
-    `tune`: ranges, number of samples, seed and share, instead of those of `params`.
-
-    Raises:
-        InputError: As for `plan_search`; or the split is not built, the machine is too small, or the search is there already.
+    `tune`: ranges, number of samples, seed and share, instead of those of `params`. `InputError`: as for `plan_search`; or the split is
+    not built, the machine is too small, or the search is there already.
     """
     study = plan_search(options, params, tune)
     start = ("tune", "--samples", str(tune.samples), "--seed", str(tune.seed))
@@ -99,41 +82,44 @@ def run_search(options: StudyOptions, params: Params, workspace: Workspace, tune
 def search_text(report: TuneReport) -> str:
     """Return the samples as a table for the terminal, best first, numbers in percent."""
     rows = [["sample", *SEARCHED, *_MEASURED, "status"]]
-    for one in report.samples:
-        measured = [None if one.score is None else one.result.metrics.get(key) for key in _MEASURED]
+    for values, result in report.samples:
+        measured = [result.metrics.get(key) for key in _MEASURED]
         percents = ["-" if value is None else f"{100 * value:.1f}" for value in measured]
-        rows.append(
-            [one.result.variant, *(f"{value:g}" for value in one.values.values()), *percents, one.result.status]
-        )
+        rows.append([result.variant, *(f"{value:g}" for value in values.values()), *percents, result.status])
     return "\n".join([*aligned(rows), *report.failures]) + "\n"
 
 
 def _report(study: Study, results: Sequence[TrialResult]) -> TuneReport:
-    values = {one.name: {key: one.changes[f"train.{key}"] for key in SEARCHED} for one in study.variants}
-    samples = [Sample(values[result.variant], result) for result in results]
-    samples.sort(key=lambda sample: -1.0 if sample.score is None else sample.score, reverse=True)
-    best, fragment = samples[0], None
-    if best.score is not None:
+    known = {one.name: one.changes for one in study.variants}
+    samples = [({key: known[one.variant][f"train.{key}"] for key in SEARCHED}, one) for one in results]
+    samples.sort(key=lambda sample: _score(sample[1]), reverse=True)
+    (values, best), fragment = samples[0], None
+    if _score(best) >= 0:
         lines = [
-            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {best.score:.4f}, the mean of",
+            f"# The best of {len(samples)} settings by `invad-pipe tune`: {VALIDATION_SCORE} {_score(best):.4f}, the mean of",
             f"# {', '.join(SCORED_BY)} on synthetic defects in {study.validation_share:g} of the normal training images.",
             "# No test image was seen, and this is no estimate of the results on them.",
             f"train:\n  {study.base.name}:",
-            *(f"    {key}: {value}" for key, value in best.values.items()),
+            *(f"    {key}: {value}" for key, value in values.items()),
         ]
         fragment = "\n".join(lines) + "\n"
     return TuneReport(study.base.name, tuple(samples), fragment)
 
 
+def _score(result: TrialResult) -> float:
+    """Return the validation score, -1 where there is none."""
+    score = result.metrics.get(VALIDATION_SCORE)
+    return -1.0 if score is None else score
+
+
 def _write(report: TuneReport, folder: Path) -> list[Path]:
     """Write the samples as `<benchmark>.csv` and, where there is one, the best setting as `.yaml`; return the paths."""
+    names = ["sample", "seed", "status", *SEARCHED, *_MEASURED, *_COSTS, "error"]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["sample", "seed", "status", *SEARCHED, *_MEASURED, *_COSTS, "error"])
-    for one in report.samples:
-        result = one.result
-        numbers = [*(result.metrics.get(key) for key in _MEASURED), *(getattr(result, key) for key in _COSTS)]
-        writer.writerow([result.variant, result.seed, result.status, *one.values.values(), *numbers, result.error])
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for values, result in report.samples:
+        writer.writerow({"sample": result.variant, **values, **result.metrics, **asdict(result)})
     texts = {folder / f"{report.benchmark}.csv": buffer.getvalue()}
     texts |= {folder / f"{report.benchmark}.yaml": report.fragment} if report.fragment else {}
     for path, text in texts.items():

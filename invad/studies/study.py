@@ -2,17 +2,81 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from invad.config import AS_STORED, BenchmarkConfig, FeaturesConfig
+from invad.config import AS_STORED, TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig
 from invad.config.closure import code_digest
+from invad.config.loading import parse_benchmark
+from invad.config.yaml_text import YAMLError, load_yaml
 from invad.data.split_table import Split
-from invad.studies.modules import Variant
-from invad.studies.settings import apply
+from invad.errors import InputError
+from invad.report.ablations import VariantRow
+
+SECTIONS = ("features", "train", "score")  # whose values a study may change
+OPTION = "--set"
+_OF_ALL_METHODS = ("epochs", "seed", "precision", "channels_last", "compile")
+
+
+def parse_set(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the values of options such as `train.epochs=3`, written as in params.yaml; `InputError` for what is not."""
+    changes: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise InputError(f"{OPTION} {text}: expected key=value, such as train.epochs=3")
+        try:
+            changes[key] = load_yaml(value)
+        except YAMLError:
+            raise InputError(f"{OPTION} {key}: {value!r} is no value as in params.yaml") from None
+    return changes
+
+
+def apply(
+    benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = OPTION, *, methods: bool = False
+) -> BenchmarkConfig:
+    """Return the benchmark with other values, checked as those of params.yaml are; `InputError` begins with `where` and names the key.
+
+    `changes`: by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml. `methods`: whether `train.model`
+    may be another method, which then has its own defaults, but the benchmark's epochs where both have some, seed and precision.
+    """
+    # Plain values, as if they were read from the file; None where a section has none.
+    sections = {name: asdict(getattr(benchmark, name)) for name in ("splits", "calibration", *SECTIONS)}
+    for key, value in changes.items():
+        section, name = _parse_key(key, benchmark, where)
+        if (section, name) != ("train", "model") or value == benchmark.train.model:
+            sections[section][name] = value
+        elif methods:
+            train = asdict(TRAIN_CONFIGS[value]())
+            kept = {name: old for name, old in sections["train"].items() if name in _OF_ALL_METHODS and name in train}
+            sections["train"] = train | kept
+            sections["score"] |= {"map_levels": "method", "map_distance": "method"}
+        else:
+            raise InputError(f"{where} {key}: {benchmark.name} is of {benchmark.train.model}; edit params.yaml instead")
+    changed = parse_benchmark(benchmark.name, benchmark.dataset, sections, f"{where} ")
+    return replace(changed, settings=benchmark.settings)
+
+
+def _parse_key(key: str, benchmark: BenchmarkConfig, where: str) -> tuple[str, str]:
+    """Return the section and the key in it that `train.epochs` or `train.<settings>.epochs` names."""
+    section, _, name = key.partition(".")
+    if section not in SECTIONS or not name:
+        raise InputError(f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}")
+    name, known = name.removeprefix(f"{benchmark.settings}."), list(asdict(getattr(benchmark, section)))
+    if name not in known:
+        raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}, behind {section}.")
+    return section, name
+
+
+def flat(benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """Return all values that `apply` can change, by dotted key."""
+    return {
+        f"{section}.{key}": value for section in SECTIONS for key, value in asdict(getattr(benchmark, section)).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -30,15 +94,21 @@ class Study:
 
     `name`: of the module, or `tune`. `base`: the benchmark's settings, those of `--set` among them. `seeds`: how many trainings of each
     of `variants`, with the base's seed and the following ones. `validation_share`: of the normal training images, kept to judge trials by
-    and chosen by `validation_seed`; 0 to judge by the test images.
+    and chosen by `validation_seed`; 0 to judge by the test images. `data`: a digest of the benchmark's files and of its table; the names of
+    things are made of it, and of all else that determines them: settings and code.
     """
 
     name: str
     base: BenchmarkConfig
-    variants: tuple[Variant, ...]
+    variants: tuple[VariantRow, ...]
     seeds: int = 1
     validation_share: float = 0.0
     validation_seed: int = 0
+    data: str = ""
+
+    def of(self, split: Split, files: str) -> "Study":
+        """Return the study of a split; `files` is the digest that `source.json` has."""
+        return replace(self, data=digest(files, rows_sha256(split)))
 
     def trials(self) -> list[Trial]:
         """Return all trials, variant by variant, for any folder to run in; `InputError` where one does not fit the benchmark's model."""
@@ -56,29 +126,10 @@ class Study:
         return not self.validation_share
 
     @property
-    def shares_training(self) -> bool:
-        """Whether all variants are the same training, scored in several ways."""
-        return all(key.startswith("score.") for variant in self.variants for key in variant.changes)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Names things by all that determines them: settings, images and code. `data`: a digest of the benchmark's files and of its table."""
-
-    study: Study
-    data: str
-
-    @classmethod
-    def of(cls, study: Study, split: Split, files: str) -> "Identity":
-        """Return the identity of a study of `split`; `files` is the digest that `source.json` has."""
-        return cls(study, digest(files, rows_sha256(split)))
-
-    @property
     def folder(self) -> str:
         """The name of the study's folder: the same with more variants or seeds."""
-        base = self.study.base
-        unique = self._hash(asdict(base) | {"features": _features(base.features)})
-        return f"{self.study.name}-{base.name}-{unique[:12]}"
+        unique = self._hash(asdict(self.base) | {"features": _features(self.base.features)})
+        return f"{self.name}-{self.base.name}-{unique[:12]}"
 
     def training(self, trial: Trial) -> str:
         """Return the name of a trial's training; trials that differ in how they are scored only share it."""
@@ -93,10 +144,10 @@ class Identity:
         """Return the name of a store of the features of `split`, which any study may use."""
         code = code_digest("invad.features.extract")
         unique = digest(_features(features), rows_sha256(split), self.data, code, torch.__version__)
-        return f"{self.study.base.name}-{unique[:16]}"
+        return f"{self.base.name}-{unique[:16]}"
 
     def _hash(self, *values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
-        judged = [self.study.validation_share, self.study.validation_seed]
+        judged = [self.validation_share, self.validation_seed]
         return digest(self.data, judged, code_digest("invad.studies.trial"), torch.__version__, *values)
 
 

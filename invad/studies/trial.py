@@ -1,13 +1,11 @@
 """One training and all that is scored of it, in one process: features -> network -> maps -> metrics -> `result.json`."""
 
-import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -26,14 +24,11 @@ from invad.scoring.store import open_scores
 from invad.studies.study import Trial
 from invad.training.cost import model_cost
 from invad.training.job import TrainJob, run_job
-from invad.training.model_folder import ModelConfig, load_model, save_model
 
 VALIDATION_SCORE = "validation_score"
 SCORED_BY = ("image_auroc", "pixel_auroc", "pixel_ap")  # whose mean it is
-MODEL, NOTES_FILE = "model", "notes.json"  # of a training, beside its curve
-RESULT_FILE, TRACE_FILE, LOGGED_FILE = "result.json", "traceback.txt", "logged"  # of a trial
-
-Report = Callable[[int, float], None]
+SECONDS_FILE = "seconds.json"  # of a training, beside its curve
+RESULT_FILE, TRACE_FILE = "result.json", "traceback.txt"  # of a trial
 
 
 @dataclass(frozen=True)
@@ -41,17 +36,15 @@ class TrialTask:
     """A training and the trials that score it, which are equal but for the section `score`. Ray sends it, so paths are absolute.
 
     `folder`: of the study. `trials`: by name. `judged`, `judged_features`: the images, in phase `test`, that trials are scored on, and the
-    folder of their features; `lacking`: why there are none. `milestones`: the epochs after which the score is told. `keep`: the weights.
+    folder of their features; `lacking`: why there are none.
     """
 
     folder: str
     trials: tuple[tuple[str, Trial], ...]
     job: TrainJob
     judged: Split
-    keep: bool = False
     judged_features: str = ""
     lacking: str = ""
-    milestones: tuple[int, ...] = ()
 
     @property
     def benchmark(self) -> BenchmarkConfig:
@@ -60,35 +53,29 @@ class TrialTask:
 
     @property
     def storage(self) -> Path:
-        """The folder of checkpoints, curve and trained weights, called like the training."""
+        """The folder of checkpoints and curve, called like the training."""
         return Path(self.job.storage)
 
-    def trial_folder(self, name: str) -> Path:
-        """Return the folder of a trial's result."""
-        return trial_folder(Path(self.folder), name)
-
-    def pending(self) -> list[tuple[str, Trial]]:
+    def pending(self) -> dict[str, Trial]:
         """Return the trials without a result."""
-        return [(name, trial) for name, trial in self.trials if not (self.trial_folder(name) / RESULT_FILE).exists()]
+        folders = {name: trial_folder(self.folder, name) for name, _ in self.trials}
+        return {name: trial for name, trial in self.trials if not (folders[name] / RESULT_FILE).exists()}
 
     def result(self, name: str) -> TrialResult:
         """Return the result of a trial that has ended."""
-        if (result := read_result(self.trial_folder(name))) is None:
+        if (result := read_result(trial_folder(self.folder, name))) is None:
             raise RuntimeError(f"trial {name} has ended without a result")
         return result
 
 
-def trial_folder(study: Path, name: str) -> Path:
+def trial_folder(study: str, name: str) -> Path:
     """Return the folder of a trial's result in the study's folder."""
-    return study / "trials" / name
+    return Path(study) / "trials" / name
 
 
 def write_result(result: TrialResult, folder: Path) -> None:
     """Write the result of the trial whose folder is `folder`, all of it or nothing."""
-    numbers = {
-        key: value if value is not None and math.isfinite(value) else None for key, value in result.metrics.items()
-    }
-    write_json(folder / RESULT_FILE, asdict(result) | {"metrics": numbers})
+    write_json(folder / RESULT_FILE, asdict(result))
 
 
 def read_result(folder: Path) -> TrialResult | None:
@@ -100,68 +87,49 @@ def read_result(folder: Path) -> TrialResult | None:
         raise InputError(f"{path}: not the result of a trial; remove it, and the trial runs again") from None
 
 
-def attempt(task: TrialTask, report: Report) -> None:
-    """Run a task; whatever it raises becomes the result of its trials, and the traceback a file beside it."""
+def attempt(tasks: Mapping[str, TrialTask], name: str) -> None:
+    """Run the task of a training; whatever it raises becomes the result of its trials, and the traceback a file beside it."""
+    task = tasks[name]
     try:
-        run_task(task, report)
+        run_task(task)
     except Exception as error:
-        for name, _ in task.pending():
-            write_text(task.trial_folder(name) / TRACE_FILE, traceback.format_exc())
-        end_without_metrics(task, reason(error))
+        for trial in task.pending():
+            write_text(trial_folder(task.folder, trial) / TRACE_FILE, traceback.format_exc())
+        fail(task, reason(error))
 
 
-def run_task(task: TrialTask, report: Report) -> None:
+def run_task(task: TrialTask) -> None:
     """Train, from the newest checkpoint where there is one, and write the result of every trial that has none.
 
-    `report`: called with an epoch of `milestones` that has ended, counted from 1, and its score; first with those of earlier starts, also
-    where nothing is left to do.
-
-    Raises:
-        InputError: There are no features, the settings do not fit the data, or the loss is not finite.
+    `InputError`: there are no features, the settings do not fit the data, or the loss is not finite.
     """
-    path = task.storage / NOTES_FILE
-    notes = read_json(path) if path.exists() else {"seconds": 0.0, "scores": {}}
-    for epoch, score in notes["scores"].items():
-        report(int(epoch), score)
-    if not task.pending():
-        return
     if task.lacking:
         raise InputError(task.lacking)
     device = best_device()
-    method = _trained(task, device, report, notes).eval()
-    cost = model_cost(task.benchmark, method)
-    for name, trial in task.pending():
+    method, seconds = _trained(task, device)
+    cost = model_cost(task.benchmark, method.eval())
+    for name, trial in task.pending().items():
         result = TrialResult(
             trial.variant,
             trial.seed,
             "finished",
             parameters=cost.trainable,
             multiply_adds=cost.multiply_adds,
-            seconds=notes["seconds"],
+            seconds=seconds,
             epochs=trial.benchmark.train.epochs,
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             metrics=_metrics(method, task, trial.benchmark),
         )
-        write_result(result, task.trial_folder(name))
-        remove(task.trial_folder(name) / TRACE_FILE)
-    _tidy(task)
-
-
-def end_without_metrics(task: TrialTask, error: str, epochs: int = 0) -> None:
-    """Give the trials that have no result the one that they have failed, or without an `error`, that they were stopped after `epochs`."""
-    status, after = ("failed", None) if error else ("stopped", epochs)
-    for name, trial in task.pending():
-        write_result(TrialResult(trial.variant, trial.seed, status, error, epochs=after), task.trial_folder(name))
-    if not error:  # what has failed is tried again
-        _tidy(task)
-
-
-def _tidy(task: TrialTask) -> None:
-    """Remove checkpoints, and the trained weights unless they are kept; the curve stays."""
-    for path in task.storage.glob("checkpoint-*"):
+        write_result(result, trial_folder(task.folder, name))
+        remove(trial_folder(task.folder, name) / TRACE_FILE)
+    for path in task.storage.glob("checkpoint-*"):  # the curve stays
         remove(path)
-    if not task.keep:
-        remove(task.storage / MODEL)
+
+
+def fail(task: TrialTask, error: str) -> None:
+    """Give the trials that have no result the one that they have failed."""
+    for name, trial in task.pending().items():
+        write_result(TrialResult(trial.variant, trial.seed, "failed", error), trial_folder(task.folder, name))
 
 
 def reason(error: BaseException) -> str:
@@ -170,33 +138,17 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-def _trained(task: TrialTask, device: torch.device, report: Report, notes: dict[str, Any]) -> Method:
-    """Return the trained method on `device`; note the seconds that its training took, without interruptions, and scores by epoch."""
-    benchmark, folder = task.benchmark, task.storage / MODEL
-    if folder.is_dir():
-        torch.set_num_threads(task.job.threads)
-        return place(load_model(folder)[0], device, benchmark.train)
+def _trained(task: TrialTask, device: torch.device) -> tuple[Method, float]:
+    """Return the trained method on `device`, and the seconds that its training took, without interruptions."""
     task.storage.mkdir(parents=True, exist_ok=True)
-    before, started, scoring = notes["seconds"], time.monotonic(), 0.0
+    path, started = task.storage / SECONDS_FILE, time.monotonic()
+    before = read_json(path) if path.exists() else 0.0
 
     def at_checkpoint(_step: int) -> None:
-        notes["seconds"] = round(before + time.monotonic() - started - scoring, 3)
-        write_json(task.storage / NOTES_FILE, notes)
+        write_json(path, round(before + time.monotonic() - started, 3))
 
-    def after_epoch(epoch: int, method: Method) -> None:
-        nonlocal scoring
-        if epoch in task.milestones and str(epoch) not in notes["scores"]:
-            since = time.monotonic()
-            score = _metrics(method.eval(), task, benchmark)[VALIDATION_SCORE] or 0.0
-            notes["scores"][str(epoch)] = score
-            write_json(task.storage / NOTES_FILE, notes)
-            place(method, device, benchmark.train)
-            scoring += time.monotonic() - since
-            report(epoch, score)
-
-    method, _ = run_job(task.job, device, at_checkpoint=at_checkpoint, after_epoch=after_epoch)
-    save_model(method, ModelConfig.of(benchmark, task.job.split, task.job.open_features().key), folder)
-    return method
+    method, _ = run_job(task.job, device, at_checkpoint=at_checkpoint)
+    return method, read_json(path)
 
 
 def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dict[str, float | None]:

@@ -1,55 +1,52 @@
-"""The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read."""
+"""The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read.
 
-from dataclasses import dataclass, replace
+The defects, on 0.5 to 10 percent of each image, are another kind than the anomalies that methods are trained on, whose masks are Perlin
+noise (`invad.features.synthesis`): what has learned to see a generator must not be judged by it.
+"""
+
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from invad.config import CalibrationConfig
 from invad.data.hold_out import hold_out
 from invad.data.images import read_image
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
 from invad.errors import InputError
+from invad.features.synthesis import blended
 from invad.files import atomic_path
-from invad.studies.defects import add_defect
 
+AREA = (0.005, 0.1)  # least and largest share of the image
+VISIBLE = 16  # grey values: the least mean change within a defect
+_SIDES = (16, 640)  # pixels: what a defect needs at least, and what is enough to see it
 _TABLE = "split.parquet"
-_LEAST = 16  # pixels a side that a defect needs
+_TRIES = 20
 
 
-@dataclass(frozen=True)
-class ValidationSplit:
-    """`train_rows`: of `split.phase("train")`, those that stay for training. `split`: phase `test` holds normal and defective images."""
+def validation_split(split: Split, share: float, seed: int, folder: Path) -> Split:
+    """Return the images that `rows_for_training` leaves, and copies with defects, in phase `test`.
 
-    train_rows: tuple[int, ...]
-    split: Split
-
-
-def validation_split(split: Split, share: float, seed: int, folder: Path, max_side: int = 640) -> ValidationSplit:
-    """Hold out `share`, in (0, 1), of each class's normal training images, one at least and never all, and draw defects into copies.
-
-    Images and masks are written to `folder` as PNG files, once, all or none: the same split and seed give the same bytes. Longer sides
-    than `max_side` pixels are scaled to it.
-
-    Raises:
-        InputError: A class has a single normal training image, or an image is damaged.
+    Images and masks are written to `folder` as PNG files, at most 640 pixels a side, once, all or none: the same split and seed give the
+    same bytes. `InputError`: a class has a single normal training image, or an image is damaged.
     """
-    train = split.phase("train")
-    stay = rows_for_training(split, share, seed)
-    kept = set(stay)
     if not (folder / _TABLE).exists():
-        held_out = [row for index, row in enumerate(train) if index not in kept]
+        kept = set(rows_for_training(split, share, seed))
+        held_out = [row for index, row in enumerate(split.phase("train")) if index not in kept]
         with atomic_path(folder) as temporary:
             temporary.mkdir()
-            rows = _write_images(split, held_out, seed, temporary, max_side)
-            write_split_table(rows, temporary / _TABLE, {})
+            write_split_table(_write_images(split, held_out, seed, temporary), temporary / _TABLE, {})
     rows, _ = read_split_table(folder / _TABLE)
-    return ValidationSplit(stay, Split(tuple(rows), folder, folder))
+    return Split(tuple(rows), folder, folder)
 
 
 def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
-    """Return which of the training images stay, all where `share` is 0; `InputError` where a class has a single normal one."""
+    """Return which of the training images stay when `share`, in [0, 1), of each class's normal ones is held out, one at least, never all.
+
+    `InputError`: a class has a single normal training image.
+    """
     held = hold_out(split.phase("train"), CalibrationConfig(share, 0.01, seed))
     normal = {row.class_name for row in held if row.label == NORMAL}
     single = normal - {row.class_name for row in held if row.phase == "calibration"}
@@ -58,27 +55,59 @@ def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
     return tuple(index for index, row in enumerate(held) if row.phase == "train")
 
 
-def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path, max_side: int) -> list[SplitRow]:
+def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path) -> list[SplitRow]:
     """Write each image twice, as it is and with a defect, and return their rows."""
     rows = []
     for number, row in enumerate(normal):
         rng = np.random.default_rng([seed, number])
-        image = _read(split, row, max_side)
-        other = _read(split, normal[int(rng.integers(len(normal)))], max_side)
-        defective, mask, kind = add_defect(image, other, rng)
+        image = _read(split, row)
+        other = _read(split, normal[int(rng.integers(len(normal)))])
+        defective, mask = add_defect(image, other, rng)
         height, width = mask.shape
         new = replace(row, phase="test", width=width, height=height, mask=None)
-        good, bad, marked = (f"{name}/{number:05d}.png" for name in ("good", "defect", "mask"))
+        # Features are known by the names of images: those of another seed are others.
+        good, bad, marked = (f"{name}-{seed}/{number:05d}.png" for name in ("good", "defect", "mask"))
         for name, pixels in ((good, image), (bad, defective), (marked, mask.astype(np.uint8) * 255)):
             (folder / name).parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(folder / name, "PNG")
         rows.append(replace(new, image=good, label=NORMAL))
-        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type=kind, mask=marked))
+        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type="synthetic", mask=marked))
     return rows
 
 
-def _read(split: Split, row: SplitRow, max_side: int) -> np.ndarray:
+def _read(split: Split, row: SplitRow) -> np.ndarray:
     image = Image.fromarray(read_image(split.image_path(row), reading=split.reading))
-    scale = min(1.0, max_side / max(image.size))
-    width, height = (max(_LEAST, round(side * scale)) for side in image.size)
+    scale = min(1.0, _SIDES[1] / max(image.size))
+    width, height = (max(_SIDES[0], round(side * scale)) for side in image.size)
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def add_defect(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a copy of an image, uint8 (H, W, 3), at least 16 pixels a side, with a defect in it, and its mask, bool (H, W).
+
+    A blob shows another place of the image `other`, uint8 of any size, in other colours.
+    """
+    height, width = image.shape[:2]
+    source = np.asarray(Image.fromarray(other).resize((width, height), Image.Resampling.BILINEAR))
+    for _ in range(_TRIES):
+        moved = np.roll(source, rng.integers((height, width)).tolist(), axis=(0, 1))
+        layer = (moved - moved.mean()) * rng.uniform(0.7, 1.3) + moved.mean() + rng.uniform(-50, 50, 3)
+        mask = _blob((height, width), rng)
+        defective = np.clip(np.rint(blended(image, layer, mask, rng.uniform(0, 0.5))), 0, 255).astype(np.uint8)
+        # What can hardly be seen is no defect: a white patch on a white ground.
+        changed = np.abs(defective.astype(int) - image).max(axis=-1)
+        mask = mask & (changed > 0)
+        if AREA[0] <= mask.mean() <= AREA[1] and changed[mask].mean() >= VISIBLE:
+            return defective, mask
+    mask = _blob((height, width), rng)  # in the other half of the grey values, which shows on any ground
+    return np.where(mask[..., None], image ^ np.uint8(128), image), mask
+
+
+def _blob(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """(H, W) bool: where smooth noise, weighted towards some place, is highest; a random share of the image within `AREA`."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), min(shape) / 12)
+    ys, xs = np.ogrid[: shape[0], : shape[1]]
+    top, left = rng.uniform(0.2, 0.8, 2)
+    weighted = noise / noise.std() - 25 * ((ys / shape[0] - top) ** 2 + (xs / shape[1] - left) ** 2)
+    share = np.exp(rng.uniform(*np.log((AREA[0] * 1.5, AREA[1] * 0.9))))
+    return weighted > np.quantile(weighted, 1 - share)

@@ -6,30 +6,8 @@ of a study. What is known of it is a record in the workspace's private folder, o
 A stage logs when it ends. MLflow that is down or slow holds nobody up: what it has not is logged later, from the record and the files.
 """
 
-from invad.tracking.provenance import data_sets, environment_tags
+from invad.tracking.origin import data_sets, environment_tags
 from invad.tracking.results import log_evaluation, log_report, log_training, loss_curves, sync_runs
-from invad.tracking.run import Content, Files, Run
-from invad.tracking.runs import continue_run, known_run, open_run, start_run
+from invad.tracking.run import Content, Files, Run, continue_run, known_run, start_run
 from invad.tracking.show import fetch_run, list_runs, show_run
 from invad.tracking.store import tracking_uri
-
-__all__ = [
-    "Content",
-    "Files",
-    "Run",
-    "continue_run",
-    "data_sets",
-    "environment_tags",
-    "fetch_run",
-    "known_run",
-    "list_runs",
-    "log_evaluation",
-    "log_report",
-    "log_training",
-    "loss_curves",
-    "open_run",
-    "show_run",
-    "start_run",
-    "sync_runs",
-    "tracking_uri",
-]

@@ -1,7 +1,8 @@
 """What the run of a benchmark has in MLflow, made of the workspace's files: by the stages as they end, or later of what is there."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,19 @@ from invad.data.source import read_source
 from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.files import read_json
-from invad.tracking.connection import connection
-from invad.tracking.names import flatten_result
-from invad.tracking.provenance import data_sets, model_tags
-from invad.tracking.run import Content, Files, Run
-from invad.tracking.runs import continue_run, known_run, remember_model, sync_records
-from invad.workspace import EVIDENCE_FOLDER, Workspace
+from invad.tracking.origin import data_sets, dvc_md5
+from invad.tracking.run import (
+    RECORD_FILE,
+    Content,
+    Files,
+    Run,
+    continue_run,
+    end_training,
+    known_run,
+    read_run,
+)
+from invad.tracking.store import answering, connection
+from invad.workspace import EVIDENCE_FOLDER, WEIGHTS_FILE, Workspace
 
 if TYPE_CHECKING:
     from invad.training.curve import Step
@@ -42,11 +50,23 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
     return lines
 
 
+def sync_records(workspace: Workspace) -> list[str]:
+    """Log what MLflow lacks of all runs that are known here and have ended, and return a line for each.
+
+    `InputError`: MLflow does not answer; what it has not is kept.
+    """
+    with answering(workspace) as client:
+        client.search_experiments(max_results=1)
+    names = [path.parent.name for path in (workspace.private / "runs").glob(f"*/{RECORD_FILE}")]
+    runs = [run for name in names if (run := read_run(name, workspace)) is not None]
+    runs.sort(key=lambda run: (run.parent is not None, run.start, run.key))  # studies before their trials
+    return [f"{run.name}: run {run.run_id}, {run.status.lower()}" for run in runs if run.sync()]
+
+
 def log_training(run: Run, benchmark: BenchmarkConfig, workspace: Workspace, tags: Mapping[str, str]) -> None:
-    """Note the model that a training has written, end its run, and log what it worked on and what came out; `tags`: what it took."""
-    run.log(Content(tags))
-    remember_model(run, benchmark, workspace)
-    run.finish()
+    """Log a run whose training has written a model: what it worked on and what came out; `tags`: what it took."""
+    run.tags |= tags
+    end_training(run, benchmark, workspace)
     _log_results(run, benchmark, workspace)
 
 
@@ -64,41 +84,27 @@ def log_report(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
 
 
 def _log_results(run: Run, benchmark: BenchmarkConfig, workspace: Workspace) -> str:
-    """Log all that a run lacks of the present results, with a warning for what cannot be read; return in words what was logged."""
-    added, is_whole = [], True
-    for what, content in _contents(benchmark, workspace).items():
-        try:
-            if run.log(content()):
-                added.append(what)
-        except InputError as error:
-            is_whole = False
-            logger.warning("MLflow's run of %s is not complete: %s: %s", benchmark.name, what, error)
-    return f"{', '.join(added)} added" if added else "complete" if is_whole else "not complete"
+    """Log all that a run lacks of the present results, with a warning where they cannot be read; return in a word what was done."""
+    try:
+        return "logged" if run.log(results_of(benchmark, workspace)) else "complete"
+    except InputError as error:
+        logger.warning("MLflow's run of %s is not complete: %s", benchmark.name, error)
+        return "not complete"
 
 
-def _contents(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, Callable[[], Content]]:
-    """Return what there is for the run of a benchmark, by name, each as a function that reads it: `InputError` where it is damaged."""
+def results_of(benchmark: BenchmarkConfig, workspace: Workspace) -> Content:
+    """Return what there is for the run of a benchmark, which was trained; `InputError` where it is damaged."""
+    from invad.training.curve import read_curve  # no part of `evaluate`
+
     name = benchmark.name
     loss, metrics, thresholds = workspace.loss(name), workspace.metrics(name), workspace.calibration(name)
+    tags: dict[str, str] = {}
+    values: dict[str, float | None] = {}
+    files = {"loss": Files.of([loss])} if loss.exists() else {}
 
-    def data() -> list[dict[str, Any]]:
-        return data_sets(
-            open_split(benchmark, workspace), benchmark, read_source(workspace.raw(benchmark.dataset)).source
-        )
-
-    def training() -> Content:
-        from invad.training.curve import read_curve
-
-        return Content(curves=loss_curves(read_curve(loss)), files=_there("loss", [loss]))
-
-    def results() -> Content:
-        result = read_json(metrics)
-        tags = {"invad.protocol_version": result["protocol_version"], **model_tags(benchmark, workspace)}
-        return Content(tags, flatten_result(result), files={"results": Files.of([metrics, thresholds])})
-
-    def figures() -> Content:
-        paths = [workspace.reports / "figures" / f"{kind}_{name}.png" for kind in FIGURES]
-        return Content(files=_there("figures", paths, "figures"))
+    def data() -> list[dict[str, str]]:
+        source = read_source(workspace.raw(benchmark.dataset)).source
+        return data_sets(open_split(benchmark, workspace), benchmark, source)
 
     def write_evidence(folder: Path) -> None:
         from invad.report.collect import collect_result
@@ -106,18 +112,40 @@ def _contents(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, Cal
 
         write_evidence(collect_result(benchmark, workspace), folder / EVIDENCE_FOLDER)
 
-    found = {
-        "data sets": lambda: Content(data=data),
-        "loss": training,
-        "model": lambda: Content(model=(workspace.model(name), benchmark)),
-    }
     # A training removes the thresholds: metrics without them are of an earlier model.
     if metrics.exists() and thresholds.exists():
-        found |= {"metrics": results, "figures": figures}
+        result = read_json(metrics)
+        values = flatten_result(result)
+        tags["invad.protocol_version"] = result["protocol_version"]
+        if md5 := dvc_md5(workspace, f"train@{name}", WEIGHTS_FILE):  # which DVC writes when the training has ended
+            tags["dvc.model"] = md5
+        files["results"] = Files.of([metrics, thresholds])
+        figures = [workspace.reports / "figures" / f"{kind}_{name}.png" for kind in FIGURES]
+        if figures := [path for path in figures if path.exists()]:
+            files["figures"] = Files.of(figures, "figures")
         if workspace.scores(name).exists():
-            digest = Files.of([metrics]).digest
-            found["evidence"] = lambda: Content(files={EVIDENCE_FOLDER: Files(digest, write_evidence)})
-    return found
+            files[EVIDENCE_FOLDER] = Files(Files.of([metrics]).digest, write_evidence)
+    return Content(tags, values, loss_curves(read_curve(loss)), data, files, (workspace.model(name), benchmark))
+
+
+def flatten_result(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the metrics of `reports/metrics/<benchmark>.json` by name.
+
+    Of the mean they are `<protocol>/<metric>`, of a class `<protocol>/<metric>/<class>`; those at the calibrated thresholds have
+    `calibrated` in place of the protocol. None stands for what cannot be computed.
+    """
+    point = result.get("operating_point", {})
+    rows = [("", kind, values) for kind, values in result["mean"].items()]
+    rows += [(name, kind, values) for name, kinds in result["per_class"].items() for kind, values in kinds.items()]
+    rows += [(name, "calibrated", values) for name, values in point.get("per_class", {}).items()]
+    rows += [("", "calibrated", point.get("mean", {}))]
+    return {f"{kind}/{key}{_ending(name)}": value for name, kind, values in rows for key, value in values.items()}
+
+
+def _ending(class_name: str) -> str:
+    """Return the end of the name of a class's metrics: what MLflow does not take there is a number between colons."""
+    allowed = re.sub(r"[^\w\- .]", lambda match: f":{ord(match[0]):x}:", class_name)
+    return f"/{allowed}" if class_name else ""
 
 
 def loss_curves(steps: Sequence["Step"]) -> dict[str, list[tuple[int, float]]]:
@@ -126,8 +154,3 @@ def loss_curves(steps: Sequence["Step"]) -> dict[str, list[tuple[int, float]]]:
         "train/loss": [(step.step, step.loss) for step in steps],
         "train/learning_rate": [(step.step, step.learning_rate) for step in steps],
     }
-
-
-def _there(group: str, paths: list[Path], folder: str = "") -> dict[str, Files]:
-    there = [path for path in paths if path.exists()]
-    return {group: Files.of(there, folder)} if there else {}

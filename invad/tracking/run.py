@@ -1,36 +1,35 @@
 """The run of one training: a record in the workspace, and MLflow's view of it, which every call brings up to it.
 
-A `Content` describes what a run holds; of it MLflow is sent what it lacks, by stages, trials and `runs sync` alike.
+The record lies in a folder of `.invad/runs`: `run.json`, and `files/` with settings, packages and the changes of the code at its start. A
+`Content` describes what a run holds; of it MLflow is sent what it lacks, by stages, trials and `runs sync` alike.
 """
 
 import hashlib
-import logging
-import math
-import re
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from invad.config import BenchmarkConfig
-from invad.files import remove
-from invad.tracking.connection import connection
-from invad.tracking.record import BENCHMARK, Record, read_record, record_folder
-from invad.tracking.store import existing_run, experiment_id
-from invad.workspace import Workspace
+from invad.errors import InputError
+from invad.files import read_json, remove, write_json
+from invad.tracking.origin import flatten_settings, run_name, run_tags, write_origin
+from invad.tracking.store import connection, existing_run, experiment_id, tracking_uri
+from invad.workspace import CONFIG_FILE, Workspace
 
+BENCHMARK = "benchmark"  # the experiment whose runs are logged of the workspace's files
+RECORD_FILE, FILES = "run.json", "files"
 KEY = "invad.run"  # the tag by which a run is found again
 LOGGED = "invad.logged."  # with the name of a group of files: the tag of the digest of those that it has
-_METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # what MLflow takes
-_LIVE_SECONDS = 10.0  # between two pieces of a curve
-logger = logging.getLogger(__name__)
+_MODEL = "invad.model_sha256"  # the tag of a run
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Content:
-    """What is logged of a run; of what is empty, nothing. `ValueError`: a metric is not finite, or its name is none for MLflow.
+    """What is logged of a run; of what is empty, nothing.
 
     `metrics`: final values; one that is not available is None. `curves`: the (step, value) pairs of a metric. `data`: returns what
     `data_sets` does, and is asked where the run has none. `files`: by the name of their group. `model`: the folder of the trained model,
@@ -65,157 +64,109 @@ class Content:
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    data: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    data: Callable[[], Sequence[dict[str, str]]] | None = None
     files: Mapping[str, Files] = field(default_factory=dict)
     model: tuple[Path, BenchmarkConfig] | None = None
 
-    def __post_init__(self) -> None:
-        curves = [(name, value) for name, points in self.curves.items() for _, value in points]
-        for name, value in (*self.metrics.items(), *curves):
-            if not _METRIC_NAME.fullmatch(name):
-                raise ValueError(f"metric {name!r}: a name has letters, digits, spaces and any of / _ - . : only")
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"metric {name}: {value} is no value; give None for one that is not available")
 
-    def as_json(self) -> dict[str, Any]:
-        """Return metrics, curves and data for `from_json`; tags and files are in the record of a run."""
-        data = list(self.data()) if self.data else []
-        return {"metrics": dict(self.metrics), "curves": dict(self.curves), "data": data}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Content":
-        """Return the content again."""
-        return cls(
-            metrics=value["metrics"], curves=value["curves"], data=(lambda: value["data"]) if value["data"] else None
-        )
-
-
-NOTHING = Content()
-
-
+@dataclass
 class Run:
-    """A run. What is logged goes to MLflow at once; where that fails it is one warning, and files and record have it for later."""
+    """A run: what is known of it, which is kept in `folder`. What is logged goes to MLflow at once, or later of files and record.
 
-    def __init__(self, record: Record, workspace: Workspace) -> None:
-        self.record = record
-        self._workspace = workspace
-        self._connection = connection(workspace)
-        self._known: MlflowRun | None = None  # as MLflow had it when it was first asked; its data is kept up to date
-        self._status = ""  # that MLflow has
-        self._steps: dict[str, set[int]] = {}  # of the curves that MLflow has
-        self._curves: dict[str, list[tuple[int, float]]] = {}  # what no piece has yet
-        self._last_piece = 0.0
+    `key`: the tag by which MLflow's run is found again. `start` and `end`: milliseconds. `run_id`: that MLflow gave it, None as long as it
+    has not got the run. `parent`: the key of the study. `model_sha256`: of the model that came out. `content`: what a study or trial holds
+    as long as MLflow has it not; of a benchmark that is in files.
+    """
 
-    @property
-    def run_id(self) -> str | None:
-        """The id that MLflow gave it, or None as long as MLflow does not have it."""
-        return self.record.run_id
+    workspace: Workspace
+    folder: Path
+    experiment: str
+    name: str
+    start: int
+    tags: dict[str, str]
+    params: dict[str, str]
+    key: str
+    run_id: str | None = None
+    status: str = "RUNNING"
+    end: int | None = None
+    parent: str | None = None
+    model_sha256: str = ""
+    content: dict[str, Any] = field(default_factory=dict)
 
-    def go_on(self) -> None:
-        """Start the run, or say that one that had ended or was killed has another process that works on it."""
-        self.record.claim()
-        self._set("RUNNING", None)
+    def save(self) -> None:
+        """Write the record."""
+        known = {name: value for name, value in asdict(self).items() if name not in ("workspace", "folder")}
+        write_json(self.folder / RECORD_FILE, known)
 
-    def log(self, content: Content = NOTHING) -> bool:
-        """Log what MLflow lacks of a content and of the record; return whether that were more than settings and tags."""
-        record = self.record
-        record.tags |= content.tags
-        record.save()
-        values = self._connection.tell(lambda client: self._send_values(content, client))
-        files = self._connection.tell(lambda client: self._send_files(content, client), upload=True)
-        if None in (values, files) and record.experiment != BENCHMARK:
-            record.content.append(content.as_json())
-            record.save()
-        return bool(values or files)
+    def log(self, content: Content = Content()) -> bool | None:
+        """Log what MLflow lacks of a content and of the record.
 
-    def log_live(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-        """Log (step, value) pairs of metrics of which more will follow: a piece every ten seconds, the rest when the run ends."""
-        for name, points in curves.items():
-            self._curves.setdefault(name, []).extend(points)
-        if time.monotonic() - self._last_piece >= _LIVE_SECONDS:
-            self._log_piece()
-            self._last_piece = time.monotonic()
+        Return whether that were more than settings and tags, None where MLflow does not answer.
+        """
+        self.tags |= content.tags
+        self.save()
+        return connection(self.workspace).tell(lambda client: self._send(content, client))
 
-    def keep_files(self, paths: Sequence[Path]) -> None:
-        """Log files, and copy them into the record first, so that they are there as long as MLflow has not got them."""
-        for path in paths:
-            shutil.copyfile(path, self.record.files / path.name)
-        self.log()
-
-    def finish(self, status: str = "FINISHED") -> None:
-        """Mark the run as ended: FINISHED, FAILED or KILLED."""
-        self._log_piece()
-        self._set(status, now_ms())
-        self._remove_trial()
+    def finish(self, status: str, content: Content = Content(), files: Sequence[Path] = ()) -> None:
+        """End the run of a study or trial, FINISHED or FAILED; what it holds is kept in the record until MLflow has it."""
+        for path in files:
+            shutil.copyfile(path, self.folder / FILES / path.name)
+        self.status, self.end = status, now_ms()
+        data = list(content.data()) if content.data else []
+        self.content = {"metrics": dict(content.metrics), "curves": dict(content.curves), "data": data}
+        self.sync()
 
     def sync(self) -> bool:
-        """Log what MLflow lacks of the record, and end a run whose process is dead; return whether there was anything."""
-        record = self.record
-        is_dead = record.is_dead()
-        if not (is_dead or record.run_id is None or record.content):
+        """Log what MLflow lacks of the record of a run that has ended; return whether there was anything."""
+        if self.status == "RUNNING" or (self.run_id is not None and not self.content):
             return False
-        contents, record.content = record.content, []
-        for content in contents or [NOTHING.as_json()]:
-            self.log(Content.from_json(content))
-        if is_dead:
-            self.finish("FINISHED" if record.model_sha256 else "KILLED")
-        self._remove_trial()
+        value = self.content or {"metrics": {}, "curves": {}, "data": []}
+        content = Content(metrics=value["metrics"], curves=value["curves"], data=lambda: value["data"])
+        if self.log(content) is not None:
+            self.content = {}
+            self.save()
+            if self.parent is not None:  # MLflow has all of this trial
+                remove(self.folder)
         return True
 
-    def _set(self, status: str, end: int | None) -> None:
-        self.record.status, self.record.end = status, end
-        self.log()
+    def _send(self, content: Content, client: MlflowClient) -> bool:
+        """Send what MLflow lacks; return whether metrics, data, files or the model were among it, those of the start aside."""
+        run = self._find(client) or self._create(client)
+        if self.status == "RUNNING" != run.info.status:
+            client.update_run(run.info.run_id, self.status)
+        elif self.status != run.info.status:
+            client.set_terminated(run.info.run_id, self.status, self.end)
+        if self.run_id != run.info.run_id:
+            self.run_id = run.info.run_id
+            self.save()
+        points = self._send_values(content, run, client)
+        return self._send_files(content, run, client) or points
 
-    def _log_piece(self) -> None:
-        curves, self._curves = self._curves, {}
-        if curves:
-            self.log(Content(curves=curves))
-
-    def _remove_trial(self) -> None:
-        """Remove the record of a trial of which MLflow has everything."""
-        if self.record.parent is not None and self.record.status != "RUNNING" and not self.record.content:
-            remove(self.record.folder)
-
-    def _send_values(self, content: Content, client: MlflowClient) -> bool:
-        """Send metrics, curves, status, settings and tags; return whether metrics or points of curves were lacking."""
-        record, run = self.record, self._run(client)
-        run_id, data, now = run.info.run_id, run.data, now_ms()
+    def _send_values(self, content: Content, run: MlflowRun, client: MlflowClient) -> bool:
+        run_id, data = run.info.run_id, run.data
         metrics = {name: value for name, value in content.metrics.items() if value is not None}
         points = [(name, value, 0) for name, value in metrics.items() if data.metrics.get(name) != value]
         for name, curve in content.curves.items():
-            if name not in self._steps:
-                history = client.get_metric_history(run_id, name) if name in data.metrics else []
-                self._steps[name] = {point.step for point in history}
-            points += [(name, value, step) for step, value in dict(curve).items() if step not in self._steps[name]]
-        for start in range(0, len(points), 1000):  # so many does MLflow take in one call, and of the others 100
-            batch = [Metric(name, value, now, step) for name, value, step in points[start : start + 1000]]
+            known = {point.step for point in client.get_metric_history(run_id, name)} if name in data.metrics else set()
+            points += [(name, value, step) for step, value in curve if step not in known]
+        for start in range(0, len(points), 1000):  # so many does MLflow take in one call
+            batch = [Metric(name, value, now_ms(), step) for name, value, step in points[start : start + 1000]]
             client.log_batch(run_id, metrics=batch)
-        data.metrics.update(metrics)
-        for name, curve in content.curves.items():
-            self._steps[name] |= dict(curve).keys()
-        if self._status != record.status:
-            if record.status == "RUNNING":
-                client.update_run(run_id, record.status)
-            else:
-                client.set_terminated(run_id, record.status, record.end)
-            self._status = record.status
-        params = [Param(name, value) for name, value in record.params.items() if name not in data.params]
-        tags = [RunTag(name, value) for name, value in record.tags.items() if data.tags.get(name) != value]
-        for start in range(0, max(len(params), len(tags)), 100):
-            piece = slice(start, start + 100)
-            client.log_batch(run_id, params=params[piece], tags=tags[piece])
-        data.params.update(record.params)
-        data.tags.update(record.tags)
+        params = [Param(name, value) for name, value in self.params.items() if name not in data.params]
+        tags = [RunTag(name, value) for name, value in self.tags.items() if data.tags.get(name) != value]
+        if params or tags:
+            client.log_batch(run_id, params=params, tags=tags)
         return bool(points)
 
-    def _send_files(self, content: Content, client: MlflowClient) -> bool:
-        """Send data sets, files and model; return whether any was lacking, those of the start aside."""
-        run = self._run(client)
+    def _send_files(self, content: Content, run: MlflowRun, client: MlflowClient) -> bool:
         run_id, tags, sent = run.info.run_id, run.data.tags, False
-        if content.data is not None and not (run.inputs and run.inputs.dataset_inputs):
-            client.log_inputs(run_id, [_input(value) for value in content.data()])
+        if content.data is not None and not (run.inputs and run.inputs.dataset_inputs) and (data := content.data()):
+            phases = [InputTag("mlflow.data.context", one["name"].rpartition("/")[2]) for one in data]
+            client.log_inputs(
+                run_id, [DatasetInput(Dataset(**one), [tag]) for one, tag in zip(data, phases, strict=True)]
+            )
             sent = True
-        paths = sorted(self.record.files.iterdir()) if self.record.files.is_dir() else []
+        paths = sorted((self.folder / FILES).glob("*"))
         for name, files in {**({"origin": Files.of(paths)} if paths else {}), **content.files}.items():
             if tags.get(f"{LOGGED}{name}") == files.digest:
                 continue
@@ -223,7 +174,6 @@ class Run:
                 files.write(Path(temporary))
                 client.log_artifacts(run_id, temporary)
             client.set_tag(run_id, f"{LOGGED}{name}", files.digest)
-            tags[f"{LOGGED}{name}"] = files.digest
             sent |= name != "origin"
         if content.model is not None and not (run.outputs and run.outputs.model_outputs):
             from invad.tracking.models import log_model  # with torch
@@ -232,42 +182,109 @@ class Run:
             sent = True
         return sent
 
-    def _run(self, client: MlflowClient) -> MlflowRun:
-        """Return MLflow's run, which is made if need be."""
-        if self._known is None:
-            self._known = self._find(client) or self._create(client)
-            self._status, self.record.run_id = self._known.info.status, self._known.info.run_id
-            self.record.save()
-        return self._known
-
     def _find(self, client: MlflowClient) -> MlflowRun | None:
-        record = self.record
-        if record.run_id is not None:
-            run = existing_run(client, record.run_id)
-            if run is not None and run.info.lifecycle_stage == "active":
-                return run
-            logger.warning("MLflow no longer has run %s of %s; a new one is started", record.run_id, record.name)
-        if (experiment := client.get_experiment_by_name(record.experiment)) is None:
-            return None
+        run = existing_run(client, self.run_id) if self.run_id is not None else None
+        if run is not None and run.info.lifecycle_stage == "active":
+            return run
         # Made by a call whose answer came too late, or before another MLflow was used.
-        found = client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{record.key}'", max_results=1)
-        return found[0] if found else None
+        return _search(client, self.experiment, KEY, self.key)
 
     def _create(self, client: MlflowClient) -> MlflowRun:
-        record = self.record
-        tags = {KEY: record.key}
-        parent = read_record(record_folder(record.parent, self._workspace)) if record.parent else None
-        if parent is not None and parent.run_id is not None:
-            tags["mlflow.parentRunId"] = parent.run_id
-        experiment = experiment_id(client, record.experiment, self._workspace)
-        return client.create_run(experiment, record.start, tags, record.name)
+        tags = {KEY: self.key}
+        if self.parent and (study := read_run(self.parent, self.workspace)) and study.run_id:
+            tags["mlflow.parentRunId"] = study.run_id
+        experiment = experiment_id(client, self.experiment, self.workspace)
+        return client.create_run(experiment, self.start, tags, self.name)
+
+
+def read_run(name: str, workspace: Workspace) -> Run | None:
+    """Return the run of a benchmark by its name, any other by its key; None where there is no record that can be read."""
+    folder = workspace.private / "runs" / name
+    try:
+        return Run(workspace, folder, **read_json(folder / RECORD_FILE))
+    except (InputError, TypeError):
+        return None
+
+
+def start_run(
+    benchmark: BenchmarkConfig,
+    workspace: Workspace,
+    *,
+    experiment: Literal["benchmark", "ablation", "tune"] = "benchmark",
+    name: str | None = None,
+    key: str = "",
+    parent: Run | None = None,
+    tags: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+) -> Run:
+    """Note the benchmark's settings and where code and data came from, as they are now, for a run that MLflow is told of later.
+
+    `name`: by default benchmark, method, encoder, epochs and seed. `key`: of a study or trial, whose run of before goes on with it.
+    `parent`: the study that it is a trial of. `tags` and `params`: further ones, or others. `InputError`: MLFLOW_TRACKING_URI is malformed.
+    """
+    tracking_uri(workspace)
+    key = key or ("" if experiment == BENCHMARK else uuid.uuid4().hex)
+    folder = workspace.private / "runs" / (key or benchmark.name)
+    before = read_run(folder.name, workspace)
+    if not key:  # a training that was killed has the same run when it is started again
+        key = before.key if before and (before.status == "RUNNING" or not before.run_id) else uuid.uuid4().hex
+    tags = {**run_tags(benchmark, workspace), **(tags or {})}
+    params = {**flatten_settings(benchmark), **(params or {})}
+    run = Run(workspace, folder, experiment, name or run_name(benchmark), now_ms(), tags, params, key)
+    run.parent = parent.key if parent else None
+    write_origin(benchmark, workspace, run.folder / FILES)
+    run.save()
+    return run
+
+
+def known_run(benchmark: BenchmarkConfig, workspace: Workspace) -> Run | None:
+    """Return the run that trained the present model, or None when that is not known here."""
+    run, sha256 = read_run(benchmark.name, workspace), model_sha256(benchmark.name, workspace)
+    return run if run and sha256 and run.model_sha256 == sha256 else None
+
+
+def continue_run(benchmark: BenchmarkConfig, workspace: Workspace) -> Run:
+    """Return the run that trained the present model: known here, or found in MLflow by the model, or else a new one that says so."""
+    run = known_run(benchmark, workspace) or _in_mlflow(benchmark, workspace)
+    if run is None:
+        run = start_run(benchmark, workspace, tags={"invad.model_from_cache": "true"})
+    if not run.model_sha256:
+        end_training(run, benchmark, workspace)
+    return run
+
+
+def end_training(run: Run, benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    """Note which model the run has trained: the stages that follow, and other folders with this model, find the run by it."""
+    run.status, run.end = "FINISHED", run.end or now_ms()
+    run.model_sha256 = model_sha256(benchmark.name, workspace)
+    run.log(Content({_MODEL: run.model_sha256}))
+
+
+def _in_mlflow(benchmark: BenchmarkConfig, workspace: Workspace) -> Run | None:
+    """Return the run that MLflow has of the present model, None where it has none."""
+    sha256 = model_sha256(benchmark.name, workspace)
+    found = connection(workspace).tell(lambda client: _search(client, BENCHMARK, _MODEL, sha256))
+    if found is None:
+        return None
+    info, data = found.info, found.data
+    tags = {name: value for name, value in data.tags.items() if not name.startswith(("mlflow.", LOGGED, KEY))}
+    known = (BENCHMARK, info.run_name, info.start_time, tags, dict(data.params), data.tags[KEY], info.run_id)
+    return Run(workspace, workspace.private / "runs" / benchmark.name, *known, end=info.end_time)
+
+
+def _search(client: MlflowClient, experiment: str, tag: str, value: str) -> MlflowRun | None:
+    """Return the newest run of an experiment whose tag has a value, None where there is none."""
+    known = client.get_experiment_by_name(experiment)
+    found = client.search_runs([known.experiment_id], f"tags.`{tag}` = '{value}'", max_results=1) if known else []
+    return found[0] if found else None
+
+
+def model_sha256(benchmark: str, workspace: Workspace) -> str:
+    """Return the hash of a benchmark's settings, among them that of its weights; "" without a model."""
+    path = workspace.model(benchmark) / CONFIG_FILE
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
 def now_ms() -> int:
     """Return the time as MLflow counts it."""
     return int(time.time() * 1000)
-
-
-def _input(value: Mapping[str, Any]) -> DatasetInput:
-    plain = {name: item for name, item in value.items() if name != "context"}
-    return DatasetInput(Dataset(**plain), [InputTag("mlflow.data.context", value["context"])])

@@ -1,7 +1,10 @@
-"""What MLflow has of runs: as text, as commands that build one again, and as the files that a report is made of."""
+"""What MLflow has of runs: as text, as commands that build one again, as the files that a report is made of, and as MLflow's own page."""
 
-import re
+import os
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,16 +15,11 @@ from mlflow.entities import Run
 
 from invad.errors import InputError
 from invad.text import aligned
-from invad.tracking.record import read_record, record_folder
-from invad.tracking.store import answering, existing_run, without_password
+from invad.tracking.run import BENCHMARK, read_run
+from invad.tracking.store import VARIABLE, answering, existing_run, experiment_id, without_password
 from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, Workspace
 
-# What is shown of a run, and the columns of a list with the params and metrics that are in them.
-_TAGS = ("git.commit", "git.dirty", "dvc.split", "dvc.features", "dvc.model")
-_PARAMS = (
-    "dataset", "features.encoder", "features.weights", "features.image_size", "train.model", "train.epochs", "train.batch_size",
-    "train.learning_rate", "train.seed", "score.sigma",
-)  # fmt: skip
+# The columns of a list, and the params and metrics that are in them.
 _SETTINGS = {
     "model": "train.model", "encoder": "features.encoder", "px": "features.image_size", "epochs": "train.epochs", "seed": "train.seed",
 }  # fmt: skip
@@ -43,41 +41,28 @@ class FetchedRun:
 
 
 def show_run(run_id: str, workspace: Workspace) -> str:
-    """Return what a run (MLflow's id, or a benchmark's name) was and the commands that build it again; `InputError` as for `find_run`."""
+    """Return a run (MLflow's id, or a benchmark's name) as in a list, and the commands that build it again; errors as for `find_run`."""
     with answering(workspace) as client:
         run = find_run(run_id, client, workspace)
-        experiment = client.get_experiment(run.info.experiment_id).name
+        row = _row(run, client.get_experiment(run.info.experiment_id).name)
         artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    info, data = run.info, run.data
-    facts = {
-        "run": info.run_id,
-        "name": info.run_name,
-        "experiment": experiment,
-        "status": info.status,
-        "start": _start(run),
-    }
-    facts |= {name: data.tags[name] for name in _TAGS if name in data.tags}
-    facts |= {name: data.params[name] for name in _PARAMS if name in data.params}
-    means = {name: value for name, value in data.metrics.items() if re.fullmatch("(?!train/)[^/]+/[^/]+", name)}
-    facts |= {name: f"{value:.4f}" for name, value in sorted(means.items())}
-    lines = aligned(list(facts.items()), left=range(2))
+    lines = aligned(list(zip(_COLUMNS, row, strict=True)), left=range(2))
     return "\n".join([*lines, "", "To build it again:", *_rebuild_commands(run, artifacts, client.tracking_uri)])
 
 
 def _rebuild_commands(run: Run, artifacts: set[str], uri: str) -> list[str]:
     tags = run.data.tags
     fetch = f"mlflow artifacts download --run-id {run.info.run_id} --dst-path . --artifact-path"
-    unknown = "# its commit is not known: the run was started outside of a git repository"
     commands = [
         f"git clone {shlex.quote(tags.get('git.remote', 'REPOSITORY'))} rebuilt && cd rebuilt",
-        f"git checkout {tags['git.commit']}" if "git.commit" in tags else unknown,
+        f"git checkout {tags.get('git.commit', 'COMMIT')}",
         "make setup && . .venv/bin/activate",
-        f"export MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))}",
+        f"export {VARIABLE}={shlex.quote(without_password(uri))}",
     ]
     if "code.patch" in artifacts:
         commands.append(f"{fetch} code.patch && git apply code.patch")
-    elif "git.patch" in tags:
-        commands.append(f"# its code had changes that were not committed ({tags['git.patch']})")
+    elif tags.get("git.dirty") == "true":
+        commands.append("# its code had changes that were not committed and are not kept")
     if "params.yaml" in artifacts:
         commands.append(f"{fetch} params.yaml")
     return [*commands, tags.get("invad.command", "dvc repro")]
@@ -97,8 +82,9 @@ def list_runs(workspace: Workspace, experiment: str | None = None) -> list[str]:
 def _row(run: Run, experiment: str) -> tuple[str, ...]:
     data, info = run.data, run.info
     settings = [data.params.get(name, "-") for name in _SETTINGS.values()]
+    start = datetime.fromtimestamp(info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     scores = [f"{100 * data.metrics[name]:.1f}" if name in data.metrics else "-" for name in _METRICS.values()]
-    return (info.run_id, info.run_name, *settings, experiment, info.status, _start(run), *scores)
+    return (info.run_id, info.run_name, *settings, experiment, info.status, start, *scores)
 
 
 def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
@@ -113,10 +99,7 @@ def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
         benchmark = data.tags.get("invad.benchmark", "")
         wanted = {CONFIG_FILE, EVIDENCE_FOLDER, f"{benchmark}.json", f"{benchmark}.csv"}
         for path in sorted(wanted & {item.path for item in client.list_artifacts(info.run_id)}):
-            try:
-                client.download_artifacts(info.run_id, path, str(folder))
-            except OSError as error:
-                raise InputError(f"run {info.run_id}: its artifact {path} cannot be read ({error})") from None
+            client.download_artifacts(info.run_id, path, str(folder))
     sources = [item.dataset.source_type for item in run.inputs.dataset_inputs] if run.inputs is not None else []
     title = f"run {info.run_id} ({info.run_name})"
     return FetchedRun(info.run_id, title, info.status, data.tags, data.metrics, next(iter(sources), None), folder)
@@ -124,12 +107,32 @@ def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
 
 def find_run(run_id: str, client: MlflowClient, workspace: Workspace) -> Run:
     """Return a run by its id, or by the name of a benchmark of which there is a record; `InputError` when there is none."""
-    record = None if "/" in run_id else read_record(record_folder(run_id, workspace))
-    if (run := existing_run(client, (record and record.run_id) or run_id)) is not None:
+    known = None if "/" in run_id else read_run(run_id, workspace)
+    if (run := existing_run(client, (known and known.run_id) or run_id)) is not None:
         return run
-    logs = "`invad-pipe runs sync` logs what is here" if record else "`invad-pipe runs list` shows all"
-    raise InputError(f"run {run_id}: MLflow has none of this id; {logs}")
+    raise InputError(
+        f"run {run_id}: MLflow has none of this id; `invad-pipe runs sync` logs what is here, `runs list` shows all"
+    )
 
 
-def _start(run: Run) -> str:
-    return datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def serve_page(port: int, workspace: Workspace) -> int:
+    """Serve MLflow's page on 127.0.0.1 until this process is interrupted or terminated, and MLflow with it; return its exit code.
+
+    The address of the runs goes to standard error. `InputError`: the database cannot be used, or a server does not answer.
+    """
+    with answering(workspace) as client:
+        uri = client.tracking_uri
+        runs = f"#/experiments/{experiment_id(client, BENCHMARK, workspace)}/runs?workflowType=machine_learning"
+    if uri.startswith("http"):
+        print(f"The runs are on {without_password(uri).rstrip('/')}/{runs}", file=sys.stderr)
+        return 0
+    # MLflow would start a process for each core, and six more for jobs that nothing here asks for.
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    sparing = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *options], env=sparing, start_new_session=True
+    )
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # to the group, since MLflow does not pass it on
+        signal.signal(name, lambda *_: os.killpg(process.pid, signal.SIGTERM))
+    print(f"The runs are on http://127.0.0.1:{port}/{runs} in some seconds (end with Ctrl-C)", file=sys.stderr)
+    return max(process.wait(), 0)

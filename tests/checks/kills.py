@@ -26,7 +26,7 @@ from invad.config import load_params
 from invad.pipeline import frame as stage_frame
 from invad.pipeline import stages
 from invad.pipeline.leftovers import find_leftovers, remove_leftovers
-from invad.tracking.runs import sync_records
+from invad.tracking.results import sync_records
 from invad.workspace import Workspace
 
 NAME = "mvtec"

@@ -20,13 +20,14 @@ from studies_toys import tiny_params, tiny_workspace
 
 from invad.cluster import tune as edge
 from invad.cluster.cluster import Cluster, ray_session
-from invad.cluster.tune import Demand, milestones, run_trials
+from invad.cluster.tune import run_trials, trial_resources
 from invad.config import TuneConfig, load_params
 from invad.config.studies import RangeConfig
 from invad.errors import InputError
-from invad.studies import modules, stores
+from invad.report.ablations import VariantRow
+from invad.studies import modules, runner
 from invad.studies.ablation import run_ablation
-from invad.studies.modules import Module, Variant
+from invad.studies.modules import Module
 from invad.studies.runner import StudyOptions
 from invad.studies.search import draw_samples, run_search, search_text
 from invad.tracking import tracking_uri
@@ -45,8 +46,8 @@ TOY = Module(
     "toy",
     "for the tests",
     (
-        Variant("good", {"train.loss": "l2", "train.batch_size": 8}, is_paper=True),
-        Variant("impossible", {"train.loss": "l2", "train.batch_size": 512}),
+        VariantRow("good", "", True, {"train.loss": "l2", "train.batch_size": 8}),
+        VariantRow("impossible", "", False, {"train.loss": "l2", "train.batch_size": 512}),
     ),
 )
 
@@ -74,52 +75,23 @@ def toy(tmp_path, monkeypatch, empty_database):
 
 def test_a_trial_gets_a_gpu_or_the_part_of_one_that_is_asked_for():
     nodes = Cluster(({"CPU": 8, "GPU": 2}, {"CPU": 8}))
-    assert Demand(2).resources(nodes) == {"CPU": 2, "GPU": 1}
-    assert Demand(2, trials_per_gpu=4).resources(nodes) == {"CPU": 2, "GPU": 0.25}
-    assert Demand(2).resources(Cluster(({"CPU": 2},))) == {"CPU": 2}
-    assert Demand(1, trials_per_gpu=2, max_concurrent=4).resources(nodes) == {"CPU": 1, "GPU": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("demand", "message"),
-    [
-        (Demand(9), r"a trial needs 9 CPUs .*train\.resources_per_worker\.cpu.*Ray has 1 node of 4 CPUs, 0 GPUs"),
-        (Demand(1, trials_per_gpu=2), r"^--trials-per-gpu: 2 asked for, but there is no GPU; Ray has .*0 GPUs$"),
-        (Demand(2, max_concurrent=3), r"^--max-concurrent: 3 trials of 2 CPUs asked for, 2 fit; Ray has .*4 CPUs"),
-    ],
-)
-def test_what_the_cluster_does_not_have_is_refused_with_what_it_has(demand, message):
-    with pytest.raises(InputError, match=message):
-        demand.resources(Cluster(({"CPU": 4.0},)))
+    assert trial_resources(2, None, nodes) == {"CPU": 2, "GPU": 1}
+    assert trial_resources(2, 4, nodes) == {"CPU": 2, "GPU": 0.25}
+    assert trial_resources(2, None, Cluster(({"CPU": 2},))) == {"CPU": 2}
+    with pytest.raises(
+        InputError, match=r"a trial needs 9 CPUs, .*which no node has; Ray has 1 node of 4 CPUs, 0 GPUs"
+    ):
+        trial_resources(9, None, Cluster(({"CPU": 4.0},)))
 
 
 def test_more_than_this_machine_has_is_refused_before_anything_starts(toy, monkeypatch):
     params, workspace = toy
-    monkeypatch.setattr(stores, "extract_features", lambda *_: pytest.fail("extracted"))
+    monkeypatch.setattr(runner, "extract_features", lambda *_: pytest.fail("extracted"))
     monkeypatch.setattr(edge, "ray_session", lambda: pytest.fail("started Ray"))
     many = replace(params.training, resources_per_worker=replace(params.training.resources_per_worker, cpu=4096))
-    with pytest.raises(InputError, match=r"a trial needs 4096 CPUs .* Ray has 1 node of \d+ CPUs"):
+    with pytest.raises(InputError, match=r"a trial needs 4096 CPUs, .* Ray has 1 node of \d+ CPUs"):
         run_ablation("toy", StudyOptions("mvtec"), replace(params, training=many), workspace)
-    with pytest.raises(InputError, match=r"^--max-concurrent: 4096 trials"):
-        run_ablation("toy", StudyOptions("mvtec", max_concurrent=4096), params, workspace)
     assert not (workspace.private / "studies").exists()
-
-
-def test_a_cluster_that_is_not_there_is_named_before_anything_starts(toy, monkeypatch):
-    params, workspace = toy
-    monkeypatch.setattr(stores, "extract_features", lambda *_: pytest.fail("extracted"))
-    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
-    with pytest.raises(InputError, match=r"^RAY_ADDRESS: 'nowhere' is no address of a cluster; it must be HOST:PORT"):
-        run_ablation("toy", StudyOptions("mvtec"), params, workspace)
-    assert not (workspace.private / "studies").exists()
-    assert not (workspace.private / "mlflow").exists()
-
-
-def test_milestones_are_a_ninth_and_a_third_of_the_epochs():
-    assert milestones(9) == (1, 3)
-    assert milestones(100) == (11, 33, 99)
-    assert milestones(2) == (1,)
-    assert milestones(1) == ()
 
 
 def test_samples_lie_in_the_ranges_begin_with_the_base_and_do_not_depend_on_their_number():
@@ -136,16 +108,13 @@ def test_samples_lie_in_the_ranges_begin_with_the_base_and_do_not_depend_on_thei
 # Ray Tune
 
 
-def _work(folder: Path, name: str, report: edge.Report) -> None:
-    """Trial `<score>` is as good as its name says; `dies` kills its process, `dies-once` does so once."""
+def _work(folder: Path, name: str) -> None:
+    """Trial `dies` kills its process, `dies-once` does so once."""
     with (folder / f"{name}.started").open("a") as file:
         file.write("x")
     starts = len((folder / f"{name}.started").read_text())
     if name == "dies" or (name == "dies-once" and starts == 1):
         os.kill(os.getpid(), signal.SIGKILL)
-    if name.isdigit():
-        for epoch in milestones(9):
-            report(epoch, float(name))
     (folder / f"{name}.done").touch()
 
 
@@ -154,33 +123,17 @@ def test_a_process_that_dies_is_tried_once_more_and_does_not_end_the_others(one_
     run_trials(
         ["dies", "dies-once"],
         partial(_work, tmp_path),
-        demand=Demand(1),
-        milestones=(),
+        demand=partial(trial_resources, 1, None),
+        most=None,
         storage=tmp_path / "ray",
-        on_end=lambda name, epochs, lost: ended.update({name: (epochs, lost)}),
+        on_end=lambda name, lost: ended.update({name: lost}),
     )
-    assert ended == {"dies": (0, edge._LOST), "dies-once": (0, "")}
+    assert ended == {"dies": edge._LOST, "dies-once": ""}
     starts = {path.stem: len(path.read_text()) for path in tmp_path.glob("*.started")}
     assert starts == {"dies": 2, "dies-once": 2}
     assert {path.stem for path in tmp_path.glob("*.done")} == {"dies-once"}
     assert not (tmp_path / "ray").exists()
     assert capfd.readouterr().out == ""  # of Ray's: standard output is for results
-
-
-def test_early_stopping_ends_what_falls_behind(one_session, tmp_path):
-    ended = {}
-    run_trials(
-        ["9", "8", "1", "2"],
-        partial(_work, tmp_path),
-        demand=Demand(1, max_concurrent=1),
-        milestones=milestones(9),
-        storage=tmp_path / "ray",
-        on_end=lambda name, epochs, lost: ended.update({name: (epochs, lost)}),
-    )
-    assert ended["9"] == (3, "")
-    assert (ended["1"], ended["2"]) == ((1, ""), (1, ""))
-    assert (tmp_path / "9.done").exists()
-    assert not (tmp_path / "1.done").exists()
 
 
 # Ablations
@@ -189,8 +142,8 @@ def test_early_stopping_ends_what_falls_behind(one_session, tmp_path):
 def test_an_ablation_trains_its_variants_and_writes_its_tables(one_session, toy, monkeypatch):
     params, workspace = toy
     extractions = []
-    extract = stores.extract_features
-    monkeypatch.setattr(stores, "extract_features", lambda *args: extractions.append(args) or extract(*args))
+    extract = runner.extract_features
+    monkeypatch.setattr(runner, "extract_features", lambda *args: extractions.append(args) or extract(*args))
     options = StudyOptions("mvtec", seeds=2, max_concurrent=1)
     report = run_ablation("toy", options, params, workspace)
 
@@ -224,7 +177,7 @@ def test_an_ablation_trains_its_variants_and_writes_its_tables(one_session, toy,
     client = MlflowClient(tracking_uri=tracking_uri(workspace))
     runs = client.search_runs([client.get_experiment_by_name("ablation").experiment_id])
     assert len([run for run in runs if "mlflow.parentRunId" not in run.data.tags]) == 1  # the study's run went on
-    assert len(runs) == 1 + 4 + 2
+    assert len(runs) == 1 + 4  # and so did those of the trials that were tried again
     # With everything finished only the tables are written.
     (tables / "toy.md").unlink()
     ran.clear()
@@ -272,7 +225,7 @@ def test_variants_of_the_map_train_once_and_an_encoder_that_cannot_be_fetched_en
     options = StudyOptions("mvtec", variants=("paper", "coarse"), max_concurrent=1)
     report = run_ablation("map", options, params, workspace)
     assert [one.status for one in report.results] == ["finished", "finished"]
-    assert len(list(workspace.private.glob("studies/map-*/trained/*/model"))) == 1
+    assert len(list(workspace.private.glob("studies/map-*/trained/*"))) == 1
     first, second = report.results
     assert (first.seconds, first.parameters) == (second.seconds, second.parameters)
     assert first.metrics != second.metrics
@@ -294,14 +247,14 @@ def _content(workspace):
 
 
 def test_a_killed_study_goes_on_and_gives_what_it_would_have_given(one_session, toy, tmp_path_factory):
-    """In a process of its own, killed after its first trial; the scores of that decide again which others are stopped."""
+    """In a process of its own, killed after its first trial."""
     params = tiny_params(epochs=4)
     params["tune"] = json.loads(json.dumps(asdict(RANGES)))
     _, workspace = tiny_workspace(tmp_path_factory.mktemp("killed"), params)
     code = (
         "from invad.config import load_params; from invad.workspace import Workspace\n"
         "from invad.studies.runner import StudyOptions; from invad.studies.search import run_search\n"
-        "options, params = StudyOptions('mvtec', max_concurrent=1, resume=True, early_stop=True), load_params()\n"
+        "options, params = StudyOptions('mvtec', max_concurrent=1, resume=True), load_params()\n"
         "report = run_search(options, params, Workspace(), params.tune)\n"
     )
     command = [sys.executable, "-c", code]
@@ -316,7 +269,7 @@ def test_a_killed_study_goes_on_and_gives_what_it_would_have_given(one_session, 
     assert not (workspace.reports / "tune").exists()
     done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("tune on mvtec: 3 trials (3 settings x 1 seed), 1 finished before, 2 trainings of ")
+    assert done.stderr.startswith("tune on mvtec: 3 trials, 1 finished before\n")
     after = _results(workspace)
     assert len(after) == 3
     assert {name: after[name] for name in before} == before  # not run again
@@ -325,7 +278,7 @@ def test_a_killed_study_goes_on_and_gives_what_it_would_have_given(one_session, 
     }  # fmt: skip
 
     whole, other = tiny_workspace(toy[1].root, params)
-    run_search(StudyOptions("mvtec", max_concurrent=1, early_stop=True), whole, other, whole.tune)
+    run_search(StudyOptions("mvtec", max_concurrent=1), whole, other, whole.tune)
     assert _content(workspace) == _content(other)
     assert (workspace.reports / "tune/mvtec.yaml").read_bytes() == (other.reports / "tune/mvtec.yaml").read_bytes()
 
@@ -346,27 +299,24 @@ def test_a_search_finds_a_setting_without_a_look_at_the_test_images(one_session,
     assert tests
     for path in tests:
         path.unlink()
-    options = StudyOptions("mvtec", {"train.epochs": 3}, early_stop=True, max_concurrent=1)
+    options = StudyOptions("mvtec", {"train.epochs": 3}, max_concurrent=1)
     report = run_search(options, params, workspace, RANGES)
-    statuses = [sample.result.status for sample in report.samples]
-    assert len(statuses) == 3
-    assert set(statuses) <= {"finished", "stopped"}
-    finished = [sample for sample in report.samples if sample.score is not None]
-    assert [sample.score for sample in finished] == sorted((sample.score for sample in finished), reverse=True)
-    assert statuses == sorted(statuses)  # those that were stopped come last
-    (base,) = [sample for sample in report.samples if sample.result.variant == "base"]
-    assert base.values == {"learning_rate": 0.004, "style_channels": 8, "latent_channels": 4, "blocks": 1}
+    assert [result.status for _, result in report.samples] == ["finished"] * 3
+    scores = [result.metrics["validation_score"] for _, result in report.samples]
+    assert scores == sorted(scores, reverse=True)
+    (base,) = [values for values, result in report.samples if result.variant == "base"]
+    assert base == {"learning_rate": 0.004, "style_channels": 8, "latent_channels": 4, "blocks": 1}
 
     folder = workspace.reports / "tune"
     assert (folder / "mvtec.yaml").read_text() == report.fragment
-    assert yaml.safe_load(report.fragment) == {"train": {"mvtec": report.samples[0].values}}
+    assert yaml.safe_load(report.fragment) == {"train": {"mvtec": report.samples[0][0]}}
     split["train"]["mvtec"] |= yaml.safe_load(report.fragment)["train"]["mvtec"]
     (workspace.root / "merged.yaml").write_text(yaml.safe_dump(split))
     assert load_params(workspace.root / "merged.yaml").benchmark("mvtec").train.learning_rate > 0
     with (folder / "mvtec.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["sample"] for row in rows] == [sample.result.variant for sample in report.samples]
-    assert float(rows[0]["validation_score"]) == report.samples[0].score
+    assert [row["sample"] for row in rows] == [result.variant for _, result in report.samples]
+    assert float(rows[0]["validation_score"]) == scores[0]
     assert "No test image was seen, and this is no estimate of the results on them." in report.fragment
     assert search_text(report).splitlines()[0].split()[:2] == ["sample", "learning_rate"]
     # More samples go on with the same first ones.

@@ -79,7 +79,6 @@ class Place:
 
     def train(self) -> tracking.Run:
         run = tracking.start_run(self.benchmark, self.workspace)
-        run.log_live({"train/loss": [(1, 0.5)]})
         tracking.log_training(run, self.benchmark, self.workspace, {})
         return run
 
@@ -116,7 +115,7 @@ class Place:
         }  # fmt: skip
         assert {item.dataset.name for item in found.inputs.dataset_inputs} == {"mvtec/train", "mvtec/test"}
         assert len(found.outputs.model_outputs) == 1
-        same = client.search_runs([found.info.experiment_id], f"tags.`invad.run` = '{run.record.key}'")
+        same = client.search_runs([found.info.experiment_id], f"tags.`invad.run` = '{run.key}'")
         assert [item.info.run_id for item in same] == [run.run_id]
         return found.info.run_id
 

@@ -162,7 +162,7 @@ def test_a_number_sign_in_a_text_is_no_comment():
         ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
         ("scoring/thresholds.py", {"evaluate"}),
         ("report/page/templates/page.css", {"report", "ablate"}),
-        ("tracking/names.py", set()),
+        ("tracking/origin.py", set()),
         ("config/methods.py", set()),  # its defaults are params
         ("config/constants.py", {"splits", "features", "train", "score", "report", "ablate"}),
     ],

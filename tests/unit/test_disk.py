@@ -17,7 +17,8 @@ import torch
 from safetensors import SafetensorError
 
 from invad import cli
-from invad.cluster.failures import Failures
+from invad.cluster.cluster import Cluster
+from invad.cluster.train import after_failure
 from invad.data.split_table import SplitRow, write_split_table
 from invad.disk import disk_problem
 from invad.errors import InputError
@@ -135,6 +136,5 @@ def test_a_stage_and_a_command_end_with_one_line(write_params, params_dict, monk
 def test_a_worker_without_room_ends_the_training_at_once():
     error = RuntimeError("workers failed")
     error.worker_failures = {0: behind(RuntimeError("unexpected pos"), FULL)}  # pyrefly: ignore[missing-attribute]
-    failures = Failures(job=None, cluster=None)  # pyrefly: ignore[bad-argument-type]  (neither is asked)
     with pytest.raises(InputError, match="No space left on device; "):
-        failures.add(error)
+        after_failure(error, job=None, before=None, cluster=Cluster(()))  # pyrefly: ignore[bad-argument-type]

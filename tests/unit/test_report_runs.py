@@ -21,7 +21,7 @@ from invad.files import write_json, write_text
 from invad.pipeline.rendering import report_runs, report_workspace
 from invad.report.evidence import write_evidence
 from invad.report.results import Result
-from invad.tracking.results import _contents
+from invad.tracking.results import results_of
 from invad.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def logged(result: Result, workspace: Workspace, *, evidence: bool = True) -> tr
             {"train.seconds": "12.5", "train.steps": "59"}, data=data(result.config, workspace), files=files
         )
     )
-    run.finish()
+    run.finish("FINISHED")
     return run
 
 
@@ -66,11 +66,9 @@ def runs(workspace) -> dict[str, tracking.Run]:
     rd = of(seeds=(3,))
     trial = tracking.start_run(toy_config("visa", epochs=2), workspace, experiment="ablation", name="ssm global")
     metrics = {"paper/image_auroc": 0.75, "paper/pixel_auroc": 0.5}
-    trial.log(tracking.Content(metrics=metrics, data=data(toy_config("visa"), workspace)))
-    trial.finish()
+    trial.finish("FINISHED", tracking.Content(metrics=metrics, data=data(toy_config("visa"), workspace)))
     tuned = tracking.start_run(toy_config("visa", epochs=2), workspace, experiment="tune", name="sample")
-    tuned.log(tracking.Content(metrics={"validation/image_auroc": 0.75}))
-    tuned.finish()
+    tuned.finish("FINISHED", tracking.Content(metrics={"validation/image_auroc": 0.75}))
     failed = tracking.start_run(toy_config("visa"), workspace)
     failed.finish("FAILED")
     return {
@@ -245,7 +243,8 @@ def test_a_model_whose_training_is_not_known_here_has_no_facts(collected, tmp_pa
 
 def test_what_lacks_for_the_evidence_is_said(runs, tmp_path):
     workspace = Workspace(tmp_path)
-    for path in (workspace.metrics("visa"), workspace.calibration("visa"), workspace.scores("visa") / "any"):
+    for path in (workspace.calibration("visa"), workspace.scores("visa") / "any"):
         write_json(path, {})
-    with pytest.raises(InputError, match="not a metrics file, per_class, mean, notes, protocol_version missing"):
-        runs["bare"].log(_contents(toy_config("visa"), workspace)["evidence"]())
+    write_json(workspace.metrics("visa"), {"protocol_version": "1", "mean": {}, "per_class": {}})
+    with pytest.raises(InputError, match="not a metrics file, notes missing"):
+        runs["bare"].log(replace(results_of(toy_config("visa"), workspace), data=None))

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -17,12 +16,11 @@ from toys import split_of
 from tracking_toys import BENCHMARK, check_model, client_of, fetch, invad_pipe, trained
 
 from invad import tracking
-from invad.config import RDConfig
 from invad.errors import InputError
 from invad.features.encoder import build_encoder
-from invad.tracking.names import flatten_result, flatten_settings
-from invad.tracking.provenance import model_tags
-from invad.tracking.runs import remember_model, sync_records
+from invad.tracking.origin import dvc_md5
+from invad.tracking.results import flatten_result, sync_records
+from invad.tracking.run import end_training
 from invad.training.model_folder import load_model, save_model
 from invad.workspace import Workspace
 
@@ -34,7 +32,7 @@ def workspace(tmp_path, empty_database) -> Workspace:
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     workspace = Workspace(tmp_path)
     workspace.model("mvtec").mkdir(parents=True)
-    (workspace.model("mvtec") / "model.safetensors").write_bytes(b"weights")
+    (workspace.model("mvtec") / "config.json").write_bytes(b"weights")
     (tmp_path / "dvc.lock").write_text(
         "stages:\n  splits@mvtec:\n    outs:\n    - path: data/splits/mvtec\n      md5: abc.dir\n"
         "  train@mvtec:\n    outs:\n    - path: models/mvtec/config.json\n      md5: aaa\n"
@@ -46,6 +44,13 @@ def workspace(tmp_path, empty_database) -> Workspace:
 def all_runs(workspace: Workspace) -> list:
     client = client_of(workspace)
     return client.search_runs([item.experiment_id for item in client.search_experiments()])
+
+
+def started(workspace: Workspace, **more) -> tracking.Run:
+    """A run that MLflow has been told of."""
+    run = tracking.start_run(BENCHMARK, workspace, **more)
+    run.log()
+    return run
 
 
 def artifact(run: tracking.Run, name: str, workspace: Workspace) -> bytes:
@@ -67,7 +72,7 @@ def commit_all(workspace: Workspace) -> str:
 
 def test_a_run_holds_settings_code_data_and_versions(workspace):
     head = commit_all(workspace)
-    run = tracking.start_run(BENCHMARK, workspace)
+    run = started(workspace)
     data = fetch(run, workspace).data
     assert data.params["train.epochs"] == "3"
     assert data.params["features.encoder"] == "mobilenetv2_100"
@@ -81,14 +86,13 @@ def test_a_run_holds_settings_code_data_and_versions(workspace):
     assert "dvc.model" not in data.tags
     assert json.loads(artifact(run, "config.json", workspace))["train"]["epochs"] == 3
     assert b"\ntorch==2." in artifact(run, "packages.txt", workspace)
-    run.log(tracking.Content(model_tags(BENCHMARK, workspace)))
-    assert fetch(run, workspace).data.tags["dvc.model"] == "bbb"
+    assert dvc_md5(workspace, "train@mvtec", "model.safetensors") == "bbb"
 
 
 def test_a_folder_without_git_and_dvc_has_no_such_tags(tmp_path, empty_database):
     shutil.copyfile(empty_database, tmp_path / "mlflow.db")
     workspace = Workspace(tmp_path)
-    run = tracking.start_run(BENCHMARK, workspace)
+    run = started(workspace)
     tags = fetch(run, workspace).data.tags
     assert "dvc.split" not in tags
     assert "git.commit" not in tags
@@ -99,18 +103,19 @@ def test_changes_of_the_code_are_kept_but_not_those_of_the_pipelines_outputs(wor
     (workspace.root / "code.py").write_text("a = 1\n")
     commit_all(workspace)
     (workspace.root / "dvc.lock").write_text("stages: {}\n")
-    assert fetch(tracking.start_run(BENCHMARK, workspace), workspace).data.tags["git.dirty"] == "false"
+    assert fetch(started(workspace, experiment="tune"), workspace).data.tags["git.dirty"] == "false"
     (workspace.root / "code.py").write_text("a = 2\n")
-    run = tracking.start_run(BENCHMARK, workspace)
+    run = started(workspace, experiment="tune")
     assert fetch(run, workspace).data.tags["git.dirty"] == "true"
     assert b"-a = 1\n+a = 2\n" in artifact(run, "code.patch", workspace)
     (workspace.root / "code.py").write_text("a = 3\n" * 200_000)
-    tags = fetch(tracking.start_run(BENCHMARK, workspace), workspace).data.tags
-    assert tags["git.patch"].startswith("not kept, 1")
+    run = started(workspace, experiment="tune")
+    assert "code.patch" not in {item.path for item in client_of(workspace).list_artifacts(run.run_id)}
+    assert "changes that were not committed and are not kept" in tracking.show_run(run.run_id, workspace)
 
 
 def test_curves_and_metrics_arrive_and_missing_values_stay_out(workspace):
-    run = tracking.start_run(BENCHMARK, workspace)
+    run = started(workspace)
     run.log(tracking.Content(curves={"train/loss": [(step, 1 / step) for step in range(1, 1501)]}))
     run.log(tracking.Content(metrics={"paper/image_auroc": 0.5, "paper/region_aupro": None}))
     client = client_of(workspace)
@@ -119,18 +124,6 @@ def test_curves_and_metrics_arrive_and_missing_values_stay_out(workspace):
     data = fetch(run, workspace).data
     assert data.metrics["paper/image_auroc"] == 0.5
     assert "paper/region_aupro" not in data.metrics
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_refused_and_never_logged(workspace, value):
-    run = tracking.start_run(BENCHMARK, workspace)
-    with pytest.raises(ValueError, match="metric paper/mad"):
-        run.log(tracking.Content(metrics={"paper/image_auroc": 0.5, "paper/mad": value}))
-    with pytest.raises(ValueError, match="metric train/loss"):
-        run.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, value)]}))
-    with pytest.raises(ValueError, match="metric 'paper/mad@x': a name has"):
-        run.log(tracking.Content(metrics={"paper/mad@x": 0.5}))
-    assert fetch(run, workspace).data.metrics == {}
 
 
 def test_every_class_and_the_mean_are_metrics_with_their_protocol_in_the_name(workspace):
@@ -143,30 +136,21 @@ def test_every_class_and_the_mean_are_metrics_with_their_protocol_in_the_name(wo
         "paper/mad": 0.5,
         "exact/mad": None,
         "calibrated/f1": 0.1,
-        "paper/mad/a_b": 0.75,
-        "paper/mad/a_b_2": 0.25,
-        "exact/mad/a_b_2": None,
-        "calibrated/f1/a_b_2": 0.2,
+        "paper/mad/a:23:b": 0.75,
+        "paper/mad/a:40:b": 0.25,
+        "exact/mad/a:40:b": None,
+        "calibrated/f1/a:40:b": 0.2,
     }
     assert flatten_result(result) == expected
-    run = tracking.start_run(BENCHMARK, workspace)
+    run = started(workspace)
     run.log(tracking.Content(metrics=flatten_result(result)))
     assert fetch(run, workspace).data.metrics == {key: value for key, value in expected.items() if value is not None}
 
 
-def test_runs_of_other_methods_and_variants_have_params_of_the_same_names():
-    names = set(flatten_settings(BENCHMARK))
-    assert {"train.blocks", "train.learning_rate", "score.sigma", "splits.fold"} <= names
-    other = flatten_settings(replace(BENCHMARK, train=RDConfig()))
-    assert set(other) == names
-    assert (other["train.blocks"], other["train.model"], other["splits.fold"]) == ("-", "rd", "-")
-
-
 def test_trials_are_nested_in_their_study(workspace):
-    study = tracking.start_run(BENCHMARK, workspace, experiment="ablation", name="style")
+    study = started(workspace, experiment="ablation", name="style")
     trials = [
-        tracking.start_run(
-            BENCHMARK,
+        started(
             workspace,
             experiment="ablation",
             name=name,
@@ -184,102 +168,66 @@ def test_trials_are_nested_in_their_study(workspace):
     experiment = client_of(workspace).get_experiment_by_name("ablation").experiment_id
     assert {run.info.experiment_id for run in all_runs(workspace)} == {experiment}
     for trial in trials:
-        trial.finish()
-    again = tracking.open_run(study.record.key, workspace)
-    again.finish()
-    assert fetch(study, workspace).info.status == "FINISHED"
-
-
-def end_of_training(run: tracking.Run, workspace: Workspace) -> None:
-    remember_model(run, BENCHMARK, workspace)
-    run.finish()
+        trial.finish("FINISHED")
+        assert not trial.folder.exists()  # MLflow has all of it
+    again = started(workspace, experiment="ablation", name="style", key=study.key)
+    assert again.run_id == study.run_id
+    again.finish("FAILED")
+    assert fetch(study, workspace).info.status == "FAILED"
 
 
 def test_a_benchmarks_run_goes_on_until_its_model_is_another(workspace):
-    run = tracking.start_run(BENCHMARK, workspace)
-    end_of_training(run, workspace)
+    run = started(workspace)
+    end_training(run, BENCHMARK, workspace)
     assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
-    (workspace.model("mvtec") / "model.safetensors").write_bytes(b"came back from the cache")
+    (workspace.model("mvtec") / "config.json").write_bytes(b"came back from the cache")
     assert tracking.known_run(BENCHMARK, workspace) is None
     other = tracking.continue_run(BENCHMARK, workspace)
     assert other.run_id != run.run_id
     assert fetch(other, workspace).data.tags["invad.model_from_cache"] == "true"
     assert tracking.continue_run(BENCHMARK, workspace).run_id == other.run_id
     # The first model again: MLflow knows which run trained it.
-    (workspace.model("mvtec") / "model.safetensors").write_bytes(b"weights")
+    (workspace.model("mvtec") / "config.json").write_bytes(b"weights")
     assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
     assert len(all_runs(workspace)) == 2
 
 
 def test_other_thresholds_beside_the_same_model_are_the_same_run(workspace):
-    run = tracking.start_run(BENCHMARK, workspace)
-    end_of_training(run, workspace)
+    run = started(workspace)
+    end_training(run, BENCHMARK, workspace)
     workspace.calibration("mvtec").write_text("{}")
     assert tracking.continue_run(BENCHMARK, workspace).run_id == run.run_id
     (workspace.model("mvtec") / "config.json").write_text("{}")
     assert tracking.continue_run(BENCHMARK, workspace).run_id != run.run_id
 
 
-def test_a_run_that_the_database_lost_is_started_again(workspace, caplog):
-    run = tracking.start_run(BENCHMARK, workspace, tags={"git.commit": "c0ffee"})
-    end_of_training(run, workspace)
+def test_a_run_that_the_database_lost_is_started_again(workspace):
+    run = started(workspace, tags={"git.commit": "c0ffee"})
+    end_training(run, BENCHMARK, workspace)
     lost = run.run_id
     client_of(workspace).delete_run(lost)
     again = tracking.continue_run(BENCHMARK, workspace)
     again.log()
-    assert f"MLflow no longer has run {lost}" in caplog.text
     found = fetch(again, workspace)
     assert found.info.run_id != lost
     assert (found.info.status, found.data.tags["git.commit"]) == ("FINISHED", "c0ffee")
     assert "config.json" in {item.path for item in client_of(workspace).list_artifacts(again.run_id)}
 
 
-def test_a_killed_training_goes_on_in_its_run(workspace):
-    run = tracking.start_run(BENCHMARK, workspace, training="abc")
-    run.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, 0.25)]}))
-    again = tracking.start_run(BENCHMARK, workspace, training="abc")
-    assert again.run_id == run.run_id
-    again.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, 0.25), (3, 0.125)]}))
-    again.finish("FAILED")
-    third = tracking.start_run(BENCHMARK, workspace, training="abc")
-    assert third.run_id == run.run_id
-    assert fetch(third, workspace).info.status == "RUNNING"
-    history = client_of(workspace).get_metric_history(run.run_id, "train/loss")
-    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25), (3, 0.125)]
-    end_of_training(third, workspace)
-    assert tracking.start_run(BENCHMARK, workspace, training="abc").run_id != run.run_id  # one that ended well is over
-
-
-def test_another_training_ends_the_run_of_one_that_was_killed(workspace):
-    killed = tracking.start_run(BENCHMARK, workspace, training="abc")
-    tracking.start_run(BENCHMARK, workspace, training="other")
-    assert fetch(killed, workspace).info.status == "KILLED"
-    assert len(all_runs(workspace)) == 2
-
-
-def test_sync_ends_what_is_dead_and_nothing_else(workspace):
-    script = (
-        "import os; from invad import tracking; from invad.workspace import Workspace; from tracking_toys import BENCHMARK;"
-        "run = tracking.start_run(BENCHMARK, Workspace()); os.kill(os.getpid(), 9)"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script], cwd=workspace.root, env=environment, check=False)
-    assert done.returncode == -9
-    alive = tracking.start_run(BENCHMARK, workspace, experiment="tune", name="alive")
-    (dead,) = [run for run in all_runs(workspace) if run.info.run_id != alive.run_id]
-    assert dead.info.status == "RUNNING"
-    assert sync_records(workspace) == [f"{dead.info.run_name}: run {dead.info.run_id}, killed"]
-    assert client_of(workspace).get_run(dead.info.run_id).info.status == "KILLED"
-    assert fetch(alive, workspace).info.status == "RUNNING"
+def test_a_training_that_was_killed_has_its_run_when_it_is_started_again(workspace):
+    first = tracking.start_run(BENCHMARK, workspace)
+    assert all_runs(workspace) == []  # MLflow hears of what has ended
     assert sync_records(workspace) == []
-
-
-def test_what_mlflow_refuses_holds_nothing_up(workspace, caplog):
-    run = tracking.start_run(BENCHMARK, workspace)
-    run.log(tracking.Content({"x" * 999: "a name that is too long"}))
-    run.log(tracking.Content(metrics={"paper/mad": 0.5}))
-    assert fetch(run, workspace).data.metrics == {"paper/mad": 0.5}
-    assert "MLflow refuses a part of a run: " in caplog.text
+    first.log()  # and was killed then
+    again = tracking.start_run(BENCHMARK, workspace)
+    again.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, 0.25)]}))
+    again.log(tracking.Content(curves={"train/loss": [(1, 0.5), (2, 0.25), (3, 0.125)]}))
+    end_training(again, BENCHMARK, workspace)
+    assert again.run_id == first.run_id
+    assert fetch(again, workspace).info.status == "FINISHED"
+    history = client_of(workspace).get_metric_history(again.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25), (3, 0.125)]
+    assert started(workspace).run_id != again.run_id  # one that ended well is over
 
 
 def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspace):
@@ -287,7 +235,7 @@ def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspac
     (workspace.root / "mlflow.db").unlink()
     script = (
         "from invad import tracking; from invad.workspace import Workspace; from tracking_toys import BENCHMARK;"
-        "run = tracking.start_run(BENCHMARK, Workspace(), experiment='tune'); run.finish()"
+        "run = tracking.start_run(BENCHMARK, Workspace(), experiment='tune'); run.finish('FINISHED')"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path])}
     processes = [
@@ -302,7 +250,7 @@ def test_processes_that_use_a_new_database_at_the_same_time_do_not_meet(workspac
 
 
 def test_the_images_of_each_phase_are_inputs(workspace):
-    run = tracking.start_run(BENCHMARK, workspace)
+    run = started(workspace)
     split = split_of(workspace.root, train=3, test=2)
     run.log(tracking.Content(data=lambda: tracking.data_sets(split, BENCHMARK, "embedded")))
     inputs = {item.tags[0].value: item.dataset for item in fetch(run, workspace).inputs.dataset_inputs}
@@ -310,8 +258,7 @@ def test_the_images_of_each_phase_are_inputs(workspace):
     train = inputs["train"]
     assert train.name == "mvtec/train"
     profile = json.loads(train.profile)
-    assert (profile["images"], profile["classes"]) == (3, 1)
-    assert profile["sha256"].startswith(train.digest)
+    assert profile == {"images": 3, "anomalous": 0, "images_per_class": {"bottle": 3}}
     assert json.loads(train.source) == {"dataset": "mvtec", "source": "embedded"}
     assert inputs["test"].digest != train.digest
 
@@ -357,12 +304,11 @@ def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(wor
     git(workspace, "remote", "add", "origin", str(workspace.root))
     (workspace.root / "code.py").write_text("a = 2\n")
     (workspace.root / "params.yaml").write_text("epochs: 3\n")
-    run = tracking.start_run(BENCHMARK, workspace)
-    run.log(tracking.Content(metrics={"paper/mad": 0.5, "paper/mad/bottle": 0.25}))
-    run.finish()
+    run = started(workspace)
+    run.log(tracking.Content(metrics={"paper/image_auroc": 0.512}))
+    end_training(run, BENCHMARK, workspace)
     done = invad_pipe(workspace, "runs", "show", run.run_id)
-    assert re.search(r"^paper/mad +0\.5000$", done, re.MULTILINE)
-    assert "bottle" not in done
+    assert re.search(r"^image AU-ROC +51\.2$", done, re.MULTILINE)
     assert "FINISHED" in done
     assert invad_pipe(workspace, "runs", "show", "mvtec") == done
     commands = done.split("To build it again:\n")[1].splitlines()
@@ -378,9 +324,8 @@ def test_show_prints_the_run_and_commands_that_restore_its_code_and_settings(wor
 
 def test_list_shows_the_runs_of_an_experiment(workspace):
     for experiment in ("benchmark", "tune"):
-        run = tracking.start_run(BENCHMARK, workspace, experiment=experiment, name=f"a {experiment}")
-        run.log(tracking.Content(metrics={"paper/image_auroc": 0.512, "paper/pixel_auroc": None}))
-        run.finish()
+        run = started(workspace, experiment=experiment, name=f"a {experiment}")
+        run.finish("FINISHED", tracking.Content(metrics={"paper/image_auroc": 0.512, "paper/pixel_auroc": None}))
     head, *rows = tracking.list_runs(workspace)
     assert head.split("  ")[0] == "id"
     assert len(rows) == 2
@@ -393,9 +338,8 @@ def test_list_shows_the_runs_of_an_experiment(workspace):
 
 
 def test_an_unknown_run_is_a_mistake_of_the_user(workspace):
-    tracking.start_run(BENCHMARK, workspace)
+    started(workspace)
     assert "error: run 123: MLflow has none of this id" in invad_pipe(workspace, "runs", "show", "123", code=2)
-    assert tracking.open_run("123", workspace) is None
 
 
 def test_the_server_of_the_environment_wins(workspace, monkeypatch):
@@ -411,7 +355,7 @@ def test_the_server_of_the_environment_wins(workspace, monkeypatch):
 def test_a_malformed_address_is_refused_at_once(workspace, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for use in (
-        lambda: tracking.start_run(BENCHMARK, workspace),
+        lambda: started(workspace),
         lambda: tracking.continue_run(BENCHMARK, workspace),
         lambda: tracking.list_runs(workspace),
         lambda: tracking.show_run("1", workspace),

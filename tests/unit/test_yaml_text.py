@@ -8,7 +8,7 @@ from conftest import refusal
 from invad.config import load_params
 from invad.config.params_file import edit_settings
 from invad.config.yaml_text import load_yaml
-from invad.studies.settings import parse_set
+from invad.studies.study import parse_set
 
 NUMBERS = {
     "5e-05": 5e-05, "4e-3": 0.004, "1.5e3": 1500.0, "5E-5": 5e-05, "-1.": -1.0, ".5": 0.5, "+3": 3, "007": 7, "0x1F": 31, "1_000": 1000,

@@ -1,0 +1,144 @@
+"""What a run was started with: settings, code, data, packages and hardware, from which it can be built again."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from invad.config import BenchmarkConfig
+from invad.data.split_table import Split
+from invad.files import atomic_path
+from invad.tracking.store import without_password
+from invad.workspace import CONFIG_FILE, Workspace
+
+PATCH_BYTES = 1_000_000  # a larger one is not kept
+# What the pipeline itself writes into the working tree: no change of the code. And the keys of remotes.
+_CODE = ("--", ".", ":(exclude)dvc.lock", ":(exclude)reports", ":(exclude).dvc/config")
+
+
+def run_name(benchmark: BenchmarkConfig) -> str:
+    """Return what a run is called in MLflow: benchmark, method, encoder, epochs where the method has any, and seed."""
+    settings = flatten_settings(benchmark)
+    epochs = settings.get("train.epochs")
+    length = [] if epochs is None else [f"{epochs} epoch{'' if epochs == '1' else 's'}"]
+    method = f"{benchmark.name} {settings['train.model']} {settings['features.encoder']}"
+    return ", ".join([method, *length, f"seed {settings['train.seed']}"])
+
+
+def flatten_settings(benchmark: BenchmarkConfig) -> dict[str, str]:
+    """Return all settings by dotted name."""
+
+    def flat(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for name, value in section.items():
+            yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", str(value))]
+
+    return dict(flat(asdict(benchmark), ""))
+
+
+def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
+    """Return the tags of a new run; what is not known here has none."""
+    tags = {
+        "invad.benchmark": benchmark.name,
+        "invad.command": f"dvc repro evaluate@{benchmark.name}",
+        "dvc.split": dvc_md5(workspace, f"splits@{benchmark.name}"),
+        "dvc.features": dvc_md5(workspace, f"features@{benchmark.name}"),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
+    return {name: value for name, value in tags.items() if value} | environment_tags(workspace)
+
+
+def environment_tags(workspace: Workspace) -> dict[str, str]:
+    """Return the tags of code, packages and hardware as they are now; what is not known here has none."""
+    cpuinfo, torch = Path("/proc/cpuinfo"), sys.modules.get("torch")  # nobody waits for torch to tell its GPUs
+    cpus = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else "")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch else []
+    tags = {
+        **_code_tags(workspace),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "hardware.cpu": next(iter(cpus), platform.processor()),
+        "hardware.memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB",
+        "hardware.gpu": ", ".join(gpus),
+        "package.invad": version("invad"),  # all packages are an artifact
+        "package.torch": version("torch"),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dict[str, str]]:
+    """Return the images of each phase as a data set: name, digest, source, counts of images and classes; a phase without any has none.
+
+    source: `embedded`, `path` or `official`.
+    """
+    from invad.features.source import split_sha256  # with torch
+
+    found = []
+    for phase in ("train", "calibration", "test"):
+        if rows := split.phase(phase):
+            images = Counter(row.class_name for row in rows)
+            profile = {"images": len(rows), "anomalous": sum(row.label for row in rows), "images_per_class": images}
+            data_set = {
+                "name": f"{benchmark.name}/{phase}",
+                "digest": split_sha256(rows, split.reading)[:32],  # MLflow takes 36 characters
+                "source_type": source,
+                "source": json.dumps({"dataset": benchmark.dataset, "source": source}),
+                "profile": json.dumps(profile, sort_keys=True, ensure_ascii=False),
+            }
+            found.append(data_set)
+    return found
+
+
+def write_origin(benchmark: BenchmarkConfig, workspace: Workspace, folder: Path) -> None:
+    """Write what a run was started with to `folder`, for its artifacts: settings, packages, and changes of the code."""
+    changes = _git(workspace, "diff", "--binary", "HEAD", *_CODE) or b""
+    packages = sorted({f"{item.name}=={item.version}\n" for item in distributions()})
+    files = {
+        CONFIG_FILE: json.dumps(asdict(benchmark), indent=2, ensure_ascii=False).encode(),
+        "packages.txt": "".join(packages).encode(),
+    }
+    if (settings := workspace.root / "params.yaml").exists():
+        files[settings.name] = settings.read_bytes()
+    if 0 < len(changes) <= PATCH_BYTES:
+        files["code.patch"] = changes
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+
+
+def dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:
+    """Return the hash that `dvc.lock`, which DVC writes at a stage's end, has of the output called `name`, or else of the first."""
+    path = workspace.root / "dvc.lock"
+    lock = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
+    named = [out for out in outs if Path(out["path"]).name == name] or outs
+    return named[0]["md5"] if named else ""
+
+
+def _code_tags(workspace: Workspace) -> dict[str, str]:
+    """Return commit, remote and whether the tree has changes; nothing is claimed where git is missing or refuses."""
+    commit = _git(workspace, "rev-parse", "HEAD")
+    changes = _git(workspace, "status", "--porcelain", "--untracked-files=no", *_CODE)
+    if commit is None or changes is None:
+        return {}
+    remote = (_git(workspace, "remote", "get-url", "origin") or b"").decode().strip()
+    dirty = str(bool(changes)).lower()
+    return {"git.commit": commit.decode().strip(), "git.remote": without_password(remote), "git.dirty": dirty}
+
+
+def _git(workspace: Workspace, *arguments: str) -> bytes | None:
+    """Return what git says, None where it is missing or refuses."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=workspace.root, capture_output=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
