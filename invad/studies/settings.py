@@ -5,8 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from invad.config import TRAIN_CONFIGS, BenchmarkConfig
-from invad.config.loading import parse_benchmark
-from invad.config.yaml_text import YAMLError, load_yaml
+from invad.config.loading import load_yaml, parse_benchmark
 from invad.errors import InputError
 
 SECTIONS = ("features", "train", "score")
@@ -29,7 +28,7 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{OPTION} {key}: is given twice")
         try:
             changes[key] = load_yaml(value)
-        except YAMLError:
+        except InputError:
             raise InputError(f"{OPTION} {key}: {value!r} is no value as in params.yaml") from None
     return changes
 

@@ -119,7 +119,7 @@ def test_the_repositorys_own_params_are_valid():
         ("tune.blocks", [], "tune.blocks: "),
         ("tune.validation_share", 1, "tune.validation_share: must be less than 1, not 1"),
         ("train", {2024: {}}, "train.2024: a name that YAML reads as something else stands in quotes"),
-        ("trian", {}, "trian: unknown section; known are download, benchmarks, "),
+        ("trian", {}, "unknown section 'trian'; known are download, benchmarks, "),
         ("score", None, "score: this section is missing or not a mapping"),
     ],
 )
