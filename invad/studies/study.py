@@ -11,6 +11,7 @@ import torch
 from invad.config import AS_STORED, BenchmarkConfig, FeaturesConfig
 from invad.config.closure import code_digest
 from invad.data.split_table import Split
+from invad.methods import METHODS
 from invad.studies.modules import Variant
 from invad.studies.settings import apply
 
@@ -97,7 +98,8 @@ class Identity:
 
     def _hash(self, *values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
         judged = [self.study.validation_share, self.study.validation_seed]
-        return digest(self.data, judged, code_digest("invad.studies.trial"), torch.__version__, *values)
+        code = code_digest("invad.studies.trial", *sorted(kind.__module__ for kind in METHODS.values()))
+        return digest(self.data, judged, code, torch.__version__, *values)
 
 
 def digest(*values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)

@@ -305,9 +305,10 @@ def test_an_ablation_depends_on_the_settings_of_its_benchmark_and_on_no_others(w
     def written(section: str, name: str, **values: object) -> dict:
         params[section][name] |= values
         check("", load_params(write_params(params)), WORKSPACE)
-        return json.loads((WORKSPACE.root / "data/code/ablations/blocks.json").read_text())
+        lines = (line.split("  ") for line in (WORKSPACE.root / "data/code/ablate/blocks.txt").read_text().splitlines())
+        return {name: value for value, name in lines}
 
     before = written("train", "mvtec", seed=1)
-    assert (before["train.epochs"], before["train.seed"]) == (3, 1)
+    assert (before["mvtec.train.epochs"], before["mvtec.train.seed"]) == ("3", "1")
     assert written("train", "coco", epochs=7) == before
-    assert written("score", "mvtec", sigma=1.0) == before | {"score.sigma": 1.0}
+    assert written("score", "mvtec", sigma=1.0) == before | {"mvtec.score.sigma": "1.0"}
