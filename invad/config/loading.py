@@ -19,19 +19,19 @@ from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS
 from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
     SPLIT_CONFIGS,
+    AblationConfig,
     BenchmarkConfig,
     BenchmarkEntry,
     CalibrationConfig,
-    CocoAdSplitConfig,
     DownloadConfig,
     FeaturesConfig,
     Params,
     ScoreConfig,
     TrainingConfig,
+    TuneConfig,
     WorkersConfig,
     dataset_kind,
 )
-from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import Name
 from invad.errors import InputError
 
@@ -74,21 +74,20 @@ def parse_params(text: str, where: str) -> Params:
         dataset: _parse_download(section, dataset, f"{where}: download.{dataset}")
         for dataset, section in parse(dict[Name, Any], sections["download"], f"{where}: download").items()
     }
-    entries = _parse_entries(sections["benchmarks"], download, f"{where}: benchmarks")
-    extraction, features = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
-    training, train = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
-    named = {
-        key: _named_settings(section, f"{where}: {key}")
-        for key, section in {**sections, "features": features, "train": train}.items()
-        if key in NAMED_SECTIONS
+    extraction, sections["features"] = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
+    training, sections["train"] = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
+    for key in NAMED_SECTIONS:
+        for name, value in sections[key].items():
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {key}.{name}: must be a mapping, not {value!r}")
+    benchmarks = {
+        name: _parse_entry(name, value, download, sections, where)
+        for name, value in parse(dict[Name, Any], sections["benchmarks"], f"{where}: benchmarks").items()
     }
-    named["train"] = {name: _of_method(value, f"{where}: train.{name}") for name, value in named["train"].items()}
-    benchmarks = {name: _build_benchmark(name, entry, named, where) for name, entry in entries.items()}
-    used = {entry.settings for entry in entries.values()}
-    for key in NAMED_SECTIONS[1:]:  # those of an experiment, as far as that goes without a data set
-        for name in named[key].keys() - used:
-            value = named[key][name]
-            parse(_kinds(value, f"{where}: {key}.{name}")[key], value, f"{where}: {key}.{name}")
+    if not benchmarks:
+        raise InputError(
+            f"{where}: benchmarks: is empty; give at least one `benchmark: {{dataset: ..., settings: ...}}`"
+        )
     ablations = parse(dict[str, AblationConfig], sections["ablations"], f"{where}: ablations")
     for module, ablation in ablations.items():
         _check_known(ablation.benchmark, benchmarks, f"{where}: ablations.{module}.benchmark: unknown benchmark")
@@ -112,7 +111,13 @@ def parse_benchmark(
         InputError: A key is unknown, or a value has the wrong type or range.
     """
     key = {section: f"{where}{section}.{settings}" if settings else f"{where}{section}" for section in NAMED_SECTIONS}
-    kinds = {"splits": SPLIT_CONFIGS[dataset_kind(dataset)], **_kinds(sections["train"], key["train"])}
+    kinds: dict[str, type[Any]] = {
+        "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
+        "calibration": CalibrationConfig,
+        "features": FeaturesConfig,
+        "train": _recipe(sections["train"], key["train"]),
+        "score": ScoreConfig,
+    }
     parsed: dict[str, Any] = {section: parse(kind, sections[section], key[section]) for section, kind in kinds.items()}
     features, train, score = parsed["features"], parsed["train"], parsed["score"]
     try:
@@ -142,24 +147,30 @@ def _read_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _parse_entries(section: Mapping[str, Any], download: Mapping[str, Any], where: str) -> dict[str, BenchmarkEntry]:
-    for name, value in section.items():
-        if isinstance(value, str):  # as it was before settings had names
-            raise InputError(
-                f"{where}.{name}: must be a mapping now, such as {{dataset: {value}, settings: {name}}}; the sections "
-                f"{', '.join(NAMED_SECTIONS)} may stay as they are, but for the fold of COCO-AD, which moves from splits to here"
-            )
-    entries = {
-        name: parse(BenchmarkEntry, value, f"{where}.{name}")
-        for name, value in parse(dict[Name, Any], section, where).items()
-    }
-    if not entries:
-        raise InputError(f"{where}: is empty; give at least one `benchmark: {{dataset: ..., settings: ...}}`")
-    for name, entry in entries.items():
-        _check_known(entry.dataset, download, f"{where}.{name}.dataset: unknown data set")
-        if (entry.fold is None) == (dataset_kind(entry.dataset) == "coco"):
-            raise InputError(f"{where}.{name}.fold: is needed for COCO-AD, and only there")
-    return entries
+def _parse_entry(
+    name: str, value: object, download: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]], where: str
+) -> BenchmarkConfig:
+    """Return a benchmark with the settings that its entry in `benchmarks` names."""
+    here = f"{where}: benchmarks.{name}"
+    if isinstance(value, str):  # as it was before settings had names
+        raise InputError(
+            f"{here}: must be a mapping now, such as {{dataset: {value}, settings: {name}}}; the sections "
+            f"{', '.join(NAMED_SECTIONS)} may stay as they are, but for the fold of COCO-AD, which moves from splits to here"
+        )
+    entry = parse(BenchmarkEntry, value, here)
+    _check_known(entry.dataset, download, f"{here}.dataset: unknown data set")
+    if (entry.fold is None) == (dataset_kind(entry.dataset) == "coco"):
+        raise InputError(f"{here}.fold: is needed for COCO-AD, and only there")
+    for key in NAMED_SECTIONS:
+        if entry.settings not in sections[key]:
+            known = ", ".join(sections[key]) or "none"
+            missing = f"{key}.{entry.settings}: is missing; benchmarks.{name}.settings names it, and {key} has {known}"
+            raise InputError(f"{where}: {missing}")
+    own = {key: sections[key][entry.settings] for key in NAMED_SECTIONS}
+    own["train"] = _of_method(own["train"], f"{where}: train.{entry.settings}")
+    if entry.fold is not None:
+        own["splits"] = own["splits"] | {"fold": entry.fold}
+    return parse_benchmark(name, entry.dataset, own, f"{where}: ", entry.settings)
 
 
 def _check_known(name: str, known: Collection[str], problem: str) -> None:
@@ -174,52 +185,12 @@ def _parse_workers(kind: type[Workers], section: Mapping[str, Any], where: str) 
     return workers, {name: value for name, value in section.items() if name not in keys}
 
 
-def _named_settings(section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a section's settings by their names."""
-    for name, value in parse(dict[Name, Any], section, where).items():
-        if not isinstance(value, dict):
-            raise InputError(f"{where}.{name}: must be a mapping, not {value!r}")
-    return dict(section)
-
-
-def _build_benchmark(
-    name: str, entry: BenchmarkEntry, named: Mapping[str, Mapping[str, Any]], where: str
-) -> BenchmarkConfig:
-    sections = {}
-    for key, settings in named.items():
-        if entry.settings not in settings:
-            known = ", ".join(settings) or "none"
-            raise InputError(
-                f"{where}: {key}.{entry.settings}: is missing; benchmarks.{name}.settings names it, and {key} has {known}"
-            )
-        sections[key] = settings[entry.settings]
-    if entry.fold is not None:
-        sections["splits"] = _with_fold(sections["splits"], name, entry, where)
-    return parse_benchmark(name, entry.dataset, sections, f"{where}: ", entry.settings)
-
-
-def _with_fold(splits: Mapping[str, Any], name: str, entry: BenchmarkEntry, where: str) -> dict[str, Any]:
-    """Return the section `splits` of COCO-AD with the benchmark's fold, which has to be one of it."""
-    key = f"{where}: splits.{entry.settings}"
-    if "fold" in splits:
-        raise InputError(f"{key}.fold: belongs to the benchmark; write it as benchmarks.{name}.fold")
-    held_out = parse(CocoAdSplitConfig, {**splits, "fold": 0}, key).held_out
-    parse(CocoAdSplitConfig, {"fold": entry.fold, "held_out": held_out}, f"{where}: benchmarks.{name}")
-    return {**splits, "fold": entry.fold}
-
-
-def _kinds(train: object, where: str) -> dict[str, type[Any]]:
-    """Return the types of the sections that are the same for every data set; `train` says whose recipe it is."""
-    recipe = TRAIN_CONFIGS[_known_model(train, where)]
-    return {"calibration": CalibrationConfig, "features": FeaturesConfig, "train": recipe, "score": ScoreConfig}
-
-
-def _known_model(train: object, where: str) -> str:
-    """Return the method of a section `train`; `InputError` where there is none of that name."""
+def _recipe(train: object, where: str) -> type[TrainConfig]:
+    """Return the settings of the method that a section `train` names; `InputError` where there is none of that name."""
     model = train.get("model", TrainConfig.model) if isinstance(train, dict) else TrainConfig.model
     if not (isinstance(model, str) and model in TRAIN_CONFIGS):
         raise InputError(f"{where}.model: must be one of {', '.join(TRAIN_CONFIGS)}, not {model!r}")
-    return model
+    return TRAIN_CONFIGS[model]
 
 
 def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
@@ -228,7 +199,7 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         InputError: A key is another method's and has a value that somebody has chosen.
     """
-    own = TRAIN_CONFIGS[_known_model(train, where)]
+    own = _recipe(train, where)
     kept = {}
     for key, value in train.items():
         others = {name: getattr(kind, key) for name, kind in TRAIN_CONFIGS.items() if key in _keys(kind)}
@@ -254,10 +225,8 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
     config = parse(DownloadConfig, section, where)
     if kind == "table" and config.source != "path":
         raise InputError(f"{where}.source: must be 'path' for a data set of your own, not {config.source!r}")
-    for key, owner in (("table", "table"), ("images", "coco")):
-        if key in keys and kind != owner:
-            owners = "a data set of your own" if owner == "table" else owner
-            raise InputError(f"{where}.{key}: is a key of {owners} only")
+    if kind != "table" and config.table is not None:
+        raise InputError(f"{where}.table: is a key of a data set of your own only")
     return config
 
 

@@ -298,6 +298,6 @@ def test_an_own_benchmark_of_a_published_name_wins_over_the_profiles(params_file
 def test_settings_that_are_not_valid_are_an_error_and_stay(params_file):
     edit(params_file, "fold: 3", "fold: 9")
     before = params_file.read_bytes()
-    with pytest.raises(InputError, match=r"params\.yaml: benchmarks\.coco_ad_3\.fold: must be less than 4"):
+    with pytest.raises(InputError, match=r"params\.yaml: splits\.coco\.fold: must be less than 4"):
         use_profile("paper", params_file)
     assert params_file.read_bytes() == before
