@@ -35,7 +35,7 @@ from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
 _PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
-_NOT_COUNTED = "not counted: encoders' weights, generated images, COCO-AD's masks and images that are fetched one by one, models, checkpoints, studies"
+_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks and single images, models, checkpoints"
 
 
 class Images(NamedTuple):
