@@ -41,9 +41,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def check(params: ParamsOption = Path("params.yaml")) -> None:
-    """Check params.yaml, and show what it asks for and which code has changed since the last `dvc repro`."""
+    """Check params.yaml, and show what it asks for and what has changed since the last `dvc repro`, settings and code."""
     from invad.config import load_params
-    from invad.config.closure import STAGES, changed_code
+    from invad.pipeline.dependencies import changed, dependencies
     from invad.workspace import Workspace
 
     settings = load_params(params)
@@ -62,11 +62,11 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
         names = ", ".join(variant.name for variant in plan_ablation(module, options, settings).variants)
         seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
         print(f"ablation   {module:<12} of {options.benchmark}: {names}; {seeds}")
-    for stage in STAGES:
+    for stage, text in dependencies(settings).items():
         before = Workspace().code(stage)
-        if before.exists() and (changed := changed_code(stage, before.read_text(encoding="utf-8"))):
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            print(f"code       {stage:<12} runs again: {', '.join(changed[:3])}{more}")
+        if before.exists() and (names := changed(before.read_text(encoding="utf-8"), text)):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            print(f"changed    {stage:<12} runs again: {', '.join(names[:3])}{more}")
 
 
 @app.command()

@@ -1,31 +1,26 @@
 """`invad-pipe clean`: what interrupted runs, studies and stages have left."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from invad.cli.options import ParamsOption
 
 _NOTES = {"old": "no start goes on from it", "useful": "a start may go on from it", "running": "in use"}
 
 
 def clean(
-    params: ParamsOption = Path("params.yaml"),
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what is old.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is of no use.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="With --yes: also what a start could go on from.")] = False,
 ) -> None:
-    """Show, and with --yes remove, checkpoints and Ray's files of earlier runs, studies with their features, unfinished extractions.
+    """Show, and with --yes remove, what killed stages were writing (.NAME.PID.tmp), and a list of DVC's that a kill has cut off.
 
-    Also what killed stages were writing (.NAME.PID.tmp), and a list of DVC's that a kill
-    has cut off (.dvc/tmp/rwlock), with which no dvc starts.
+    The latter is .dvc/tmp/rwlock, with which no dvc starts. With --all also checkpoints and
+    Ray's files of trainings, studies with their features, and unfinished extractions.
     """
-    from invad.config import load_params
     from invad.pipeline.leftovers import find_leftovers, remove_leftovers
     from invad.workspace import Workspace
 
-    leftovers = find_leftovers(load_params(params), Workspace())
+    leftovers = find_leftovers(Workspace())
     for leftover in leftovers:
         age = timedelta(seconds=round(leftover.age))
         note = _NOTES[leftover.state]

@@ -17,8 +17,8 @@ def evaluate(
     maps: Annotated[
         Path,
         typer.Option(
-            help="A .npy or .npz file with an array (N, H, W), a folder of .npy, .tif, .tiff or grey .png files, or data/scores/BENCHMARK "
-            "of this project. An .npz may hold masks, classes and labels beside anomaly_maps."
+            help="A .npy or .npz file with an array (N, H, W), or a folder of .npy, .tif, .tiff or grey .png files. "
+            "An .npz may hold masks, classes and labels beside anomaly_maps."
         ),
     ],
     masks: Annotated[

@@ -30,22 +30,13 @@ def show(name: NameArgument) -> None:
 
 
 @profile.command()
-def use(
-    name: NameArgument,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace your edits; the old file is kept beside it as params.yaml.bak.")
-    ] = False,
-    params: ParamsOption = Path("params.yaml"),
-) -> None:
-    """Write a profile to params.yaml; the paths of your data and your own data sets stay."""
+def use(name: NameArgument, params: ParamsOption = Path("params.yaml")) -> None:
+    """Write a profile to params.yaml; the paths of your data and your own data sets stay, and the old file as params.yaml.bak."""
     from invad.config.profiles import use_profile
 
-    report = use_profile(name, params, force=force)
-    if not report.changed:
-        print(f"{params} is the profile {name} already; nothing changed")
-        return
+    kept, backup = use_profile(name, params)
     print(f"{params} is now the profile {name}")
-    for key in report.kept:
+    for key in kept:
         print(f"kept   {key}")
-    if report.backup is not None:
-        print(f"before {report.backup}")
+    if backup is not None:
+        print(f"before {backup}")

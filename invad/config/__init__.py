@@ -29,9 +29,9 @@ from invad.config.sections import (
     ScoreConfig,
     TableSplitConfig,
     TrainingConfig,
+    TuneConfig,
     WorkersConfig,
     dataset_kind,
     reading_of,
 )
-from invad.config.studies import TuneConfig
 from invad.config.types import STRICT, Precision

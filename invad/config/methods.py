@@ -1,6 +1,6 @@
 """The settings of the methods: what stands in a section `train`, with the defaults of the papers.
 
-They stand here and not beside the networks, because stages read them that must not import torch, and DVC reads the defaults off this file.
+They stand here and not beside the networks, because stages read them that must not import torch.
 """
 
 from typing import Annotated, ClassVar, Literal

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,11 +34,10 @@ from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
 _PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
-_NOT_COUNTED = "not counted: encoders' weights, generated images, COCO-AD's masks, models, checkpoints, studies"
+_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks and single images, models, checkpoints"
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """Numbers of images to train on, held out from training, and to test on."""
 
     train: int
@@ -47,30 +47,32 @@ class Images:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """A data set's archives, in bytes: those still to be fetched, and all that is put into `folder`; `unknown` have no published size."""
+    """A data set's archives, in bytes: those still to be fetched, and all that is put into `folder`."""
 
     dataset: str
     source: str
     folder: Path
     fetch: int = 0
     disk: int = 0
-    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them. `problem`: why training will be refused."""
+    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them."""
 
     name: str
     images: Images | None
     steps: int = 0
     features: int = 0
     maps: int = 0
-    problem: str = ""
 
 
 def make_plan(params: Params, workspace: Workspace) -> tuple[list[DataPlan], list[TrainingPlan]]:
-    """Return the plan of all data sets and of all benchmarks; nothing is run. `InputError`: a class of MVTec AD that there is not."""
+    """Return the plan of all data sets and of all benchmarks; nothing is run.
+
+    Raises:
+        InputError: A batch is larger than the images to train on.
+    """
     data = [_data(name, config, workspace) for name, config in params.download.items()]
     return data, [_training(each, params.dataset(each.dataset), workspace) for each in params.benchmarks.values()]
 
@@ -82,15 +84,15 @@ def plan_text(params: Params, workspace: Workspace) -> str:
     sources += [(each.dataset, each.source, _size(each.fetch), _size(each.disk)) for each in data]
     rows: list[tuple[str, ...]] = [("benchmark", "images", "held out", "test", "steps", "features", "maps")]
     for each in trainings:
-        numbers = (each.images.train, each.images.held_out, each.images.test, each.steps) if each.images else ()
-        sizes = (_size(each.features), _size(each.maps)) if each.images else ("?", "?")
-        rows.append((each.name, *([f"{number:,}" for number in numbers] or "????"), *sizes))
-    notes = [f"note: {each.dataset}: not counted is {name}" for each in data for name in each.unknown]
+        numbers = [f"{number:,}" for number in (*each.images, each.steps)] if each.images else "????"
+        sizes = (_size(each.features), _size(each.maps)) if each.images else "??"
+        rows.append((each.name, *numbers, *sizes))
+    notes = [_NOT_COUNTED]
     if any(each.images is None for each in trainings):
         notes.append("note: what is ? is counted in split tables, which `dvc repro download splits` writes")
-    notes += [f"WARNING: {each.name}: {each.problem}" for each in trainings if each.problem]
-    tables = [*aligned(sources, left=(0, 1)), "", *aligned(rows), ""]
-    return "\n".join([*tables, *_disks(data, trainings, workspace), _NOT_COUNTED, *notes])
+    return "\n".join(
+        [*aligned(sources, left=(0, 1)), "", *aligned(rows), "", *_disks(data, trainings, workspace), *notes]
+    )
 
 
 def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Images | None:
@@ -148,32 +150,28 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
     images, config = _count(benchmark, data, workspace), benchmark.features
     if images is None:
         return TrainingPlan(benchmark.name, None)
-    features = feature_bytes(images.train + images.held_out + images.test, config)
-    maps = map_bytes(images, config.image_size)
-    steps, problem = benchmark.train.training_steps(images.train), ""
+    steps = benchmark.train.training_steps(images.train)
     if benchmark.train.length:
         try:
             steps_per_epoch(images.train, benchmark.train)
         except InputError as error:
-            steps, problem = 0, str(error)
-    return TrainingPlan(benchmark.name, images, steps, features, maps, problem)
+            raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
+    features = feature_bytes(sum(images), config)
+    return TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
 
 
 def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPlan:
     """Return the bytes of a data set's official archives; of other sources nothing is fetched, and nor is a local archive."""
     folder = store_folder(dataset, config, workspace)
     if config.source != "official":
-        return DataPlan(dataset, config.source, folder)
-    fetch, disk, unknown = 0, 0, []
-    release = DATASETS[dataset].release
-    for archive in release.needed(config):
+        return DataPlan(dataset, config.source, folder, 0, 0)
+    fetch, disk = 0, 0
+    for archive in DATASETS[dataset].release.needed(config):
         size = archive.size if is_address(config.files.get(archive.name, archive.url)) else 0
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
         if unpacked_sha256(archive.name, folder / "files") is None:
             fetch += max(0, size - _bytes_in(folder / "archives", f"{archive.name}*"))  # also in part
-    if release.images_from(config):
-        unknown.append("what `splits` fetches: single images")
-    return DataPlan(dataset, config.source, folder, fetch, disk, tuple(unknown))
+    return DataPlan(dataset, config.source, folder, fetch, disk)
 
 
 def _disks(data: list[DataPlan], trainings: list[TrainingPlan], workspace: Workspace) -> list[str]:

@@ -20,7 +20,7 @@ from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
 from invad.features.batches import batch_source
-from invad.methods import Method, build_method
+from invad.methods import METHODS, Method, build_method
 from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints, newest_step
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
@@ -165,6 +165,12 @@ def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: Worke
 
 def result_hash(key: FeatureKey, config: TrainConfig, *more: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
     """Return 16 hex digits of all that trained weights depend on: features, recipe, code, torch, and `more` (plain or dataclass)."""
-    value = [key, config, *more, code_digest("invad.cluster.train"), torch.__version__]
+    value = [
+        key,
+        config,
+        *more,
+        code_digest("invad.cluster.train", METHODS[config.model].__module__),
+        torch.__version__,
+    ]
     plain = [asdict(item) if is_dataclass(item) and not isinstance(item, type) else item for item in value]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

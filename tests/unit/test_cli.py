@@ -204,19 +204,11 @@ def test_profiles_are_listed_shown_and_used(folder):
     listed = pipe("profile", "list", cwd=folder).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["quick", "paper", "paper-lite"]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
-    assert (
-        pipe("profile", "use", "quick", cwd=folder).stdout
-        == "params.yaml is the profile quick already; nothing changed\n"
-    )
-    assert pipe("profile", "use", "paper", cwd=folder).stdout == "params.yaml is now the profile paper\n"
+    used = pipe("profile", "use", "paper", cwd=folder).stdout
+    assert used == "params.yaml is now the profile paper\nbefore params.yaml.bak\n"
     assert (folder / "params.yaml").read_text() == shown
-    (folder / "params.yaml").write_text(shown.replace("epochs: 300", "epochs: 3"))
-    refused = pipe("profile", "use", "quick", cwd=folder)
-    assert refused.returncode == 2
-    assert "would overwrite your edits of train.mvtec.epochs; --force does it" in refused.stderr
-    forced = pipe("profile", "use", "quick", "--force", cwd=folder)
-    assert "before params.yaml.bak" in forced.stdout
-    assert "epochs: 3\n" in (folder / "params.yaml.bak").read_text()
+    assert (folder / "params.yaml.bak").read_text() == (REPOSITORY / "params.yaml").read_text()
+    assert pipe("profile", "use", "paper", cwd=folder).stdout == "params.yaml is now the profile paper\n"
 
 
 def test_an_unset_up_folder_says_where_to_run(tmp_path):
