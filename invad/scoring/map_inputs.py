@@ -12,8 +12,8 @@ import numpy as np
 from invad.data.images import IMAGE_SUFFIXES, image_size, read_mask, resize_mask
 from invad.errors import InputError
 from invad.metrics import PROTOCOLS, Evaluation, evaluate
-from invad.metrics.inputs import Stack
 from invad.metrics.protocol import Protocol
+from invad.metrics.reading import Stack
 from invad.scoring.map_files import (
     NORMAL_FOLDERS,
     MapFolder,
