@@ -6,7 +6,7 @@ Its settings are a class in `invad.config.methods`, of the same name in `TRAIN_C
 from invad.config import TrainConfig
 from invad.methods.base import EncoderOutput, Method
 from invad.methods.draem import DRAEM
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet

@@ -6,7 +6,7 @@ counts them from coarse to fine, the order in which it runs.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,13 +73,10 @@ class ReverseDistillation(nn.Module):
 
     Levels meet on the coarsest grid (fusion), a further ResNet stage embeds them on half of that grid (embedding), and
     every stage of the decoder doubles the grid; its output is the reconstruction of a level.
-
-    Raises `InputError` that names the argument.
     """
 
     def __init__(self, channels: Sequence[int], block: ResidualBlock = "bottleneck", *, signed: bool = False) -> None:
         super().__init__()
-        _check_arguments(channels, block)
         self.channels = tuple(channels)
         coarsest = self.channels[-1]
         self.fusion = nn.ModuleList(_downsampler(self.channels[level:]) for level in range(len(channels)))
@@ -98,12 +95,7 @@ class ReverseDistillation(nn.Module):
         self.apply(_initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Reconstruct an encoder's features.
-
-        `features` float (B, C_l, H_l, W_l), fine to coarse, height and width of the coarsest even; the reconstructions have the
-        same shapes and order. Raises `InputError` for other shapes.
-        """
-        self._check_features(features)
+        """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
         fused = torch.cat([downsampler(x) for downsampler, x in zip(self.fusion, features, strict=True)], dim=1)
         x = self.embedding(fused)
         outputs = []
@@ -111,20 +103,6 @@ class ReverseDistillation(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs[::-1]
-
-    def _check_features(self, features: Sequence[Tensor]) -> None:
-        if len(features) != len(self.channels):
-            raise InputError(f"features: expected {len(self.channels)} levels, fine to coarse, got {len(features)}")
-        batch, (height, width) = features[0].shape[0], features[0].shape[-2:]
-        multiple = 2 ** len(self.channels)
-        if height % multiple or width % multiple:
-            raise InputError(
-                f"features[0]: expected height and width to be multiples of {multiple}, got {height} and {width}"
-            )
-        for level, (x, channels) in enumerate(zip(features, self.channels, strict=True)):
-            expected = (batch, channels, height // 2**level, width // 2**level)
-            if tuple(x.shape) != expected:
-                raise InputError(f"features[{level}]: expected shape {expected}, got {tuple(x.shape)}")
 
 
 def _downsampler(channels: Sequence[int]) -> nn.Sequential:
@@ -161,14 +139,6 @@ def _initialise(module: nn.Module) -> None:
     """Start convolutions as ResNets do; BatchNorm starts at weight 1 and bias 0 by itself."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _check_arguments(channels: Sequence[int], block: ResidualBlock) -> None:
-    levels_fit = isinstance(channels, Sequence) and len(channels) >= 2
-    if not levels_fit or not all(type(width) is int and width > 0 for width in channels):
-        raise InputError(f"channels: expected two or more positive integers, fine to coarse, got {channels!r}")
-    if block not in get_args(ResidualBlock):
-        raise InputError(f"block: expected one of {', '.join(map(repr, get_args(ResidualBlock)))}, got {block!r}")
 
 
 # Of the learning rate, and of the gradient, by recipe.

@@ -15,7 +15,7 @@ from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder, load_weights
 from invad.features.torch_files import read_tensors
 from invad.methods import EncoderOutput
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.methods.invad.reference import ENCODER_PREFIX, load_reference_state
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE

@@ -29,7 +29,7 @@ def source():
     for tensor in encoder_network.state_dict().values():
         tensor.add_(1 if tensor.dtype == torch.int64 else 0.01)
     encoder = Encoder("resnet34", encoder_network)
-    network = FeatureInversion(encoder.channels, style_channels=64, latent_channels=16, blocks=4, constant_size=4)
+    network = FeatureInversion(encoder.channels, 4, InvADConfig(blocks=4))
     network(encoder(torch.randn(4, 3, 64, 64)))  # moves the running statistics away from where they start
     return network.eval(), encoder
 
