@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from invad.config import RDConfig, ScoreConfig, check_image_size
+from invad.config import RDConfig, ScoreConfig
 from invad.devices import full_precision
-from invad.errors import InputError
 from invad.features.encoder import ResidualBlock, residual_blocks
 from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
 from invad.methods.losses import float32_pairs, reconstruction_loss
@@ -151,17 +150,11 @@ class RD(Method):
 
     The learning rate is constant and the gradient is not clipped, as in the RD paper, which names neither a schedule nor clipping.
     `recipe: re-run` is that of the published comparison: clipped at 5, a tenth of the rate after 80 % of the epochs.
-
-    Raises `InputError` for an image size that is no multiple of 32: the embedding halves the coarsest grid once more.
     """
 
     def __init__(self, output: EncoderOutput, config: RDConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        try:
-            check_image_size(output.image_size, config.SIZE_MULTIPLE)
-        except ValueError as error:
-            raise InputError(str(error)) from None
         # The decoder mirrors a ResNet encoder. Features of any other encoder may be negative and are mirrored by basic blocks.
         block = residual_blocks(output.encoder)
         self.network = ReverseDistillation(output.channels, block or "basic", signed=block is None)

@@ -32,13 +32,12 @@ class Variant:
     encoder: EncoderName
     tag: str
     channels: tuple[int, ...]
-    blocks: int
-    loss_weight: float
+    train: InvADConfig
 
 
 VARIANTS = {
-    "invad": Variant("wide_resnet50_2", "wide_resnet50_2.racm_in1k", (256, 512, 1024), blocks=2, loss_weight=1.0),
-    "invad-lite": Variant("resnet34", "resnet34.bt_in1k", (64, 128, 256), blocks=4, loss_weight=5.0),
+    "invad": Variant("wide_resnet50_2", "wide_resnet50_2.racm_in1k", (256, 512, 1024), InvADConfig()),
+    "invad-lite": Variant("resnet34", "resnet34.bt_in1k", (64, 128, 256), InvADConfig(blocks=4, loss_weight=5.0)),
 }
 
 
@@ -79,14 +78,13 @@ def import_checkpoint(
         features = FeaturesConfig(published.encoder, published.tag, image_size=image_size)
     except ValueError:
         raise InputError(f"{path}: is for images of {image_size} pixels, which is out of range") from None
-    train = InvADConfig(blocks=published.blocks, loss_weight=published.loss_weight)
-    method = InvAD(EncoderOutput(published.encoder, published.channels, image_size), train)
+    method = InvAD(EncoderOutput(published.encoder, published.channels, image_size), published.train)
     try:
         load_reference_state(method.network, state)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     encoder = _encoder(state, published, encoder_weights, path)
-    config = ModelConfig(folder.name, (), published.channels, encoder.weights_sha256, features, train)
+    config = ModelConfig(folder.name, (), published.channels, encoder.weights_sha256, features, published.train)
     save_model(method, config, folder, encoder)
     trainable = _parameters(method)
     return Imported(config, _parameters(encoder) + trainable, trainable)
@@ -95,12 +93,12 @@ def import_checkpoint(
 def _check_folder(folder: Path, force: bool) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", folder.name):
         raise InputError(f"--out: {str(folder)!r} names no model; its last part may have letters, digits, _ and -")
-    if file := next((parent for parent in folder.parents if parent.is_file()), None):
-        raise InputError(f"--out: {file} is a file, so {folder} cannot be made; choose another folder")
-    if folder.exists() and not force:
+    if not folder.exists():
+        return
+    if not force:
         raise InputError(f"{folder}: is there already; --force replaces it")
     others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
-    if folder.exists() and others:
+    if others:
         raise InputError(
             f"{folder}: --force replaces model folders only, but here is {min(others)}; choose another --out"
         )
@@ -112,8 +110,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file")
     try:
         value = read_tensors(path)
-    except PermissionError:
-        raise InputError(f"{path}: may not be read") from None
     except Exception:  # whatever torch and zipfile raise, most of it of many lines
         raise InputError(
             f"{path}: damaged, or not a file of tensors only (it could run code, so it is not read); "

@@ -146,11 +146,6 @@ def test_reconstructions_are_negative_only_where_features_can_be():
     assert all((y < 0).any() for y in tiny_rd("mobilenetv2_100").network(features))  # its blocks end without activation
 
 
-def test_an_image_size_that_is_no_multiple_of_32_is_refused():
-    with pytest.raises(InputError, match=r"^image_size: must be a multiple of 32, such as 224 or 256, not 240$"):
-        tiny_rd(image_size=240)
-
-
 def test_loss_is_the_sum_over_levels_of_the_batch_mean_of_one_minus_cosine():
     features = [torch.cat([column(1.0, 0.0), column(1.0, 0.0)]), torch.cat([column(2.0), column(5.0)])]
     reconstructions = [torch.cat([column(0.0, 7.0), column(3.0, 3.0)]), torch.cat([column(-1.0), column(5.0)])]
