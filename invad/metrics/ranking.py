@@ -122,14 +122,10 @@ class Keys:
         low = keys.astype(np.uint16) if keys.itemsize == 4 else keys
         return cls(pages[starts].astype(np.int64), np.append(starts, pages.size), low[order]), order
 
-    def in_page(self, where: slice) -> np.ndarray:
-        """Some of the keys, those of one page, without their high bits."""
-        return self.low[where]
-
-    def whole(self, where: slice) -> np.ndarray:
-        """Some of the keys themselves, those of whole pages: int32 or int64."""
+    def read(self, where: slice, *, whole: bool = True) -> np.ndarray:
+        """Some of the keys, those of whole pages: int32 or int64; unless `whole`, their low bits alone."""
         low = self.low[where]
-        if low.dtype != np.uint16:
+        if low.dtype != np.uint16 or not whole:
             return low
         first, end = np.searchsorted(self.starts, (where.start, where.stop))
         pages = (self.pages[first:end] << 16).astype(np.int32)
@@ -167,7 +163,7 @@ class Run:
 
     def as_doubles(self) -> "Run":
         """The same with keys of float64 scores."""
-        normal, anomalous = (key_scores(keys.whole(slice(0, keys.low.size))) for keys in (self.normal, self.anomalous))
+        normal, anomalous = (key_scores(keys.read(slice(0, keys.low.size))) for keys in (self.normal, self.anomalous))
         return Run.of(normal, anomalous, self.areas, self.regions)
 
 
@@ -188,19 +184,6 @@ class Block(NamedTuple):
     false_positives: np.ndarray
     false_positives_above: np.ndarray
     weight: np.ndarray
-
-
-class Range(NamedTuple):
-    """What one range of scores counts, from its highest score down.
-
-    items: int64 (3,), the anomalous and normal items in it, and the weight of the former.
-    at: (t,) which of the fixed thresholds lie in it. above: int64 (3, t), what of `items` lies above each of them.
-    """
-
-    block: Block
-    items: np.ndarray
-    at: np.ndarray
-    above: np.ndarray
 
 
 class Ranking:
@@ -246,20 +229,19 @@ class Ranking:
             for run in self._runs
         ]
 
-        def merged(i: int) -> Range:
+        def merged(i: int) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
             slices = [[slice(*ends[i : i + 2]) for ends in of_run] for of_run in cuts]
             return self._merged(first[i], first[i + 1], slices, lowest_above)
 
         ranges = range(len(first) - 2, -1, -1)
         passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
         rest = Block(np.empty(0), *np.zeros((5, 0), np.int64))
-        for part in map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges):  # threads cost time too
-            above[:, part.at] = part.above + passed[:, None]
-            tp, fp, weight = passed
-            scores, gained, tp_here, fp_here, fp_above, weight_here = part.block
-            block = Block(scores, gained, tp_here + tp, fp_here + fp, fp_above + fp, weight_here + weight)
+        parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
+        for (scores, gained, tp, fp, fp_above, weight), items, at, above_here in parts:
+            above[:, at] = above_here + passed[:, None]
+            block = Block(scores, gained, tp + passed[0], fp + passed[1], fp_above + passed[1], weight + passed[2])
             rest = Block(*map(np.concatenate, zip(rest, block, strict=True)))
-            passed += part.items
+            passed += items
             while rest.scores.size >= BLOCK:
                 step(Block(*(column[:BLOCK] for column in rest)))
                 rest = Block(*(column[BLOCK:] for column in rest))
@@ -290,15 +272,21 @@ class Ranking:
             low = np.where(open_ & ~is_above, middle + 1, low)
         return low
 
-    def _merged(self, first: int, end: int, slices: Sequence[Sequence[slice]], lowest_above: np.ndarray) -> Range:
-        """Sort the pages from `first` to before `end`; of each run there are slices of its normal and its anomalous keys."""
+    def _merged(
+        self, first: int, end: int, slices: Sequence[Sequence[slice]], lowest_above: np.ndarray
+    ) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
+        """Sort the pages from `first` to before `end`; of each run there are slices of its normal and its anomalous keys.
+
+        Returns:
+            What these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
+            former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
+        """
         one_page = self._is_narrow and end - first == 1
         parts = list(zip(self._runs, *zip(*slices, strict=True), strict=True))
-        read: Callable[[Keys, slice], np.ndarray] = Keys.in_page if one_page else Keys.whole
         kind, base = ("stable", first << 16) if one_page else (None, 0)  # much faster of 16 bits
-        normal = np.concatenate([read(run.normal, where) for run, where, _ in parts])
+        normal = np.concatenate([run.normal.read(where, whole=not one_page) for run, where, _ in parts])
         normal.sort(kind=kind)
-        anomalous = np.concatenate([read(run.anomalous, where) for run, _, where in parts])
+        anomalous = np.concatenate([run.anomalous.read(where, whole=not one_page) for run, _, where in parts])
         order = np.argsort(anomalous, kind=kind)
         anomalous, areas = anomalous[order], np.concatenate([run.areas[where] for run, _, where in parts])[order]
 
@@ -319,7 +307,7 @@ class Ranking:
         above = anomalous.size - anomalous.searchsorted(inside)
         counts = np.stack((above, normal.size - normal.searchsorted(inside), weights[above]))
         items = np.array([anomalous.size, normal.size, weights[-1]])
-        return Range(Block(*(column[::-1] for column in columns)), items, at, counts)
+        return Block(*(column[::-1] for column in columns)), items, at, counts
 
 
 def scaled(scores: np.ndarray, lowest: float, highest: float) -> np.ndarray:

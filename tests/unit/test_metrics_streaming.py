@@ -54,7 +54,7 @@ def test_keys_are_in_the_order_of_the_scores_and_lead_back_to_them(width, data):
     assert np.array_equal(key_scores(keys), scores)
     shuffled = np.random.default_rng(0).permutation(scores)
     by_page, order = Keys.of(shuffled)
-    whole = by_page.whole(slice(0, keys.size))
+    whole = by_page.read(slice(0, keys.size))
     assert np.array_equal(whole, score_keys(shuffled[order]))
     assert (np.diff(whole >> (8 * keys.itemsize - 16)) >= 0).all()
     assert np.array_equal(np.sort(whole), keys)
@@ -75,7 +75,7 @@ def test_a_run_takes_half_of_the_bytes_of_single_precision_scores():
 def test_areas_follow_their_scores():
     run = Run.of(np.float32([]), np.float32([0.3, 0.1, 0.2]), np.int32([30, 10, 20]), np.int32([10, 20, 30]))
     assert run.areas.tolist() == [10, 20, 30]
-    assert key_scores(run.anomalous.whole(slice(0, 3))).tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
+    assert key_scores(run.anomalous.read(slice(0, 3))).tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
     assert run.areas.dtype == np.uint8
 
 
