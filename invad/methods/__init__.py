@@ -7,7 +7,7 @@ from invad.config import TrainConfig
 from invad.methods.base import EncoderOutput, Method
 from invad.methods.dinomaly import Dinomaly
 from invad.methods.draem import DRAEM
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet

@@ -45,19 +45,6 @@ def reconstruction_map(
     return torch.stack(maps_bhw).sum(dim=0)
 
 
-def anomaly_map(
-    features: Sequence[Tensor],
-    reconstructions: Sequence[Tensor],
-    size: int | tuple[int, int],
-    sigma: float,
-    *,
-    levels: MapLevels = "concatenated",
-    distance: MapDistance = "cosine",
-) -> Tensor:
-    """Return `reconstruction_map` blurred: `sigma` in pixels of the maps (the paper's is 4 at 256), 0 for none."""
-    return gaussian_blur(reconstruction_map(features, reconstructions, size, levels, distance), sigma)
-
-
 def resized(maps_bhw: Tensor, size: int | tuple[int, int], *, align_corners: bool = True) -> Tensor:
     """Return maps (B, H, W) resized bilinearly to `size` in pixels, one number or (height, width)."""
     height_width = (size, size) if isinstance(size, int) else size

@@ -6,14 +6,14 @@ counts them from coarse to fine, the order in which it runs.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from invad.config import RDConfig, ScoreConfig, check_image_size
+from invad.config import RDConfig, ScoreConfig
 from invad.devices import full_precision
 from invad.errors import InputError
 from invad.features.encoder import ResidualBlock, residual_blocks
@@ -74,8 +74,6 @@ class ReverseDistillation(nn.Module):
 
     Levels meet on the coarsest grid (fusion), a further ResNet stage embeds them on half of that grid (embedding), and
     every stage of the decoder doubles the grid; its output is the reconstruction of a level.
-
-    Raises `InputError` that names the argument.
     """
 
     def __init__(
@@ -87,7 +85,6 @@ class ReverseDistillation(nn.Module):
         strides: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        _check_arguments(channels, block)
         self.channels = tuple(channels)
         self.strides = tuple(strides or (2**level for level in range(len(channels))))
         steps: list[Resampling] = ["halve" if coarse > fine else "none" for fine, coarse in pairwise(self.strides)]
@@ -113,12 +110,7 @@ class ReverseDistillation(nn.Module):
         self.apply(_initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Reconstruct an encoder's features.
-
-        `features` float (B, C_l, H_l, W_l), fine to coarse, height and width of the coarsest even; the reconstructions have the
-        same shapes and order. Raises `InputError` for other shapes.
-        """
-        self._check_features(features)
+        """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
         fused = torch.cat([downsampler(x) for downsampler, x in zip(self.fusion, features, strict=True)], dim=1)
         x = self.embedding(fused)
         outputs = []
@@ -126,21 +118,6 @@ class ReverseDistillation(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs[::-1]
-
-    def _check_features(self, features: Sequence[Tensor]) -> None:
-        if len(features) != len(self.channels):
-            raise InputError(f"features: expected {len(self.channels)} levels, fine to coarse, got {len(features)}")
-        batch, (height, width) = features[0].shape[0], features[0].shape[-2:]
-        multiple = 2 * self.strides[-1] // self.strides[0]
-        if height % multiple or width % multiple:
-            raise InputError(
-                f"features[0]: expected height and width to be multiples of {multiple}, got {height} and {width}"
-            )
-        for level, (x, channels) in enumerate(zip(features, self.channels, strict=True)):
-            factor = self.strides[level] // self.strides[0]
-            expected = (batch, channels, height // factor, width // factor)
-            if tuple(x.shape) != expected:
-                raise InputError(f"features[{level}]: expected shape {expected}, got {tuple(x.shape)}")
 
 
 def _downsampler(channels: Sequence[int], steps: Sequence[Resampling]) -> nn.Sequential:
@@ -179,14 +156,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _check_arguments(channels: Sequence[int], block: ResidualBlock) -> None:
-    levels_fit = isinstance(channels, Sequence) and len(channels) >= 2
-    if not levels_fit or not all(type(width) is int and width > 0 for width in channels):
-        raise InputError(f"channels: expected two or more positive integers, fine to coarse, got {channels!r}")
-    if block not in get_args(ResidualBlock):
-        raise InputError(f"block: expected one of {', '.join(map(repr, get_args(ResidualBlock)))}, got {block!r}")
-
-
 # Of the learning rate, and of the gradient, by recipe.
 STEPS = {"paper": (), "re-run": ((0.8, 0.1),)}
 CLIP = {"paper": float("inf"), "re-run": 5.0}
@@ -197,17 +166,11 @@ class RD(Method):
 
     The learning rate is constant and the gradient is not clipped, as in the RD paper, which names neither a schedule nor clipping.
     `recipe: re-run` is that of the published comparison: clipped at 5, a tenth of the rate after 80 % of the epochs.
-
-    Raises `InputError` for an odd coarsest grid (an image size that is no multiple of 32): the embedding halves it once more.
     """
 
     def __init__(self, output: EncoderOutput, config: RDConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        try:
-            check_image_size(output.image_size, config.GRID_MULTIPLE * output.strides[-1])
-        except ValueError as error:
-            raise InputError(str(error)) from None
         # The decoder mirrors a ResNet encoder. Features of any other encoder may be negative and are mirrored by basic blocks.
         block = residual_blocks(output.encoder)
         self.network = ReverseDistillation(

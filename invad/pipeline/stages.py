@@ -193,7 +193,7 @@ def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration
 
 def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, workspace: Workspace) -> None:
     """Write the curves of all classes, and for `dvc plots show` their means, a file each; one that cannot be computed has no rows."""
-    from invad.metrics.mean_curves import mean_curve_csvs
+    from invad.metrics.curves import mean_curve_csvs
 
     write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
     for curve, text in mean_curve_csvs(curves).items():

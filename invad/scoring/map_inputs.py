@@ -15,8 +15,8 @@ from invad.data.images import IMAGE_SUFFIXES, MAX_PIXELS, decoded_mask, image_si
 from invad.data.listing import files_below
 from invad.errors import InputError
 from invad.metrics import PROTOCOLS, Evaluation, evaluate
-from invad.metrics.inputs import Stack
 from invad.metrics.protocol import Protocol
+from invad.metrics.reading import Stack
 
 MAPS, MASKS, CLASSES, LABELS = "anomaly_maps", "masks", "classes", "labels"
 """Arrays of an .npz, and arguments of `evaluate`."""

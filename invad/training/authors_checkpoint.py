@@ -17,7 +17,7 @@ from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder, load_weights
 from invad.features.torch_files import read_tensors
 from invad.methods import EncoderOutput, build_method, uniad
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.methods.invad.reference import ENCODER_PREFIX, load_reference_state
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
@@ -132,12 +132,12 @@ def import_checkpoint(
 def _check_folder(folder: Path, force: bool) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", folder.name):
         raise InputError(f"--out: {str(folder)!r} names no model; its last part may have letters, digits, _ and -")
-    if file := next((parent for parent in folder.parents if parent.is_file()), None):
-        raise InputError(f"--out: {file} is a file, so {folder} cannot be made; choose another folder")
-    if folder.exists() and not force:
+    if not folder.exists():
+        return
+    if not force:
         raise InputError(f"{folder}: is there already; --force replaces it")
     others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
-    if folder.exists() and others:
+    if others:
         raise InputError(
             f"{folder}: --force replaces model folders only, but here is {min(others)}; choose another --out"
         )
@@ -149,8 +149,6 @@ def _read_state(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file")
     try:
         value = read_tensors(path)
-    except PermissionError:
-        raise InputError(f"{path}: may not be read") from None
     except Exception:  # whatever torch and zipfile raise, most of it of many lines
         raise InputError(
             f"{path}: damaged, or not a file of tensors only (it could run code, so it is not read); "

@@ -6,13 +6,13 @@
 import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialized
@@ -46,7 +46,7 @@ MOST_BYTES = 10_000_000  # of config.json
 MOST_LEVELS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """Everything that is needed to build the model again and to feed it.
 
@@ -54,15 +54,15 @@ class ModelConfig:
     with. `reading`: how its images were read, and those to predict are.
     """
 
-    benchmark: str
+    benchmark: Annotated[str, Field(max_length=255)]
     classes: tuple[str, ...]
-    channels: tuple[int, ...]
+    channels: Annotated[tuple[Channels, ...], Field(max_length=MOST_LEVELS)]
     encoder_sha256: str
     features: FeaturesConfig
     train: TrainConfig
     reading: ReadingConfig = AS_STORED
-    strides: tuple[int, ...] = STRIDES
-    prefix_tokens: int = 0
+    strides: Annotated[tuple[Channels, ...], Field(max_length=MOST_LEVELS)] = STRIDES
+    prefix_tokens: Annotated[int, Field(ge=0, le=MOST_LEVELS)] = 0
 
     @classmethod
     def of(cls, benchmark: BenchmarkConfig, split: Split, key: FeatureKey) -> "ModelConfig":
@@ -177,20 +177,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@pydantic_dataclass(frozen=True, config=STRICT)
-class _Trained:
-    """What `config.json` says beside the settings of features and train."""
-
-    benchmark: Annotated[str, Field(max_length=255)]
-    classes: tuple[str, ...]
-    channels: Annotated[tuple[Channels, ...], Field(max_length=MOST_LEVELS)]
-    encoder_sha256: str
-    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    reading: ReadingConfig = AS_STORED
-    strides: Annotated[tuple[Channels, ...], Field(max_length=MOST_LEVELS)] = STRIDES
-    prefix_tokens: Annotated[int, Field(ge=0, le=MOST_LEVELS)] = 0
-
-
 @contextmanager
 def _described(folder: Path) -> Generator[dict[str, Any]]:
     """Give what `config.json` says, and name folder and versions in whatever is found wrong with them."""
@@ -217,17 +203,14 @@ def _described(folder: Path) -> Generator[dict[str, Any]]:
 def _parsed(value: dict[str, Any]) -> tuple[ModelConfig, str]:
     """Return the settings of a model and the digest of its weights file, checked as `params.yaml` is; `InputError` names the key."""
     where = f"{CONFIG_FILE}: "
-    features, train = value.pop("features", None), value.pop("train", None)
-    trained = vars(parse(_Trained, value, where))
-    digest = trained.pop("model_sha256")
+    digest, train = value.pop("model_sha256", None), value.pop("train", None)
+    if not isinstance(digest, str):
+        raise InputError(f"{where}model_sha256: is missing, or no text")
     model = train.get("model") if isinstance(train, dict) else None
     if not (isinstance(model, str) and model in TRAIN_CONFIGS):
         raise InputError(f"{where}train.model: must be one of {', '.join(TRAIN_CONFIGS)}")
-    config = ModelConfig(
-        features=parse(FeaturesConfig, features, f"{where}features"),
-        train=parse(TRAIN_CONFIGS[model], train, f"{where}train"),
-        **trained,
-    )
+    config = parse(ModelConfig, {**value, "train": {}}, where)
+    config = replace(config, train=parse(TRAIN_CONFIGS[model], train, f"{where}train"))
     check_image_size(config.features.image_size, config.train.GRID_MULTIPLE * config.features.stride)
     levels = 0 if config.train.SEES_IMAGES else len(config.features.levels)
     if len(config.channels) != levels or len(config.strides) < levels:

@@ -363,7 +363,7 @@ def test_what_evaluate_refuses_is_named_by_its_file(mistake):
         (
             np.zeros((8, *SIZE)),
             np.full((8, *SIZE), 7),
-            "masks.npy: image 0 (class 'all') holds 7; integers within a class must be only 0 and 1, or only 0 and 255",
+            "masks.npy: image 0 (class 'all') holds 7; integers within an image must be only 0 and 1, or only 0 and 255",
         ),
     ],
 )

@@ -35,7 +35,7 @@ from invad.features import FeatureKey, FeatureStore
 from invad.features.batches import BatchSource
 from invad.features.extract import run_here
 from invad.methods import build_method
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.training import job as job_module
 from invad.training.checkpoints import Checkpoints
 from invad.training.curve import Step
