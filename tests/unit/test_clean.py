@@ -12,7 +12,7 @@ import typer
 from toys import split_of
 from typer.testing import CliRunner
 
-from invad.cli.clean import clean
+from invad.cli.project import clean
 from invad.config import load_params
 from invad.features.source import FeatureKey, split_sha256
 from invad.files import atomic_path
