@@ -1,6 +1,5 @@
 """`invad-pipe evaluate`: the paper's metrics for the anomaly maps of any method."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,9 +17,7 @@ def evaluate(
     classes: Annotated[Path | None, typer.Option(help="A text file with the class of each map, one a line.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file with 0 or 1 for each map, one a line.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write all numbers and notes to this file too.")] = None,
-    protocol: Annotated[
-        Literal["paper", "exact", "both"], typer.Option(help="paper is that of published numbers.")
-    ] = "both",
+    protocol: Annotated[Literal["paper", "exact", "both"], typer.Option(help="That of the metrics.")] = "both",
 ) -> None:
     """Evaluate the anomaly maps of any method: all metrics per class and in the mean, in percent.
 
@@ -48,15 +45,13 @@ def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
     from invad.report.labels import METRICS
     from invad.text import aligned
 
-    def cells(values: Mapping[str, float | None]) -> list[str]:
-        return ["-" if (value := values[metric.key]) is None else f"{100 * value:.1f}" for metric in METRICS]
-
     # Labels tell image and pixel metrics apart by their group only.
     heads = [f"{one.group[0]}-{one.label}" if one.group in ("Image", "Pixel") else one.label for one in METRICS]
     lines = []
     for protocol, mean in result["mean"].items():
         rows = [(name, by_protocol[protocol]) for name, by_protocol in result["per_class"].items()]
-        table = [[name, *cells(values)] for name, values in (*rows, ("mean", mean))]
+        values = [(name, [row[metric.key] for metric in METRICS]) for name, row in (*rows, ("mean", mean))]
+        table = [[name, *("-" if one is None else f"{100 * one:.1f}" for one in row)] for name, row in values]
         lines.append(f"protocol {protocol}, version {result['protocol_version']}, percent")
         lines += [*aligned([["class", *heads], *table]), ""]
     return "\n".join([*lines, *(f"note: {note}" for note in (*notes, *result["notes"]))]).rstrip()

@@ -25,17 +25,13 @@ def predict(
     model: ModelArgument,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Images, folders, and patterns in quotes.")],
     out: Annotated[str, typer.Option(help="A folder; - writes records to stdout and no pictures.")] = "predictions",
-    format: Annotated[
-        RecordFormat, typer.Option(help="jsonl has everything, csv a row an image, coco masks.")
-    ] = "jsonl",
+    format: Annotated[RecordFormat, typer.Option(help="csv has the largest region only, coco has masks.")] = "jsonl",
     overlays: Annotated[bool, typer.Option(help="A picture of each image with its heat map and regions.")] = True,
     class_name: ClassOption = None,
     threshold: ThresholdOption = None,
     pixel_threshold: PixelThresholdOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in the network at a time.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode and draw; by default 4 at most.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode and draw; else 4 at most.")] = None,
     device: DeviceOption = None,
 ) -> None:
     """Say of each image whether it is anomalous and where, in the order of the inputs.

@@ -98,6 +98,8 @@ def report(
 
     workspace = Workspace()
     folder = out or (workspace.reports / "runs" if runs else workspace.reports)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; expected a folder, or the name of a new one")
     if more and not runs:
         raise InputError(f"{' '.join(more)}: unexpected; runs are given as --runs {' '.join(more)}")
     if runs:

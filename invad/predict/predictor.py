@@ -67,13 +67,10 @@ class Predictor:
     """A trained model, ready for images.
 
     Attributes:
-        detector: The network.
         config: What the model was trained on and how.
         calibration: Thresholds of all classes; None where the folder has none.
-        class_name: Whose thresholds are used; None for those of all classes together.
-        thresholds: Those that predictions are compared with.
+        class_name: Whose `thresholds` predictions are compared with; None for those of all classes together.
         classes: Those that have thresholds of their own.
-        device: Where the network is.
         image_size: The side in pixels of the square that images are resized to, and of the maps.
         batch_size: How many images go through the network at a time.
     """

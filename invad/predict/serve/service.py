@@ -115,8 +115,9 @@ class Service:
             HTTPException: The request is not as it should be, or there is no room or no time for it.
         """
         loop, limit, predictor = asyncio.get_running_loop(), self.limits.timeout, self._predictor
+        name = predictor.class_name if class_name is None else class_name
         try:
-            thresholds = predictor.thresholds if class_name is None else predictor.thresholds_of(class_name)
+            thresholds = predictor.thresholds_of(name)
         except InputError as error:
             raise HTTPException(400, str(error)) from None
         late = HTTPException(408, f"the body did not arrive within {limit:g} s")
@@ -134,7 +135,6 @@ class Service:
                     result: asyncio.Future[ImagePrediction] = loop.create_future()
                     self._waiting.put_nowait((image, result))
                     prediction = replace(await result, thresholds=thresholds)
-                    name = class_name or predictor.class_name
                     return await loop.run_in_executor(self._answerers, self._answer, prediction, picture, name)
                 finally:
                     self.taken -= 1
