@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from invad import __version__
-from invad.cli.data import data
-from invad.cli.evaluate import evaluate
+from invad.cli.data import data, evaluate
 from invad.cli.models import export, import_checkpoint, predict, serve
 from invad.cli.project import check, clean, plan, profile, report, runs, ui
 from invad.cli.studies import ablate, tune

@@ -166,7 +166,7 @@ class Service:
             draw_overlay(picture, prediction, words=False).save(buffer, "PNG", compress_level=1)
             heatmap = base64.b64encode(buffer.getvalue()).decode("ascii")
         self._images.labels(_DECISIONS[prediction.anomalous]).inc()
-        return PredictionAnswer(
+        whole = PredictionAnswer(
             score=prediction.score,
             image_threshold=prediction.thresholds.image,
             anomalous=prediction.anomalous,
@@ -177,7 +177,8 @@ class Service:
             model=self._model,
             class_name=class_name,
             heatmap=heatmap,
-        ).model_dump_json().encode()  # fmt: skip
+        )
+        return whole.model_dump_json().encode()
 
     async def _compute(self) -> None:
         """Compute batch after batch. Whoever stops waiting before a batch begins is left out of it."""
