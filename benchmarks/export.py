@@ -32,10 +32,9 @@ from workload import SEED, write_model
 from invad.config import FeaturesConfig, InvADConfig, check_image_size
 from invad.config.constants import STRIDES
 from invad.features.encoder import build_encoder
-from invad.predict.detector import Detector
-from invad.predict.export.check import Outputs, Runtime, torch_runtime
-from invad.predict.export.graph import Graph, exported_program, load_graph
+from invad.predict.export.model import Graph, Outputs, Runtime, exported_program, load_graph, torch_runtime
 from invad.predict.export.onnx_file import onnx_model
+from invad.predict.predictor import Detector
 
 CPU = torch.device("cpu")
 RANGE_IMAGES = 4  # of noise, for int8

@@ -163,7 +163,7 @@ def test_what_a_method_costs_is_counted(model):
 
 
 def test_a_method_exports_or_says_why_not(model, tmp_path):
-    from invad.predict.export.graph import exported_program, load_graph
+    from invad.predict.export.model import exported_program, load_graph
 
     benchmark, root, _ = model
     try:

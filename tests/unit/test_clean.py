@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from invad.cli.clean import clean
+from invad.cli.project import clean
 from invad.files import atomic_path
 from invad.pipeline.leftovers import find_leftovers, remove_leftovers
 from invad.training.owner import claim

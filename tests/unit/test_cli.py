@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,10 +11,8 @@ import pytest
 import yaml
 from commands import pipe, stage
 from conftest import REPOSITORY, save_image, save_mask
-from docs_pages import problem
 
 import invad
-from invad.cli.options import EXAMPLES
 from invad.config.profiles import profile_text
 
 
@@ -35,16 +32,6 @@ def test_help_and_version_need_nothing_heavy(folder):
     assert not modules & {"torch", "timm", "ray", "mlflow", "matplotlib"}
     assert pipe("--version", cwd=folder).stdout.strip() == invad.__version__
     assert "check" in pipe("--help", cwd=folder).stdout
-
-
-@pytest.mark.parametrize("command", EXAMPLES)
-def test_help_has_examples_of_commands_that_exist(folder, monkeypatch, command):
-    monkeypatch.setenv("COLUMNS", "200")
-    shown = " ".join(pipe(*command.split(), "--help", cwd=folder).stdout.split())
-    for example in EXAMPLES[command]:
-        assert example in shown
-        assert problem(shlex.split(example)) is None
-        assert example.startswith(f"invad-pipe {command}")
 
 
 def test_the_module_is_the_command_and_completes_its_options(folder):

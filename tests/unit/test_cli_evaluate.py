@@ -382,7 +382,7 @@ def test_the_result_is_not_written_over_an_input_or_a_folder(mistake, run):
     code, out, err = run("--maps", "all.npz", "--json", "all.npz/result.json")
     assert code == 2
     assert out.startswith("protocol paper")  # nothing that was computed is lost
-    assert err.startswith("invad-pipe: error: --json all.npz/result.json: cannot be written (")
+    assert err.startswith("invad-pipe: error: all.npz: is a file, or lies in one; expected a folder")
 
 
 # ---------------------------------------------------------------- the table

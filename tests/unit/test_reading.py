@@ -27,6 +27,7 @@ from invad.config import (
     load_params,
 )
 from invad.data.check import check_split
+from invad.data.images import resized
 from invad.data.own.importing import import_data
 from invad.data.source import Source, write_source
 from invad.data.split_table import Split, read_split_table
@@ -35,8 +36,8 @@ from invad.errors import InputError
 from invad.features.encoder import build_encoder
 from invad.features.live import LiveFeatures
 from invad.features.source import split_sha256
-from invad.predict.inputs import prepare
-from invad.predict.serve.pictures import decode
+from invad.predict.serve import Limits
+from invad.predict.serve.service import Service
 from invad.studies.study import rows_sha256
 from invad.training.model_folder import read_config, save_model
 from invad.workspace import Workspace
@@ -118,8 +119,9 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
         assert deep.predict(image).scores.tolist() == predictor.predict(scaled).scores.tolist()
     (of_file,) = deep.predict(tmp_path / "deep.png")
     assert of_file.overlay().tobytes() == of_file.overlay(scaled).tobytes()
-    served = decode((tmp_path / "deep.png").read_bytes(), "image/png", 64, 10_000, False, deep.config.reading)
-    assert np.array_equal(served[0].pixels, prepare(scaled, 64).pixels)
+    service = Service(deep, "deep", Limits())
+    served, _ = service._decode((tmp_path / "deep.png").read_bytes(), "image/png", heatmap=False)
+    assert np.array_equal(served.pixels, resized(scaled.convert("RGB"), 64))
 
     path = tmp_path / "deep/config.json"
     value = json.loads(path.read_text())
