@@ -60,7 +60,7 @@ ui: setup
 
 # The page of all commands, after a change of them.
 docs: setup
-	python -m invad.cli.reference docs/cli.md
+	typer invad.cli utils docs --name invad-pipe --output docs/cli.md
 
 setup: $(VENV)/.installed
 

@@ -30,11 +30,11 @@ from torch.export import ExportedProgram
 from workload import SEED, write_model
 
 from invad.config import FeaturesConfig, InvADConfig, check_image_size
+from invad.config.constants import STRIDES
 from invad.features.encoder import build_encoder
-from invad.predict.detector import Detector
-from invad.predict.export.check import Outputs, Runtime, torch_runtime
-from invad.predict.export.graph import Graph, exported_program, load_graph
+from invad.predict.export.model import Graph, Outputs, Runtime, exported_program, load_graph, torch_runtime
 from invad.predict.export.onnx_file import onnx_model
+from invad.predict.predictor import Detector
 
 CPU = torch.device("cpu")
 RANGE_IMAGES = 4  # of noise, for int8
@@ -214,7 +214,7 @@ def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
         parser.error(f"--ways: unknown {', '.join(sorted(unknown))}; there are {', '.join(LABELS)}")
     try:
         batches = [int(batch) for batch in options.batches.split(",")]
-        check_image_size(options.image_size, InvADConfig.SIZE_MULTIPLE)
+        check_image_size(options.image_size, STRIDES[-1])
     except ValueError as error:
         parser.error(str(error))
     if min(*batches, options.rounds, options.threads, options.blocks, options.image_size) < 1:

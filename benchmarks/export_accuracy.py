@@ -20,8 +20,7 @@ from invad.config import load_params
 from invad.data.images import read_image
 from invad.data.split_table import Split, SplitRow, open_split
 from invad.metrics import evaluate
-from invad.predict.export.check import Runtime
-from invad.predict.export.graph import exported_program, load_graph
+from invad.predict.export.model import Runtime, exported_program, load_graph
 from invad.predict.export.onnx_file import onnx_model, onnx_runtime
 from invad.scoring.score import resized_masks
 from invad.workspace import Workspace

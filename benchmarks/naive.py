@@ -6,7 +6,8 @@ had a weight of its own. Everything else are plain out-of-place torch operations
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,10 +19,19 @@ from invad.methods.invad.layers import (
     ResidualBlock,
     SpaceAwareConv2d,
     UpsamplingConv2d,
-    of_kind,
 )
 from invad.methods.invad.network import FeatureInversion
 from invad.methods.invad.style import UPSAMPLER_LR_MULTIPLIER, RescalingUpsampler
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def of_kind(kind: type[Kind], modules: Iterable[nn.Module]) -> Iterator[Kind]:
+    """Yield modules that are all of one kind, of which torch's containers know nothing; `TypeError` for another one."""
+    for module in modules:
+        if not isinstance(module, kind):
+            raise TypeError(f"expected a {kind.__name__}, got {type(module).__name__}")
+        yield module
 
 
 class NaiveFeatureInversion(nn.Module):
@@ -32,8 +42,8 @@ class NaiveFeatureInversion(nn.Module):
 
     def __init__(self, network: FeatureInversion) -> None:
         super().__init__()
-        if network.ablations:
-            raise ValueError(f"only the paper's network has a naive form, not one with {network.ablations}")
+        if not all(layer.is_the_papers for layer in network.modules() if isinstance(layer, SpaceAwareConv2d)):
+            raise ValueError("only the paper's network has a naive form, not one with ablations")
         if network.aggregation is None or not isinstance(network.upsampler, RescalingUpsampler):
             raise TypeError("a network without ablations has an aggregation and the re-scaling upsampler")
         if network.style_translator is None:

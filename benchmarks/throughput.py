@@ -29,6 +29,7 @@ from workload import METHODS, SEED, Settings, Stopwatch, Workload, medians
 from invad.cluster.cluster import ray_session
 from invad.cluster.extract import shard_runner
 from invad.config import Precision, ScoreConfig, check_image_size
+from invad.config.constants import STRIDES
 from invad.devices import best_device, place
 from invad.features import LiveFeatures
 from invad.features.batches import Batch
@@ -209,7 +210,7 @@ def parse_options() -> argparse.Namespace:
     if min(getattr(options, name) for name in counts) < 1:
         parser.error(f"{', '.join(f'--{name}' for name in counts)} are at least 1")
     try:
-        check_image_size(options.image_size, METHODS[options.model].SIZE_MULTIPLE)
+        check_image_size(options.image_size, METHODS[options.model].GRID_MULTIPLE * STRIDES[-1])
     except ValueError as error:
         parser.error(str(error))
     if unknown := set(options.precisions.split(",")) - set(get_args(Precision)):

@@ -9,7 +9,7 @@ import torch._dynamo  # torch.optim imports it when first used: 160 MB that woul
 from hardware import peak_bytes, resident_bytes
 from naive import NaiveFeatureInversion
 
-from invad.config import ComputeConfig
+from invad.config import ComputeConfig, InvADConfig
 from invad.devices import autocast, compiled, formatted, make_deterministic, place
 from invad.methods.invad.network import FeatureInversion
 from invad.methods.losses import reconstruction_loss
@@ -138,13 +138,10 @@ class TrainingStep:
 
 
 def _network(variant: Variant, recipe: Network, image_size: int) -> torch.nn.Module:
-    network = FeatureInversion(
-        recipe.channels,
-        style_channels=recipe.style_channels,
-        latent_channels=recipe.latent_channels,
-        blocks=recipe.blocks,
-        constant_size=image_size // STRIDES[-1],
+    config = InvADConfig(
+        style_channels=recipe.style_channels, latent_channels=recipe.latent_channels, blocks=recipe.blocks
     )
+    network = FeatureInversion(recipe.channels, [image_size // stride for stride in STRIDES], config)
     return NaiveFeatureInversion(network) if variant.naive else network
 
 

@@ -27,7 +27,7 @@ from invad.config import (
 from invad.config.types import EncoderName
 from invad.data.split_table import Split, SplitRow
 from invad.features import extract_features
-from invad.features.encoder import Encoder, EncoderOutput, build_encoder
+from invad.features.encoder import Encoder, build_encoder
 from invad.methods import build_method
 from invad.training.model_folder import ModelConfig, save_model
 
@@ -82,7 +82,7 @@ class Workload:
         self.scored = Split(tuple(rows), folder, folder)
         self.extracted = Split(tuple(repeated), folder, folder)
         self.encoder = build_encoder(settings.encoder, "none")
-        self.output = EncoderOutput(settings.encoder, self.encoder.channels, settings.image_size)
+        self.output = self.encoder.output(settings.image_size)
         self.model = folder / "model"
         write_model(self.model, self.encoder, self.features("float32"), METHODS[settings.model])
 
@@ -149,7 +149,7 @@ def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def write_model(folder: Path, encoder: Encoder, features: FeaturesConfig, train: TrainConfig) -> None:
     """Write a model folder with `encoder` and a method of random weights, always the same."""
     torch.manual_seed(SEED)
-    method = build_method(EncoderOutput(features.encoder, encoder.channels, features.image_size), train)
+    method = build_method(encoder.output(features.image_size), train)
     config = ModelConfig(
         "benchmark", ("generated",), encoder.channels, encoder.weights_sha256, features=features, train=train
     )

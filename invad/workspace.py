@@ -27,7 +27,7 @@ class Workspace:
         return self.root / "data" / "import" / f"{dataset}.csv"
 
     def code(self, stage: str) -> Path:
-        """Return the file of what code a stage depends on."""
+        """Return the file of the settings and the code that a stage depends on, such as `train/mvtec`."""
         return self.root / "data" / "code" / f"{stage}.txt"
 
     def split(self, benchmark: str) -> Path:

@@ -1,4 +1,4 @@
-"""Stage `check`: params.yaml and the code -> whether the settings are right, and what code each stage depends on."""
+"""Stage `check`: params.yaml and the code -> whether the settings are right, and what each stage depends on."""
 
 from invad.pipeline.frame import main
 from invad.pipeline.stages import check

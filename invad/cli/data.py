@@ -1,100 +1,63 @@
-"""`invad-pipe data`: bring one's own images in, and check the images of a benchmark."""
+"""`invad-pipe data` and `evaluate`: one's own images, checks of a benchmark's images, and the metrics of anybody's maps."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from invad.cli.options import ParamsOption, epilog
+from invad.cli.project import ParamsOption
+from invad.errors import InputError
+from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.config import BenchmarkConfig, Params
-    from invad.data.own.folders import FolderNames
-    from invad.workspace import Workspace
+    from invad.metrics import Evaluation
 
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
 
 
-@data.command("import", epilog=epilog("data import"))
+@data.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="Of the new data set and its benchmark.")],
-    images: Annotated[
-        Path,
-        typer.Option(help="An MVTec-like tree, good/ bad/ masks/, normal images alone, or where a table starts from."),
-    ],
-    table: Annotated[
-        Path | None, typer.Option(help="A CSV table: image, class, phase, label, mask; only image is required.")
-    ] = None,
-    normal: Annotated[
-        list[str] | None,
-        typer.Option(help="A folder of normal images, here or in each class; by default good. Repeatable."),
-    ] = None,
-    abnormal: Annotated[
-        list[str] | None,
-        typer.Option(help="A folder of anomalous images; by default bad. Repeatable: types of defects."),
-    ] = None,
-    masks: Annotated[str | None, typer.Option(help="The folder of their masks; by default masks.")] = None,
-    like: Annotated[
-        str | None, typer.Option(help="The benchmark whose settings are taken; else they fit images and machine.")
-    ] = None,
+    images: Annotated[Path, typer.Option(help="A tree as MVTec AD's, good/ bad/ masks/, or normal images alone.")],
+    table: Annotated[Path | None, typer.Option(help="A CSV table: image, class, phase, label, mask.")] = None,
+    normal: Annotated[list[str] | None, typer.Option(help="A folder of normal images (good). Repeatable.")] = None,
+    abnormal: Annotated[list[str] | None, typer.Option(help="A folder of anomalous ones (bad). Repeatable.")] = None,
+    masks: Annotated[str | None, typer.Option(help="The folder of their masks (masks).")] = None,
+    like: Annotated[str | None, typer.Option(help="The benchmark whose settings are taken; else they fit.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses the test images where the data do not say.", min=0)] = 0,
     test_share: Annotated[float, typer.Option(help="Share of the normal images kept for the test then.")] = 0.2,
-    exif_rotation: Annotated[
-        bool, typer.Option("--exif-rotation", help="Turn images as EXIF says; masks are those of the turned ones.")
-    ] = False,
-    grey16_white: Annotated[
-        int | None, typer.Option(help="Scale 16-bit grey so that this is white, such as 4095.", min=255, max=65535)
-    ] = None,
+    exif_rotation: Annotated[bool, typer.Option("--exif-rotation", help="Turn images as EXIF says.")] = False,
+    grey16_white: Annotated[int | None, typer.Option(help="White in 16-bit grey.", min=255, max=65535)] = None,
     force: Annotated[bool, typer.Option("--force", help="Import a data set of this name again.")] = False,
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
     """Make a benchmark of your own images: print what was understood, write its table, add it to params.yaml."""
     from invad.config import TableSplitConfig
+    from invad.data.own.folders import named_layout
     from invad.data.own.importing import import_data
     from invad.devices import best_device
-    from invad.errors import InputError
-    from invad.workspace import Workspace
 
     if not 0 < test_share < 1:
         raise InputError(f"--test-share: must lie between 0 and 1, not {test_share}")
+    layout = None
+    if normal or abnormal or masks:
+        layout = named_layout(normal or ("good",), abnormal or ("bad",), masks or "masks")
     split = TableSplitConfig(seed=seed, test_share=test_share, exif_rotation=exif_rotation, grey16_white=grey16_white)
-    text = import_data(
-        name,
-        images,
-        table,
-        workspace=Workspace(),
-        like=like,
-        params_path=params,
-        force=force,
-        config=split,
-        names=_names(normal, abnormal, masks),
-        gpu=best_device().type == "cuda",
-    )
-    print(text)
+    how = {"like": like, "params_path": params, "force": force, "layout": layout, "gpu": best_device().type == "cuda"}
+    print(import_data(name, images, table, workspace=Workspace(), config=split, **how))
 
 
-@data.command("remove", epilog=epilog("data remove"))
+@data.command("remove")
 def remove(
     name: Annotated[str, typer.Argument(help="Of an imported data set.")], params: ParamsOption = Path("params.yaml")
 ) -> None:
     """Take back what `data import` did: the data set's table, and it and its benchmarks in params.yaml; images and results stay."""
     from invad.data.own.importing import remove_data
-    from invad.workspace import Workspace
 
     print(remove_data(name, workspace=Workspace(), params_path=params))
 
 
-def _names(normal: list[str] | None, abnormal: list[str] | None, masks: str | None) -> "FolderNames | None":
-    """Return the folders' names where one of the options is given."""
-    from invad.data.own.folders import FolderNames
-
-    if normal is None and abnormal is None and masks is None:
-        return None
-    default = FolderNames()
-    return FolderNames(tuple(normal or default.normal), tuple(abnormal or default.abnormal), masks or default.masks)
-
-
-@data.command("check", epilog=epilog("data check"))
+@data.command("check")
 def check(
     benchmark: Annotated[str, typer.Argument(help="A benchmark of params.yaml.")],
     json: Annotated[Path | None, typer.Option(help="Write the findings to this file as JSON too.")] = None,
@@ -103,14 +66,19 @@ def check(
     """Decode every image and mask of a benchmark and look for what is wrong; exit code 1 when there are errors."""
     from invad.config import dataset_kind, load_params
     from invad.data.check import check_split
+    from invad.data.download import prepare_dataset
     from invad.data.split_table import open_split
+    from invad.data.splits import build_split
     from invad.files import write_json
-    from invad.workspace import Workspace
 
     known, workspace = load_params(params), Workspace()
     settings = known.benchmark(benchmark)
-    if dataset_kind(settings.dataset) == "table" and not Path("dvc.yaml").exists():
-        _build_own_split(settings, known, workspace)
+    table, built = workspace.imported_table(settings.dataset), workspace.split(benchmark)
+    is_new = not (built.exists() and table.exists() and table.stat().st_mtime < built.stat().st_mtime)
+    if dataset_kind(settings.dataset) == "table" and is_new and not Path("dvc.yaml").exists():
+        # Outside of a repository no stage does it.
+        prepare_dataset(settings.dataset, known.dataset(settings.dataset), workspace)
+        build_split(settings, workspace)
     report = check_split(open_split(settings, workspace), label=f"check {benchmark}")
     if json is not None:
         write_json(json, {"benchmark": benchmark, **report.to_json()})
@@ -118,13 +86,47 @@ def check(
     raise typer.Exit(1 if report.errors else 0)
 
 
-def _build_own_split(benchmark: "BenchmarkConfig", params: "Params", workspace: "Workspace") -> None:
-    """Build the split of one's own images, which outside of the repository no stage does, unless it is there and newer than the table."""
-    from invad.data.download import prepare_dataset
-    from invad.data.splits import build_split
+def evaluate(
+    maps: Annotated[Path, typer.Option(help="An array (N, H, W) as .npy or .npz, or a folder of .npy, .tif or .png.")],
+    masks: Annotated[Path | None, typer.Option(help="The same; in arrays 0 and 1 or 255, in images above 0.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="A text file with the class of each map, one a line.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A text file with 0 or 1 for each map, one a line.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all numbers and notes to this file too.")] = None,
+    protocol: Annotated[Literal["paper", "exact", "both"], typer.Option(help="That of the metrics.")] = "both",
+) -> None:
+    """Evaluate the anomaly maps of any method: all metrics per class and in the mean, in percent.
 
-    table, folder = workspace.imported_table(benchmark.dataset), workspace.split(benchmark.name)
-    if folder.exists() and table.exists() and table.stat().st_mtime < folder.stat().st_mtime:
-        return
-    prepare_dataset(benchmark.dataset, params.dataset(benchmark.dataset), workspace)
-    build_split(benchmark, workspace)
+    Maps are raw scores, higher is more anomalous, on one scale for all images of
+    a class: maps that were scaled image by image would mislead.
+
+    Masks of a folder are matched with its maps by name, in the order of their
+    paths; docs/metrics.md has the rules.
+    """
+    from invad.files import write_json
+    from invad.metrics import PROTOCOLS
+    from invad.scoring.map_inputs import read_inputs
+
+    inputs = read_inputs(maps, masks, classes, labels)
+    if json is not None and (json.is_dir() or json in (maps, masks, classes, labels)):
+        raise InputError(f"--json {json}: is a folder or an input; expected the name of a new file")
+    result = inputs.evaluate(PROTOCOLS if protocol == "both" else protocol)
+    print(evaluation_text(result, inputs.notes))
+    if json is not None:
+        write_json(json, result)
+
+
+def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
+    """Return a table for each protocol, a row for each class and the mean, in percent, then the notes: those given and its own."""
+    from invad.report.labels import METRICS
+    from invad.text import aligned
+
+    # Labels tell image and pixel metrics apart by their group only.
+    heads = [f"{one.group[0]}-{one.label}" if one.group in ("Image", "Pixel") else one.label for one in METRICS]
+    lines = []
+    for protocol, mean in result["mean"].items():
+        rows = [(name, by_protocol[protocol]) for name, by_protocol in result["per_class"].items()]
+        values = [(name, [row[metric.key] for metric in METRICS]) for name, row in (*rows, ("mean", mean))]
+        table = [[name, *("-" if one is None else f"{100 * one:.1f}" for one in row)] for name, row in values]
+        lines.append(f"protocol {protocol}, version {result['protocol_version']}, percent")
+        lines += [*aligned([["class", *heads], *table]), ""]
+    return "\n".join([*lines, *(f"note: {note}" for note in (*notes, *result["notes"]))]).rstrip()

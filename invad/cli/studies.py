@@ -6,20 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from invad.cli.extras import require
-from invad.cli.options import ParamsOption
+from invad.cli.project import ParamsOption
 from invad.errors import InputError
+from invad.workspace import Workspace
 
 if TYPE_CHECKING:
     from invad.config import Params
+    from invad.studies.runner import StudyOptions
 
-BenchmarkOption = Annotated[
-    str | None, typer.Option(help="A benchmark of params.yaml; by default mvtec, or the first where there is none.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting, such as train.epochs=3."),
-]
+BenchmarkOption = Annotated[str | None, typer.Option(help="By default mvtec, or the first of params.yaml.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Another value, such as train.epochs=3.")]
 MaxConcurrentOption = Annotated[int | None, typer.Option(help="Trials at a time; by default as many as fit.", min=1)]
 TrialsPerGpuOption = Annotated[float | None, typer.Option(help="Trials that share a GPU; by default one.", min=1.0)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with a study that was begun.")]
@@ -31,9 +27,7 @@ def ablate(
     benchmark: BenchmarkOption = None,
     variants: Annotated[str, typer.Option(help="Some of them, separated by commas; paper is the paper's own.")] = "",
     settings: SetOption = None,
-    seeds: Annotated[
-        int, typer.Option(help="Trainings of each, with the seed of params.yaml and the next.", min=1)
-    ] = 1,
+    seeds: Annotated[int, typer.Option(help="Trainings of each, from the seed of params.yaml on.", min=1)] = 1,
     max_concurrent: MaxConcurrentOption = None,
     trials_per_gpu: TrialsPerGpuOption = None,
     resume: ResumeOption = False,
@@ -48,26 +42,24 @@ def ablate(
 
     A trial that fails is recorded, and the others go on; the exit code is then 1.
     """
-    if list_:
-        print(_modules_text())
-        return
-    _check(resume=resume, restart=restart)
-    from invad.studies.modules import module_named
+    from invad.studies.modules import MODULES, module_named
 
+    if list_:
+        for each in MODULES.values():
+            print(f"{each.name}: {each.description}")
+            for one in each.variants:
+                changes = ", ".join(f"{key}={value}" for key, value in one.changes.items())
+                print(f"  {one.name}{' (paper)' * one.is_paper}: {changes} {one.note}".rstrip())
+        return
     if not module:
         raise InputError("--module: is missing; --list shows all modules")
     module_named(module)  # before anything heavy is imported
-    from invad.config import load_params
+    known, options = _asked(params, benchmark, settings, max_concurrent, trials_per_gpu, resume, restart)
     from invad.report.ablations import summary_text
     from invad.studies.ablation import run_ablation
-    from invad.studies.runner import StudyOptions
-    from invad.studies.study import parse_set
-    from invad.workspace import Workspace
 
-    known, chosen = load_params(params), tuple(name.strip() for name in variants.split(",") if name.strip())
-    how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
-    options = StudyOptions(*how, variants=chosen, seeds=seeds)
-    report = run_ablation(module, options, known, Workspace())
+    chosen = tuple(name.strip() for name in variants.split(",") if name.strip())
+    report = run_ablation(module, replace(options, variants=chosen, seeds=seeds), known, Workspace())
     print(summary_text(report), end="")
     raise typer.Exit(1 if any(result.status == "failed" for result in report.results) else 0)
 
@@ -75,9 +67,7 @@ def ablate(
 def tune(
     benchmark: BenchmarkOption = None,
     samples: Annotated[int | None, typer.Option(help="Settings to try; by default as params.yaml says.", min=1)] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Chooses settings and validation images; by default as params.yaml says.", min=0)
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="By default that of params.yaml.", min=0)] = None,
     settings: SetOption = None,
     max_concurrent: MaxConcurrentOption = None,
     trials_per_gpu: TrialsPerGpuOption = None,
@@ -93,42 +83,34 @@ def tune(
     Prints the samples, best first, and the best setting as a piece of params.yaml.
     A trial that fails is recorded, and the others go on; the exit code is then 1.
     """
-    _check(resume=resume, restart=restart)
-    from invad.config import load_params
-    from invad.studies.runner import StudyOptions
+    known, options = _asked(params, benchmark, settings, max_concurrent, trials_per_gpu, resume, restart)
     from invad.studies.search import run_search, search_text
-    from invad.studies.study import parse_set
-    from invad.workspace import Workspace
 
-    known = load_params(params)
-    how = (_benchmark(benchmark, known), parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)
     chosen = {name: value for name, value in (("samples", samples), ("seed", seed)) if value is not None}
-    options = StudyOptions(*how)
     report = run_search(options, known, Workspace(), replace(known.tune, **chosen))
     print(search_text(report))
     print(report.fragment or "No sample has a score.", end="")
     raise typer.Exit(1 if report.failures else 0)
 
 
-def _check(*, resume: bool, restart: bool) -> None:
+def _asked(
+    params: Path,
+    benchmark: str | None,
+    settings: list[str] | None,
+    max_concurrent: int | None,
+    trials_per_gpu: float | None,
+    resume: bool,
+    restart: bool,
+) -> "tuple[Params, StudyOptions]":
+    """Return the settings of params.yaml, and what the options that both commands have ask for."""
     if resume and restart:
         raise InputError("--resume: goes on with what --restart would remove; give one of them")
-    require("ray")
+    import ray  # noqa: F401  (without the extra nothing is begun)
 
+    from invad.config import load_params
+    from invad.studies.runner import StudyOptions
+    from invad.studies.study import parse_set
 
-def _benchmark(name: str | None, params: "Params") -> str:
-    return name or ("mvtec" if "mvtec" in params.benchmarks else next(iter(params.benchmarks)))
-
-
-def _modules_text() -> str:
-    from invad.studies.modules import MODULES
-    from invad.text import aligned
-
-    lines = []
-    for module in MODULES.values():
-        lines += ["", f"{module.name}: {module.description}"]
-        names = [f"  {one.name}{' (paper)' * one.is_paper}" for one in module.variants]
-        changes = [", ".join(f"{key}={value}" for key, value in one.changes.items()) for one in module.variants]
-        notes = [one.note for one in module.variants]
-        lines += aligned(list(zip(names, changes, notes, strict=True)), left=(0, 1, 2))
-    return "\n".join(lines[1:])
+    known = load_params(params)
+    name = benchmark or ("mvtec" if "mvtec" in known.benchmarks else next(iter(known.benchmarks)))
+    return known, StudyOptions(name, parse_set(settings or []), max_concurrent, trials_per_gpu, resume, restart)

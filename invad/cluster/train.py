@@ -28,7 +28,7 @@ from invad.methods.base import load_fitted
 from invad.training.checkpoints import newest_step
 from invad.training.curve import Step, read_curve, truncate_curve
 from invad.training.job import TrainJob, run_job, storage_name
-from invad.training.loop import Share, training_steps
+from invad.training.loop import ALONE, Share, training_steps
 from invad.training.owner import claim
 from invad.training.progress import meanwhile
 
@@ -155,17 +155,12 @@ def _train_worker(loop_config: dict[str, Any]) -> None:
     import ray.train.torch
 
     context = ray.train.get_context()
-    share = Share(context.get_world_rank(), context.get_world_size())
     use_gpu = loop_config["use_gpu"] and torch.cuda.is_available()
     device = ray.train.torch.get_device() if use_gpu else torch.device("cpu")
-    run_job(
-        loop_config["job"],
-        device,
-        share=share,
-        wrap=partial(_data_parallel, device=device) if share.world_size > 1 else lambda method: method,
-        mean_over_workers=_mean_over_workers,
-        at_checkpoint=lambda step: ray.train.report({"step": step}),
-    )
+    rank, size = context.get_world_rank(), context.get_world_size()
+    wrap = partial(_data_parallel, device=device) if size > 1 else ALONE.wrap
+    share = Share(rank, size, wrap, _mean_over_workers)
+    run_job(loop_config["job"], device, share=share, at_checkpoint=lambda step: ray.train.report({"step": step}))
 
 
 def _data_parallel(method: nn.Module, device: torch.device) -> nn.Module:

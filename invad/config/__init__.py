@@ -4,6 +4,7 @@ from invad.config.compute import ComputeConfig, check_image_size
 from invad.config.loading import load_params, parse
 from invad.config.methods import (
     TRAIN_CONFIGS,
+    DinomalyConfig,
     DRAEMConfig,
     GradientConfig,
     InvADConfig,
@@ -11,6 +12,7 @@ from invad.config.methods import (
     RDConfig,
     SimpleNetConfig,
     TrainConfig,
+    UniADConfig,
 )
 from invad.config.sections import (
     AS_STORED,
@@ -27,9 +29,9 @@ from invad.config.sections import (
     ScoreConfig,
     TableSplitConfig,
     TrainingConfig,
+    TuneConfig,
     WorkersConfig,
     dataset_kind,
     reading_of,
 )
-from invad.config.studies import TuneConfig
 from invad.config.types import STRICT, Precision

@@ -1,25 +1,26 @@
 """Which code a result depends on: the import closure of what makes it, as digests that no comment or docstring changes.
 
 The rule, which DVC, checkpoints and studies share: a result depends on the module that makes it, and on every module that this imports,
-anywhere in it and again in what it imports. A stage is its function in `invad.pipeline.stages`. `NEUTRAL` lists the modules that are not
-followed, each with the reason. The defaults of settings are no part of it: `dvc.yaml` names them as params, and the names of checkpoints
-carry the settings themselves.
+anywhere in it and again in what it imports. A stage is its function in `invad.pipeline.stages`; of the methods it depends on those that
+are given as further roots. `NEUTRAL` lists the modules that are not followed, each with the reason. Settings are no part of it: their
+values stand beside the digests (`invad.pipeline.dependencies`) and in the names of checkpoints.
 """
 
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 
-PACKAGE = "invad"
 PIPELINE = "invad.pipeline.stages"
 STAGES = ("download", "splits", "features", "train", "score", "evaluate", "report", "ablate")
-# A module, or a package with all that is in it, that changes no result, and why.
+# A module, or a package with all that is in it, that changes no result, and why; of the first two only what they import themselves.
 NEUTRAL: Mapping[str, str] = {
     "invad": "the public interface; it imports lazily, and no stage goes through it",
-    "invad.config": "checks settings; their values and defaults are params of DVC",
+    "invad.methods": "the table of the methods; that which is run is a root of its own",
+    "invad.config": "checks settings; their values, defaults included, stand beside the digests of code",
+    "invad.disk": "whether there is room, and messages",
     "invad.errors": "messages",
     "invad.files": "how files are written, not what",
     "invad.pipeline.frame": "the frame around a stage: progress, messages, exit codes",
@@ -28,52 +29,57 @@ NEUTRAL: Mapping[str, str] = {
     "invad.training.progress": "the progress bar",
     "invad.workspace": "where files lie",
 }
+_ALONE = ("invad", "invad.methods")
 COUNTED = {"invad.config.constants"}  # all the same
 
 
-def closure(root: str) -> list[Path]:
-    """Return the files that a result depends on, sorted.
+class _Run(ast.NodeTransformer):
+    """Leaves of code what runs: neither docstrings nor what only type checkers read."""
 
-    `root`: the dotted name of a module, or a stage, whose own function in `invad/pipeline/stages.py` is not among the files. Modules come
-    with the files of other kinds in their packages, such as the templates of a page.
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
+def closure(*roots: str) -> list[Path]:
+    """Return the files that a result depends on, sorted; those of other kinds in their packages, such as templates, are among them.
+
+    `roots`: dotted names of modules, or stages, whose own functions in `invad/pipeline/stages.py` are not among the files.
     """
-    waiting = [root] if root in _modules() else [name for node in _definitions(root) for name in _imported(node)]
+    waiting = [name for root in roots for name in ([root] if root in _modules() else _imports(*_definitions(root)))]
     found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
         if name not in found and not _is_neutral(name):
             found[name] = _modules()[name]
-            waiting += _imports(found[name])
+            waiting += _imports(_code(found[name]))
     paths = set(found.values())
-    for folder in {path.parent for path in paths if path.parent != _root()}:
-        paths |= _other_files(folder)
+    for folder in {path.parent for name, path in found.items() if name not in COUNTED} - {_root()}:
+        others = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+        paths |= {path for path in others if _package(path) == folder}
     return sorted(paths)
 
 
-@functools.cache
-def code_digest(root: str) -> str:
-    """Return the SHA-256 of the code that a result depends on; `root` as for `closure`."""
-    return hashlib.sha256(digest_lines(root).encode()).hexdigest()
+def code_digest(*roots: str) -> str:
+    """Return the SHA-256 of the code that a result depends on; `roots` as for `closure`."""
+    return hashlib.sha256(digest_lines(*roots).encode()).hexdigest()
 
 
 def stage_imports(stage: str) -> str:
     """Return Python code of all imports that a stage's function makes, at the top of its module and in itself."""
-    imports = [node for definition in _definitions(stage) for node in _run(definition)]
+    imports = [node for definition in _definitions(stage) for node in ast.walk(definition)]
     return "\n".join(ast.unparse(node) for node in imports if isinstance(node, ast.Import | ast.ImportFrom))
 
 
-def digest_lines(root: str) -> str:
+@functools.cache
+def digest_lines(*roots: str) -> str:
     """Return the code that a result depends on as text, a line with digest and name for each file, and first that of a stage's function."""
-    digests = {path.relative_to(_root().parent).as_posix(): _digest(path) for path in closure(root)}
-    if root not in _modules():
-        own = "\n".join(_normal(ast.unparse(node)) for node in _definitions(root))
-        digests = {f"{PIPELINE}.{root}": _short(own.encode())} | digests
+    code = {f"{PIPELINE}.{root}": _definitions(root) for root in roots if root not in _modules()}
+    digests = {name: _short("\n".join(map(ast.unparse, nodes)).encode()) for name, nodes in code.items()}
+    digests |= {path.relative_to(_root().parent).as_posix(): _digest(path) for path in closure(*roots)}
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
-
-
-def changed_code(root: str, before: str) -> list[str]:
-    """Return the names of what has changed, come or gone since `digest_lines` returned `before`, sorted."""
-    return sorted({line.partition("  ")[2] for line in set(before.splitlines()) ^ set(digest_lines(root).splitlines())})
 
 
 def _short(content: bytes) -> str:
@@ -91,20 +97,12 @@ def _modules() -> dict[str, Path]:
     return {".".join(name.parts).removesuffix(".__init__"): path for name, path in paths.items()}
 
 
-def _other_files(folder: Path) -> set[Path]:
-    """Return what is no code in a package and in its folders that are no packages."""
-    found = set()
-    for path in folder.iterdir():
-        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed":
-            found.add(path)
-        elif path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
-            found |= _other_files(path)
-    return found
+def _package(path: Path) -> Path:
+    return next(folder for folder in path.parents if (folder / "__init__.py").exists())
 
 
 def _is_neutral(module: str) -> bool:
-    packages = _with_packages(module)[1:]  # that of all is neutral alone
-    return module not in COUNTED and (module == PACKAGE or any(name in NEUTRAL for name in packages))
+    return module in NEUTRAL or bool(set(_with_packages(module)) & NEUTRAL.keys() - _ALONE and module not in COUNTED)
 
 
 def _with_packages(module: str) -> list[str]:
@@ -113,10 +111,17 @@ def _with_packages(module: str) -> list[str]:
 
 
 @functools.cache
-def _definitions(stage: str) -> tuple[ast.stmt, ...]:
-    """Return the function of a stage, the imports of its module, and the definitions there that it uses, directly or not."""
-    tree = ast.parse(_modules()[PIPELINE].read_text(encoding="utf-8"))
-    defined = {name: node for node in tree.body for name in _defined(node)}
+def _definitions(stage: str) -> list[ast.AST]:
+    """Return the imports of the module of the stages, the function of one, and what it uses there, directly or not."""
+    defined: dict[str, ast.AST] = {}
+    imports: list[ast.AST] = []
+    for node in _code(_modules()[PIPELINE]).body:
+        if isinstance(node, ast.FunctionDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign):
+            defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+        else:
+            imports.append(node)
     if stage not in defined:
         raise LookupError(f"{PIPELINE} has no stage {stage!r}")
     found, waiting = set(), [stage]
@@ -124,27 +129,12 @@ def _definitions(stage: str) -> tuple[ast.stmt, ...]:
         if (name := waiting.pop()) in defined and name not in found:
             found.add(name)
             waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
-    return tuple(defined[name] for name in sorted(found))
+    return [*imports, *(defined[name] for name in sorted(found))]
 
 
-def _defined(node: ast.stmt) -> list[str]:
-    """Return the names that a statement at the top of a module defines or imports."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-@functools.cache
-def _imports(path: Path) -> frozenset[str]:
-    return frozenset(_imported(ast.parse(path.read_text(encoding="utf-8"), str(path))))
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Yield the modules of this package that importing and running `tree` imports; what only type checkers read is left out."""
-    for node in _run(tree):
+def _imports(*code: ast.AST) -> Iterable[str]:
+    """Yield the modules of this package that importing and running some code imports."""
+    for node in (node for part in code for node in ast.walk(part)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -154,31 +144,11 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (module for module in _with_packages(name) if module in _modules())
 
 
-def _run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk `tree` but for the bodies of `if TYPE_CHECKING`."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        skipped = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        waiting += node.orelse if isinstance(node, ast.If) and skipped else ast.iter_child_nodes(node)
+@functools.cache
+def _code(path: Path) -> ast.Module:
+    return _Run().visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
 
 
 @functools.cache
 def _digest(path: Path) -> str:
-    content = path.read_bytes()
-    return _short(_normal(content.decode()).encode() if path.suffix == ".py" else content)
-
-
-def _normal(source: str) -> str:
-    """Return Python code without comments and docstrings, in one layout: what it does, and nothing of what it says."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-def _is_text(node: ast.stmt) -> bool:
-    """Tell whether a statement is nothing but a text: a docstring."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return _short(ast.unparse(_code(path)).encode() if path.suffix == ".py" else path.read_bytes())

@@ -2,6 +2,6 @@
 
 PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
 NO_ENCODER = "none"
-PACKAGED_ENCODER = "mobilenetv2_100"
+PACKAGED_ENCODERS = ("mobilenetv2_100", "tf_efficientnet_lite0")  # whose ImageNet weights installed packages carry
 COCO_CATEGORIES = 80
-STRIDES = (4, 8, 16)  # of the encoder's levels, fine to coarse (paper, section 3)
+STRIDES = (4, 8, 16)  # of the encoder's levels where settings name none, fine to coarse (paper, section 3)

@@ -1,14 +1,14 @@
 """The settings of the methods: what stands in a section `train`, with the defaults of the papers.
 
-They stand here and not beside the networks, because stages read them that must not import torch, and DVC reads the defaults off this file.
+They stand here and not beside the networks, because stages read them that must not import torch.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config.compute import ComputeConfig
-from invad.config.constants import STRIDES
 from invad.config.types import (
     STRICT,
     AggregationKind,
@@ -31,7 +31,7 @@ from invad.config.types import (
 class TrainConfig(ComputeConfig):
     """What every method has."""
 
-    SIZE_MULTIPLE: ClassVar[int] = STRIDES[-1]  # what the method divides the image size by
+    GRID_MULTIPLE: ClassVar[int] = 1  # what the method divides the coarsest grid by
     SEES_IMAGES: ClassVar[bool] = False  # and no features
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
@@ -42,6 +42,15 @@ class TrainConfig(ComputeConfig):
     batch_size: BatchSize = 32
     seed: Seed = 42
 
+    @property
+    def length(self) -> str:
+        """How long is trained by gradients, in words; "" for not at all."""
+        return ""
+
+    def training_steps(self, images: int) -> int:
+        """Return the number of steps on so many images; what is learned without gradients counts as one."""
+        return 1
+
 
 @dataclass(frozen=True, config=STRICT)
 class GradientConfig(TrainConfig):
@@ -49,6 +58,15 @@ class GradientConfig(TrainConfig):
 
     epochs: Positive = 100  # pyrefly: ignore[bad-override]
     learning_rate: PositiveFloat = 0.004  # pyrefly: ignore[bad-override]
+
+    @property
+    def length(self) -> str:
+        """Its epochs."""
+        return f"{self.epochs} epochs"
+
+    def training_steps(self, images: int) -> int:
+        """Return the whole batches of all epochs."""
+        return images // self.batch_size * self.epochs
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,7 +102,7 @@ class RDConfig(GradientConfig):
     `recipe`: `re-run` is that of the published comparison, clipped at 5 and with a tenth of the learning rate after 80 % of the epochs.
     """
 
-    SIZE_MULTIPLE: ClassVar[int] = 2 * STRIDES[-1]  # its bottleneck strides once more
+    GRID_MULTIPLE: ClassVar[int] = 2  # its bottleneck strides once more
 
     model: str = "rd"
     batch_size: BatchSize = 16
@@ -115,8 +133,8 @@ class SimpleNetConfig(GradientConfig):
     """SimpleNet; the defaults are those of its authors' code.
 
     `dimensions`: of a vector. `hidden`: of the discriminator. `noise`: its standard deviation. `learning_rate`: of the adaptor,
-    `discriminator_rate`: of the discriminator. `clip`: of the gradient of each, 5 in the published comparison; none by default.
-    `image_score`: the maximum on the grid, as the authors have it, or of the finished map.
+    `discriminator_rate`: of the discriminator. `recipe`: that of the published comparison (`re-run`) clips the gradient of each at 5 and
+    decays neither biases nor norms; it goes with 100 epochs of batches of 32 and `image_score: maximum` of `score`.
     """
 
     model: str = "simplenet"
@@ -128,7 +146,62 @@ class SimpleNetConfig(GradientConfig):
     hidden: Channels = 1024
     noise: PositiveFloat = 0.015
     margin: PositiveFloat = 0.5
-    clip: PositiveFloat | None = None
+    recipe: Literal["paper", "re-run"] = "paper"
+
+
+@dataclass(frozen=True, config=STRICT)
+class UniADConfig(GradientConfig):
+    """UniAD; the defaults are those of the published comparison, whose `learning_rate` is 1e-4 for each 8 images of a batch.
+
+    `recipe`: that of the authors' code (`paper`) clips at 0.1, decays biases and norms too and has the lower rate one epoch later; it
+    goes with 1000 epochs at 224 pixels. `layers`: of encoder and of decoder. `mask`: the size of the neighbourhood that attention does
+    not see, in tokens (an even one hides one more); by default half of the grid's side, which is the published size / 32 at stride 16; 0
+    for none. `jitter`: the scale of the noise, 0 for none.
+    """
+
+    model: str = "uniad"
+    batch_size: BatchSize = 8
+    learning_rate: PositiveFloat = 1e-4
+    recipe: Literal["paper", "re-run"] = "re-run"
+    layers: Blocks = 4
+    width: Channels = 256
+    heads: Channels = 8
+    feed_forward: Channels = 1024
+    mask: Annotated[int, Field(ge=0)] | None = None
+    jitter: Annotated[float, Field(ge=0)] = 20.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class DinomalyConfig(TrainConfig):
+    """Dinomaly; the defaults are those of its authors' code, for MVTec AD and VisA. It takes groups of a ViT's blocks as levels.
+
+    `steps`: of the training, which has no epochs. `learning_rate`: the highest, reached by `warm_up` steps; it falls to `final_rate`.
+    `dropout`: in the bottleneck, 0.4 on Real-IAD. `blocks`: of the decoder. `head_width`: of its attention. `map_size`: the side of maps
+    when they are blurred and scored. As published, though it darkens the border: `zero_border` of the blur. As published, though it may
+    divide by 0: an `epsilon` of 0 in attention's sums; the authors advise 1e-6 against NaN.
+    """
+
+    model: str = "dinomaly"
+    batch_size: BatchSize = 16
+    steps: Positive = 10_000
+    learning_rate: PositiveFloat = 2e-3  # pyrefly: ignore[bad-override]
+    final_rate: PositiveFloat = 2e-4
+    warm_up: Annotated[int, Field(ge=0)] = 100
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    blocks: Blocks = 8
+    head_width: Channels = 64
+    map_size: Annotated[int, Field(ge=8, le=1024)] = 256
+    zero_border: bool = True
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def length(self) -> str:
+        """Its steps."""
+        return f"{self.steps:,} steps"
+
+    def training_steps(self, images: int) -> int:
+        """Return its steps."""
+        return self.steps
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -140,7 +213,9 @@ class DRAEMConfig(GradientConfig):
     `textures`: a folder of images, such as DTD's; by default training images of other classes.
     """
 
-    SIZE_MULTIPLE: ClassVar[int] = 32
+    GRID_MULTIPLE: ClassVar[int] = (
+        2  # its networks halve the image five times, which has no levels but the default's strides
+    )
     SEES_IMAGES: ClassVar[bool] = True
 
     model: str = "draem"
@@ -158,5 +233,7 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "rd": RDConfig,
     "patchcore": PatchCoreConfig,
     "simplenet": SimpleNetConfig,
+    "uniad": UniADConfig,
+    "dinomaly": DinomalyConfig,
     "draem": DRAEMConfig,
 }

@@ -1,27 +1,22 @@
-"""Edits of `params.yaml` by ruamel.yaml, which keeps comments, order, quotes and braces; it makes spaces regular where they are not."""
+"""Edits of `params.yaml` by whole lines: an entry of a section is added, replaced or removed, and no other line changes."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from io import StringIO
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import CommentMark
-from ruamel.yaml.tokens import CommentToken
-from ruamel.yaml.util import load_yaml_guess_indent
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from invad.config import BenchmarkConfig, Params
-from invad.config.loading import NAMED_SECTIONS, load_params, parse_params
-from invad.config.yaml_text import load_yaml
+from invad.config.loading import NAMED_SECTIONS, load_params, load_yaml, parse_params
 from invad.errors import InputError
 from invad.files import write_text
 
-Keys = tuple[str, ...]  # the way to a value: ("download", "mvtec", "path")
+Entry = tuple[str, str]  # a section and a name in it
 CALIBRATION = {"share": 0.1, "false_positive_rate": 0.01, "seed": 0}  # of a new benchmark
 _COPIED_SECTIONS = ("features", "train", "score")
-_BYTE_ORDER_MARK = "\ufeff"
+_WIDTH = 80  # DVC folds longer lines when it writes the settings of an experiment
 
 
 def add_benchmark(
@@ -41,7 +36,7 @@ def add_benchmark(
         download: Its `download` section, of plain values.
         splits: Its `splits` section, of plain values.
         recipe: What is set otherwise than copied, by section.
-        like: Benchmark whose `features`, `train` and `score` are copied; by default the first that is not built on coco, or the first.
+        like: As for `template`: the benchmark whose `features`, `train` and `score` are copied.
 
     Returns:
         The benchmark they were copied from.
@@ -49,22 +44,20 @@ def add_benchmark(
     Raises:
         InputError: `path` is not valid or would not be with the addition, `name` is taken, or there is no benchmark `like`.
     """
-    recipe, params, text = recipe or {}, load_params(path), read_settings(path)
+    recipe, base, text = recipe or {}, template(load_params(path), like), read_settings(path)
     data = load_yaml(text)
     for section in ("benchmarks", "download", *reversed(NAMED_SECTIONS)):
         if name in data[section]:
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
-    like = template(params, like).name
-    copied = params.benchmark(like).settings
-    edits: dict[Keys, Any] = {
+    copied = {section: data[section][base.settings] for section in _COPIED_SECTIONS}
+    new = {"splits": dict(splits), "calibration": CALIBRATION, **copied}
+    edits: dict[Entry, Any] = {
         ("benchmarks", name): {"dataset": name, "settings": name},
         ("download", name): dict(download),
-        ("splits", name): dict(splits),
-        ("calibration", name): CALIBRATION | dict(recipe.get("calibration", {})),
-        **{(section, name): data[section][copied] | dict(recipe.get(section, {})) for section in _COPIED_SECTIONS},
+        **{(section, name): value | dict(recipe.get(section, {})) for section, value in new.items()},
     }
     write_settings(path, edit_settings(text, edits))
-    return like
+    return base.name
 
 
 def template(params: Params, like: str | None) -> BenchmarkConfig:
@@ -91,14 +84,14 @@ def remove_dataset(path: Path, dataset: str, benchmarks: Collection[str]) -> Non
     Raises:
         InputError: `path` is not valid or would not be afterwards (the last benchmark, one that a study needs).
     """
-    params, text = load_params(path), read_settings(path)
+    params = load_params(path)
     others = {each.settings for each in params.benchmarks.values() if each.name not in benchmarks}
     if not others:
         raise InputError(f"{path}: benchmarks.{', '.join(benchmarks)}: is the only one; another has to be there first")
     settings = {params.benchmark(name).settings for name in benchmarks} - others
-    keys = [("download", dataset), *(("benchmarks", name) for name in benchmarks)]
-    keys += [(section, name) for section in NAMED_SECTIONS for name in sorted(settings)]
-    write_settings(path, edit_settings(text, {}, removed=keys))
+    entries = [("download", dataset), *(("benchmarks", name) for name in benchmarks)]
+    entries += [(section, name) for section in NAMED_SECTIONS for name in settings]
+    write_settings(path, edit_settings(read_settings(path), dict.fromkeys(entries)))
 
 
 def read_settings(path: Path) -> str:
@@ -112,112 +105,60 @@ def write_settings(path: Path, text: str) -> None:
     write_text(path, text)
 
 
-def edit_settings(text: str, edits: Mapping[Keys, Any], removed: Iterable[Keys] = ()) -> str:
-    """Return the YAML `text` with other values, a new key last in its section, and without the keys `removed`."""
-    mark = _BYTE_ORDER_MARK if text.startswith(_BYTE_ORDER_MARK) else ""
+def edit_settings(text: str, edits: Mapping[Entry, Any]) -> str:
+    """Return the YAML `text` with other entries: new ones last in their section, and without those whose value is None.
+
+    Raises:
+        InputError: A section that gets an entry is written in braces.
+    """
+    data, sections = load_yaml(text), _sections(text)
+    lines, changes = text.splitlines(), []
+    for (section, name), value in edits.items():
+        if data[section].get(name) == value:
+            continue
+        if not (entries := sections[section]):
+            raise InputError(f"{section}: is written in braces or empty; write its entries in lines of their own")
+        indent, *_ = next(iter(entries.values()))
+        behind = max(end for _, _, end in entries.values())
+        _, first, end = entries.get(name, (indent, behind, behind))
+        changes.append((first, end, [] if value is None else _entry_lines(name, value, indent)))
+    for first, end, new in reversed(sorted(changes, key=lambda change: change[:2])):
+        lines[first:end] = new
     newline = "\r\n" if "\r\n" in text else "\n"
-    plain = text.removeprefix(mark).replace("\r\n", "\n")
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = len(plain) + 10_000  # nothing is folded
-    _, indent, _ = load_yaml_guess_indent(plain)
-    yaml.indent(mapping=indent or 2)
-    data = yaml.load(plain)
-    for keys, value in edits.items():
-        _set(_section(data, keys), keys[-1], value)
-    for keys in removed:
-        _remove(_section(data, keys), keys[-1])
-    stream = StringIO()
-    yaml.dump(data, stream)
-    return mark + stream.getvalue().replace("\n", newline)
+    return newline.join([*lines, ""])
 
 
-def _section(data: CommentedMap, keys: Keys) -> CommentedMap:
-    for key in keys[:-1]:
-        data = data[key]
-    return data
+def _sections(text: str) -> dict[str, dict[str, tuple[int, int, int]]]:
+    """Return of each section the entries by name: their indentation, first line and the line behind them; none of one in braces."""
+    root = YAML(typ="safe", pure=True).compose(text)
+    return {
+        section.value: {
+            key.value: (key.start_mark.column, key.start_mark.line, _last_line(key, value) + 1)
+            for key, value in ([] if entries.flow_style else entries.value)
+        }
+        for section, entries in root.value
+    }
 
 
-def _set(section: CommentedMap, key: str, value: Any) -> None:  # noqa: ANN401  (anything that YAML can hold)
-    old, names = section.get(key), list(section)
-    if key in section and old == value:
-        return
-    behind = _take_comments(section, key if key in section else names[-1]) if names else ""
-    if isinstance(value, Mapping) and isinstance(old, CommentedMap) and not (old.merge or old.yaml_anchor()):
-        for name, item in value.items():
-            _set(old, name, item)
-        for name in [name for name in old if name not in value]:
-            _remove(old, name)
-    else:
-        section[key] = _commented(value, in_braces=_is_in_braces(section))
-    _give_comments(section, key, behind)
+def _last_line(key: Node, value: Node) -> int:
+    """Return the last line of a key and its value; what an alias stands for has its lines elsewhere, above."""
+    if not isinstance(value, MappingNode | SequenceNode) or value.flow_style or not value.value:
+        return max(key.end_mark.line, value.end_mark.line)
+    last = value.value[-1]
+    within = _last_line(*last) if isinstance(value, MappingNode) else _last_line(last, last)
+    return max(key.end_mark.line, within)
 
 
-def _remove(section: CommentedMap, key: str) -> None:
-    names = list(section)
-    behind, at = _take_comments(section, key), names.index(key)
-    del section[key]
-    if at:
-        _give_comments(section, names[at - 1], behind)
-
-
-def _commented(value: Any, *, in_braces: bool) -> Any:  # noqa: ANN401
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        node = CommentedSeq(value)
-        node.fa.set_flow_style()
-        return node
-    if not isinstance(value, Mapping):
-        return value
-    node = CommentedMap({key: _commented(item, in_braces=in_braces) for key, item in value.items()})
-    if in_braces:
-        node.fa.set_flow_style()
-    return node
-
-
-def _is_in_braces(section: CommentedMap) -> bool:
-    """Tell whether the last mapping in a section is written in braces."""
-    mappings = [value for value in section.values() if isinstance(value, CommentedMap)]
-    return bool(mappings) and mappings[-1].fa.flow_style() is True
-
-
-def _last_line(section: CommentedMap, key: str) -> tuple[CommentedMap | CommentedSeq, Any]:
-    """Return the mapping or list, and the key or index in it, of the last line of an entry: there ruamel keeps the comments behind it."""
-    holder: CommentedMap | CommentedSeq = section
-    at: Any = key
-    while _has_lines(holder[at]) and not _is_alias(holder, at):
-        holder = holder[at]
-        at = len(holder) - 1 if isinstance(holder, CommentedSeq) else list(holder)[-1]
-    return holder, at
-
-
-def _has_lines(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, CommentedMap | CommentedSeq) and len(value) > 0 and not value.fa.flow_style()
-
-
-def _is_alias(holder: CommentedMap | CommentedSeq, at: Any) -> bool:  # noqa: ANN401
-    """Tell whether an entry repeats one that stands before it in the same mapping."""
-    if isinstance(holder, CommentedSeq):
-        return False
-    return any(holder[key] is holder[at] for key in takewhile(lambda key: key != at, holder))
-
-
-def _take_comments(section: CommentedMap, key: str) -> str:
-    """Remove and return the lines of comments behind an entry, which are those of the next one; what stands on its own lines stays."""
-    holder, at = _last_line(section, key)
-    place = 0 if isinstance(holder, CommentedSeq) else 2
-    token = (holder.ca.items.get(at) or [None] * 4)[place]
-    if token is None:
-        return ""
-    own, _, behind = token.value.partition("\n")
-    holder.ca.items[at][place] = CommentToken(f"{own}\n", token.start_mark) if own else None
-    return behind
-
-
-def _give_comments(section: CommentedMap, key: str, behind: str) -> None:
-    if not behind:
-        return
-    holder, at = _last_line(section, key)
-    place = 0 if isinstance(holder, CommentedSeq) else 2
-    slots = holder.ca.items.setdefault(at, [None] * 4)
-    own = slots[place].value.partition("\n")[0] if slots[place] else ""
-    slots[place] = CommentToken(f"{own}\n{behind}", CommentMark(0))
+def _entry_lines(name: str, value: Mapping[str, Any], indent: int) -> list[str]:
+    """Return an entry in braces where it fits into a line, else with a line for each value."""
+    lines: list[str] = []
+    for flow_style in (None, False):  # None: in braces is what holds nothing but scalars
+        yaml, stream = YAML(typ="safe", pure=True), StringIO()
+        yaml.default_flow_style, yaml.width = flow_style, 10_000
+        yaml.sort_base_mapping_type_on_output = False
+        yaml.indent(mapping=indent)
+        yaml.dump({name: value}, stream)
+        lines = [f"{' ' * indent}{line}" for line in stream.getvalue().splitlines()]
+        if max(map(len, lines)) <= _WIDTH:
+            break
+    return lines

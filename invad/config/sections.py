@@ -1,22 +1,25 @@
 """The sections of `params.yaml` as frozen dataclasses: keys, types, ranges and defaults."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config.compute import ComputeConfig, check_image_size
-from invad.config.constants import COCO_CATEGORIES, NO_ENCODER, PACKAGED_ENCODER, PUBLISHED_DATASETS, STRIDES
+from invad.config.constants import COCO_CATEGORIES, NO_ENCODER, PACKAGED_ENCODERS, PUBLISHED_DATASETS, STRIDES
 from invad.config.methods import TrainConfig
-from invad.config.studies import AblationConfig, TuneConfig
 from invad.config.types import (
     STRICT,
     BatchSize,
+    Blocks,
+    Channels,
     DatasetKind,
     EncoderName,
+    Levels,
     MapDistance,
     MapLevels,
     Name,
@@ -149,27 +152,44 @@ NOT_CALIBRATED = CalibrationConfig(share=0.0, false_positive_rate=0.01, seed=0)
 class FeaturesConfig(ComputeConfig):
     """The frozen encoder and what becomes of its features. `image_size` is the side of the square input in pixels.
 
-    `encoder`: a convolutional network of timm with features at strides 4, 8 and 16; `none` for methods that see images alone.
-    `weights`: `packaged` (mobilenetv2_100 only), `none` (random), a timm tag such as `wide_resnet50_2.racm_in1k`, or the path
-    of a `.safetensors` or `.pth` file.
+    `encoder`: a network of timm; `none` for methods that see images alone. `levels`: the strides of its features, fine to coarse, or of
+    a ViT groups of blocks, counted from 0, whose outputs are averaged, such as `[[2, 3, 4, 5], [6, 7, 8, 9]]`.
+    `weights`: `packaged` (of an installed package, for `PACKAGED_ENCODERS`), `none` (random), a timm tag such as
+    `wide_resnet50_2.racm_in1k`, or the path of a `.safetensors` or `.pth` file.
     `mode`: `store` writes every image's features to the disk once, as `dtype`; `live` writes none and runs the encoder while training
     and scoring, for data whose features would not fit.
     """
 
     encoder: EncoderName
     weights: str = "packaged"
-    image_size: Annotated[int, Field(ge=2 * STRIDES[-1], le=1024)] = 256
+    image_size: Annotated[int, Field(ge=32, le=1024)] = 256
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: BatchSize = 16
     mode: Literal["store", "live"] = "store"
+    levels: Levels = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size, STRIDES[-1])
-        if self.encoder == NO_ENCODER and (self.mode, self.weights) != ("live", "none"):
-            raise ValueError(f"encoder: {NO_ENCODER} has no features; it takes `mode: live` and `weights: none`")
-        if self.weights == "packaged" and self.encoder != PACKAGED_ENCODER:
+        if not self.levels:
+            object.__setattr__(self, "levels", STRIDES)
+        if () in self.levels or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels: must be strides, fine to coarse, or groups of a ViT's blocks in their order")
+        check_image_size(self.image_size, self.stride)
+        if self.encoder == NO_ENCODER and (self.mode, self.weights, self.levels) != ("live", "none", STRIDES):
+            raise ValueError(
+                f"encoder: {NO_ENCODER} has no features; it takes `mode: live`, `weights: none` and no levels"
+            )
+        if self.weights == "packaged" and self.encoder not in PACKAGED_ENCODERS:
             tag = f"a timm tag ({self.encoder}.<tag>), a file, or none"
-            raise ValueError(f"weights: packaged exists for {PACKAGED_ENCODER} only; {self.encoder} takes {tag}")
+            raise ValueError(
+                f"weights: packaged exists for {' and '.join(PACKAGED_ENCODERS)} only; {self.encoder} takes {tag}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """The stride of the coarsest level; that of a ViT is the side of its patches, if its name has it, and otherwise 1."""
+        last = self.levels[-1]
+        patch = re.search(r"patch(\d+)", self.encoder)
+        return last if isinstance(last, int) else int(patch[1]) if patch else 1
 
     def absolute(self) -> "FeaturesConfig":
         """Return the same with the absolute path of a weights file, for who works in another folder."""
@@ -227,6 +247,47 @@ class BenchmarkEntry:
     dataset: str
     settings: Name
     fold: Annotated[int, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class AblationConfig:
+    """One ablation of a `dvc repro`: the `variants` of a module (all where none are named), each trained `seeds` times.
+
+    `set`: other values of the benchmark's settings, by dotted key such as `train.epochs`.
+    """
+
+    benchmark: Name
+    variants: tuple[str, ...] = field(default_factory=tuple)
+    seeds: Positive = 1
+    set: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class RangeConfig:
+    """From `low` to `high`, on a logarithmic scale."""
+
+    low: PositiveFloat
+    high: PositiveFloat
+
+    def __post_init__(self) -> None:
+        if self.high < self.low:
+            raise ValueError(f"high: must be at least low ({self.low:g}), not {self.high:g}")
+
+
+@dataclass(frozen=True, config=STRICT)
+class TuneConfig:
+    """What `invad-pipe tune` tries: `samples` settings from these ranges, chosen from `seed`.
+
+    `validation_share`: of each class's normal training images, kept from training to judge the settings by, with defects drawn into them.
+    """
+
+    samples: Positive = 16
+    seed: Seed = 0
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    learning_rate: RangeConfig = RangeConfig(0.0005, 0.02)
+    style_channels: Annotated[tuple[Channels, ...], Field(min_length=1)] = (16, 32, 64, 128)
+    latent_channels: Annotated[tuple[Channels, ...], Field(min_length=1)] = (8, 16, 32, 64)
+    blocks: Annotated[tuple[Blocks, ...], Field(min_length=1)] = (1, 2, 4)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of ever
 
 DatasetKind = Literal["coco", "mvtec", "visa", "table"]
 EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]  # timm knows which there are
+# Strides, fine to coarse; or groups of a ViT's blocks, counted from 0, whose outputs are averaged.
+Levels = tuple[Annotated[int, Field(ge=1, le=64)], ...] | tuple[tuple[Annotated[int, Field(ge=0, le=255)], ...], ...]
 Precision = Literal["float32", "bfloat16", "float16"]
 # Switches of InvAD, the paper's choice first.
 Loss = Literal["l2", "l1", "cosine"]

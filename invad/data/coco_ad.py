@@ -7,7 +7,7 @@ mask is the union of the held-out instances (paper, section 4).
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from invad.data.coco_annotations import (
     read_annotations,
     union_mask,
 )
+from invad.data.counts import PublishedDataset
+from invad.data.official.store import Release, archive
 from invad.data.parallel import parallel_map
 from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
 from invad.errors import InputError
@@ -57,7 +59,14 @@ def build_coco_ad(root: Path, config: CocoAdSplitConfig, out: Path) -> list[Spli
     """
     train, test = read_both(root)
     rows = fold_rows(train, test, config)
-    check_full_counts(rows, config, train, test)
+    counts = Counter((row.phase, row.label) for row in rows)
+    found = (counts["train", NORMAL], counts["test", NORMAL], counts["test", ANOMALOUS])
+    is_whole = {"train": len(train.images), "test": len(test.images)} == COCO_IMAGES  # and no slice
+    if is_whole and config.held_out == FULL_HELD_OUT and found != FULL_COUNTS[config.fold]:
+        raise InputError(
+            f"{train.path.parent}: fold {config.fold} has {found} images (normal to train on, normal and anomalous to test on), "
+            f"COCO 2017 gives {FULL_COUNTS[config.fold]}: these are not the official annotation files"
+        )
     draw_masks(test, config, out)
     return rows
 
@@ -80,11 +89,7 @@ def held_out_categories(categories: Mapping[int, str], config: CocoAdSplitConfig
 def fold_rows(
     train: AnnotationFile[Annotation], test: AnnotationFile[Instance], config: CocoAdSplitConfig
 ) -> list[SplitRow]:
-    """Return the rows of one fold: training images by id, then test images by id.
-
-    Raises:
-        InputError: The fold has no normal training image.
-    """
+    """Return the rows of one fold: training images by id, then test images; `InputError` when there is no normal training image."""
     held_out = held_out_categories(test.categories, config)
     rows = [_row("train", image, []) for image, annotations in train.annotated() if not _held(annotations, held_out)]
     if not rows:
@@ -95,27 +100,6 @@ def fold_rows(
         names = {test.categories[annotation.category_id] for annotation in _held(annotations, held_out)}
         rows.append(_row("test", image, sorted(names)))
     return rows
-
-
-def check_full_counts(
-    rows: Iterable[SplitRow],
-    config: CocoAdSplitConfig,
-    train: AnnotationFile[Annotation],
-    test: AnnotationFile[Instance],
-) -> None:
-    """Raise `InputError` when files with as many images as the official ones give other counts than `FULL_COUNTS`.
-
-    Files of another size are slices, and are not checked; nor are folds with another number of held-out categories.
-    """
-    if config.held_out != FULL_HELD_OUT or {"train": len(train.images), "test": len(test.images)} != COCO_IMAGES:
-        return
-    counts = Counter((row.phase, row.label) for row in rows)
-    found = (counts["train", NORMAL], counts["test", NORMAL], counts["test", ANOMALOUS])
-    if found != FULL_COUNTS[config.fold]:
-        raise InputError(
-            f"{train.path.parent}: fold {config.fold} has {found} images (normal to train on, normal and anomalous to test on), "
-            f"COCO 2017 gives {FULL_COUNTS[config.fold]}: these are not the official annotation files"
-        )
 
 
 def draw_masks(
@@ -144,19 +128,48 @@ def _row(phase: Phase, image: CocoImage, defects: list[str]) -> SplitRow:
         phase=phase,
         label=ANOMALOUS if defects else NORMAL,
         defect_type="+".join(defects) or "good",
-        mask=_mask_path(image) if defects else None,
+        mask=f"{MASKS}/{image.stem}.png" if defects else None,
         width=image.width,
         height=image.height,
         dataset="coco",
     )
 
 
-def _mask_path(image: CocoImage) -> str:
-    return f"{MASKS}/{image.stem}.png"
-
-
 def _draw_mask(annotation_file: Path, out: Path, item: tuple[CocoImage, list[Instance]]) -> None:
     image, instances = item
     mask = union_mask(instances, image.height, image.width, annotation_file)
     # Run-length matching is twice as fast as the default, and smaller on masks.
-    Image.fromarray(mask).save(out / _mask_path(image), compress_type=zlib.Z_RLE)
+    Image.fromarray(mask).save(out / MASKS / f"{image.stem}.png", compress_type=zlib.Z_RLE)
+
+
+_ADDRESS = "http://images.cocodataset.org"
+COCO = PublishedDataset(
+    build=build_coco_ad,
+    release=Release(
+        archives=(
+            archive(
+                f"{_ADDRESS}/annotations/annotations_trainval2017.zip",
+                252_907_541,
+                "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+                unpacked_size=490_000_000,
+                wanted=lambda name: name.startswith("annotations/instances_"),
+            ),
+            archive(
+                f"{_ADDRESS}/zips/val2017.zip",
+                815_585_330,
+                "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+                of_images=True,
+            ),
+            archive(
+                f"{_ADDRESS}/zips/train2017.zip",
+                19_336_861_798,
+                "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+                of_images=True,
+            ),
+        ),
+        licence="CC BY 4.0 for the annotations, images under their Flickr licences",
+        terms="https://cocodataset.org/#termsofuse",
+        images=_ADDRESS,
+    ),
+    needs=("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+)

@@ -5,11 +5,10 @@ parsed, `Instance` keeps them as JSON text that is decoded when a mask is drawn.
 pycocotools is C code that trusts what it is given.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,18 +18,24 @@ from invad.config.constants import COCO_CATEGORIES
 from invad.data.images import MAX_PIXELS
 from invad.errors import InputError
 
-# No path, no hidden file, nothing that a file system could refuse.
-_FILE_NAME = re.compile(r"\w[\w. -]{0,199}", re.ASCII)
 _MAX_OUTLINE = 1_000_000  # pixels; pycocotools takes some 80 bytes for each
+# No path, no hidden file, nothing that a file system could refuse.
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}\Z")]
+Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_PIXELS)]
+Polygon = Annotated[list[float], msgspec.Meta(min_length=6)]  # x and y of its points
 
 
 class CocoImage(msgspec.Struct, frozen=True, gc=False):
     """One image: `file_name` is a plain file name, `width` and `height` are in pixels."""
 
     id: int
-    file_name: str
-    width: int
-    height: int
+    file_name: FileName
+    width: Side
+    height: Side
+
+    def __post_init__(self) -> None:
+        if self.width * self.height > MAX_PIXELS:
+            raise ValueError(f"image {self.id} has more than {MAX_PIXELS} pixels")
 
     @property
     def stem(self) -> str:
@@ -59,7 +64,7 @@ class _Category(msgspec.Struct, frozen=True, gc=False):
 
 class _RunLengths(msgspec.Struct, frozen=True, gc=False):
     size: tuple[int, int]
-    counts: list[int]
+    counts: list[Annotated[int, msgspec.Meta(ge=0)]]
 
 
 Kind = TypeVar("Kind", bound=Annotation)
@@ -96,8 +101,6 @@ def read_annotations(path: Path, kind: type[Kind]) -> AnnotationFile[Kind]:
     """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_Content[kind])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
@@ -105,8 +108,22 @@ def read_annotations(path: Path, kind: type[Kind]) -> AnnotationFile[Kind]:
     categories = {category.id: category.name for category in content.categories}
     if not len(categories) == len(content.categories) == COCO_CATEGORIES:
         raise InputError(f"{path}: has {len(categories)} categories, COCO 2017 has {COCO_CATEGORIES}")
-    images = _images_by_id(content.images, path)
-    return AnnotationFile(path, images, _by_image(content.annotations, images, categories, path), categories)
+    images: dict[int, CocoImage] = {}
+    stems: dict[str, int] = {}
+    for image in content.images:
+        other = stems.setdefault(image.stem, image.id)
+        if image.id in images or other != image.id:
+            raise InputError(
+                f"{path}: image {image.id} has the id, or apart from the ending the file_name, of image {other}"
+            )
+        images[image.id] = image
+    of_image: dict[int, list[Kind]] = {}
+    for annotation in content.annotations:
+        if annotation.image_id not in images or annotation.category_id not in categories:
+            unknown = f"the unknown image {annotation.image_id} or category {annotation.category_id}"
+            raise InputError(f"{path}: annotation {annotation.id} refers to {unknown}")
+        of_image.setdefault(annotation.image_id, []).append(annotation)
+    return AnnotationFile(path, images, of_image, categories)
 
 
 def union_mask(instances: Iterable[Instance], height: int, width: int, path: Path) -> np.ndarray:
@@ -126,60 +143,20 @@ def union_mask(instances: Iterable[Instance], height: int, width: int, path: Pat
     return mask
 
 
-def _images_by_id(images: Iterable[CocoImage], path: Path) -> dict[int, CocoImage]:
-    by_id: dict[int, CocoImage] = {}
-    by_stem: dict[str, int] = {}
-    for image in images:
-        where = f"{path}: image {image.id}"
-        if image.id in by_id:
-            raise InputError(f"{where} is defined twice")
-        if not _FILE_NAME.fullmatch(image.file_name):
-            raise InputError(
-                f"{where}: the file_name {image.file_name!r:.80} is not a plain file name such as 000000000139.jpg"
-            )
-        if image.width < 1 or image.height < 1 or image.width * image.height > MAX_PIXELS:
-            raise InputError(f"{where}: has {image.width}x{image.height} pixels; 1 to {MAX_PIXELS} are accepted")
-        if (other := by_stem.setdefault(image.stem, image.id)) != image.id:
-            raise InputError(f"{where} has the file_name of image {other}, {image.stem}, apart from the ending")
-        by_id[image.id] = image
-    return by_id
-
-
-def _by_image(
-    annotations: Iterable[Kind], images: Mapping[int, CocoImage], categories: Mapping[int, str], path: Path
-) -> dict[int, list[Kind]]:
-    of_image: dict[int, list[Kind]] = {}
-    for annotation in annotations:
-        if annotation.image_id not in images:
-            raise InputError(f"{path}: annotation {annotation.id} refers to the unknown image {annotation.image_id}")
-        if annotation.category_id not in categories:
-            raise InputError(
-                f"{path}: annotation {annotation.id} refers to the unknown category {annotation.category_id}"
-            )
-        of_image.setdefault(annotation.image_id, []).append(annotation)
-    return of_image
-
-
 def _pixels(segmentation: msgspec.Raw, height: int, width: int) -> np.ndarray:
     """Return the pixels of a segmentation as bool (height, width); `ValueError` says what is wrong with it."""
-    parts = msgspec.json.decode(segmentation, type=list[list[float]] | _RunLengths)
+    parts = msgspec.json.decode(segmentation, type=list[Polygon] | _RunLengths)
     if isinstance(parts, _RunLengths):
-        if parts.size != (height, width):
-            raise ValueError(f"RLE of size {list(parts.size)}, but the image has {[height, width]}")
-        if min(parts.counts, default=0) < 0 or sum(parts.counts) != height * width:
-            raise ValueError(f"RLE whose counts are negative or do not sum up to the image's {height * width} pixels")
+        if parts.size != (height, width) or sum(parts.counts) != height * width:
+            raise ValueError(f"run lengths of size {list(parts.size)} that do not fill the image, {[height, width]}")
         return np.repeat(np.arange(len(parts.counts)) % 2 > 0, parts.counts).reshape((height, width), order="F")
     for polygon in parts:
-        _check_polygon(polygon)
+        # Measured from the upper left corner, so that points far outside count as well.
+        outline = sum(abs(end - start) for start, end in zip([0.0, 0.0, *polygon[:-2]], polygon, strict=True))
+        if len(polygon) % 2 or outline > _MAX_OUTLINE:
+            raise ValueError(
+                f"a polygon of {len(polygon)} numbers, or one whose outline is longer than {_MAX_OUTLINE} pixels"
+            )
     if not parts:
         return np.zeros((height, width), dtype=bool)
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, height, width))) > 0
-
-
-def _check_polygon(polygon: Sequence[float]) -> None:
-    if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(f"a polygon of {len(polygon)} numbers; x and y of at least 3 points are needed")
-    # Measured from the upper left corner, so that points far outside count as well.
-    outline = sum(abs(end - start) for start, end in zip([0.0, 0.0, *polygon[:-2]], polygon, strict=True))
-    if outline > _MAX_OUTLINE:
-        raise ValueError(f"a polygon whose outline is longer than {_MAX_OUTLINE} pixels")

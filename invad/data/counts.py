@@ -1,11 +1,13 @@
-"""How many images the published data sets have, class by class, and the comparison with what lies on disk."""
+"""How many images a data set has, class by class, and the comparison of a published one with what lies on disk."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from invad.data.official.store import Release
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 
@@ -20,23 +22,24 @@ class Counts(NamedTuple):
     test_anomalous: int
 
 
-def _counts(text: str) -> dict[str, Counts]:
+@dataclass(frozen=True)
+class PublishedDataset:
+    """What is particular to a published data set.
+
+    `build` makes its rows of root, splits settings and the folder for masks that it draws; `needs`: files that its root has;
+    `counts`: images of its classes, which a folder of other images is not compared with.
+    """
+
+    build: Callable[[Path, Any, Path], list[SplitRow]]
+    release: Release
+    needs: tuple[str, ...] = ()
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+
+
+def parse_counts(text: str) -> dict[str, Counts]:
     """Return the counts of a text of `class train test_normal test_anomalous`, separated by commas."""
     rows = (row.split() for row in text.split(","))
     return {name: Counts(int(train), int(normal), int(anomalous)) for name, train, normal, anomalous in rows}
-
-
-# The data sets' own pages; the sums are 3,629 + 467 + 1,258.
-MVTEC_COUNTS = _counts("""
-bottle 209 20 63, cable 224 58 92, capsule 219 23 109, carpet 280 28 89, grid 264 21 57, hazelnut 391 40 70, leather 245 32 92,
-metal_nut 220 22 93, pill 267 26 141, screw 320 41 119, tile 230 33 84, toothbrush 60 12 30, transistor 213 60 40,
-wood 247 19 60, zipper 240 32 119
-""")
-# `split_csv/1cls.csv`; the sums are 8,659 + 962 + 1,200.
-VISA_COUNTS = _counts("""
-candle 900 100 100, capsules 542 60 100, cashew 450 50 100, chewinggum 453 50 100, fryum 450 50 100, macaroni1 900 100 100,
-macaroni2 900 100 100, pcb1 904 100 100, pcb2 901 100 100, pcb3 905 101 100, pcb4 904 101 100, pipe_fryum 450 50 100
-""")
 
 
 def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
@@ -69,7 +72,7 @@ def check_counts(rows: Iterable[SplitRow], published: Mapping[str, Counts], root
         InputError: With `strict`, when a class has other counts; without, they are logged as a warning.
     """
     deviations = [
-        f"{name} has {_text(counts)}, published {_text(published[name])}"
+        f"{name} has {' + '.join(map(str, counts))}, published {' + '.join(map(str, published[name]))}"
         for name, counts in count_images(rows).items()
         if name in published and counts != published[name]
     ]
@@ -83,7 +86,3 @@ def deviate(message: str, remedy: str, purpose: str = "", otherwise: str = "", *
     if strict:
         raise InputError(f"{message}; {remedy} set `strict: false` in its `splits` section{purpose}")
     logger.warning("%s%s", message, otherwise)
-
-
-def _text(counts: Counts) -> str:
-    return " + ".join(map(str, counts))

@@ -9,23 +9,17 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from invad.config import DownloadConfig, dataset_kind
+from invad.config import DownloadConfig
+from invad.data.datasets import DATASETS
 from invad.data.embedded import generate
 from invad.data.listing import files_below
-from invad.data.official.store import images_address, put_in_place
-from invad.data.own.table import read_import_table
+from invad.data.official.store import put_in_place
+from invad.data.own.table import read_table
 from invad.data.source import Source, read_source, write_source
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.workspace import Workspace
 
-# What must lie in a data set's root; the split builders check the rest.
-ROOT_ENTRIES = {
-    "coco": ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
-    "mvtec": (),
-    "visa": ("split_csv/1cls.csv",),
-    "table": (),
-}
 TABLE_FILE = "table.csv"
 
 
@@ -37,39 +31,21 @@ def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) 
     """
     folder = workspace.raw(dataset)
     with atomic_path(folder) as temporary:
+        temporary.mkdir()
         if config.source == "embedded":
-            source = _generate(dataset, config, temporary)
+            numbers = {"train_images": config.train_images, "test_images": config.test_images}
+            generate(dataset, temporary, seed=config.seed, **numbers, image_size=config.image_size)
+            digest = _digest(temporary, files_below(temporary), contents=True)
+            source = Source(dataset, "embedded", Path(), digest)
+        elif config.source == "official":
+            source = _fetch(dataset, config, workspace)
+        elif config.table is not None:
+            source = _import(dataset, config, config.table, temporary, workspace)
         else:
-            temporary.mkdir()
-            if config.source == "official":
-                source = _fetch(dataset, config, workspace)
-            elif config.table is not None:
-                source = _import(dataset, config, config.table, temporary, workspace)
-            else:
-                root = _user_root(dataset, config)
-                source = Source(dataset, "path", root, _digest(root, files_below(root)))
+            root = _user_root(dataset, config)
+            source = Source(dataset, "path", root, _digest(root, files_below(root)))
         write_source(temporary, source)
     return read_source(folder)
-
-
-def _generate(dataset: str, config: DownloadConfig, folder: Path) -> Source:
-    generate(
-        dataset,
-        folder,
-        seed=config.seed,
-        train_images=config.train_images,
-        test_images=config.test_images,
-        image_size=config.image_size,
-    )
-    return Source(dataset, "embedded", Path(), _digest(folder, files_below(folder), contents=True))
-
-
-def _fetch(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source:
-    store = store_folder(dataset, config, workspace)
-    root, digest = put_in_place(dataset, config, store)
-    if config.store is None:  # beside the raw data: the same source.json on every machine
-        root = Path(os.path.relpath(root, workspace.raw(dataset)))
-    return Source(dataset, "official", root, digest, images_address(config) if dataset == "coco" else None)
 
 
 def store_folder(dataset: str, config: DownloadConfig, workspace: Workspace) -> Path:
@@ -79,17 +55,25 @@ def store_folder(dataset: str, config: DownloadConfig, workspace: Workspace) -> 
     return (workspace.root / Path(config.store).expanduser()).absolute()
 
 
+def _fetch(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source:
+    release = DATASETS[dataset].release
+    root, digest = put_in_place(dataset, release, config, store_folder(dataset, config, workspace))
+    if config.store is None:  # beside the raw data: the same source.json on every machine
+        root = Path(os.path.relpath(root, workspace.raw(dataset)))
+    return Source(dataset, "official", root, digest, release.images_from(config))
+
+
 def _import(dataset: str, config: DownloadConfig, name: str, folder: Path, workspace: Workspace) -> Source:
     """Take the user's table, the file `name`, into `folder`; the images stay where they are."""
     root = _user_root(dataset, config)
     table = workspace.root / name
-    rows = read_import_table(table)
+    rows = read_table(table, root, dataset)
     (folder / TABLE_FILE).write_bytes(table.read_bytes())
-    named = [root / path for row in rows for path in (row.image, row.mask) if path]
-    missing = next((path for path in named if not path.is_file()), None)
+    files = [root / path for row in rows for path in (row.image, row.mask) if path]
+    missing = next((path for path in files if not path.is_file()), None)
     if missing is not None:
         raise InputError(f"{table}: names {missing}, which is not there")
-    return Source(dataset, "path", root, _digest(root, named), table=Path(TABLE_FILE))
+    return Source(dataset, "path", root, _digest(root, files), table=Path(TABLE_FILE))
 
 
 def _user_root(dataset: str, config: DownloadConfig) -> Path:
@@ -98,7 +82,7 @@ def _user_root(dataset: str, config: DownloadConfig) -> Path:
     root = Path(config.path).expanduser().absolute()
     if not root.is_dir():
         raise InputError(f"params.yaml: download.{dataset}.path: {root} is not a folder")
-    for entry in ROOT_ENTRIES[dataset_kind(dataset)]:
+    for entry in DATASETS[dataset].needs if dataset in DATASETS else ():
         if not (root / entry).is_file():
             raise InputError(f"params.yaml: download.{dataset}.path: {root} is no {dataset} root, {entry} is missing")
     return root

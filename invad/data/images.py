@@ -4,7 +4,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from invad.config import AS_STORED, ReadingConfig
-from invad.data.decoders import MOST_PIECES, MOST_SCANS, count_scans, slow_header, tiff_complaints
+from invad.data.decoders import MOST_PIECES, MOST_SCANS, count_scans, slow_header
 from invad.errors import InputError
 
 MAX_PIXELS = 80_000_000
@@ -27,6 +27,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".
 _MOST_SEARCHED = 2**28  # bytes of a JPEG, which with `MAX_PIXELS` has fewer
 # Whatever the suffix says; Pillow would also hand PostScript to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+# Of faxes and JPEGs within a TIFF libtiff goes on behind damage.
+_TIFF_COMPRESSIONS = frozenset({"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"})
 _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _GREY16_MODES = _DEEP_GREY_MODES - {"F"}
@@ -52,7 +54,7 @@ def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int
         InputError: The file is missing, not an image (PNG, JPEG, BMP, TIFF or WebP), or an animation or several pages; or it has more
             than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
     """
-    with _open(path) as image:
+    with _opened(path, path) as image:
         # Of a TIFF the size is that after the rotation, which its decoder applies.
         return image.size if image.format == "TIFF" else turned_size(image, reading)
 
@@ -141,12 +143,14 @@ def anomalous_pixels(mask: Image.Image) -> np.ndarray:
     return values > 0
 
 
-@contextmanager
-def decoded_image(path: Path, reading: ReadingConfig = AS_STORED) -> Generator[Image.Image]:
-    """Yield what `read_image` accepts, decoded, in the mode of the file; errors as there."""
-    with _open(path) as image:
-        _decode(image, path, path, _modes(reading))
-        yield image
+def decoded_image(path: Path, reading: ReadingConfig = AS_STORED) -> AbstractContextManager[ImageFile]:
+    """Open what `read_image` accepts, decoded, in the mode of the file; errors as there."""
+    return _decoded(path, path, _modes(reading))
+
+
+def decoded_mask(path: Path) -> AbstractContextManager[ImageFile]:
+    """Open what `read_mask` accepts, decoded, in the mode of the file; errors as there."""
+    return _decoded(path, path, _MASK_MODES)
 
 
 def image_of_bytes(
@@ -157,11 +161,7 @@ def image_of_bytes(
     Raises:
         TooManyPixelsError: It has more than `max_pixels`; nothing has been decoded then.
     """
-    file = BytesIO(data)
-    with _problems_named(name, "cannot be read as an image"):
-        image = _opened(file, file, name, max_pixels)
-    with image:
-        _decode(image, BytesIO(data), name, _modes(reading))
+    with _decoded(data, name, _modes(reading), max_pixels) as image:
         return rgb(image, reading)
 
 
@@ -172,14 +172,6 @@ def checked_image(image: Image.Image, reading: ReadingConfig = AS_STORED) -> Ima
         _load(image, name)
     _check_mode(image, name, _modes(reading))
     return rgb(image, reading)
-
-
-@contextmanager
-def decoded_mask(path: Path) -> Generator[Image.Image]:
-    """Yield what `read_mask` accepts, decoded, in the mode of the file; errors as there."""
-    with _open(path) as image:
-        _decode(image, path, path, _MASK_MODES)
-        yield image
 
 
 def is_rotated(image: Image.Image) -> bool:
@@ -201,27 +193,39 @@ def _modes(reading: ReadingConfig) -> frozenset[str]:
     return _IMAGE_MODES if reading.grey16_white is None else _IMAGE_MODES | _GREY16_MODES
 
 
-def _open(path: Path) -> Image.Image:
-    with _problems_named(path, "cannot be read as an image"):
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait forever
-            raise InputError(f"{path}: not an image, not even a file")
-        if status.st_size == 0:
-            raise InputError(f"{path}: not an image, the file is empty")
-        with path.open("rb") as file:
-            return _opened(path, file, path, MAX_PIXELS)
+@contextmanager
+def _opened(source: Path | bytes, name: Path | str, max_pixels: int = MAX_PIXELS) -> Generator[ImageFile]:
+    """Open a file, or the bytes of one, which messages call `name`, and look at its header."""
+    with ExitStack() as stack:
+        with _problems_named(name, "cannot be read as an image"):
+            if isinstance(source, Path) and not stat.S_ISREG(
+                source.stat().st_mode
+            ):  # to open a pipe would wait forever
+                raise InputError(f"{name}: not an image, not even a file")
+            file = stack.enter_context(_stream(source))
+            if (problem := slow_header(file)) is not None:
+                raise InputError(f"{name}: has {problem}; save it anew")
+            image = stack.enter_context(Image.open(file, formats=_FORMATS))
+            _check_header(image, name, max_pixels)
+        yield image
 
 
-def _opened(source: Path | BytesIO, file: BinaryIO, name: Path | str, max_pixels: int) -> Image.Image:
-    if (problem := slow_header(file)) is not None:
-        raise InputError(f"{name}: has {problem}; save it anew")
-    image = Image.open(source, formats=_FORMATS)
-    try:
-        _check_header(image, name, max_pixels)
-    except BaseException:
-        image.close()
-        raise
-    return image
+@contextmanager
+def _decoded(
+    source: Path | bytes, name: Path | str, modes: frozenset[str], max_pixels: int = MAX_PIXELS
+) -> Generator[ImageFile]:
+    with _opened(source, name, max_pixels) as image:
+        _check_mode(image, name, modes)
+        with _problems_named(name, "damaged image"):
+            if image.format == "PNG":
+                with _stream(source) as file, Image.open(file, formats=("PNG",)) as again:
+                    again.verify()  # the checksums: damaged data may well decode
+            _load(image, name)
+        yield image
+
+
+def _stream(source: Path | bytes) -> BinaryIO:
+    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _check_header(image: ImageFile, path: Path | str, max_pixels: int) -> None:
@@ -230,65 +234,41 @@ def _check_header(image: ImageFile, path: Path | str, max_pixels: int) -> None:
     # Not n_frames, for which a TIFF of many pages is searched for minutes. MPO: a photograph with a second view behind it.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError(f"{path}: has several frames or pages; save the one that counts as a file of its own")
-    if image.mode not in _DEEP_GREY_MODES and _is_deep(image):
+    # Of more than 8 bits a channel Pillow keeps the upper ones without a word.
+    bits = image.tag_v2.get(Base.BitsPerSample, (1,)) if isinstance(image, TiffImageFile) else ()
+    is_deep = max(bits, default=0) > 8 or any(";16" in str(tile.args) for tile in image.tile)
+    if image.mode not in _DEEP_GREY_MODES and is_deep:
         raise InputError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits a channel")
 
 
-def _is_deep(image: ImageFile) -> bool:
-    """Return whether the file has more than 8 bits a channel, of which Pillow keeps the upper ones without a word."""
-    if isinstance(image, TiffImageFile):
-        return max(image.tag_v2.get(Base.BitsPerSample, (1,))) > 8
-    return any(";16" in str(tile.args) for tile in image.tile)
-
-
-def _decode(image: Image.Image, source: Path | BytesIO, name: Path | str, modes: frozenset[str]) -> None:
-    """Decode an image that was opened from `source`, which messages call `name`."""
-    _check_mode(image, name, modes)
-    with _problems_named(name, "damaged image"):
-        if image.format == "PNG":
-            with Image.open(source, formats=("PNG",)) as again:
-                again.verify()  # the checksums: damaged data may well decode
-        _load(image, name)
-
-
 def _load(image: Image.Image, name: Path | str) -> None:
-    """Decode in a time that the number of pixels bounds, and take a decoder at its word: Pillow may go on after a complaint.
+    """Decode in a time that the number of pixels bounds.
 
     Raises:
-        InputError: A JPEG paints its image over too often, or a TIFF is in too many pieces.
-        OSError: libtiff complains of the data.
+        InputError: A JPEG paints its image over too often, or a TIFF is in too many pieces or of an unusual compression.
     """
-    tiles = image.tile if isinstance(image, ImageFile) else []
-    if isinstance(image, ImageFile) and tiles:
-        _check_time(image, name)
-    if not (tiles and tiles[0].codec_name == "libtiff"):
+    if not isinstance(image, ImageFile) or not image.tile:
         image.load()
         return
-    with tiff_complaints() as complaints:
-        image.load()
-    if complaints:
-        raise OSError(complaints[0])
-
-
-def _check_time(image: ImageFile, name: Path | str) -> None:
-    """Raise `InputError` for what would be decoded for far longer than its pixels explain."""
     if image.format in ("JPEG", "MPO") and _scans(image) > MOST_SCANS:
         raise InputError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save it anew")
     if len(image.tile) > MOST_PIECES:
         raise InputError(f"{name}: has more than {MOST_PIECES} strips or tiles; save it anew")
+    if image.format == "TIFF" and (compression := image.info.get("compression")) not in _TIFF_COMPRESSIONS:
+        raise InputError(f"{name}: a TIFF compressed as {compression}; save it anew, as PNG or by LZW or deflate")
     if image.tile[0].codec_name == "bmp_rle":
         raise InputError(f"{name}: a BMP in run lengths, which decode for long; save it anew, as PNG")
+    image.load()
 
 
 def _scans(image: ImageFile) -> int:
     """Return how many scans a JPEG has; 0 where they are certainly few."""
-    file = image.fp
-    if file is None:
+    if image.fp is None:
         return 0
-    position = file.tell()
-    file.seek(0)
-    data = file.read(_MOST_SEARCHED)
-    file.seek(position)
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read(_MOST_SEARCHED)
+    image.fp.seek(position)
     # Counted in earnest only where there may be too many, which is rare: it takes a tenth of the decoding.
     return count_scans(data) if data.count(b"\xff\xda") > MOST_SCANS else 0
 

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, TableSplitConfig, dataset_kind, reading_of
-from invad.data.coco_ad import build_coco_ad
-from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts
+from invad.config import BenchmarkConfig, FolderSplitConfig, TableSplitConfig, reading_of
+from invad.data.counts import check_counts
+from invad.data.datasets import DATASETS
 from invad.data.hold_out import hold_out
-from invad.data.mvtec import build_mvtec
 from invad.data.official.http import download_small
 from invad.data.own.table import build_table
 from invad.data.source import Source, read_source
 from invad.data.split_table import FILE_NAME, Split, SplitRow, open_split, reading_metadata, write_split_table
-from invad.data.visa import build_visa
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.workspace import Workspace
@@ -43,17 +41,13 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
 def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[SplitRow]:
     """Return the rows of the benchmark; masks that it draws itself go to `out`."""
     root, config = source.root, benchmark.splits
-    if isinstance(config, CocoAdSplitConfig):
-        return build_coco_ad(root, config, out)
     if isinstance(config, TableSplitConfig):
         if source.table is None:
             again = f"`dvc repro -f download@{benchmark.dataset}`"
             raise InputError(f"{root}: the download stage has left no table of these images; run {again}")
         return build_table(root, source.table, config, benchmark.dataset)
-    if dataset_kind(benchmark.dataset) == "mvtec":
-        rows, published = build_mvtec(root, config), MVTEC_COUNTS
-    else:
-        rows, published = build_visa(root, reading_of(config)), VISA_COUNTS
-    if source.source != "embedded":  # the generated stand-ins have classes of the same names
-        check_counts(rows, published, root, strict=config.strict)
+    published = DATASETS[benchmark.dataset]
+    rows = published.build(root, config, out)
+    if isinstance(config, FolderSplitConfig) and source.source != "embedded":  # whose classes have the same names
+        check_counts(rows, published.counts, root, strict=config.strict)
     return rows

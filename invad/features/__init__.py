@@ -25,7 +25,7 @@ def open_features(folder: Path, phase: Phase, split: Split, config: FeaturesConf
         recorded, expected = _recorded_key(folder, phase), asdict(features.key)
     else:
         features = FeatureStore(folder, phase)
-        names = ("encoder", "image_size", "precision", "dtype")
+        names = ("encoder", "image_size", "precision", "dtype", "levels")
         recorded, expected = asdict(features.key), {name: getattr(config, name) for name in names}
         expected["split_sha256"] = split_sha256(split.phase(phase), split.reading)
     for name, value in expected.items():
@@ -43,5 +43,7 @@ def _recorded_key(folder: Path, phase: Phase) -> dict[str, Any]:
     path = folder / LIVE_FILE
     if not path.exists():
         raise InputError(f"{path}: no such file; `dvc repro features` writes it for `mode: live`")
-    value = read_json(path).get(phase, {})
-    return {**value, "channels": tuple(value.get("channels", ()))}
+    try:
+        return asdict(FeatureKey.of_plain(read_json(path).get(phase, {})))
+    except TypeError:  # of another version
+        return {}

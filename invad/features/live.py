@@ -12,7 +12,7 @@ from invad.config import FeaturesConfig
 from invad.data.images import read_image
 from invad.data.split_table import Phase, Split
 from invad.devices import autocast, compiled, place
-from invad.features.encoder import Encoder, build_encoder, normalize
+from invad.features.encoder import Encoder, configured_encoder, normalize
 from invad.features.source import FeatureKey, FeatureSource, read_ahead, split_sha256
 
 
@@ -26,7 +26,7 @@ class LiveFeatures(FeatureSource):
 
     def __init__(self, split: Split, phase: Phase, config: FeaturesConfig, encoder: Encoder | None = None) -> None:
         """Use `encoder`, or build the one of `config`."""
-        encoder = encoder or build_encoder(config.encoder, config.weights)
+        encoder = encoder or configured_encoder(config)
         self._encoder = encoder
         self._config = config
         rows = split.phase(phase)
@@ -64,4 +64,7 @@ def feature_key(split: Split, phase: Phase, config: FeaturesConfig, encoder: Enc
         dtype=config.dtype if config.mode == "store" else "float32",
         phase=phase,
         split_sha256=split_sha256(split.phase(phase), split.reading),
+        levels=config.levels,
+        strides=encoder.strides,
+        prefix_tokens=encoder.prefix_tokens,
     )

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from invad.config import AS_STORED, Precision, ReadingConfig
+from invad.config.constants import STRIDES
+from invad.config.types import Levels
 from invad.data.split_table import Phase, SplitRow
 from invad.features.encoder import EncoderOutput
 
@@ -23,6 +25,7 @@ class FeatureKey:
     """What features depend on; stored with them and compared when they are opened.
 
     `channels`: of the levels, fine to coarse. `dtype`: that of the store, float32 where there is none. `precision`: the encoder's.
+    `levels`: as the settings have them. `strides`, `prefix_tokens`: of each level.
     """
 
     encoder: str
@@ -33,11 +36,29 @@ class FeatureKey:
     dtype: str
     phase: Phase
     split_sha256: str
+    levels: Levels = STRIDES
+    strides: tuple[int, ...] = STRIDES
+    prefix_tokens: int = 0
+
+    @classmethod
+    def of_plain(cls, value: dict[str, Any]) -> "FeatureKey":
+        """Return the key that was written as plain values; TypeError where it is none."""
+        if not isinstance(value, dict):
+            raise TypeError(f"no key: {value!r}")
+        return cls(**{name: _as_tuple(item) for name, item in value.items()})
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as JSON can hold it, without what is as it was before there was a choice."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
     @property
     def output(self) -> EncoderOutput:
         """What a method has to be built for."""
-        return EncoderOutput(self.encoder, self.channels, self.image_size)
+        return EncoderOutput(self.encoder, self.channels, self.image_size, self.strides, self.prefix_tokens)
+
+
+def _as_tuple(value: Any) -> Any:  # noqa: ANN401  (what JSON holds)
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 class FeatureSource(Protocol):
@@ -55,7 +76,7 @@ class FeatureSource(Protocol):
         """Return the number of images."""
 
     def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
-        """Yield for each batch of rows, in order, its features on `device`: float32 (b, C_l, H_l, W_l), fine to coarse.
+        """Yield for each batch of rows, in order, its features on `device`: float32 (b, *shape) for each of `key.output.shapes`.
 
         Their memory format is that of the source; `invad.devices.formatted` brings them into another one.
         """

@@ -1,15 +1,14 @@
 """The feature store: features of every image of a benchmark as memory-mapped Arrow shards.
 
 A shard is an Arrow IPC file of record batches of `ROWS` images (the last one may be smaller). Column `image` names the image as the split
-table does, column `level_l` holds the features (C_l, H_l, W_l) of level l, fine to coarse; rows are in the order of the split table. The
+table does, column `level_l` holds the features (C_l, H_l, W_l) of level l, fine to coarse, and behind the levels of a ViT come their prefix
+tokens, (C_l, P, 1); rows are in the order of the split table. The
 schema's metadata say what the features depend on, see `FeatureKey`.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +46,7 @@ def write_shard(path: Path, key: FeatureKey, images: Sequence[str], batches: Ite
         images: Their names, in order.
         batches: For each level float32 (b, C_l, H_l, W_l) on the CPU, fine to coarse; the lengths add up to that of `images`.
     """
-    metadata = {_METADATA: json.dumps(asdict(key), sort_keys=True).encode()}
+    metadata = {_METADATA: json.dumps(key.as_plain(), sort_keys=True).encode()}
     with atomic_path(path) as temporary:
         writer, done = None, 0
         try:
@@ -110,7 +109,7 @@ class FeatureStore(FeatureSource):
         self.images: Sequence[str] = [name for table in tables for name in table.column("image").to_pylist()]
         self._levels = [
             [chunk for table in tables for chunk in tensor_chunks(table, f"level_{level}")]
-            for level in range(len(self.key.channels))
+            for level in range(len(self.key.output.shapes))
         ]
         self._starts = np.cumsum([0, *(len(chunk) for chunk in self._levels[0])])
 
@@ -141,6 +140,4 @@ def _open_shard(path: Path) -> pa.Table:
 
 def _key(table: pa.Table) -> FeatureKey:
     """Read what the features of a shard depend on; TypeError or ValueError when it is none of this version."""
-    value: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
-    channels = tuple(value.pop("channels", ()))
-    return FeatureKey(**value, channels=channels)
+    return FeatureKey.of_plain(json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")))

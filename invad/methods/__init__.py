@@ -5,11 +5,13 @@ Its settings are a class in `invad.config.methods`, of the same name in `TRAIN_C
 
 from invad.config import TrainConfig
 from invad.methods.base import EncoderOutput, Method
+from invad.methods.dinomaly import Dinomaly
 from invad.methods.draem import DRAEM
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet
+from invad.methods.uniad import UniAD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
 
@@ -18,6 +20,8 @@ METHODS: dict[str, type[Method]] = {
     "rd": RD,
     "patchcore": PatchCore,
     "simplenet": SimpleNet,
+    "uniad": UniAD,
+    "dinomaly": Dinomaly,
     "draem": DRAEM,
 }
 

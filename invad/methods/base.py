@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ __all__ = [
     "Method",
     "Needs",
     "Optimisation",
+    "ParameterGroup",
     "Position",
     "Prediction",
     "TrainingPhase",
+    "decay_groups",
     "load_fitted",
     "stepped",
 ]
@@ -45,6 +47,20 @@ class Position(NamedTuple):
 def stepped(rate: float, position: Position, steps: Sequence[tuple[float, float]]) -> float:
     """Return a learning rate that is times `factor` from the epoch on that each (share of the epochs, factor) of `steps` names."""
     return rate * math.prod(factor for share, factor in steps if position.epoch >= int(share * position.epochs))
+
+
+ParameterGroup = dict[str, Any]  # of an optimiser of torch
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], decay: float, *, weights_alone: bool) -> list[ParameterGroup]:
+    """Return parameters with their weight decay; `weights_alone`: none for tensors of one dimension, which are biases and norms."""
+    mine = list(parameters)
+    decayed = [parameter.ndim > 1 or not weights_alone for parameter in mine]
+    return [
+        {"params": [parameter for parameter, own in zip(mine, decayed, strict=True) if own == each]}
+        | {"weight_decay": decay if each else 0.0}
+        for each in (True, False)
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,7 @@ class Method(nn.Module, ABC):
         """
         super().__init__()
         self.output = output
-        self.needs = Needs(strides=output.strides)
+        self.needs = Needs(output.levels)
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return the phases of its training by gradients, in order; none by default."""

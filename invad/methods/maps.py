@@ -45,19 +45,6 @@ def reconstruction_map(
     return torch.stack(maps_bhw).sum(dim=0)
 
 
-def anomaly_map(
-    features: Sequence[Tensor],
-    reconstructions: Sequence[Tensor],
-    size: int | tuple[int, int],
-    sigma: float,
-    *,
-    levels: MapLevels = "concatenated",
-    distance: MapDistance = "cosine",
-) -> Tensor:
-    """Return `reconstruction_map` blurred: `sigma` in pixels of the maps (the paper's is 4 at 256), 0 for none."""
-    return gaussian_blur(reconstruction_map(features, reconstructions, size, levels, distance), sigma)
-
-
 def resized(maps_bhw: Tensor, size: int | tuple[int, int], *, align_corners: bool = True) -> Tensor:
     """Return maps (B, H, W) resized bilinearly to `size` in pixels, one number or (height, width)."""
     height_width = (size, size) if isinstance(size, int) else size
@@ -82,7 +69,7 @@ def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:
     grid = pairs[0][0].shape[-2:]
     products, x_squares, y_squares = [], [], []
     for pair in pairs:
-        x, y = (_on_grid(functional.normalize(z.float(), dim=1), grid) for z in pair)
+        x, y = (on_grid(functional.normalize(z.float(), dim=1), grid) for z in pair)
         products.append((x * y).sum(dim=1))
         x_squares.append(x.square().sum(dim=1))
         y_squares.append(y.square().sum(dim=1))
@@ -93,7 +80,7 @@ def _cosine_distances(pairs: Sequence[Pair]) -> Tensor:
 def _l2_distances(pairs: Sequence[Pair]) -> Tensor:
     """The length of the difference of the levels concatenated, as they are, (B, H, W) on the grid of the first."""
     grid = pairs[0][0].shape[-2:]
-    return _summed(_on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
+    return _summed(on_grid(x.float() - y.float(), grid).square().sum(dim=1) for x, y in pairs).sqrt()
 
 
 def _summed(parts: Iterable[Tensor]) -> Tensor:
@@ -103,7 +90,8 @@ def _summed(parts: Iterable[Tensor]) -> Tensor:
 DISTANCES: dict[MapDistance, Callable[[Sequence[Pair]], Tensor]] = {"cosine": _cosine_distances, "l2": _l2_distances}
 
 
-def _on_grid(x: Tensor, grid: torch.Size) -> Tensor:
+def on_grid(x: Tensor, grid: torch.Size) -> Tensor:
+    """Return (B, C, H, W) on another grid: bilinear samples of it, corners on corners."""
     return x if x.shape[-2:] == grid else functional.interpolate(x, size=grid, mode="bilinear", align_corners=True)
 
 

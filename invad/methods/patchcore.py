@@ -3,127 +3,163 @@
 Values and quirks are those of the authors' code; the paper's image score, which the code lacks, is a choice.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from invad.config import PatchCoreConfig, ScoreConfig
-from invad.methods.base import Batch, EncoderOutput, Method, Needs, Prediction
-from invad.methods.patches import patch_vectors
+from invad.methods.base import Batch, EncoderOutput, Prediction
+from invad.methods.patches import PatchMethod
 
-LEVELS = 2  # the coarsest ones of the encoder
 PROJECTED = 128  # dimensions in which distances decide what the memory keeps
 STARTS = 10  # vectors that the first distances are measured from
 REWEIGHTED_OVER = 9  # vectors of the memory around the nearest one
 BLOCK = 4096  # vectors that are compared at a time, on either side
+CHOICE_BLOCK = 512  # vectors of whose distances one bound is kept while the memory is chosen
+SPARE = 1.25  # times `most_vectors` are held before the surplus goes
+SILENT_SECONDS = 5  # a choice that takes no longer shows no progress
 
 
-class PatchCore(Method):
-    """The authors' method over the two coarsest levels: squared distances to a coreset of the training images' vectors."""
+class PatchCore(PatchMethod):
+    """The authors' method: squared distances to a coreset of the training images' vectors."""
 
-    align_corners = False
     fitted = ("memory",)
     memory: Tensor
 
     def __init__(self, output: EncoderOutput, config: PatchCoreConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        self.needs = Needs(strides=output.strides[-LEVELS:])
         self.register_buffer("memory", torch.empty(0, config.dimensions))
 
-    def vectors(self, batch: Batch) -> Tensor:
-        """Return float32 (B, H W, dimensions), a vector for each location."""
-        return patch_vectors(batch.features, self.config.dimensions, self.config.dimensions)
-
     def fit(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Keep a coreset of the vectors of all training images, or of `most_vectors` of them, in memory."""
-        rng = np.random.default_rng(self.config.seed)
-        vectors = _sample(
-            (self.vectors(batch).flatten(0, 1).cpu() for batch in batches()), self.config.most_vectors, rng
-        )
-        count = max(1, int(self.config.share * len(vectors)))
-        chosen = greedy_coreset(
-            self._projected(vectors, rng), rng.choice(len(vectors), min(STARTS, len(vectors)), replace=False), count
-        )
-        self.memory = vectors[chosen].to(self.memory.device)
+        """Keep a coreset of the vectors of all training images, or of `most_vectors` of them, drawn evenly.
 
-    def _projected(self, vectors: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return vectors in fewer dimensions, by weights as torch's linear layers begin with."""
-        bound = vectors.shape[1] ** -0.5
-        weights = rng.uniform(-bound, bound, (vectors.shape[1], PROJECTED)).astype(np.float32)
-        return vectors @ torch.from_numpy(weights)
+        At most 1.25 `most_vectors` vectors and those of a batch are held, on the CPU, and then the memory: by default 0.6 GB. The choice
+        holds their projections, 0.05 GB, on the method's device.
+        """
+        rng = np.random.default_rng(self.config.seed)
+        parts = _sample((self.vectors(batch).cpu() for batch in batches()), self.config.most_vectors, rng)
+        total = sum(map(len, parts))
+        count = max(1, int(self.config.share * total))
+        if count == total:  # there is nothing to choose
+            self.memory = torch.cat(list(parts)).to(self.memory.device)
+            return
+        bound = self.config.dimensions**-0.5  # weights as torch's linear layers begin with
+        weights = rng.uniform(-bound, bound, (self.config.dimensions, PROJECTED)).astype(np.float32)
+        projected = torch.cat([part @ torch.from_numpy(weights) for part in parts]).to(self.memory.device)
+        starts = rng.choice(total, min(STARTS, total), replace=False)
+        chosen = greedy_coreset(projected, starts, count)
+        self.memory = _rows(parts, chosen).to(self.memory.device)
 
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
         """Return the mean squared distance to the nearest vectors of the memory on the grid, and as image score its maximum."""
         vectors = self.vectors(batch)
-        distances, nearest = nearest_vectors(vectors.flatten(0, 1), self.memory, self.config.neighbours)
-        side = self.output.image_size // self.needs.strides[0]
-        maps = distances.mean(dim=1).unflatten(0, (-1, side, side))
+        distances, nearest = nearest_vectors(vectors, self.memory, self.config.neighbours)
+        maps = self.on_grid(distances.mean(dim=1))
         if not self.config.reweighted:
             return Prediction(maps, maps.amax(dim=(1, 2)))
-        return Prediction(
-            maps, self._reweighted(vectors, distances[:, 0].unflatten(0, (-1, side * side)), nearest[:, 0])
-        )
-
-    def _reweighted(self, vectors: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
-        """Return the paper's image scores (B,): the largest distance, less where its nearest vector has near neighbours itself."""
-        largest, location = distances.sqrt().max(dim=1)
-        rows = torch.arange(vectors.shape[0], device=vectors.device)
-        own = self.memory[nearest.unflatten(0, (-1, distances.shape[1]))[rows, location]]
-        _, around = nearest_vectors(own, self.memory, min(REWEIGHTED_OVER, len(self.memory)))
-        lengths = (self.memory[around] - vectors[rows, location].unsqueeze(1)).norm(dim=2)
-        return (1 - torch.softmax(lengths, dim=1)[:, 0]) * largest
+        vectors, squares, nearest = (self.on_grid(x).flatten(1, 2) for x in (vectors, distances[:, 0], nearest[:, 0]))
+        return Prediction(maps, reweighted_scores(vectors, squares, nearest, self.memory))
 
 
-def _sample(parts: Iterable[Tensor], most: int, rng: np.random.Generator) -> Tensor:
-    """Return all rows of `parts`, or `most` of them drawn evenly, in their order; at most two times `most` are held."""
-    kept, keys = None, np.empty(0)
-    for part in parts:
-        kept = part if kept is None else torch.cat([kept, part])
-        keys = np.concatenate([keys, rng.random(len(part))])
-        if len(keys) > 2 * most:
-            kept, keys = _smallest(kept, keys, most)
-    if kept is None:
+def reweighted_scores(vectors: Tensor, squares: Tensor, nearest: Tensor, memory: Tensor) -> Tensor:
+    """Return the paper's image scores (B,): the largest distance, less where its nearest vector has near neighbours itself (eq. 7).
+
+    vectors: (B, N, D). squares, nearest: (B, N), the squared distance to the nearest row of `memory`, and which it is.
+    """
+    largest, location = squares.sqrt().max(dim=1)
+    images = torch.arange(vectors.shape[0], device=vectors.device)
+    own = memory[nearest[images, location]]
+    _, around = nearest_vectors(own, memory, min(REWEIGHTED_OVER, len(memory)))
+    lengths = (memory[around] - vectors[images, location].unsqueeze(1)).norm(dim=2)
+    return (1 - torch.softmax(lengths, dim=1)[:, 0]) * largest
+
+
+def _sample(parts: Iterable[Tensor], most: int, rng: np.random.Generator) -> Sequence[Tensor]:
+    """Return all rows of `parts`, or `most` of them drawn evenly, in their order; little more than `SPARE` times `most` are held."""
+    kept: list[tuple[Tensor, np.ndarray]] = []
+    limit = np.inf  # of the keys; the rows with the smallest are drawn
+    for rows in parts:
+        kept += _below(limit, [(rows, rng.random(len(rows)))])
+        if sum(len(keys) for _, keys in kept) > SPARE * most:
+            limit = _smallest(kept, most)
+            kept = _below(limit, kept)
+    if not kept:
         raise ValueError("no vectors to choose from")
-    return _smallest(kept, keys, most)[0]
+    return [rows for rows, _ in _below(_smallest(kept, most), kept)]
 
 
-def _smallest(rows: Tensor, keys: np.ndarray, most: int) -> tuple[Tensor, np.ndarray]:
-    if len(keys) <= most:
-        return rows, keys
-    chosen = np.sort(np.argpartition(keys, most)[:most])
-    return rows[torch.from_numpy(chosen)], keys[chosen]
+def _smallest(kept: Sequence[tuple[Tensor, np.ndarray]], count: int) -> float:
+    """Return the largest of the `count` smallest keys; no limit where there are no more."""
+    keys = np.concatenate([each for _, each in kept])
+    return np.inf if len(keys) <= count else float(np.partition(keys, count - 1)[count - 1])
+
+
+def _below(limit: float, kept: Sequence[tuple[Tensor, np.ndarray]]) -> list[tuple[Tensor, np.ndarray]]:
+    """Return the rows whose keys are at most `limit`."""
+    if limit == np.inf:
+        return list(kept)
+    return [(rows[torch.from_numpy(keys <= limit)], keys[keys <= limit]) for rows, keys in kept]
+
+
+def _rows(parts: Sequence[Tensor], chosen: Tensor) -> Tensor:
+    """Return the rows `chosen` of all parts together, without a copy of all."""
+    rows = parts[0].new_empty(len(chosen), parts[0].shape[1])
+    start = 0
+    for part in parts:
+        here = (chosen >= start) & (chosen < start + len(part))
+        rows[here] = part[chosen[here] - start]
+        start += len(part)
+    return rows
 
 
 def greedy_coreset(vectors: Tensor, starts: np.ndarray, count: int) -> Tensor:
-    """Return the indices of `count` rows of `vectors`, float32 (N, D), each of which is the farthest from those before it.
+    """Return the indices of `count` rows of `vectors`, float32 (N, D), each of which is the farthest from those before it, on the CPU.
 
-    The first distance of a row is the mean of those to the rows `starts`, which are not chosen by themselves.
+    The first distance of a row is the mean of those to the rows `starts`, which are not chosen by themselves. Rows are looked at in blocks,
+    and a block only when it may hold the farthest: distances never grow, so an old one is a bound. Beside `vectors`, the chosen rows, a few
+    numbers for each row and `CHOICE_BLOCK` x `BLOCK` distances are held.
     """
     squares = vectors.square().sum(dim=1)
 
-    def distances(row: int | Tensor) -> Tensor:
-        return (squares + squares[row] - 2 * (vectors @ vectors[row])).clamp_min_(0).sqrt_()
+    def distances(rows: Tensor, squares_of_rows: Tensor, others: Tensor) -> Tensor:
+        products = rows @ others.T
+        return (squares_of_rows[:, None] + others.square().sum(dim=1) - 2 * products).clamp_min_(0).sqrt_()
 
-    nearest = torch.stack([distances(int(row)) for row in starts]).mean(dim=0)
-    chosen = torch.empty(count, dtype=torch.int64)
-    for index in range(count):
-        chosen[index] = nearest.argmax()
-        torch.minimum(nearest, distances(chosen[index]), out=nearest)
+    blocks = list(zip(vectors.split(CHOICE_BLOCK), squares.split(CHOICE_BLOCK), strict=True))
+    first = vectors[torch.from_numpy(starts).to(vectors.device)]
+    nearest = [distances(*block, first).mean(dim=1) for block in blocks]
+    bounds, seen = torch.stack([each.max() for each in nearest]).cpu(), [0] * len(blocks)
+    chosen, picked = torch.empty(count, dtype=torch.int64), vectors.new_empty(count, vectors.shape[1])
+    for index in tqdm(range(count), desc="coreset", unit="vector", mininterval=1, delay=SILENT_SECONDS):
+        while seen[block := int(bounds.argmax())] < index:
+            for others in picked[seen[block] : index].split(BLOCK):
+                closer = distances(*blocks[block], others).amin(dim=1)
+                torch.minimum(nearest[block], closer, out=nearest[block])
+            bounds[block], seen[block] = nearest[block].max(), index
+        chosen[index] = block * CHOICE_BLOCK + int(nearest[block].argmax())
+        picked[index] = vectors[chosen[index]]
     return chosen
 
 
 def nearest_vectors(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return squared distances, float32 (Q, count), nearest first, and indices of the nearest rows of `memory`, block by block.
+    """Return squared distances, float32 (Q, count), nearest first, and indices of the nearest rows of `memory`.
 
-    An empty memory, as that of a model that is not fitted, is at distance 0.
+    `BLOCK` rows of either are compared at a time; in a graph that is exported all queries at once, since their number is not known. An
+    empty memory, as that of a model that is not fitted, is at distance 0.
     """
     if not len(memory):
-        return queries.new_zeros(len(queries), count), torch.zeros(
-            len(queries), count, dtype=torch.int64, device=queries.device
-        )
+        none = queries.new_zeros(queries.shape[0], count)
+        return none, none.long()
+    blocks = [queries] if torch.compiler.is_exporting() else queries.split(BLOCK)
+    found = [_nearest(block, memory, count) for block in blocks]
+    return torch.cat([values for values, _ in found]), torch.cat([indices for _, indices in found])
+
+
+def _nearest(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
     best: tuple[Tensor, Tensor] | None = None
     squares = queries.square().sum(dim=1, keepdim=True)
     for start in range(0, len(memory), BLOCK):

@@ -1,12 +1,37 @@
-"""Vectors of the neighbourhoods of features, as PatchCore and SimpleNet have them (steps as in the authors' code of both)."""
+"""Methods over vectors of the neighbourhoods of features, as PatchCore and SimpleNet are (steps as in the authors' code of both)."""
 
+from abc import ABC
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from invad.config import PatchCoreConfig, SimpleNetConfig
+from invad.methods.base import Batch, EncoderOutput, Method, Needs
+
+LEVELS = 2  # the coarsest ones of the encoder
 NEIGHBOURHOOD = 3  # side, stride 1, zeros beyond the border
+
+
+class PatchMethod(Method, ABC):
+    """What both methods are: a score for each vector of the two coarsest levels, on the grid of the finer one."""
+
+    align_corners = False
+
+    def __init__(self, output: EncoderOutput, config: PatchCoreConfig | SimpleNetConfig) -> None:
+        super().__init__(output, config)
+        self.needs = Needs(output.levels[-LEVELS:])
+        self.dimensions = config.dimensions
+        self.side = output.grids[self.needs.levels[0]]
+
+    def vectors(self, batch: Batch) -> Tensor:
+        """Return float32 (B H W, dimensions), a vector for each location, image by image and row by row."""
+        return patch_vectors(batch.features, self.dimensions, self.dimensions).flatten(0, 1)
+
+    def on_grid(self, rows: Tensor) -> Tensor:
+        """Return what belongs to vectors, (B H W, ...), as (B, H, W, ...)."""
+        return rows.unflatten(0, (-1, self.side, self.side))
 
 
 def patch_vectors(levels: Sequence[Tensor], per_level: int, dimensions: int) -> Tensor:
@@ -17,8 +42,8 @@ def patch_vectors(levels: Sequence[Tensor], per_level: int, dimensions: int) -> 
     """
     grid = levels[0].shape[-2:]
     pooled = [_pooled(level.float(), per_level) for level in levels]
-    on_grid = [_on_grid(vectors, level, (grid[0], grid[1])) for vectors, level in zip(pooled, levels, strict=True)]
-    return functional.adaptive_avg_pool1d(torch.cat(on_grid, dim=2), dimensions)
+    resized = [_resized(vectors, level, (grid[0], grid[1])) for vectors, level in zip(pooled, levels, strict=True)]
+    return functional.adaptive_avg_pool1d(torch.cat(resized, dim=2), dimensions)
 
 
 def _pooled(level: Tensor, count: int) -> Tensor:
@@ -27,7 +52,7 @@ def _pooled(level: Tensor, count: int) -> Tensor:
     return functional.adaptive_avg_pool1d(neighbourhoods.transpose(1, 2), count)
 
 
-def _on_grid(vectors: Tensor, level: Tensor, grid: tuple[int, int]) -> Tensor:
+def _resized(vectors: Tensor, level: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resize vectors (B, h w, count) of a level to a grid; averaging first is the same, as both are linear, and much smaller."""
     height, width = level.shape[-2:]
     if (height, width) == grid:

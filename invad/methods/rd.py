@@ -6,14 +6,14 @@ counts them from coarse to fine, the order in which it runs.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
-from invad.config import RDConfig, ScoreConfig, check_image_size
+from invad.config import RDConfig, ScoreConfig
 from invad.devices import full_precision
 from invad.errors import InputError
 from invad.features.encoder import ResidualBlock, residual_blocks
@@ -66,23 +66,34 @@ class ResNetBlock(nn.Module):
 class ReverseDistillation(nn.Module):
     """The network of RD without its encoder: features in, their reconstructions out.
 
-    channels: of the encoder's levels, fine to coarse; each level has half the height and width of the one before.
+    channels: of the encoder's levels, fine to coarse. strides: of the levels, each the one before or twice it; a level on the grid of
+    the coarser one is brought to it by a convolution that does not stride, and decoded without doubling.
     block: of the ResNet that the encoder is, which the decoder mirrors: "basic" (resnet18, resnet34), "bottleneck"
     (resnet50) or "wide-bottleneck" (wide_resnet50_2).
     signed: the features can be negative, which a ResNet's cannot: the last block of each level ends without its ReLU.
 
     Levels meet on the coarsest grid (fusion), a further ResNet stage embeds them on half of that grid (embedding), and
     every stage of the decoder doubles the grid; its output is the reconstruction of a level.
-
-    Raises `InputError` that names the argument.
     """
 
-    def __init__(self, channels: Sequence[int], block: ResidualBlock = "bottleneck", *, signed: bool = False) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        block: ResidualBlock = "bottleneck",
+        *,
+        signed: bool = False,
+        strides: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        _check_arguments(channels, block)
         self.channels = tuple(channels)
+        self.strides = tuple(strides or (2**level for level in range(len(channels))))
+        steps: list[Resampling] = ["halve" if coarse > fine else "none" for fine, coarse in pairwise(self.strides)]
+        if any(coarse not in (fine, 2 * fine) for fine, coarse in pairwise(self.strides)):
+            raise InputError(f"levels: each stride must be that of the one before or twice it, got {self.strides}")
         coarsest = self.channels[-1]
-        self.fusion = nn.ModuleList(_downsampler(self.channels[level:]) for level in range(len(channels)))
+        self.fusion = nn.ModuleList(
+            _downsampler(self.channels[level:], steps[level:]) for level in range(len(channels))
+        )
         self.embedding = _stage(
             len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, EMBEDDING_DIVISORS[block], "halve"
         )
@@ -90,7 +101,8 @@ class ReverseDistillation(nn.Module):
         previous = 2 * coarsest
         for level, width in enumerate(reversed(self.channels)):
             blocks = DECODER_BLOCKS[min(level, len(DECODER_BLOCKS) - 1)]
-            stage = _stage(previous, width, blocks, DECODER_DIVISORS[block], "double")
+            doubles = level == 0 or steps[-level] == "halve"
+            stage = _stage(previous, width, blocks, DECODER_DIVISORS[block], "double" if doubles else "none")
             if signed:
                 stage[-1].activation = nn.Identity()
             self.decoder.append(stage)
@@ -98,12 +110,7 @@ class ReverseDistillation(nn.Module):
         self.apply(_initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Reconstruct an encoder's features.
-
-        `features` float (B, C_l, H_l, W_l), fine to coarse, height and width of the coarsest even; the reconstructions have the
-        same shapes and order. Raises `InputError` for other shapes.
-        """
-        self._check_features(features)
+        """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
         fused = torch.cat([downsampler(x) for downsampler, x in zip(self.fusion, features, strict=True)], dim=1)
         x = self.embedding(fused)
         outputs = []
@@ -112,25 +119,11 @@ class ReverseDistillation(nn.Module):
             outputs.append(x)
         return outputs[::-1]
 
-    def _check_features(self, features: Sequence[Tensor]) -> None:
-        if len(features) != len(self.channels):
-            raise InputError(f"features: expected {len(self.channels)} levels, fine to coarse, got {len(features)}")
-        batch, (height, width) = features[0].shape[0], features[0].shape[-2:]
-        multiple = 2 ** len(self.channels)
-        if height % multiple or width % multiple:
-            raise InputError(
-                f"features[0]: expected height and width to be multiples of {multiple}, got {height} and {width}"
-            )
-        for level, (x, channels) in enumerate(zip(features, self.channels, strict=True)):
-            expected = (batch, channels, height // 2**level, width // 2**level)
-            if tuple(x.shape) != expected:
-                raise InputError(f"features[{level}]: expected shape {expected}, got {tuple(x.shape)}")
 
-
-def _downsampler(channels: Sequence[int]) -> nn.Sequential:
-    """(B, channels[0], H, W) -> (B, channels[-1], H / 2**n, W / 2**n), n the number of steps; no step is the identity."""
-    steps = [layer for pair in pairwise(channels) for layer in (*_resampling_conv(*pair, 3, "halve"), nn.ReLU())]
-    return nn.Sequential(*steps)
+def _downsampler(channels: Sequence[int], steps: Sequence[Resampling]) -> nn.Sequential:
+    """(B, channels[0], H, W) -> (B, channels[-1], H / 2**n, W / 2**n), n the number of steps that halve; no step is the identity."""
+    pairs = zip(pairwise(channels), steps, strict=True)
+    return nn.Sequential(*(layer for pair, step in pairs for layer in (*_resampling_conv(*pair, 3, step), nn.ReLU())))
 
 
 def _stage(
@@ -163,14 +156,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _check_arguments(channels: Sequence[int], block: ResidualBlock) -> None:
-    levels_fit = isinstance(channels, Sequence) and len(channels) >= 2
-    if not levels_fit or not all(type(width) is int and width > 0 for width in channels):
-        raise InputError(f"channels: expected two or more positive integers, fine to coarse, got {channels!r}")
-    if block not in get_args(ResidualBlock):
-        raise InputError(f"block: expected one of {', '.join(map(repr, get_args(ResidualBlock)))}, got {block!r}")
-
-
 # Of the learning rate, and of the gradient, by recipe.
 STEPS = {"paper": (), "re-run": ((0.8, 0.1),)}
 CLIP = {"paper": float("inf"), "re-run": 5.0}
@@ -181,20 +166,16 @@ class RD(Method):
 
     The learning rate is constant and the gradient is not clipped, as in the RD paper, which names neither a schedule nor clipping.
     `recipe: re-run` is that of the published comparison: clipped at 5, a tenth of the rate after 80 % of the epochs.
-
-    Raises `InputError` for an image size that is no multiple of 32: the embedding halves the coarsest grid once more.
     """
 
     def __init__(self, output: EncoderOutput, config: RDConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        try:
-            check_image_size(output.image_size, config.SIZE_MULTIPLE)
-        except ValueError as error:
-            raise InputError(str(error)) from None
         # The decoder mirrors a ResNet encoder. Features of any other encoder may be negative and are mirrored by basic blocks.
         block = residual_blocks(output.encoder)
-        self.network = ReverseDistillation(output.channels, block or "basic", signed=block is None)
+        self.network = ReverseDistillation(
+            output.channels, block or "basic", signed=block is None, strides=output.strides
+        )
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.5, 0.999) and no weight decay."""

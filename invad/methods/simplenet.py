@@ -10,11 +10,20 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW
 
 from invad.config import ScoreConfig, SimpleNetConfig
-from invad.methods.base import Batch, EncoderOutput, Method, Needs, Optimisation, Position, Prediction, TrainingPhase
-from invad.methods.patches import patch_vectors
+from invad.methods.base import (
+    Batch,
+    EncoderOutput,
+    Optimisation,
+    ParameterGroup,
+    Position,
+    Prediction,
+    TrainingPhase,
+    decay_groups,
+)
+from invad.methods.patches import PatchMethod
 
-LEVELS = 2  # the coarsest ones of the encoder
-ADAPTOR_DECAY, DISCRIMINATOR_DECAY = 0.01, 1e-5  # of the weights; the second as part of the gradient
+ADAPTOR_DECAY, DISCRIMINATOR_DECAY = 0.01, 1e-5  # the second as part of the gradient
+CLIP = {"paper": float("inf"), "re-run": 5.0}  # of the gradient of each
 
 
 class Discriminator(nn.Module):
@@ -33,34 +42,28 @@ class Discriminator(nn.Module):
         return self.tail(self.activation(rows)).squeeze(1)
 
 
-class SimpleNet(Method):
-    """The authors' method over the two coarsest levels. Both optimisers have a constant rate and clip by themselves."""
-
-    align_corners = False
+class SimpleNet(PatchMethod):
+    """The authors' method. Both optimisers have a constant rate and clip by themselves."""
 
     def __init__(self, output: EncoderOutput, config: SimpleNetConfig) -> None:
         super().__init__(output, config)
         self.config = config
-        self.needs = Needs(strides=output.strides[-LEVELS:])
         self.adaptor = nn.Linear(config.dimensions, config.dimensions)
         self.discriminator = Discriminator(config.dimensions, config.hidden)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
 
-    def vectors(self, batch: Batch) -> Tensor:
-        """Return float32 (B, H W, dimensions), a vector for each location."""
-        return patch_vectors(batch.features, self.config.dimensions, self.config.dimensions)
-
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: AdamW for the adaptor and Adam for the discriminator."""
-        config, clip = self.config, float("inf") if self.config.clip is None else self.config.clip
+        config, clip = self.config, CLIP[self.config.recipe]
+
+        def groups(part: nn.Module, decay: float) -> list[ParameterGroup]:
+            return decay_groups(part.parameters(), decay, weights_alone=config.recipe == "re-run")
 
         def optimisations() -> list[Optimisation]:
-            adaptor = AdamW(self.adaptor.parameters(), lr=config.learning_rate, weight_decay=ADAPTOR_DECAY)
-            discriminator = Adam(
-                self.discriminator.parameters(), lr=config.discriminator_rate, weight_decay=DISCRIMINATOR_DECAY
-            )
+            adaptor = AdamW(groups(self.adaptor, ADAPTOR_DECAY), lr=config.learning_rate)
+            discriminator = Adam(groups(self.discriminator, DISCRIMINATOR_DECAY), lr=config.discriminator_rate)
             return [
                 Optimisation(adaptor, lambda position: config.learning_rate, clip),
                 Optimisation(discriminator, lambda position: config.discriminator_rate, clip),
@@ -70,16 +73,14 @@ class SimpleNet(Method):
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return how far the outputs of adapted vectors, and of the same with noise, are within the margin on either side of 0."""
-        vectors = self.vectors(batch)
-        adapted = self.adaptor(vectors)
-        noise = self.config.noise * batch.normal(*vectors.shape[1:]).to(adapted)
-        normal, noisy = self.discriminator(torch.cat([adapted, adapted + noise]).flatten(0, 1)).float().chunk(2)
+        adapted = self.adaptor(self.vectors(batch))
+        noise = batch.normal(self.side**2, self.dimensions).flatten(0, 1).to(adapted)
+        noisy = adapted + self.config.noise * noise
+        normal, anomalous = self.discriminator(torch.cat([adapted, noisy])).float().chunk(2)
         margin = self.config.margin
-        return (margin - normal).clamp_min(0).mean() + (margin + noisy).clamp_min(0).mean()
+        return (margin - normal).clamp_min(0).mean() + (margin + anomalous).clamp_min(0).mean()
 
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
         """Return the negative output of each location on the grid, and as image score its maximum."""
-        vectors = self.adaptor(self.vectors(batch))
-        side = self.output.image_size // self.needs.strides[0]
-        maps = -self.discriminator(vectors.flatten(0, 1)).float().unflatten(0, (-1, side, side))
+        maps = -self.on_grid(self.discriminator(self.adaptor(self.vectors(batch))).float())
         return Prediction(maps, maps.amax(dim=(1, 2)))

@@ -6,6 +6,5 @@ and measure what it gives.
 """
 
 from invad.metrics.calibration import Thresholds, operating_point, threshold_at
-from invad.metrics.evaluation import evaluate
+from invad.metrics.evaluation import Evaluation, evaluate
 from invad.metrics.protocol import AVERAGES, KEYS, PROTOCOL_VERSION, PROTOCOLS
-from invad.metrics.results import Evaluation

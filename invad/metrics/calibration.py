@@ -120,40 +120,39 @@ def operating_point(
         InputError: Lengths or shapes differ, a class has no entry in `thresholds`, or a score or a map is NaN or infinite.
     """
     names, labels, scores = np.asarray(classes), np.asarray(labels).astype(bool), np.asarray(image_scores)
+    has_mask = np.asarray(has_mask, dtype=bool)
     if not np.isfinite(scores).all():
         raise InputError("image_scores: NaN or infinite; they can be compared with no threshold")
     missing = sorted(set(names.tolist()) - set(thresholds))
     if missing:
         raise InputError(f"thresholds: class {missing[0]!r} is missing")
-    known = np.asarray(has_mask, dtype=bool) | ~labels
-    pixel_thresholds = [thresholds[name].pixel for name in names.tolist()]
-    pixels = _count_pixels(anomaly_maps, masks, np.asarray(has_mask, dtype=bool), pixel_thresholds)
+    known = has_mask | ~labels
+    pixels = _count_pixels(anomaly_maps, masks, has_mask, [thresholds[name].pixel for name in names.tolist()])
     values = {}
     for name in sorted(set(names.tolist())):
         own, limits = names == name, thresholds[name]
-        image = None if limits.image is None else _counts(labels[own], scores[own] > np.float64(limits.image))
-        pixel = None if limits.pixel is None else pixels[own & known].sum(axis=0)
+        images = _counts(labels[None, own], scores[None, own], [limits.image])[0]
         no_mask = labels[own].any() and not (labels & known)[own].any()
         no_pixel = NO_MASK if no_mask else Missing("no anomalous pixel")
         values[name] = {
-            **_level("image", limits.image, image, Missing(without), Missing("no anomalous image")),
-            **_level("pixel", limits.pixel, pixel, Missing(without), no_pixel),
+            **_level("image", limits.image, images, without, Missing("no anomalous image")),
+            **_level("pixel", limits.pixel, pixels[own & known].sum(axis=0), without, no_pixel),
         }
     mean, left_out = means(values, MEAN_KEYS, "mean")
     mean = {key: NO_CLASS if isinstance(value, Missing) else value for key, value in mean.items()}
+    notes = reasons({f"class {name!r}": by_key for name, by_key in values.items()})
     return {
         "per_class": {name: plain(by_key) for name, by_key in values.items()},
         "mean": plain(mean),
-        "notes": reasons({f"class {name!r}": by_key for name, by_key in values.items()})
-        + left_out
-        + reasons({"mean": mean}),
+        "notes": [*notes, *left_out, *reasons({"mean": mean})],
     }
 
 
-def _counts(anomalous: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Images or pixels, int64 (4,): anomalous and above the threshold, normal and above, anomalous, normal."""
-    hits, positive = (anomalous & above).sum(), anomalous.sum()
-    return np.array([hits, above.sum() - hits, positive, anomalous.size - positive], np.int64)
+def _counts(anomalous: np.ndarray, scores: np.ndarray, thresholds: Sequence[float | None]) -> np.ndarray:
+    """Images or pixels of each row (n, k), int64 (n, 4): anomalous and above the row's threshold, normal and above, anomalous, normal."""
+    above = scores > np.array([np.nan if each is None else each for each in thresholds], np.float64)[:, None]
+    hits, positive = (anomalous & above).sum(axis=1), anomalous.sum(axis=1)
+    return np.stack((hits, above.sum(axis=1) - hits, positive, anomalous.shape[1] - positive), axis=1)
 
 
 def _count_pixels(
@@ -162,40 +161,36 @@ def _count_pixels(
     has_mask: np.ndarray,
     thresholds: Sequence[float | None],
 ) -> np.ndarray:
-    """Return the `_counts` of each image, int64 (N, 4); 0 for one without a threshold."""
-    counts = np.zeros((len(has_mask), 4), np.int64)
-    done = 0
+    """Return the `_counts` of each image, int64 (N, 4)."""
+    counts, done = [np.zeros((0, 4), np.int64)], 0
     try:
         for maps_nhw, masks_nhw in zip(anomaly_maps, masks, strict=True):
             if not np.isfinite(maps_nhw).all():
                 raise InputError("anomaly_maps: NaN or infinite; they can be compared with no threshold")
-            for anomaly_map, mask in zip(maps_nhw, masks_nhw, strict=True):
-                threshold = thresholds[done]
-                if threshold is not None:
-                    counts[done] = _counts((mask != 0) & has_mask[done], anomaly_map > np.float64(threshold))
-                done += 1
-    except (ValueError, IndexError):
+            n, at = len(maps_nhw), slice(done, done + len(maps_nhw))
+            marked = (masks_nhw != 0).reshape(n, -1) & has_mask[at, None]
+            counts.append(_counts(marked, maps_nhw.reshape(n, -1), thresholds[at]))
+            done += n
+    except ValueError:
         raise InputError("anomaly_maps, masks: their batches do not fit to each other or to the images") from None
     if done != len(has_mask):
         raise InputError(f"anomaly_maps: {done} images, expected {len(has_mask)}, one for each label")
-    return counts
+    return np.concatenate(counts)
 
 
 def _level(
-    level: str, threshold: float | None, counts: np.ndarray | None, without: Missing, no_anomalous: Missing
+    level: str, threshold: float | None, counts: np.ndarray, without: str, no_anomalous: Missing
 ) -> dict[str, Value]:
-    """Return the values of one level of one class by their keys."""
-    names = LEVELS[level]
-    values: dict[str, Value] = {"threshold": without if threshold is None else threshold}
-    if counts is None:
-        values |= dict.fromkeys(names, without)
+    """Return the values of one level of one class by their keys; without a threshold for the reason `without`."""
+    names, values = ("threshold", *LEVELS[level]), {}
+    if threshold is None:
+        values = dict.fromkeys(names, Missing(without))
     else:
         hits, false_alarms, anomalous, normal = counts.tolist()
         above, union = hits + false_alarms, anomalous + false_alarms
+        values = {"threshold": threshold, **dict.fromkeys(names[2:], no_anomalous)}
         values["fpr"] = false_alarms / normal if normal else Missing(f"no normal {level}")
-        if not anomalous:
-            values |= dict.fromkeys(names[1:], no_anomalous)
-        else:
+        if anomalous:
             values["precision"] = hits / above if above else Missing(f"no {level} is above the threshold")
             values |= {"recall": hits / anomalous, "f1": 2 * hits / (union + hits), "iou": hits / union}
-    return {f"calibrated_{level}_{name}": values[name] for name in ("threshold", *names)}
+    return {f"calibrated_{level}_{name}": values[name] for name in names}

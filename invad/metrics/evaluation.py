@@ -1,19 +1,53 @@
 """`evaluate`: all metrics of both protocols for anybody's anomaly maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from invad.metrics import inputs
-from invad.metrics.parallel import in_order
-from invad.metrics.protocol import PROTOCOLS, Protocol, checked_protocols
-from invad.metrics.reading import ClassBlock, ImageTable, array_blocks, prepare, stream_blocks
-from invad.metrics.results import ClassResult, Evaluation, class_result, evaluation
+from invad.metrics.curves import Curve
+from invad.metrics.measure import Measured, rank_values, region_and_threshold_values
+from invad.metrics.protocol import (
+    KEYS,
+    NO_MASK,
+    PIXEL_KEYS,
+    PROTOCOL_VERSION,
+    PROTOCOLS,
+    Protocol,
+    Value,
+    averages,
+    checked_protocols,
+    means,
+    plain,
+    reasons,
+)
+from invad.metrics.ranking import Ranking, Run, in_order
+from invad.metrics.reading import Images, ImageTable, Stack, working_type
+
+
+class Evaluation(TypedDict):
+    """What `evaluate` returns; plain Python values, ready for JSON."""
+
+    per_class: dict[str, dict[Protocol, dict[str, float | None]]]
+    mean: dict[Protocol, dict[str, float | None]]
+    notes: list[str]
+    protocol_version: str
+    curves: NotRequired[dict[str, dict[str, Curve]]]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Of one class: the values of each protocol, what has to be said of them, and its curves."""
+
+    values: dict[Protocol, dict[str, Value]]
+    notes: list[str]
+    curves: dict[str, Curve]
 
 
 def evaluate(
-    anomaly_maps: inputs.Stack,
-    masks: inputs.Stack | None,
+    anomaly_maps: Stack,
+    masks: Stack | None,
     classes: Sequence[str] | np.ndarray | None = None,
     labels: Sequence[int] | np.ndarray | None = None,
     image_scores: Sequence[float] | np.ndarray | None = None,
@@ -25,15 +59,15 @@ def evaluate(
     """The eleven metrics and four averages of arXiv:2404.10760 per class and in the mean over classes.
 
     Images are read once and block by block, with as many threads as there are cores (at most four), and a class is forgotten as soon as
-    all its images have come. Until then 2 bytes of each of its pixels are kept, and 2 to 4 more where it is anomalous; 8 bytes of scores
+    all its images have come. Until then 2 bytes of each of its pixels are kept, and 1 to 4 more where it is anomalous; 8 bytes of scores
     that float32 cannot hold (doubles, and integers of 32 bits or more, of which doubles are made).
 
     Args:
         anomaly_maps: raw scores, higher is more anomalous, any finite numbers: (N, H, W) floating point or integers,
             as one array (a memory map is read block by block) or as an iterable of batches (n, H, W).
-        masks: the same shape, or batches of any size in the same order. Bool; or integers that are only 0 and 1, or
-            only 0 and 255 (anomalous where not 0; one class must not mix 1 and 255); or floating point in [0, 1]
-            (anomalous where above 0.5). Nothing else. None: no image has one.
+        masks: the same shape, or batches of any size in the same order. Bool; or integers that in an image are only 0 and
+            1, or only 0 and 255 (anomalous where not 0); or floating point in [0, 1] (anomalous where above 0.5). Nothing
+            else. None: no image has one.
         classes: N class names; by default all images are one class "all".
         labels: the data set's own image labels (N,), 0 or 1, taken by the `exact` protocol. By default an image is
             anomalous when its mask has an anomalous pixel, which is what the `paper` protocol takes wherever there is a
@@ -61,20 +95,87 @@ def evaluate(
             other mask values, masks that are lacking without labels, an unknown protocol.
     """
     protocols = checked_protocols(protocol)
-    if inputs.is_array(anomaly_maps, "anomaly_maps") and (masks is None or inputs.is_array(masks, "masks")):
-        maps, masks = inputs.maps_and_masks(anomaly_maps, masks)
-        table = ImageTable(len(maps), classes, labels, image_scores, has_mask, no_masks=masks is None)
-        blocks = array_blocks(maps, masks, table)
-    else:
-        table = ImageTable(None, classes, labels, image_scores, has_mask, no_masks=masks is None)
-        blocks = stream_blocks(anomaly_maps, masks, table)
+    table = ImageTable(anomaly_maps, masks, classes, labels, image_scores, has_mask)
     missing = table.class_sizes()
-    waiting: dict[str, list[ClassBlock]] = {}
-    results: dict[str, ClassResult] = {}
-    for block in (of_class for prepared in in_order(prepare, blocks) for of_class in prepared):
-        waiting.setdefault(block.name, []).append(block)
-        missing[block.name] = missing.get(block.name, 0) - block.labels.size
-        if not missing[block.name]:
-            results[block.name] = class_result(block.name, waiting.pop(block.name), protocols, curves=curves)
-    results |= {name: class_result(name, blocks, protocols, curves=curves) for name, blocks in waiting.items()}
-    return evaluation(results, protocols, curves=curves)
+    waiting: dict[str, list[Images]] = {}
+    results: dict[str, _Result] = {}
+    for part in (of_class for prepared in in_order(table.prepared, table.blocks()) for of_class in prepared):
+        waiting.setdefault(part.name, []).append(part)
+        missing[part.name] = missing.get(part.name, 0) - part.labels.size
+        if not missing[part.name]:
+            results[part.name] = _class_result(waiting.pop(part.name), protocols, curves=curves)
+    results |= {name: _class_result(parts, protocols, curves=curves) for name, parts in waiting.items()}
+    return _evaluation(dict(sorted(results.items())), protocols, curves=curves)
+
+
+def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, curves: bool) -> _Result:
+    """The values of a class from all its images."""
+    name, runs = parts[0].name, [part.pixels for part in parts if part.pixels.size]
+    columns = ([getattr(part, column) for part in parts] for column in ("scores", "labels", "with_pixels", "unknown"))
+    scores, labels, with_pixels, unknown = map(np.concatenate, columns)
+    pixels = Measured(Ranking(runs, "pixel"), curves=curves) if runs else None
+    if unknown.any() and not (labels & ~unknown).any():
+        pixels = None  # no anomalous image has a mask
+    values: dict[Protocol, dict[str, Value]] = {}
+    for protocol in protocols:
+        exact = protocol == "exact"
+        found = rank_values(Measured(_image_ranking(scores, labels if exact else with_pixels | unknown)))
+        if pixels is None:
+            found |= dict.fromkeys(PIXEL_KEYS, NO_MASK)
+        else:
+            found |= rank_values(pixels) | region_and_threshold_values(pixels, exact=exact)
+        found |= averages(found)
+        values[protocol] = {key: found[key] for key in KEYS}
+    notes = _notes(name, labels, with_pixels, unknown)
+    for protocol in protocols:
+        notes += reasons({f"class {name!r}, protocol {protocol}": values[protocol]})
+    found_curves: dict[str, Curve] = {}
+    if curves:
+        of_images = Measured(_image_ranking(scores, labels), curves=True).curves
+        found_curves = of_images | (pixels.curves if pixels else {})
+    return _Result(values, notes, found_curves)
+
+
+def _image_ranking(scores: np.ndarray, labels: np.ndarray) -> Ranking:
+    """The images of a class by bool labels (n,)."""
+    scores, areas = scores.astype(working_type(scores.dtype), copy=False), np.ones(int(labels.sum()), np.int32)
+    return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], "image")
+
+
+def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray) -> list[str]:
+    """Say where the two protocols take different image labels, how many anomalous images have no mask, and what becomes of them."""
+    labels, with_pixels = own_labels & ~unknown, with_pixels & ~unknown
+    lost, stray = int(np.sum(labels & ~with_pixels)), int(np.sum(~labels & with_pixels))
+    lacking, anomalous = int(np.sum(unknown)), int(np.sum(own_labels))
+    notes = {
+        f"{lost} image(s) labelled anomalous have no anomalous pixel: "
+        "normal in the paper protocol's image metrics, anomalous in the exact protocol's": lost,
+        f"{stray} image(s) labelled normal have anomalous pixels: "
+        "anomalous in the paper protocol's image metrics, normal in the exact protocol's": stray,
+        f"{lacking} of {anomalous} anomalous images have no mask and are left out of the pixel and region metrics": (
+            0 < lacking < anomalous
+        ),
+        f"{lacking} image(s) without a mask take the data set's own label, anomalous, "
+        "in the paper protocol's image metrics too": lacking,
+    }
+    return [f"class {name!r}: {note}" for note, applies in notes.items() if applies]
+
+
+def _evaluation(classes: Mapping[str, _Result], protocols: Sequence[Protocol], *, curves: bool) -> Evaluation:
+    """All classes and their mean."""
+    notes = [note for of_class in classes.values() for note in of_class.notes]
+    mean = {}
+    for protocol in protocols:
+        where = f"mean, protocol {protocol}"
+        values, left_out = means({name: result.values[protocol] for name, result in classes.items()}, KEYS, where)
+        mean[protocol] = plain(values)
+        notes += [*left_out, *reasons({where: values})]
+    result: Evaluation = {
+        "per_class": {name: {p: plain(each.values[p]) for p in protocols} for name, each in classes.items()},
+        "mean": mean,
+        "notes": notes,
+        "protocol_version": PROTOCOL_VERSION,
+    }
+    if curves:
+        result["curves"] = {name: each.curves for name, each in classes.items()}
+    return result

@@ -1,14 +1,12 @@
 """All metrics of one level (image or pixel) of one class, from one walk along its ranking, the highest threshold first."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from invad.metrics.curves import Curve, CurvePoints
 from invad.metrics.protocol import Missing, Value
-from invad.metrics.ranking import Block, Counts, Ranking, Totals, in_blocks
+from invad.metrics.ranking import Block, Ranking
 
 FALSE_POSITIVE_RATE_LIMIT = 0.3
 THRESHOLDS = tuple(k / 100 for k in range(101))
@@ -23,50 +21,54 @@ EPSILON = 1e-8
 """Added to each denominator, as in the paper's implementation."""
 
 
-@dataclass
 class Measured:
-    """Sums over the thresholds seen so far: `step` for each block, in order, then `finish`.
+    """All sums along a ranking, the highest threshold first.
 
     Attributes:
         wins: twice the number of pairs in which the anomalous item scores higher; ties count half.
         precision: the sum over anomalous items of the precision at their score.
-        f1, iou: the highest so far.
+        f1, iou: the highest.
         area: under the curve of region overlap over false positives, up to the limit, in false positives.
-        above: what lies strictly above each of `THRESHOLDS`; of pixels only.
-        curves: by name; empty unless they were asked for.
+        above: int64 (3, 101), what `Ranking.walk` counts above each of `THRESHOLDS`; of pixels only.
+        curves: by name; empty unless they are asked for.
     """
 
-    totals: Totals
-    wins: int = 0
-    precision: float = 0.0
-    f1: float = 0.0
-    iou: float = 0.0
-    area: float = 0.0
-    above: Counts = field(default_factory=lambda: Counts(*np.zeros((3, 0), np.int64)))
-    curves: dict[str, Curve] = field(default_factory=dict)
-    _false_positives: int = 0
-    _overlap: float = 0.0
+    def __init__(self, ranking: Ranking, *, curves: bool = False) -> None:
+        self.ranking = ranking
+        self.wins = 0
+        self.precision = self.f1 = self.iou = self.area = 0.0
+        self._false_positives, self._overlap = 0, 0.0  # at the threshold before
+        is_pixel = ranking.unit == "pixel"
+        points = CurvePoints(ranking) if curves else None
 
-    def step(self, block: Block) -> None:
-        """Take in the next thresholds."""
-        n_normal, n_anomalous = self.totals.normal, self.totals.anomalous
+        def step(block: Block) -> None:
+            self._add(block)
+            if points is not None:
+                points.step(block)
+
+        self.above = ranking.walk(THRESHOLDS if is_pixel else (), step)
+        # Normal items alone follow the last anomalous one.
+        self.area += max(self._limit - self._false_positives, 0.0) * self._overlap
+        self.curves: dict[str, Curve] = points.curves() if points is not None else {}
+        if self.curves and is_pixel:
+            values = {name: column.tolist() for name, column in at_thresholds(self).items()}
+            self.curves["pixel_thresholds"] = {"threshold": list(THRESHOLDS), **values}
+
+    @property
+    def _limit(self) -> float:
+        return FALSE_POSITIVE_RATE_LIMIT * self.ranking.normal
+
+    def _add(self, block: Block) -> None:
+        n_normal, n_anomalous = self.ranking.normal, self.ranking.anomalous
         _, gained, tp, fp, fp_above, weight = block
         # below + half of the ties, doubled: (n - fp) + (n - fp_above)
         self.wins += int(np.sum(gained * (2 * n_normal - fp - fp_above)))
         self.precision += float(np.sum(gained * (tp / (tp + fp))))
         self.f1 = max(self.f1, float(np.max(2 * tp / (tp + fp + n_anomalous))))
         self.iou = max(self.iou, float(np.max(tp / (n_anomalous + fp))))
-        overlap = np.concatenate(([self._overlap], weight / self.totals.weight))
+        overlap = np.concatenate(([self._overlap], weight / self.ranking.weight))
         self.area += self._area(fp_above, fp, overlap)
         self._false_positives, self._overlap = int(fp[-1]), float(overlap[-1])
-
-    def finish(self) -> None:
-        """Add what follows the last anomalous item: normal ones only."""
-        self.area += max(self._limit - self._false_positives, 0.0) * self._overlap
-
-    @property
-    def _limit(self) -> float:
-        return FALSE_POSITIVE_RATE_LIMIT * self.totals.normal
 
     def _area(self, fp_above: np.ndarray, fp: np.ndarray, overlap: np.ndarray) -> float:
         """Under the overlap: flat between two thresholds, and a straight line where items are tied, cut at the limit."""
@@ -79,38 +81,9 @@ class Measured:
 
     def lacking(self, *, normal: bool) -> Missing | None:
         """Why a metric that needs anomalous items (with `normal`, also normal ones) is not defined; None when it is."""
-        if not self.totals.anomalous:
-            return Missing(f"no anomalous {self.totals.unit}")
-        return Missing(f"no normal {self.totals.unit}") if normal and not self.totals.normal else None
-
-
-def measure(ranking: Ranking, *, curves: bool = False) -> Measured:
-    """Walk along a ranking."""
-    totals = ranking.totals
-    measured, points = Measured(totals), CurvePoints(totals) if curves else None
-    thresholds = THRESHOLDS if totals.unit == "pixel" else ()
-    above = np.zeros((3, len(thresholds)), np.int64)
-
-    def pieces() -> Iterator[Block]:
-        passed = np.zeros(3, np.int64)
-        for part in ranking.ranges(thresholds):
-            above[:, part.at] = part.above + passed[:, None]
-            yield part.block.after(*passed.tolist())
-            passed += part.items
-
-    if totals.anomalous:
-        for block in in_blocks(pieces()):
-            measured.step(block)
-            if points is not None:
-                points.step(block)
-    measured.finish()
-    measured.above = Counts(*above)
-    if points is not None and (found := points.curves()):
-        measured.curves = found
-        if thresholds:
-            values = at_thresholds(measured)
-            found["pixel_thresholds"] = {"threshold": list(THRESHOLDS), **{k: v.tolist() for k, v in values.items()}}
-    return measured
+        if not self.ranking.anomalous:
+            return Missing(f"no anomalous {self.ranking.unit}")
+        return Missing(f"no normal {self.ranking.unit}") if normal and not self.ranking.normal else None
 
 
 def rank_values(measured: Measured) -> dict[str, Value]:
@@ -119,12 +92,12 @@ def rank_values(measured: Measured) -> dict[str, Value]:
     AU-ROC is the probability that an anomalous item scores above a normal one, ties counting half: an exact count and one division. AP is
     a sum of steps, precision times the gain in recall at each threshold, as in scikit-learn.
     """
-    totals = measured.totals
+    ranking = measured.ranking
     without, without_normal = measured.lacking(normal=False), measured.lacking(normal=True)
     return {
-        f"{totals.unit}_auroc": without_normal or measured.wins / (2 * totals.normal * totals.anomalous),
-        f"{totals.unit}_ap": without or min(measured.precision / totals.anomalous, 1.0),
-        f"{totals.unit}_f1_max": without or measured.f1,
+        f"{ranking.unit}_auroc": without_normal or measured.wins / (2 * ranking.normal * ranking.anomalous),
+        f"{ranking.unit}_ap": without or min(measured.precision / ranking.anomalous, 1.0),
+        f"{ranking.unit}_f1_max": without or measured.f1,
     }
 
 
@@ -150,14 +123,16 @@ def at_thresholds(measured: Measured) -> dict[str, np.ndarray]:
 
     What the paper (arXiv:2404.10760) calls accuracy is the recall TP / (TP + FN); IoU is of the anomalous pixels only.
     """
-    tp, fp, anomalous = measured.above.true_positives, measured.above.false_positives, measured.totals.anomalous
+    (tp, fp, _), anomalous = measured.above, measured.ranking.anomalous
     precision, recall = tp / (tp + fp + EPSILON), tp / (anomalous + EPSILON)
     f1 = 2 * precision * recall / (precision + recall + EPSILON)
     return {"precision": precision, "recall": recall, "f1": f1, "iou": tp / (anomalous + fp + EPSILON)}
 
 
 def _aupro_exact(measured: Measured) -> Value:
-    return min(measured.area / (FALSE_POSITIVE_RATE_LIMIT * measured.totals.normal), 1.0)  # rounding alone could pass 1
+    return min(
+        measured.area / (FALSE_POSITIVE_RATE_LIMIT * measured.ranking.normal), 1.0
+    )  # rounding alone could pass 1
 
 
 def _aupro_paper(measured: Measured) -> Value:
@@ -166,8 +141,8 @@ def _aupro_paper(measured: Measured) -> Value:
     Their rates are rescaled to [0, 1] by their own minimum and maximum, then the trapezoid rule. Where the kept points all have one rate
     (a constant map, or a map without a single false positive) that rescaling is 0 / 0 and the value is missing.
     """
-    counts, totals = measured.above, measured.totals
-    rate, overlap = counts.false_positives[AUPRO] / totals.normal, counts.weight[AUPRO] / totals.weight
+    (_, false_positives, weight), ranking = measured.above, measured.ranking
+    rate, overlap = false_positives[AUPRO] / ranking.normal, weight[AUPRO] / ranking.weight
     kept = rate < FALSE_POSITIVE_RATE_LIMIT
     rate, overlap = rate[kept][::-1], overlap[kept][::-1]
     if not rate.size or rate[0] == rate[-1]:

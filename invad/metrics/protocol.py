@@ -26,36 +26,18 @@ PROTOCOL_VERSION = "1"
 Protocol = Literal["paper", "exact"]
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "exact")
 
+_IMAGE = ("image_auroc", "image_ap", "image_f1_max")
+_PIXEL = ("pixel_auroc", "pixel_ap", "pixel_f1_max")
+_FAMILY = ("pixel_mf1", "pixel_macc", "pixel_miou")
 AVERAGES = {
-    "mad_image": ("image_auroc", "image_ap", "image_f1_max"),
-    "mad_pixel": ("pixel_auroc", "pixel_ap", "pixel_f1_max"),
-    "mad_threshold": ("pixel_mf1", "pixel_macc", "pixel_miou"),
-    "mad": (
-        "image_auroc",
-        "image_ap",
-        "image_f1_max",
-        "region_aupro",
-        "pixel_auroc",
-        "pixel_ap",
-        "pixel_f1_max",
-    ),
+    "mad_image": _IMAGE,
+    "mad_pixel": _PIXEL,
+    "mad_threshold": _FAMILY,
+    "mad": (*_IMAGE, "region_aupro", *_PIXEL),
 }
 """Each average's parts, all of equal weight."""
 
-KEYS = (
-    "image_auroc",
-    "image_ap",
-    "image_f1_max",
-    "region_aupro",
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_f1_max",
-    "pixel_mf1",
-    "pixel_macc",
-    "pixel_miou",
-    "pixel_iou_max",
-    *AVERAGES,
-)
+KEYS = (*AVERAGES["mad"], *_FAMILY, "pixel_iou_max", *AVERAGES)
 """All metrics in the order of tables."""
 PIXEL_KEYS = tuple(key for key in KEYS if key.startswith(("region_", "pixel_")))
 """The metrics that need masks."""

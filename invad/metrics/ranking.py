@@ -1,43 +1,170 @@
-"""All scores of one class in order, exact and in little memory: sorted runs, merged range by range from the highest scores down.
+"""All scores of one class in order, exact: sorted runs, merged range by range from the highest scores down.
 
 True positives change only at a distinct anomalous score, so these few are the only thresholds to look at: between two of them only
-false positives are added, which improves neither F1 nor IoU and draws a straight line in the curves. Ranges of whole pages are cut out of
-all runs and sorted together, on several threads; only the counts at the thresholds leave a range.
+false positives are added, which improves neither F1 nor IoU and draws a straight line in the curves. Ranges of scores are cut out of all
+runs and sorted together, on several threads; only the counts at the thresholds leave a range.
+
+PRO at a threshold is the mean over all connected regions of the fraction of the region that is positive. Each region weighs the same, so
+a pixel weighs 1 / area of its region, and PRO is one cumulative sum along the ranking. Weights are whole multiples of 2 ** -bits, so
+that their sums are exact and the order in which images come cannot change a single bit.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from invad.metrics.parallel import in_order
-from invad.metrics.regions import fixed_point_weights, weight_bits
-from invad.metrics.runs import PAGES, Run, key_scores, score_keys, sorted_together
-
-RANGE_ITEMS = 1 << 20
-"""Of a range of several pages at most."""
-COUNTED_ITEMS = 1 << 16
-"""A page of more is a range of its own, whose keys are counted: faster than to sort them, and no matter how many."""
+PAGES = 1 << 16
+"""So many there are: from minus half of that on."""
+RANGE_ITEMS = 1 << 18
+"""Of a range of several pages, about."""
+PAGE_ITEMS = 1 << 14
+"""A page of more is a range of its own: faster to sort, and no matter how many."""
 BLOCK = 1 << 16
 """So many thresholds are looked at together; the last block may have fewer."""
+MAX_WORKERS = 4
+"""More would wait for the one thread that takes in what they return."""
 
 Unit = Literal["image", "pixel"]
-Merged = tuple[np.ndarray, np.ndarray, np.ndarray, int, Callable[[np.ndarray], np.ndarray]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `function` of each item, in order, by threads on all cores; few results are in memory at a time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, MAX_WORKERS)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def region_areas(masks_nhw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The area in pixels of each anomalous pixel's 8-connected region, and of each region.
+
+    Runs of pixels in a row are joined to those that they touch in the row below: there are far fewer of them than pixels.
+
+    Args:
+        masks_nhw: bool (N, H, W). Regions of different images never connect.
+
+    Returns:
+        int32 (n_anomalous,), in the order of `masks_nhw[masks_nhw]`; and int32 (n_regions,).
+    """
+    images, height, width = masks_nhw.shape
+    below = width + 1  # a column of False ends all runs of a row, a row of False each image
+    padded = np.zeros((images, height + 1, below), bool)
+    padded[:, :-1, :-1] = masks_nhw
+    edges = np.flatnonzero(np.diff(padded.ravel(), prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    first, stop = np.searchsorted(ends, starts + below), np.searchsorted(starts, ends + below, side="right")
+    touched = np.maximum(stop - first, 0)  # so many consecutive runs, corners included
+    upper = np.repeat(np.arange(starts.size), touched)
+    lower = np.arange(upper.size) + np.repeat(first - np.cumsum(touched) + touched, touched)
+    pairs = coo_array((np.ones(upper.size, bool), (upper, lower)), shape=(starts.size, starts.size))
+    count, region = connected_components(pairs, directed=False)
+    lengths = ends - starts
+    areas = np.bincount(region, lengths, count).astype(np.int32)
+    return np.repeat(areas[region], lengths), areas
+
+
+def score_keys(scores: np.ndarray) -> np.ndarray:
+    """Integers of the scores' size and order, float32 (n,) -> int32 (n,) and float64 (n,) -> int64 (n,)."""
+    keys = (scores + scores.dtype.type(0)).view(np.int32 if scores.itemsize == 4 else np.int64)  # -0.0 + 0.0 is 0.0
+    return keys ^ _flipped_bits(keys)
+
+
+def key_scores(keys: np.ndarray) -> np.ndarray:
+    """The scores of int32 or int64 keys, as float64 (n,)."""
+    return (keys ^ _flipped_bits(keys)).view(np.float32 if keys.itemsize == 4 else np.float64).astype(np.float64)
+
+
+def _flipped_bits(bits: np.ndarray) -> np.ndarray:
+    """The bits of negative floats that have to be flipped: floats are sign and magnitude, integers are not."""
+    return (bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max
 
 
 @dataclass(frozen=True)
-class Totals:
-    """All of a class's items (pixels or images): how many of either label, the region weight of all, the extreme scores."""
+class Keys:
+    """The keys of scores, page by page: those that share their 16 high bits, which are kept once.
 
-    unit: Unit
-    normal: int
-    anomalous: int
-    weight: int
+    pages: int64 (p,), the high bits, ascending. starts: int64 (p + 1,), where the keys of each begin, and the end.
+    low: uint16 (n,), the other bits of int32 keys; int64 (n,), the keys themselves, of others. In any order within a page.
+    """
+
+    pages: np.ndarray
+    starts: np.ndarray
+    low: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray) -> tuple["Keys", np.ndarray]:
+        """Those of float32 or float64 scores (n,) in any order, and the order that they are brought into, (n,)."""
+        keys = score_keys(scores)
+        pages = (keys >> (8 * keys.itemsize - 16)).astype(np.int16)
+        order = np.argsort(pages, kind="stable")  # which is much faster of 16 bits
+        pages = pages[order]
+        starts = np.flatnonzero(np.append(True, pages[1:] != pages[:-1])[: pages.size])
+        low = keys.astype(np.uint16) if keys.itemsize == 4 else keys
+        return cls(pages[starts].astype(np.int64), np.append(starts, pages.size), low[order]), order
+
+    def read(self, where: slice, *, whole: bool = True) -> np.ndarray:
+        """Some of the keys, those of whole pages: int32 or int64; unless `whole`, their low bits alone."""
+        low = self.low[where]
+        if low.dtype != np.uint16 or not whole:
+            return low
+        first, end = np.searchsorted(self.starts, (where.start, where.stop))
+        pages = (self.pages[first:end] << 16).astype(np.int32)
+        return np.repeat(pages, np.diff(self.starts[first : end + 1])) | low
+
+
+@dataclass(frozen=True)
+class Run:
+    """The items, pixels or images, of some images of one class.
+
+    areas: (m,) of the region of each anomalous item, in the order of its key. regions: int32 (r,), the areas of all regions.
+    lowest, highest: of all scores; infinite where there is none.
+    """
+
+    normal: Keys
+    anomalous: Keys
+    areas: np.ndarray
+    regions: np.ndarray
     lowest: float
     highest: float
+
+    @classmethod
+    def of(cls, normal: np.ndarray, anomalous: np.ndarray, areas: np.ndarray, regions: np.ndarray) -> "Run":
+        """From finite scores (n,), (m,), both float32 or both float64, in any order."""
+        keys, order = Keys.of(anomalous)
+        lowest = float(min(scores.min(initial=np.inf) for scores in (normal, anomalous)))
+        highest = float(max(scores.max(initial=-np.inf) for scores in (normal, anomalous)))
+        narrow = np.min_scalar_type(int(areas.max(initial=0)))
+        return cls(Keys.of(normal)[0], keys, areas.astype(narrow)[order], regions, lowest, highest)
+
+    @property
+    def size(self) -> int:
+        """The number of items."""
+        return self.normal.low.size + self.anomalous.low.size
+
+    def as_doubles(self) -> "Run":
+        """The same with keys of float64 scores."""
+        normal, anomalous = (key_scores(keys.read(slice(0, keys.low.size))) for keys in (self.normal, self.anomalous))
+        return Run.of(normal, anomalous, self.areas, self.regions)
 
 
 class Block(NamedTuple):
@@ -58,151 +185,129 @@ class Block(NamedTuple):
     false_positives_above: np.ndarray
     weight: np.ndarray
 
-    def after(self, anomalous: int, normal: int, weight: int) -> "Block":
-        """The same thresholds where so much has a higher score than all that is counted here."""
-        scores, gained, tp, fp, fp_above, own_weight = self
-        return Block(scores, gained, tp + anomalous, fp + normal, fp_above + normal, own_weight + weight)
-
-
-class Counts(NamedTuple):
-    """Anomalous items, normal items and region weight above each of some thresholds: int64 (n,)."""
-
-    true_positives: np.ndarray
-    false_positives: np.ndarray
-    weight: np.ndarray
-
-
-@dataclass(frozen=True)
-class Range:
-    """What one range of scores counts, from its highest score down.
-
-    items: int64 (3,), the anomalous and normal items in it, and the weight of the former.
-    at: (t,) which of some fixed thresholds lie in it. above: int64 (3, t), what of `items` lies above each of them.
-    """
-
-    block: Block
-    items: np.ndarray
-    at: np.ndarray
-    above: np.ndarray
-
 
 class Ranking:
-    """All items of a class in order.
+    """All items of a class in order: pixels or images, at least one.
 
-    Args:
-        runs: at least one, and at least one item.
+    Attributes:
         unit: what an item is.
+        normal, anomalous: how many items there are of either label.
+        weight: the region weight of all.
+        lowest, highest: the extreme scores.
     """
 
     def __init__(self, runs: Sequence[Run], unit: Unit) -> None:
         if len({run.normal.low.dtype for run in runs}) > 1:
             runs = [run.as_doubles() if run.normal.low.dtype == np.uint16 else run for run in runs]
         self._runs = runs
-        self._narrow = runs[0].normal.low.dtype == np.uint16
+        self._is_narrow = runs[0].normal.low.dtype == np.uint16
         regions = np.concatenate([run.regions for run in runs])
-        areas = np.arange(1, regions.max(initial=0) + 1)
-        self._weights = np.append(0, fixed_point_weights(areas, weight_bits(regions.size)))  # by area
-        self._first, self._counted = self._pages()
-        self._cuts = [
-            [keys.starts[np.searchsorted(keys.pages, self._first)].tolist() for keys in (run.normal, run.anomalous)]
-            for run in runs
+        bits = 62 - regions.size.bit_length()  # the sum of all regions' weights does not overflow
+        areas = np.arange(1, regions.max(initial=0) + 1, dtype=np.int64)
+        self._weights = np.append(0, ((1 << bits) + areas // 2) // areas)  # by area, rounded
+        self.weight = int((self._weights[regions] * regions).sum())
+        self.unit: Unit = unit
+        self.normal = sum(run.normal.low.size for run in runs)
+        self.anomalous = sum(run.anomalous.low.size for run in runs)
+        self.lowest, self.highest = min(run.lowest for run in runs), max(run.highest for run in runs)
+
+    def walk(self, thresholds: Sequence[float], step: Callable[[Block], None]) -> np.ndarray:
+        """Call `step` with the counts at all anomalous scores, `BLOCK` by `BLOCK`, and count what lies strictly above fixed thresholds.
+
+        How the former are added up depends on nothing but the scores.
+
+        Args:
+            thresholds: in [0, 1], on the scale of `scaled`.
+            step: takes the thresholds from the highest down.
+
+        Returns:
+            int64 (3, n): the anomalous items, the normal items and the region weight above each of the fixed thresholds.
+        """
+        first, lowest_above = self._first_pages(), self._lowest_keys_above(np.array(thresholds))
+        cuts = [
+            [keys.starts[np.searchsorted(keys.pages, first)].tolist() for keys in (run.normal, run.anomalous)]
+            for run in self._runs
         ]
-        self.totals = Totals(
-            unit,
-            normal=sum(len(run.normal) for run in runs),
-            anomalous=sum(len(run.anomalous) for run in runs),
-            weight=int((self._weights[regions] * regions).sum()),
-            lowest=min(run.lowest for run in runs),
-            highest=max(run.highest for run in runs),
-        )
 
-    def ranges(self, thresholds: Sequence[float]) -> Iterator[Range]:
-        """Yield the ranges from the highest down; `thresholds`: fixed ones, on the scale of `scaled`."""
-        keys, ranges = self._first_keys_above(np.array(thresholds)), range(len(self._counted) - 1, -1, -1)
-        merged = map if len(ranges) == 1 else in_order  # threads would only cost time
-        yield from merged(lambda i: self._range(i, keys), ranges)
+        def merged(i: int) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
+            slices = [[slice(*ends[i : i + 2]) for ends in of_run] for of_run in cuts]
+            return self._merged(first[i], first[i + 1], slices, lowest_above)
 
-    def _pages(self) -> tuple[list[int], list[bool]]:
-        """The first page of each range, ascending and with an end, and whether the range is one page of many items."""
+        ranges = range(len(first) - 2, -1, -1)
+        passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
+        rest = Block(np.empty(0), *np.zeros((5, 0), np.int64))
+        parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
+        for (scores, gained, tp, fp, fp_above, weight), items, at, above_here in parts:
+            above[:, at] = above_here + passed[:, None]
+            block = Block(scores, gained, tp + passed[0], fp + passed[1], fp_above + passed[1], weight + passed[2])
+            rest = Block(*map(np.concatenate, zip(rest, block, strict=True)))
+            passed += items
+            while rest.scores.size >= BLOCK:
+                step(Block(*(column[:BLOCK] for column in rest)))
+                rest = Block(*(column[BLOCK:] for column in rest))
+        if rest.scores.size:
+            step(rest)
+        return above
+
+    def _first_pages(self) -> list[int]:
+        """The first page of each range, ascending and with an end."""
         counts, middle = np.zeros(PAGES, np.int64), PAGES // 2
         for run in self._runs:
             for keys in (run.normal, run.anomalous):
                 counts[keys.pages + middle] += np.diff(keys.starts)
-        first, counted, held = [], [], RANGE_ITEMS
-        for page in np.flatnonzero(counts).tolist():
-            many = self._narrow and counts[page] > COUNTED_ITEMS
-            items = RANGE_ITEMS if many else int(counts[page])
-            if held + items > RANGE_ITEMS:
-                first.append(page - middle)
-                counted.append(many)
-                held = 0
-            held += items
-        return [*first, middle], counted
+        parts, alone = (np.cumsum(counts) - counts) // RANGE_ITEMS, counts > PAGE_ITEMS
+        begins = (np.diff(parts, prepend=-1) > 0) | alone | np.append(False, alone[:-1])
+        return [*(np.flatnonzero(begins) - middle).tolist(), middle]
 
-    def _first_keys_above(self, thresholds: np.ndarray) -> np.ndarray:
+    def _lowest_keys_above(self, thresholds: np.ndarray) -> np.ndarray:
         """The lowest key, from that of the lowest score to the one after the highest, whose score is above each threshold: int64."""
-        floats, integers = (np.float32, np.int32) if self._narrow else (np.float64, np.int64)
-        lowest, highest = self.totals.lowest, self.totals.highest
+        floats, integers = (np.float32, np.int32) if self._is_narrow else (np.float64, np.int64)
+        lowest, highest = self.lowest, self.highest
         low, high = (np.full(thresholds.size, key) for key in score_keys(np.array([lowest, highest], floats)).tolist())
         high += 1
         while (open_ := low < high).any():
             middle = (low >> 1) + (high >> 1) + (low & high & 1)  # the sum may overflow
-            above = scaled(key_scores(middle.astype(integers)), lowest, highest) > thresholds
-            high = np.where(open_ & above, middle, high)
-            low = np.where(open_ & ~above, middle + 1, low)
+            is_above = scaled(key_scores(middle.astype(integers)), lowest, highest) > thresholds
+            high = np.where(open_ & is_above, middle, high)
+            low = np.where(open_ & ~is_above, middle + 1, low)
         return low
 
-    def _range(self, i: int, thresholds: np.ndarray) -> Range:
-        keys, gained, weights, normal, below = self._count(i) if self._counted[i] else self._sort(i)
-        ranks, ranks_after = below(np.stack((keys, keys + 1), axis=1).ravel()).reshape(-1, 2).T
-        sums = np.zeros((3, keys.size + 1), np.int64)  # above each of the keys, and above all
-        np.cumsum(gained[::-1], out=sums[0, 1:])
-        sums[1, 1:] = normal - ranks[::-1]
-        np.cumsum(weights[::-1], out=sums[2, 1:])
-        scores = key_scores(keys[::-1])
-        block = Block(scores, gained[::-1], sums[0, 1:], sums[1, 1:], normal - ranks_after[::-1], sums[2, 1:])
-        page = thresholds >> (16 if self._narrow else 48)
-        at = np.flatnonzero((self._first[i] <= page) & (page < self._first[i + 1]))
-        inside = thresholds[at].astype(keys.dtype)
-        above = sums[:, keys.size - np.searchsorted(keys, inside)]
-        above[1] = normal - below(inside)
-        return Range(block, np.array([sums[0, -1], normal, sums[2, -1]]), at, above)
+    def _merged(
+        self, first: int, end: int, slices: Sequence[Sequence[slice]], lowest_above: np.ndarray
+    ) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
+        """Sort the pages from `first` to before `end`; of each run there are slices of its normal and its anomalous keys.
 
-    def _slices(self, i: int) -> Iterator[tuple[Run, slice, slice]]:
-        """Each run, and where in it the normal and the anomalous keys of a range are."""
-        for run, (normal, anomalous) in zip(self._runs, self._cuts, strict=True):
-            yield run, slice(normal[i], normal[i + 1]), slice(anomalous[i], anomalous[i + 1])
+        Returns:
+            What these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
+            former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
+        """
+        one_page = self._is_narrow and end - first == 1
+        parts = list(zip(self._runs, *zip(*slices, strict=True), strict=True))
+        kind, base = ("stable", first << 16) if one_page else (None, 0)  # much faster of 16 bits
+        normal = np.concatenate([run.normal.read(where, whole=not one_page) for run, where, _ in parts])
+        normal.sort(kind=kind)
+        anomalous = np.concatenate([run.anomalous.read(where, whole=not one_page) for run, _, where in parts])
+        order = np.argsort(anomalous, kind=kind)
+        anomalous, areas = anomalous[order], np.concatenate([run.areas[where] for run, _, where in parts])[order]
 
-    def _sort(self, i: int) -> Merged:
-        """The distinct anomalous keys of a range, ascending, how many items have each and their weight, the number of normal items, and a
-        function: how many of these lie below keys."""
-        slices = list(self._slices(i))
-        normal = np.concatenate([run.normal.whole(where) for run, where, _ in slices])
-        normal.sort()
-        anomalous, areas = sorted_together(
-            np.concatenate([run.anomalous.whole(where) for run, _, where in slices]),
-            np.concatenate([run.areas[where] for run, _, where in slices]),
+        weights = np.append(0, np.cumsum(self._weights[areas[::-1]]))  # of so many, from the highest down
+        starts = np.flatnonzero(np.append(True, anomalous[1:] != anomalous[:-1])[: anomalous.size])  # of equal keys
+        keys, true_positives = anomalous[starts], anomalous.size - starts
+        columns = (
+            key_scores((keys.astype(np.int64) + base).astype(np.int32 if self._is_narrow else np.int64)),
+            np.diff(starts, append=anomalous.size),
+            true_positives,
+            normal.size - normal.searchsorted(keys),
+            normal.size - normal.searchsorted(keys, side="right"),
+            weights[true_positives],
         )
-        starts = np.flatnonzero(np.concatenate(([True], anomalous[1:] != anomalous[:-1]))[: anomalous.size])
-        weights = np.append(0, np.cumsum(self._weights[areas]))
-        ends = np.append(starts, anomalous.size)
-        return anomalous[starts], np.diff(ends), np.diff(weights[ends]), normal.size, partial(np.searchsorted, normal)
-
-    def _count(self, i: int) -> Merged:
-        """The same of a range of one page."""
-        normal, gained, weights = np.zeros((3, PAGES), np.int64)
-        slices, one = list(self._slices(i)), np.int64(1)  # an int would be slower
-        for some in (slices[start : start + 16] for start in range(0, len(slices), 16)):
-            np.add.at(normal, np.concatenate([run.normal.low[where] for run, where, _ in some]), one)
-            low = np.concatenate([run.anomalous.low[where] for run, _, where in some])
-            areas = np.concatenate([run.areas[where] for run, _, where in some])
-            np.add.at(gained, low, one)
-            np.add.at(weights, low, self._weights[areas])
-        found = np.flatnonzero(gained)
-        below = np.append(0, np.cumsum(normal))
-        base = self._first[i] << 16
-        keys = (found + base).astype(np.int32)
-        return keys, gained[found], weights[found], int(below[-1]), lambda keys: below[np.minimum(keys - base, PAGES)]
+        page = lowest_above >> (16 if self._is_narrow else 48)
+        at = np.flatnonzero((first <= page) & (page < end))
+        inside = (lowest_above[at] - base).astype(normal.dtype)
+        above = anomalous.size - anomalous.searchsorted(inside)
+        counts = np.stack((above, normal.size - normal.searchsorted(inside), weights[above]))
+        items = np.array([anomalous.size, normal.size, weights[-1]])
+        return Block(*(column[::-1] for column in columns)), items, at, counts
 
 
 def scaled(scores: np.ndarray, lowest: float, highest: float) -> np.ndarray:
@@ -210,15 +315,3 @@ def scaled(scores: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     factor = 1.0 if math.isfinite(highest - lowest) else 0.5  # the difference of two huge scores may overflow
     span = highest * factor - lowest * factor
     return (scores * factor - lowest * factor) / span if span else np.zeros(scores.shape)
-
-
-def in_blocks(pieces: Iterator[Block]) -> Iterator[Block]:
-    """Yield the thresholds of all pieces `BLOCK` by `BLOCK`: how they are added up depends on nothing but the scores."""
-    rest = Block(np.empty(0), *np.zeros((5, 0), np.int64))
-    for piece in pieces:
-        rest = Block(*map(np.concatenate, zip(rest, piece, strict=True)))
-        while rest.scores.size >= BLOCK:
-            yield Block(*(column[:BLOCK] for column in rest))
-            rest = Block(*(column[BLOCK:] for column in rest))
-    if rest.scores.size:
-        yield rest

@@ -1,6 +1,9 @@
-"""The images that `evaluate` is given, block by block; a block is made ready on any thread."""
+"""The images that `evaluate` is given: checked, read block by block, and each block made ready on any thread.
 
-from collections.abc import Iterator, Sequence, Sized
+Each failure is one line that names the argument, the image and the class.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -8,32 +11,22 @@ from typing import Any
 import numpy as np
 
 from invad.errors import InputError
-from invad.metrics import inputs
-from invad.metrics.regions import region_areas
-from invad.metrics.runs import Run, working_type
+from invad.metrics.ranking import Run, region_areas
 
 BLOCK_PIXELS = 1 << 21
 """A block has at most so many pixels, or one image."""
 
+Stack = np.ndarray | Iterable[np.ndarray]
+"""(N, H, W) at once (an array or a memory map), or batches of (n, H, W) in the same order."""
 PerImage = Sequence[Any] | np.ndarray | None
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some images: their positions (n,) among all, maps and masks (n, H, W), class names (n,), the data set's own labels bool (n,)
-    and image scores (n,), where given, and bool (n,) which images have a mask."""
-
-    index: np.ndarray
-    maps: np.ndarray
-    masks: np.ndarray
-    names: np.ndarray
-    labels: np.ndarray | None
-    scores: np.ndarray | None
-    has_mask: np.ndarray
+Block = tuple[int, np.ndarray, np.ndarray]
+"""Some images in a row: the position of the first among all, their maps and masks (n, H, W)."""
 
 
 @dataclass(frozen=True)
-class ClassBlock:
+class Images:
     """Some images of one class, (n,) each but for the pixels.
 
     Attributes:
@@ -41,7 +34,6 @@ class ClassBlock:
         scores, labels: the image scores and the data set's own labels.
         with_pixels: whether the mask has an anomalous pixel.
         unknown: whether the image is anomalous and its mask not known.
-        mask_values: the integers that stand for anomalous in the masks, 1 or 255; none in bool and floating-point masks.
     """
 
     name: str
@@ -50,16 +42,18 @@ class ClassBlock:
     labels: np.ndarray
     with_pixels: np.ndarray
     unknown: np.ndarray
-    mask_values: frozenset[int]
+
+
+def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
+    """The type that scores are kept in: float32 where it holds all scores of `dtype`, else float64."""
+    return np.float32 if np.can_cast(dtype, np.float32) else np.float64
 
 
 class ImageTable:
-    """What is known of each image beside its map and mask; checked against the number of images as soon as that is known.
+    """All images: their maps and masks in batches, and what is known of each image beside these.
 
     Args:
-        count: number of images; None while that is not known, then the first of the other arguments says it.
-        classes, labels, image_scores, has_mask: as for `evaluate`.
-        no_masks: there are none, of any image.
+        maps, masks, classes, labels, image_scores, has_mask: as for `evaluate`.
 
     Raises:
         InputError: What is given contradicts itself, or an image without a mask has no label.
@@ -67,105 +61,164 @@ class ImageTable:
 
     def __init__(
         self,
-        count: int | None,
+        maps: Stack,
+        masks: Stack | None,
         classes: PerImage,
         labels: PerImage,
         image_scores: PerImage,
         has_mask: PerImage,
-        *,
-        no_masks: bool,
     ) -> None:
-        if no_masks and has_mask is not None:
+        if masks is None and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
-        given = [value for value in (classes, labels, image_scores, has_mask) if isinstance(value, Sized)]
-        self.count = len(given[0]) if count is None and given else count
-        n = self.count or 0
-        self.names = None if classes is None and count is None else inputs.class_names(classes, n)
-        self._labels = None if labels is None else inputs.image_labels(labels, n)
-        names = np.full(n, "all") if self.names is None else self.names
-        self._scores = None if image_scores is None else inputs.scores_of_images(image_scores, names)
-        self._has_mask = None if has_mask is None else inputs.images_with_mask(has_mask, n)
-        self._no_masks = no_masks
-        if labels is None and (no_masks or (self._has_mask is not None and not self._has_mask.all())):
+        self._maps = _batches(maps, "anomaly_maps")
+        self._masks = None if masks is None else _batches(masks, "masks")
+        shapes = [np.asarray(each).shape for each in (maps, masks) if hasattr(each, "__array__")]
+        if len(set(shapes)) > 1:
+            raise InputError(f"masks: shape {shapes[1]} differs from that of anomaly_maps, {shapes[0]}")
+        # The number of images; of batches it is not known, but the first of the others may say it.
+        counted = (np.asarray(maps) if hasattr(maps, "__array__") else None, classes, labels, image_scores, has_mask)
+        sizes = [len(each) for each in counted if isinstance(each, Sized)]
+        self.count = sizes[0] if sizes else None
+        self.names = None if classes is None else _class_names(classes, sizes[0])
+        self._labels = self._column("labels", labels, "biuf")
+        self._scores = self._column("image_scores", image_scores, "fiu")
+        self._has_mask = self._column("has_mask", has_mask, "b")
+        if self._labels is not None and (wrong := np.flatnonzero((self._labels != 0) & (self._labels != 1))).size:
+            raise InputError(
+                f"labels: image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
+            )
+        if self._scores is not None:
+            self._require_finite("image_scores", "the score", np.isfinite(self._scores), 0)
+        if labels is None and (masks is None or (self._has_mask is not None and not self._has_mask.all())):
             raise InputError("labels: are required where an image has no mask")
 
-    def block(self, index: np.ndarray, maps: np.ndarray, masks: np.ndarray) -> Block:
-        """Those images with their maps and masks; `InputError` where there are more than the table knows."""
-        if self.count is not None and index.size and index[-1] >= self.count:
+    def _column(self, name: str, values: PerImage, kinds: str) -> np.ndarray | None:
+        if values is None:
+            return None
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            array = np.empty(())
+        if array.shape != (self.count,):
+            raise InputError(f"{name}: expected {self.count} values, one for each image, got shape {array.shape}")
+        return _of_kind(array, name, kinds)
+
+    def _require_finite(self, argument: str, what: str, finite: np.ndarray, first: int) -> None:
+        """Raise `InputError` for the first of some images, of which number `first` is the first, that is not `finite` (n,)."""
+        if not finite.all():
+            i = first + int(np.argmin(finite))
+            name = "all" if self.names is None else str(self.names[i])
             raise InputError(
-                f"classes, labels, image_scores, has_mask: given for {self.count} images, but there are more anomaly_maps"
+                f"{argument}: {what} of image {i} (class {name!r}) holds NaN or infinity; scores must be finite"
             )
-        with_mask = np.full(index.size, not self._no_masks) if self._has_mask is None else self._has_mask[index]
-        names = np.full(index.size, "all") if self.names is None else self.names[index]
-        labels, scores = (None if value is None else value[index] for value in (self._labels, self._scores))
-        return Block(index, maps, masks, names, labels, scores, with_mask)
 
     def class_sizes(self) -> dict[str, int]:
         """The number of images of each class; empty where that is not known."""
         names = np.full(self.count or 0, "all") if self.names is None else self.names
         return dict(zip(*(column.tolist() for column in np.unique(names, return_counts=True)), strict=True))
 
-    def require_count(self, count: int) -> None:
-        """Raise `InputError` unless the table is one of `count` images."""
-        if self.count is not None and count != self.count:
-            raise InputError(
-                f"classes, labels, image_scores, has_mask: given for {self.count} images, but there are {count} anomaly_maps"
-            )
+    def blocks(self) -> Iterator[Block]:
+        """Read the images in their order; they are copied, since a reader may fill the same array again.
 
+        Raises:
+            InputError: Shapes, kinds of numbers or lengths do not fit, or there is no image.
+        """
+        done, block = 0, []
+        for pair in self._pairs():
+            if self.count is not None and done + len(block) >= self.count:
+                raise self._wrong_count("more")
+            full = block and len(block) >= BLOCK_PIXELS // block[0][0].size
+            if full or (block and [image.dtype for image in pair] != [image.dtype for image in block[0]]):
+                maps, masks = map(np.stack, zip(*block, strict=True))
+                yield done, maps, masks
+                done, block = done + len(block), []
+            block.append([image.copy() for image in pair])
+        if not block:
+            raise InputError("anomaly_maps: empty; expected at least one image of at least one pixel")
+        maps, masks = map(np.stack, zip(*block, strict=True))
+        yield done, maps, masks
+        if self.count not in (None, done + len(block)):
+            raise self._wrong_count(str(done + len(block)))
 
-def array_blocks(maps: np.ndarray, masks: np.ndarray | None, table: ImageTable) -> Iterator[Block]:
-    """Read arrays class by class; a memory map is never in memory as a whole."""
-    masks = np.broadcast_to(False, maps.shape) if masks is None else masks
-    step = _images_of_a_block(maps)
-    for name in sorted(table.class_sizes()):
-        of_class = np.flatnonzero(table.names == name)
-        for start in range(0, of_class.size, step):
-            index = of_class[start : start + step]
-            # neighbours are a view, others a copy
-            where = slice(index[0], index[-1] + 1) if index[-1] - index[0] == index.size - 1 else index
-            yield table.block(index, maps[where], masks[where])
+    def _wrong_count(self, count: str) -> InputError:
+        given = f"classes, labels, image_scores, has_mask: given for {self.count} images"
+        return InputError(f"{given}, but there are {count} anomaly_maps")
 
-
-def stream_blocks(maps: inputs.Stack, masks: inputs.Stack | None, table: ImageTable) -> Iterator[Block]:
-    """Read batches in their order; they are copied, since a reader may fill the same array again."""
-    done, block = 0, []
-    for pair in _pairs(maps, masks):
-        types = [image.dtype for image in pair]
-        if block and (len(block) == _images_of_a_block(block[0][0]) or types != [image.dtype for image in block[0]]):
-            yield table.block(np.arange(done, done + len(block)), *map(np.stack, zip(*block, strict=True)))
-            done, block = done + len(block), []
-        block.append([image.copy() for image in pair])
-    inputs.require_images((done + len(block),))
-    yield table.block(np.arange(done, done + len(block)), *map(np.stack, zip(*block, strict=True)))
-    table.require_count(done + len(block))
-
-
-def _images_of_a_block(maps: np.ndarray) -> int:
-    return max(BLOCK_PIXELS // (maps.shape[-2] * maps.shape[-1]), 1)
-
-
-def _pairs(maps: inputs.Stack, masks: inputs.Stack | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Maps (H, W) with their masks, whatever the lengths of their batches."""
-    if masks is None:
-        yield from ((image, np.broadcast_to(False, image.shape)) for image in _images(maps, "anomaly_maps"))
-        return
-    for seen, (image, mask) in enumerate(zip_longest(_images(maps, "anomaly_maps"), _images(masks, "masks"))):
-        if image is None:
-            if seen:
-                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
+    def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Maps (H, W) with their masks, whatever the lengths of their batches."""
+        maps = _images(self._maps, "anomaly_maps")
+        if self._masks is None:
+            yield from ((image, np.zeros(image.shape, bool)) for image in maps)
             return
-        if mask is None:
-            raise InputError(f"masks: end after {seen} images, but there are more anomaly_maps")
-        if mask.shape != image.shape:
-            raise InputError(f"masks: height and width {mask.shape} differ from those of anomaly_maps, {image.shape}")
-        yield image, mask
+        for seen, (image, mask) in enumerate(zip_longest(maps, _images(self._masks, "masks"))):
+            if image is None and seen:
+                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
+            if image is None:
+                return
+            if mask is None:
+                raise InputError(f"masks: end after {seen} images, but there are more anomaly_maps")
+            if mask.shape != image.shape:
+                raise InputError(
+                    f"masks: height and width {mask.shape} differ from those of anomaly_maps, {image.shape}"
+                )
+            yield image, mask
+
+    def prepared(self, block: Block) -> list[Images]:
+        """Check a block and sort out its classes, pixels and labels."""
+        first, maps, all_masks = block
+        images = slice(first, first + len(maps))
+        maps = maps.astype(working_type(maps.dtype), copy=False)
+        flat = maps.reshape(len(maps), -1)
+        highest = flat.max(axis=1)
+        self._require_finite("anomaly_maps", "the map", np.isfinite(flat.min(axis=1)) & np.isfinite(highest), first)
+        names = np.full(len(maps), "all") if self.names is None else self.names[images]
+        scores = highest if self._scores is None else self._scores[images]
+        has_mask = np.full(len(maps), self._masks is not None) if self._has_mask is None else self._has_mask[images]
+        classes = []
+        for name in sorted(set(names.tolist())):
+            at = np.flatnonzero(names == name)
+            known = at[has_mask[at]]
+            masks = _binary_masks(_chosen(all_masks, known), first + known, name)
+            marked = masks.any(axis=(1, 2))
+            with_pixels = np.zeros(len(maps), bool)
+            with_pixels[known] = marked
+            labels = with_pixels if self._labels is None else self._labels[images].astype(bool)
+            unknown = labels & ~has_mask
+            # a normal image needs no mask: its own is empty
+            normal = [flat[i] for i in at[~with_pixels[at] & ~unknown[at]]]
+            maps_with, masks_with = _chosen(maps, known[marked]), masks[marked]
+            pixels = Run.of(
+                np.concatenate([*normal, maps_with[~masks_with]]), maps_with[masks_with], *region_areas(masks_with)
+            )
+            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at]))
+        return classes
 
 
-def _images(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
-    """The images of checked batches, of one size."""
+def _class_names(classes: Sequence[str] | np.ndarray, count: int) -> np.ndarray:
+    if isinstance(classes, (str, bytes)):
+        raise InputError(f"classes: expected one class name for each of the {count} images, got a single text")
+    names = list(classes)
+    if len(names) != count:
+        raise InputError(f"classes: expected {count} names, one for each image, got {len(names)}")
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise InputError(f"classes: the name of image {i} must be a text that is not empty, got {name!r}")
+    return np.array(names)
+
+
+def _batches(stack: Stack, name: str) -> Iterable[np.ndarray]:
+    if hasattr(stack, "__array__"):
+        return [_three_dimensional(stack, name)]
+    if not isinstance(stack, Iterable):
+        raise InputError(f"{name}: expected an array (N, H, W) or batches of arrays, got {type(stack).__name__}")
+    return stack
+
+
+def _images(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
+    """The images of all batches, which are of one size."""
     size: tuple[int, ...] = ()
-    for i, value in enumerate([stack] if inputs.is_at_once(stack) else stack):
-        batch = inputs.three_dimensional(value, f"{name}, batch {i}", inputs.KINDS[name])
+    for i, value in enumerate(batches):
+        batch = _three_dimensional(value, f"{name}, batch {i}")
         if not batch.size:
             continue
         size = size or batch.shape[1:]
@@ -174,33 +227,48 @@ def _images(stack: inputs.Stack, name: str) -> Iterator[np.ndarray]:
         yield from batch
 
 
-def prepare(block: Block) -> list[ClassBlock]:
-    """Check a block and sort out its classes, pixels and labels."""
-    maps = block.maps.astype(working_type(block.maps.dtype), copy=False)
-    flat = maps.reshape(len(maps), -1)
-    lowest, highest = flat.min(axis=1), flat.max(axis=1)
-    inputs.require_finite_maps(lowest, highest, block.index, block.names)
-    scores = highest if block.scores is None else block.scores
-    classes = []
-    for name in sorted(set(block.names.tolist())):
-        at = np.flatnonzero(block.names == name)
-        known = at[block.has_mask[at]]
-        masks, mask_values = inputs.binary_masks(_chosen(block.masks, known), block.index[known], name)
-        marked = masks.any(axis=(1, 2))
-        with_pixels = np.zeros(len(maps), dtype=bool)
-        with_pixels[known] = marked
-        labels = with_pixels if block.labels is None else block.labels
-        unknown = labels & ~block.has_mask
-        # a normal image needs no mask: its own is empty
-        normal = at[~with_pixels[at] & ~unknown[at]]
-        pixels = _pixels([flat[i] for i in normal], _chosen(maps, known[marked]), masks[marked])
-        classes.append(ClassBlock(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], mask_values))
-    return classes
+def _three_dimensional(value: Any, name: str) -> np.ndarray:  # noqa: ANN401  (whatever it is given)
+    """`value` as (n, H, W), not copied; `InputError`, which calls it `name`, for another shape or other kinds of numbers."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        array = np.empty(())
+    if array.ndim != 3:
+        raise InputError(f"{name}: expected three dimensions (n, H, W), got shape {array.shape}")
+    return _of_kind(array, name, "fiu" if name.startswith("anomaly_maps") else "biuf")
 
 
-def _pixels(normal: list[np.ndarray], maps: np.ndarray, masks: np.ndarray) -> Run:
-    """The pixels of normal images, and of others with their masks."""
-    return Run.of(np.concatenate([*normal, maps[~masks]]), maps[masks], *region_areas(masks))
+def _of_kind(array: np.ndarray, name: str, kinds: str) -> np.ndarray:
+    """The array; `InputError`, which calls it `name`, for other `kinds` of numbers than these, named as in numpy."""
+    if array.dtype.kind not in kinds:
+        names = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "floating point"}
+        expected = ", ".join(names[kind] for kind in kinds)
+        raise InputError(f"{name}: unexpected type {array.dtype}; expected {expected}")
+    return array
+
+
+def _binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> np.ndarray:
+    """The masks (n, H, W) of a class as bool, True where anomalous.
+
+    Accepted: bool; integers that in an image are only 0 and 1, or only 0 and 255 (anomalous where not 0); floating point in [0, 1]
+    (anomalous where above 0.5). Anything else is an `InputError`. `index` (n,): the masks' positions among all images.
+    """
+    kind = masks_nhw.dtype.kind
+    if kind == "b":
+        return masks_nhw
+    if kind == "f":
+        accepted = "floating point values must lie in [0, 1]"
+        allowed, anomalous = (masks_nhw >= 0) & (masks_nhw <= 1), masks_nhw > 0.5
+    else:
+        accepted = "integers within an image must be only 0 and 1, or only 0 and 255"
+        highest = masks_nhw.max(axis=(1, 2), keepdims=True)
+        anomalous = masks_nhw != 0
+        allowed = ~anomalous | (masks_nhw == np.where(highest == 255, highest, 1))
+    if not allowed.all():
+        image, row, column = (int(i) for i in np.argwhere(~allowed)[0])
+        found = masks_nhw[image, row, column]
+        raise InputError(f"masks: image {int(index[image])} (class {name!r}) holds {found}; {accepted}")
+    return anomalous
 
 
 def _chosen(values: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -23,16 +23,10 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
-        params = load_params()
-        labels = stage_labels(params)
-        if label in labels:  # else the stage itself says what is wrong with the name
-            print(f"{label}: stage {labels.index(label) + 1} of {len(labels)}", file=sys.stderr)
-        stage(name, params, Workspace())
-    except InputError as error:
-        print(f"{label}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        stage(name, load_params(), Workspace())
     except Exception as error:
-        if (problem := disk_problem(error)) is None:
+        problem = str(error) if isinstance(error, InputError) else disk_problem(error)
+        if problem is None:
             raise
         print(f"{label}: error: {problem}", file=sys.stderr)
         sys.exit(2)
@@ -45,15 +39,3 @@ def peak_memory() -> int:
     """Return the most bytes of main memory that this process, or the largest of its finished children, has held."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-
-
-def stage_labels(params: Params) -> list[str]:
-    """Return the names of all stages in the order in which `dvc repro` runs them."""
-    per_benchmark = ("splits", "features", "train", "score", "evaluate")
-    return [
-        "check",
-        *(f"download@{dataset}" for dataset in params.download),
-        *(f"{stage}@{benchmark}" for stage in per_benchmark for benchmark in params.benchmarks),
-        *(f"ablate@{module}" for module in params.ablations),
-        "report",
-    ]

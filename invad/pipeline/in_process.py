@@ -30,11 +30,10 @@ from invad.devices import named_device, place
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
-from invad.features.encoder import build_encoder
+from invad.features.encoder import configured_encoder
 from invad.features.extract import ShardWriter, image_bar
-from invad.predict.detector import Detector
 from invad.predict.inputs import ImageInput, rgb_image, single_images
-from invad.predict.predictor import Predictor
+from invad.predict.predictor import Detector, Predictor
 from invad.scoring.score import predictions
 from invad.scoring.thresholds import calibrate
 from invad.training.curve import Step
@@ -118,7 +117,7 @@ def _train(
     config: BenchmarkConfig, split: Split, root: Path, device: torch.device, threads: int, progress: bool
 ) -> Predictor:
     used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
-    encoder = build_encoder(config.features.encoder, config.features.weights)
+    encoder = configured_encoder(config.features)
     features, storage = root / "features", str(root / "storage")
     with image_bar("features", shown=progress) as show:
         key = extract_features(

@@ -1,23 +1,15 @@
-"""What interrupted runs and studies have left in the workspace: what it is, whether it is of use, and removing it."""
+"""What interrupted runs and studies have left in the workspace: what it is, whether a start may go on from it, and removing it."""
 
 import fcntl
 import json
-import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from invad.config import Params
-from invad.data.split_table import open_split
-from invad.errors import InputError
-from invad.features import open_features
 from invad.files import remove
-from invad.training.checkpoints import newest_step
-from invad.training.job import storage_name
 from invad.training.owner import has_run_since, owner
 from invad.workspace import Workspace
 
@@ -41,35 +33,18 @@ class Leftover:
     state: State
 
 
-def find_leftovers(params: Params, workspace: Workspace) -> list[Leftover]:
+def find_leftovers(workspace: Workspace) -> list[Leftover]:
     """Return all leftovers, by path; those of finished runs are removed by the runs themselves."""
-    present = _present_storages(params, workspace)
-
-    def training(path: Path) -> tuple[str, bool]:
-        step = newest_step(path)
-        return f"training, {f'checkpoint of step {step}' if step else 'no checkpoint'}", path.name in present
-
-    def extraction(path: Path) -> tuple[str, bool]:
-        benchmark = path.name.removeprefix(".").rsplit(".", 2)[0]
-        is_stored = benchmark in params.benchmarks and params.benchmark(benchmark).features.mode == "store"
-        return f"extraction, {len(list(path.glob('*.arrow')))} shards", is_stored
-
-    def study(path: Path) -> tuple[str, bool]:
-        return (
-            f"study, {len(list(path.glob('trials/*')))} trials begun",
-            True,
-        )  # its settings may be of the command line
-
     private = workspace.private
-    kinds: list[tuple[Iterable[Path], Callable[[Path], tuple[str, bool]]]] = [
-        (private.glob("ray/*/"), training),
-        (private.glob("studies/*/"), study),
-        (private.glob("features/*/"), lambda _: ("features of studies", True)),
-        (workspace.features("x").parent.glob(".*.partial"), extraction),
-        (_temporaries(workspace), lambda path: (f"{path.name[1:].rsplit('.', 2)[0]} that was being written", False)),
-        (_broken_locks(workspace), lambda _: ("DVC's list of what is in use, cut off by a kill", False)),
-    ]
-    found = (_described(path, describe) for paths, describe in kinds for path in list(paths))
+    useful = {
+        **dict.fromkeys(private.glob("ray/*/"), "checkpoints of a training"),
+        **dict.fromkeys(private.glob("studies/*/"), "trials of a study"),
+        **dict.fromkeys(private.glob("features/*/"), "features of studies"),
+        **dict.fromkeys(workspace.features("x").parent.glob(".*.partial"), "features of an extraction"),
+    }
+    old = dict.fromkeys(_temporaries(workspace, useful), "was being written")
+    old |= dict.fromkeys(_broken_locks(workspace), "DVC's list of what is in use, cut off by a kill")
+    found = [_leftover(path, what, useful=path in useful) for path, what in (useful | old).items()]
     return sorted(filter(None, found), key=lambda leftover: leftover.path)
 
 
@@ -82,31 +57,13 @@ def remove_leftovers(leftovers: Iterable[Leftover], *, everything: bool) -> list
     return removed
 
 
-def _present_storages(params: Params, workspace: Workspace) -> set[str]:
-    """Return the names of the storages that trainings with the present settings would go on from."""
-    names = set()
-    if not (workspace.private / "ray").is_dir():
-        return names
-    for name, benchmark in params.benchmarks.items():
-        with suppress(InputError):  # without features, or with others, the training would be another one
-            split = open_split(benchmark, workspace)
-            key = open_features(workspace.features(name), "train", split, benchmark.features).key
-            names.add(storage_name(name, key, benchmark.train, params.training))
-    return names
-
-
-def _temporaries(workspace: Workspace) -> Iterator[Path]:
-    """Yield what `atomic_path` left of processes that were killed; not that in the other leftovers, with which it goes."""
-    private, root = workspace.private, workspace.root
-    apart = {private / "ray", private / "studies", private / "features"}
-    yield from (path for path in root.glob(".*.tmp*") if _TEMPORARY.fullmatch(path.name))
-    for start in (root / "data", root / "models", root / "reports", private):
-        for folder, folders, files in os.walk(start):
-            here = Path(folder)
-            yield from (here / name for name in (*folders, *files) if _TEMPORARY.fullmatch(name))
-            folders[:] = [
-                name for name in folders if not name.endswith((".partial", ".tmp")) and here / name not in apart
-            ]
+def _temporaries(workspace: Workspace, others: Iterable[Path]) -> list[Path]:
+    """Return what `atomic_path` left of processes that were killed; not that in other leftovers, with which it goes."""
+    root, apart = workspace.root, set(others)
+    folders = (root / "data", root / "models", root / "reports", workspace.private)
+    paths = [*root.glob(".*.tmp*"), *(path for folder in folders for path in folder.rglob(".*.tmp*"))]
+    found = {path for path in paths if _TEMPORARY.fullmatch(path.name)}
+    return [path for path in found if not (found | apart).intersection(path.parents)]
 
 
 def _broken_locks(workspace: Workspace) -> list[Path]:
@@ -119,16 +76,15 @@ def _broken_locks(workspace: Workspace) -> list[Path]:
     return []
 
 
-def _described(path: Path, describe: Callable[[Path], tuple[str, bool]]) -> Leftover | None:
-    """Return the leftover with what `describe` says: what it is, and whether it is of use; None where it is gone meanwhile."""
+def _leftover(path: Path, what: str, *, useful: bool) -> Leftover | None:
+    """Return what lies at `path`; None where it is gone meanwhile."""
     try:
         itself, files = path.lstat(), [file.lstat() for file in path.rglob("*") if not file.is_dir()]
     except FileNotFoundError:
         return None
     age = max(0.0, time.time() - max(file.st_mtime for file in (itself, *files)))
-    what, is_useful = describe(path)
     is_running = _is_running(path) or (path.suffix == ".partial" and age < _RECENT_SECONDS)
-    state: State = "running" if is_running else "useful" if is_useful else "old"
+    state: State = "running" if is_running else "useful" if useful else "old"
     return Leftover(path, sum(file.st_size for file in files or [itself]), age, what, state)
 
 

@@ -6,40 +6,38 @@ Sizes are those of tensors and of published archives. What neither settings nor 
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, GradientConfig, Params
-from invad.config.constants import STRIDES
-from invad.config.types import EncoderName
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
-from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
+from invad.data.counts import Counts, count_images
+from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
 from invad.data.embedded.products import DEFECTS
 from invad.data.hold_out import held_out_images
-from invad.data.official.releases import official_archives
+from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
-from invad.features.encoder import EncoderOutput
+from invad.features.encoder import configured_encoder
 from invad.text import aligned
 from invad.training.loop import steps_per_epoch
 from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
 _PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
-_NOT_COUNTED = "not counted: encoders' weights, generated images, COCO-AD's masks, models, checkpoints, studies"
+_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks and single images, models, checkpoints"
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """Numbers of images to train on, held out from training, and to test on."""
 
     train: int
@@ -49,30 +47,32 @@ class Images:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """A data set's archives, in bytes: those still to be fetched, and all that is put into `folder`; `unknown` have no published size."""
+    """A data set's archives, in bytes: those still to be fetched, and all that is put into `folder`."""
 
     dataset: str
     source: str
     folder: Path
     fetch: int = 0
     disk: int = 0
-    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them. `problem`: why training will be refused."""
+    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them."""
 
     name: str
     images: Images | None
     steps: int = 0
     features: int = 0
     maps: int = 0
-    problem: str = ""
 
 
 def make_plan(params: Params, workspace: Workspace) -> tuple[list[DataPlan], list[TrainingPlan]]:
-    """Return the plan of all data sets and of all benchmarks; nothing is run. `InputError`: a class of MVTec AD that there is not."""
+    """Return the plan of all data sets and of all benchmarks; nothing is run.
+
+    Raises:
+        InputError: A batch is larger than the images to train on.
+    """
     data = [_data(name, config, workspace) for name, config in params.download.items()]
     return data, [_training(each, params.dataset(each.dataset), workspace) for each in params.benchmarks.values()]
 
@@ -84,15 +84,15 @@ def plan_text(params: Params, workspace: Workspace) -> str:
     sources += [(each.dataset, each.source, _size(each.fetch), _size(each.disk)) for each in data]
     rows: list[tuple[str, ...]] = [("benchmark", "images", "held out", "test", "steps", "features", "maps")]
     for each in trainings:
-        numbers = (each.images.train, each.images.held_out, each.images.test, each.steps) if each.images else ()
-        sizes = (_size(each.features), _size(each.maps)) if each.images else ("?", "?")
-        rows.append((each.name, *([f"{number:,}" for number in numbers] or "????"), *sizes))
-    notes = [f"note: {each.dataset}: not counted is {name}" for each in data for name in each.unknown]
+        numbers = [f"{number:,}" for number in (*each.images, each.steps)] if each.images else "????"
+        sizes = (_size(each.features), _size(each.maps)) if each.images else "??"
+        rows.append((each.name, *numbers, *sizes))
+    notes = [_NOT_COUNTED]
     if any(each.images is None for each in trainings):
         notes.append("note: what is ? is counted in split tables, which `dvc repro download splits` writes")
-    notes += [f"WARNING: {each.name}: {each.problem}" for each in trainings if each.problem]
-    tables = [*aligned(sources, left=(0, 1)), "", *aligned(rows), ""]
-    return "\n".join([*tables, *_disks(data, trainings, workspace), _NOT_COUNTED, *notes])
+    return "\n".join(
+        [*aligned(sources, left=(0, 1)), "", *aligned(rows), "", *_disks(data, trainings, workspace), *notes]
+    )
 
 
 def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Images | None:
@@ -124,26 +124,21 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
         return {}
     if isinstance(split, CocoAdSplitConfig):
         return {CLASS_NAME: Counts(*FULL_COUNTS[split.fold])} if split.held_out == FULL_HELD_OUT else {}
-    return VISA_COUNTS if benchmark.dataset == "visa" else MVTEC_COUNTS
+    return DATASETS[benchmark.dataset].counts
 
 
 @cache
-def _channels(encoder: EncoderName) -> tuple[int, ...]:
-    """Return the channels of an encoder's levels, fine to coarse, from a network of shapes without weights."""
-    import timm
-
+def _shapes(config: FeaturesConfig) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of an image's features, of an encoder without weights."""
     with torch.device("meta"):
-        network: Any = timm.create_model(encoder, features_only=True)
-    channels = dict(zip(network.feature_info.reduction(), network.feature_info.channels(), strict=True))
-    return tuple(channels[stride] for stride in STRIDES)
+        return configured_encoder(replace(config, weights="none")).output(config.image_size).shapes
 
 
 def feature_bytes(images: int, config: FeaturesConfig) -> int:
     """Return the bytes of the tensors that the feature store of so many images holds; 0 where features are not stored."""
     if config.mode == "live":
         return 0
-    shapes = EncoderOutput(config.encoder, _channels(config.encoder), config.image_size).shapes
-    return images * sum(map(math.prod, shapes)) * np.dtype(config.dtype).itemsize
+    return images * sum(map(math.prod, _shapes(config))) * np.dtype(config.dtype).itemsize
 
 
 def map_bytes(images: Images, image_size: int) -> int:
@@ -155,33 +150,28 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
     images, config = _count(benchmark, data, workspace), benchmark.features
     if images is None:
         return TrainingPlan(benchmark.name, None)
-    features = feature_bytes(images.train + images.held_out + images.test, config)
-    maps = map_bytes(images, config.image_size)
-    steps, problem = 1, ""  # of what is learned without gradients
-    if isinstance(benchmark.train, GradientConfig):
+    steps = benchmark.train.training_steps(images.train)
+    if benchmark.train.length:
         try:
-            steps = steps_per_epoch(images.train, benchmark.train) * benchmark.train.epochs
+            steps_per_epoch(images.train, benchmark.train)
         except InputError as error:
-            steps, problem = 0, str(error)
-    return TrainingPlan(benchmark.name, images, steps, features, maps, problem)
+            raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
+    features = feature_bytes(sum(images), config)
+    return TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
 
 
 def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPlan:
     """Return the bytes of a data set's official archives; of other sources nothing is fetched, and nor is a local archive."""
     folder = store_folder(dataset, config, workspace)
     if config.source != "official":
-        return DataPlan(dataset, config.source, folder)
-    fetch, disk, unknown = 0, 0, []
-    for archive in official_archives(dataset, config):
-        remote = archive.remote
-        is_local = not config.files.get(remote.name, remote.url).startswith(("http://", "https://"))
-        size = 0 if is_local else remote.size
+        return DataPlan(dataset, config.source, folder, 0, 0)
+    fetch, disk = 0, 0
+    for archive in DATASETS[dataset].release.needed(config):
+        size = archive.size if is_address(config.files.get(archive.name, archive.url)) else 0
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
-        if unpacked_sha256(remote.name, folder / "files") is None:
-            fetch += max(0, size - _bytes_in(folder / "archives", f"{remote.name}*"))  # also in part
-    if dataset == "coco" and config.images == "needed":
-        unknown.append("what `splits` fetches: single images")
-    return DataPlan(dataset, config.source, folder, fetch, disk, tuple(unknown))
+        if unpacked_sha256(archive.name, folder / "files") is None:
+            fetch += max(0, size - _bytes_in(folder / "archives", f"{archive.name}*"))  # also in part
+    return DataPlan(dataset, config.source, folder, fetch, disk)
 
 
 def _disks(data: list[DataPlan], trainings: list[TrainingPlan], workspace: Workspace) -> list[str]:

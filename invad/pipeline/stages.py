@@ -12,7 +12,6 @@ from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
 from invad.pipeline.frame import peak_memory
-from invad.training.cost import model_cost, write_cost
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,27 +30,21 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what code each stage depends on, and the settings of each ablation; that all are right has been checked before.
+    """Write what each stage depends on beside its data: its settings, defaults included, and its code; all are checked before.
 
     Raises:
         InputError: timm has no such encoder, or the settings of an ablation are wrong.
     """
-    from invad.config.closure import STAGES, digest_lines
     from invad.features.encoder import check_encoder
+    from invad.pipeline.dependencies import dependencies
 
     for benchmark in params.benchmarks.values():
         try:
             check_encoder(benchmark.features.encoder)
         except InputError as error:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
-    for module in params.ablations:
-        from invad.studies.ablation import ablation_of_params, plan_ablation
-        from invad.studies.study import flat
-
-        study = plan_ablation(module, ablation_of_params(module, params), params)
-        write_json(workspace.code("ablate").with_name("ablations") / f"{module}.json", flat(study.base))
-    for stage in STAGES:
-        write_text(workspace.code(stage), digest_lines(stage))
+    for name, text in dependencies(params).items():
+        write_text(workspace.code(name), text)
 
 
 def download(name: str, params: Params, workspace: Workspace) -> None:
@@ -91,7 +84,8 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.cluster.train import train_model
     from invad.data.split_table import open_split
     from invad.features import open_features
-    from invad.features.encoder import build_encoder
+    from invad.features.encoder import configured_encoder
+    from invad.training.cost import model_cost, write_cost
     from invad.training.curve import Step, curve_csv
     from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model
@@ -127,7 +121,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
             storage=workspace.private / "ray",
             on_progress=on_progress,
         )
-    encoder = build_encoder(benchmark.features.encoder, benchmark.features.weights)
+    encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
     write_cost(model_cost(benchmark, method), workspace.cost(name))
     write_text(workspace.loss(name), curve_csv(steps))
@@ -199,7 +193,7 @@ def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration
 
 def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, workspace: Workspace) -> None:
     """Write the curves of all classes, and for `dvc plots show` their means, a file each; one that cannot be computed has no rows."""
-    from invad.metrics.mean_curves import mean_curve_csvs
+    from invad.metrics.curves import mean_curve_csvs
 
     write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
     for curve, text in mean_curve_csvs(curves).items():

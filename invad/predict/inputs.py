@@ -39,45 +39,37 @@ def single_images(images: ImageInput | Iterable[ImageInput]) -> Iterator[ImageIn
         yield from images
 
 
-def prepare(image: ImageInput, size: int, reading: ReadingConfig = AS_STORED) -> PreparedImage:
-    """Return an image resized to (size, size) as `read_image` does it, whatever it was given as.
-
-    Raises:
-        InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
-    """
-    return prepared(rgb_image(image, reading), size, image)
-
-
 def prepared(picture: Image.Image, size: int, source: ImageInput | None = None) -> PreparedImage:
-    """Return a decoded image, RGB, resized to (size, size)."""
+    """Return a decoded image, RGB, resized to (size, size) as `read_image` does it."""
     return PreparedImage(np.asarray(resized(picture, size)), picture.width, picture.height, source)
 
 
 def rgb_image(image: ImageInput, reading: ReadingConfig = AS_STORED) -> Image.Image:
-    """Return an image as a PIL image of mode RGB at its own size; `InputError` as for `prepare`."""
+    """Return an image as a PIL image of mode RGB at its own size.
+
+    Raises:
+        InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
+    """
     if isinstance(image, str | Path):
         with decoded_image(Path(image), reading) as decoded:
             return rgb(decoded, reading)
     if isinstance(image, Image.Image):
         return checked_image(image, reading)
-    if isinstance(image, Tensor):
-        image = _array(image)
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}")
-    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)) or 0 in image.shape:
-        expected = "an array uint8, RGB (H, W, 3) or grey (H, W)"
-        raise InputError(f"image: expected {expected}, got {image.dtype} {image.shape}")
-    return rgb(Image.fromarray(np.ascontiguousarray(image)))
-
-
-def _array(image: Tensor) -> NDArray[np.uint8]:
-    is_right = image.dtype == torch.uint8 or image.dtype.is_floating_point
-    if not is_right or image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        expected = "a tensor, RGB (3, H, W) or grey (1, H, W), uint8 or floating in [0, 1]"
-        raise InputError(f"image: expected {expected}, got {image.dtype} {tuple(image.shape)}")
-    if image.dtype.is_floating_point:
-        if not bool(((image >= 0) & (image <= 1)).all()):
-            raise InputError("image: a floating tensor has values in [0, 1], before any normalisation; here are others")
-        image = (image.float() * 255).round().to(torch.uint8)
-    array = image.detach().permute(1, 2, 0).cpu().numpy()
-    return array[..., 0] if array.shape[2] == 1 else array
+    array = image
+    if isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] in (1, 3):
+        if image.dtype.is_floating_point:
+            if not bool(((image >= 0) & (image <= 1)).all()):
+                raise InputError("image: a floating tensor has values in [0, 1], before normalisation; here are others")
+            image = (image.float() * 255).round().to(torch.uint8)
+        array = image.detach().permute(1, 2, 0).cpu().numpy()
+        array = array[..., 0] if array.shape[2] == 1 else array
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype != np.uint8
+        or array.shape[2:] not in ((), (3,))
+        or not array.size
+    ):
+        what = f"{image.dtype} {tuple(image.shape)}" if isinstance(image, np.ndarray | Tensor) else type(image).__name__
+        expected = "a path, a PIL image, an array uint8, (H, W, 3) or (H, W), or a tensor, (3, H, W) or (1, H, W)"
+        raise InputError(f"image: expected {expected}, got {what}")
+    return rgb(Image.fromarray(np.ascontiguousarray(array)))

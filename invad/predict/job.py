@@ -1,7 +1,6 @@
 """Prediction of any number of image files: decoded ahead of the network and drawn behind it by threads, in the order of the inputs."""
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,46 +16,23 @@ from tqdm import tqdm
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.predict.inputs import PreparedImage, prepared, rgb_image
-from invad.predict.overlay import draw_overlay, overlay_picture
-from invad.predict.predictions import ImagePrediction
+from invad.predict.predictions import ImagePrediction, draw_overlay, overlay_picture, region_mask
 from invad.predict.predictor import Predictor
-from invad.predict.records import FIELDS, Masks, Record, RecordFormat, record_writer
-from invad.predict.regions import region_mask
-from invad.predict.sources import OVERLAY_FOLDER, FoundImage, ImageSources
+from invad.predict.records import FIELDS, Record, RecordFormat, record_writer
+from invad.predict.sources import FoundImage, Sources
 
-ERRORS_KEPT = 20
 _PNG_LEVEL = 2  # four times as fast as the default, files 10 to 20 % larger
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Output:
-    """What becomes of predictions."""
-
-    out: Path | None  # the folder that is written to; None for stdout, where there are no overlays
-    format: RecordFormat = "jsonl"
-    overlays: bool = True
-
-
 @dataclass
 class Summary:
-    """What came of a job: numbers of images, seconds, and what went wrong with the first `ERRORS_KEPT` that failed."""
+    """What came of a job: numbers of images, and what went wrong with those that failed."""
 
     images: int = 0
     anomalous: int = 0
-    failed: int = 0
-    seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
-
-    def add(self, record: Record) -> None:
-        """Count an image."""
-        self.images += 1
-        self.anomalous += record["anomalous"] is True
-        if record["error"] is not None:
-            self.failed += 1
-            if len(self.errors) < ERRORS_KEPT:
-                self.errors.append(f"{record['image']}: {record['error']}")
 
 
 @dataclass(frozen=True)
@@ -69,104 +45,92 @@ class _Read:
     picture: Image.Image | None = None
 
 
-def predict_files(
-    predictor: Predictor,
-    sources: ImageSources,
-    output: Output,
-    *,
-    batch_size: int | None = None,
-    workers: int | None = None,
-) -> Summary:
-    """Predict all images of `sources`, and write overlays and records.
+@dataclass(frozen=True)
+class Job:
+    """Images, and what is written of them. Its steps `read` and `finish` are called by threads."""
 
-    An image that cannot be read is recorded and counted, and the job goes on. At most about two batches and three images for each
-    worker are in memory at a time, and of each of them the resized input and a picture of a megapixel.
+    predictor: Predictor
+    sources: Sources
+    out: Path | None  # the folder that is written to; None for stdout, where there are no overlays
+    format: RecordFormat = "jsonl"
+    overlays: bool = True
 
-    Args:
-        predictor: The model.
-        sources: The images.
-        output: What is written.
-        batch_size: Images that go through the network at a time; by default as when the model was scored.
-        workers: Threads that decode and draw; by default one for each core, 4 at most. They change nothing that is written.
+    def run(self, batch_size: int | None = None, workers: int | None = None) -> Summary:
+        """Predict all images, and write overlays and records.
 
-    Raises:
-        InputError: The output cannot be written, or a batch does not fit in the memory of the GPU.
-    """
-    job = _Job(predictor, sources, output)
-    size = batch_size or predictor.batch_size
-    workers = workers or min(4, len(os.sched_getaffinity(0)))
-    summary, started = Summary(), time.perf_counter()
-    with (
-        record_writer(output.out, output.format) as write,
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(desc="predict", unit="image", total=len(sources), mininterval=1) as progress,
-    ):
-        read = ahead(pool, job.read, sources, size + workers)
-        for record, masks in ahead(pool, job.finish, job.predict(read, size), 2 * workers):
-            write(record, masks)
-            summary.add(record)
-            progress.update()
-    summary.seconds = time.perf_counter() - started
-    return summary
+        An image that cannot be read is recorded and counted, and the job goes on. At most about two batches and three images for each
+        worker are in memory at a time, and of each of them the resized input and a picture of a megapixel. `batch_size`: by default as
+        when the model was scored. `workers`: threads that decode and draw, which change nothing that is written.
 
+        Raises:
+            InputError: A batch does not fit in the memory of the GPU.
+        """
+        size = batch_size or self.predictor.batch_size
+        workers = workers or min(4, len(os.sched_getaffinity(0)))
+        summary = Summary()
+        with (
+            record_writer(self.out, self.format) as write,
+            ThreadPoolExecutor(workers) as pool,
+            tqdm(desc="predict", unit="image", total=len(self.sources.images), mininterval=1) as progress,
+        ):
+            read = ahead(pool, self._read, self.sources.images, size + workers)
+            for record in ahead(pool, self._finish, self._predict(read, size), 2 * workers):
+                write(record)
+                summary.images += 1
+                summary.anomalous += record["anomalous"] is True
+                if record["error"] is not None:
+                    summary.errors.append(f"{record['image']}: {record['error']}")
+                progress.update()
+        return summary
 
-class _Job:
-    """The three steps of an image. `read` and `finish` are called by threads."""
-
-    def __init__(self, predictor: Predictor, sources: ImageSources, output: Output) -> None:
-        self._predictor, self._sources, self._output = predictor, sources, output
-
-    def read(self, found: FoundImage) -> _Read:
-        if found.problem:
-            return _Read(found, found.problem)
+    def _read(self, found: FoundImage) -> _Read:
+        if found.problem or found.name != str(found.path):
+            return _Read(found, found.problem or "the name is not UTF-8; rename it")
         try:
-            picture = rgb_image(found.path, self._predictor.config.reading)
+            picture = rgb_image(found.path, self.predictor.config.reading)
         except InputError as error:
             return _Read(found, str(error).removeprefix(f"{found.path}: "))
-        drawn = overlay_picture(picture) if self._output.overlays and self._output.out else None
-        return _Read(found, None, prepared(picture, self._predictor.image_size), drawn)
+        drawn = overlay_picture(picture) if self.overlays and self.out else None
+        return _Read(found, None, prepared(picture, self.predictor.image_size), drawn)
 
-    def predict(self, images: Iterable[_Read], batch_size: int) -> Iterator[tuple[_Read, ImagePrediction | None]]:
+    def _predict(self, images: Iterable[_Read], size: int) -> Iterator[tuple[_Read, ImagePrediction | None]]:
         remaining = iter(images)
-        while batch := list(islice(remaining, batch_size)):
+        while batch := list(islice(remaining, size)):
             given = [read.image for read in batch if read.image is not None]
             try:
-                predictions = iter(list(self._predictor.stream(given, batch_size)))
+                predictions = iter(list(self.predictor.stream(given, size)))
             except torch.OutOfMemoryError:
-                of = f"{len(given)} images do not fit in the memory of {self._predictor.device}"
+                of = f"{len(given)} images do not fit in the memory of {self.predictor.device}"
                 raise InputError(f"--batch-size: {of}; choose fewer") from None
             yield from ((read, None if read.image is None else next(predictions)) for read in batch)
 
-    def finish(self, predicted: tuple[_Read, ImagePrediction | None]) -> tuple[Record, Masks]:
+    def _finish(self, predicted: tuple[_Read, ImagePrediction | None]) -> Record:
         read, prediction = predicted
-        name, thresholds = read.found.name, self._predictor.thresholds
-        record: Record = dict.fromkeys(FIELDS) | {"image": name, "class": self._predictor.class_name}
-        record |= {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel}
+        thresholds = self.predictor.thresholds
+        record: Record = dict.fromkeys(FIELDS) | {"image": read.found.name, "class": self.predictor.class_name}
+        record |= {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel, "error": read.error}
         if prediction is None:
-            return record | {"error": read.error}, []
+            return record
         record |= {"width": prediction.width, "height": prediction.height}
         try:
             labels, regions = prediction.labelled_regions()
         except InputError as error:
-            return record | {"error": str(error)}, []
+            return record | {"error": str(error)}
         record |= {"score": prediction.score, "anomalous": prediction.anomalous}
         if thresholds.pixel is not None:
             record["regions"] = [asdict(region) for region in regions]
-        coco = self._output.format == "coco"
-        masks = [region_mask(labels, number, region) for number, region in enumerate(regions) if coco]
-        return record | self._overlay(read, prediction), masks
-
-    def _overlay(self, read: _Read, prediction: ImagePrediction) -> Record:
-        """Write the overlay; return its name, relative to the output folder, or why there is none."""
-        if read.picture is None or self._output.out is None:
-            return {}
-        name = f"{OVERLAY_FOLDER}/{self._sources.overlay_name(read.found)}"
+        if self.format == "coco":
+            for number, region in enumerate(regions):
+                record["regions"][number]["segmentation"] = region_mask(labels, number, region)
+        if read.picture is None or self.out is None:
+            return record
+        name = self.sources.overlay_name(read.found)
         try:
-            with atomic_path(self._output.out / name) as temporary:
+            with atomic_path(self.out / name) as temporary:
                 draw_overlay(read.picture, prediction).save(temporary, "PNG", compress_level=_PNG_LEVEL)
         except OSError as error:
-            return {"error": f"its overlay cannot be written ({error.strerror})"}
-        return {"overlay": name}
+            return record | {"error": f"its overlay cannot be written ({error.strerror})"}
+        return record | {"overlay": name}
 
 
 def ahead(

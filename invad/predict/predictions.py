@@ -1,19 +1,35 @@
-"""What a model says of images: scores, decisions, maps, regions and overlays."""
+"""What a model says of images: scores, decisions, maps, the regions above the pixel threshold, and overlays."""
 
-import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from invad.config import AS_STORED, ReadingConfig
 from invad.errors import InputError
 from invad.metrics.calibration import Thresholds
 from invad.predict.inputs import ImageInput, rgb_image
-from invad.predict.regions import Region, find_regions, map_at_size
+from invad.scoring.overlay import Scale, overlay
+
+MAX_PIXELS, MAX_SIDE = 1024 * 1024, 4096  # of a drawn image
+MIN_SIDE = 512  # a smaller image is enlarged by a whole factor
+_STRIP, _TEXT = (24, 24, 27), 15  # below it: the ground, and the size of the letters
+_DECISIONS = {True: ("anomalous", (255, 138, 101)), False: ("normal", (129, 199, 132)), None: ("", (210, 210, 210))}
+
+
+@dataclass(frozen=True)
+class Region:
+    """One 8-connected region of pixels strictly above the threshold."""
+
+    box: tuple[int, int, int, int]  # left, top, width and height of the smallest rectangle around it, in pixels
+    area: int  # in pixels
+    score: float  # the highest value of the map in it
 
 
 @dataclass(frozen=True)
@@ -48,11 +64,7 @@ class ImagePrediction:
         return None if self.thresholds.image is None else self.score > self.thresholds.image
 
     def labelled_regions(self) -> tuple[NDArray[np.int32], list[Region]]:
-        """Return the regions of the map above the pixel threshold, the highest score first, and labels int32 (height, width).
-
-        Map and regions are at the size of the image. A label is `k + 1` in the region `k` and 0 elsewhere. Without a pixel threshold
-        there are no regions. Raises `InputError` as `check`.
-        """
+        """Return `find_regions` of the map at the size of the image, none without a pixel threshold. Raises `InputError` as `check`."""
         self.check()
         threshold = self.thresholds.pixel
         if threshold is None or float(self.anomaly_map.max()) <= threshold:  # the score may be another
@@ -73,24 +85,16 @@ class ImagePrediction:
         `image`: by default the one that was predicted, a file of which is read again.
 
         Raises:
-            InputError: The image is not kept (as of `Predictor.stream` with images made elsewhere), or its file is gone.
+            InputError: The image is not kept (as of `Predictor.stream` with images prepared elsewhere), or its file is gone.
         """
-        from invad.predict.overlay import draw_overlay
-
         drawn_on = self.source if image is None else image
         if drawn_on is None:
             raise InputError("overlay: the image is not kept here; give it: overlay(image)")
         return draw_overlay(rgb_image(drawn_on, self.reading), self)
 
     def _repr_png_(self) -> bytes | None:
-        """Return the overlay for a notebook; None, so that it shows the text, where there is no image to draw on."""
-        try:
-            picture = self.overlay()
-        except InputError:
-            return None
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
+        """Return the overlay for a notebook, which shows the text where there is no image to draw on."""
+        return None if self.source is None else self.overlay()._repr_png_()
 
 
 class Prediction(tuple[ImagePrediction, ...]):
@@ -99,12 +103,9 @@ class Prediction(tuple[ImagePrediction, ...]):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        count = f"{len(self)} {'image' if len(self) == 1 else 'images'}"
-        if not self:
-            return f"<predictions of {count}>"
-        decided = [anomalous for anomalous in self.anomalous if anomalous is not None]
-        counted = f"{sum(decided)} anomalous, " if decided else ""
-        return f"<predictions of {count}: {counted}scores {self.scores.min():.4g} to {self.scores.max():.4g}>"
+        anomalous = sum(image.anomalous is True for image in self)
+        scores = f", scores {self.scores.min():.4g} to {self.scores.max():.4g}" if self else ""
+        return f"<predictions of {len(self)} images: {anomalous} anomalous{scores}>"
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -120,3 +121,79 @@ class Prediction(tuple[ImagePrediction, ...]):
     def anomalous(self) -> list[bool | None]:
         """Whether each score lies above the image threshold; None without one."""
         return [image.anomalous for image in self]
+
+
+def map_at_size(anomaly_map: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Return the map float32 (h, w) resized bilinearly to (height, width), with antialiasing where it becomes smaller."""
+    if anomaly_map.shape == (height, width):
+        return anomaly_map
+    return np.asarray(Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int32], list[Region]]:
+    """Return labels int32 (H, W), `k + 1` in the region `k` and 0 elsewhere, and the regions of a map, the highest score first."""
+    above = anomaly_map > np.float64(threshold)
+    labels, count = ndimage.label(above, structure=np.ones((3, 3)))
+    inside = labels[above]
+    areas = np.bincount(inside, minlength=count + 1)
+    scores = np.full(count + 1, -np.inf, anomaly_map.dtype)
+    np.maximum.at(scores, inside, anomaly_map[above])  # ndimage.maximum sorts all pixels of the image
+    order = 1 + np.argsort(-scores[1:], kind="stable")
+    ranks = np.zeros_like(labels, shape=count + 1)
+    ranks[order] = np.arange(1, count + 1)
+    labels[above] = ranks[inside]
+    boxes = (
+        (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+        for rows, columns in ndimage.find_objects(labels)
+    )
+    return labels, [Region(box, int(areas[k]), float(scores[k])) for box, k in zip(boxes, order, strict=True)]
+
+
+def region_mask(labels: NDArray[np.int32], number: int, region: Region) -> dict[str, Any]:
+    """Return the mask of the region `number` of the labels (H, W) as COCO has it: `size` [height, width], and `counts`, compressed."""
+    height, width = labels.shape
+    left, _, columns, _ = region.box
+    # From where the label begins and ends in the columns of the box: no mask of the whole image is in memory.
+    inside = (labels[:, left : left + columns] == number + 1).ravel(order="F")
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)) + left * height
+    counts = np.diff(edges, prepend=0, append=height * width if edges[-1] < height * width else [])
+    mask = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+
+
+def overlay_picture(picture: Image.Image) -> Image.Image:
+    """Return all that an overlay needs of an image: grey, mode L, within `MAX_PIXELS` and `MAX_SIDE`, and one side at least `MIN_SIDE`."""
+    width, height = picture.size
+    longest = max(width, height)
+    scale = min(1.0, MAX_SIDE / longest, math.sqrt(MAX_PIXELS / (width * height)))
+    if longest < MIN_SIDE:
+        scale = math.ceil(MIN_SIDE / longest)
+    size = max(1, int(width * scale)), max(1, int(height * scale))  # rounded down: drawn again at the same size
+    return picture.convert("L").resize(size, Image.Resampling.BICUBIC)
+
+
+def draw_overlay(picture: Image.Image, prediction: ImagePrediction, *, words: bool = True) -> Image.Image:
+    """Return an image in grey with what lies above the pixel threshold in colours, RGB.
+
+    Colours run from the pixel threshold to twice of it, so that they compare between all images of a model, or, without such a
+    threshold, from the lowest to the highest value of the map. Lines stand around them, unless the image is normal. With `words`
+    decision, score, threshold and the ends of the colours stand below it. Raises `InputError` as `prediction.check`.
+
+    `picture`: the image, or the `overlay_picture` of it.
+    """
+    decision, ink = _DECISIONS[prediction.anomalous]
+    grey = overlay_picture(picture)
+    values = map_at_size(prediction.anomaly_map, *grey.size)
+    threshold = prediction.thresholds.pixel
+    scale = Scale.of(threshold, float(values.min()), float(values.max()))
+    drawn = overlay(grey, values, scale, threshold, outlined=prediction.anomalous is not False)
+    if not words:
+        return drawn
+    whole = Image.new("RGB", (drawn.width, drawn.height + 2 * _TEXT), _STRIP)
+    whole.paste(drawn)
+    image_threshold = prediction.thresholds.image
+    at = "" if image_threshold is None else f", threshold {image_threshold:.3g}"
+    text = f"{decision}   score {prediction.score:.3g}{at}   colours from {scale.low:.3g} to {scale.high:.3g}"
+    place, font = (_TEXT // 2, drawn.height + _TEXT), ImageFont.load_default(_TEXT)
+    ImageDraw.Draw(whole).text(place, text.strip(), ink, font, anchor="lm")
+    return whole

@@ -1,36 +1,78 @@
 """The Python interface: `invad.load(folder).predict(images)`."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from invad.config import ScoreConfig
-from invad.devices import named_device
+from invad.config import FeaturesConfig, ScoreConfig
+from invad.devices import autocast, compiled, named_device, place
 from invad.errors import InputError
+from invad.features.batches import Batch, image_tensor
+from invad.features.encoder import Encoder, normalize
 from invad.files import atomic_path
+from invad.methods import Method
+from invad.methods.base import Prediction as RawPrediction
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
-from invad.predict.detector import Detector, load_calibration, load_detector
-from invad.predict.inputs import ImageInput, PreparedImage, prepare, single_images
+from invad.predict.inputs import ImageInput, PreparedImage, prepared, rgb_image, single_images
 from invad.predict.predictions import ImagePrediction, Prediction
-from invad.scoring.thresholds import Calibration, write_calibration
-from invad.training.model_folder import ModelConfig, read_config, save_model
+from invad.scoring.score import finished, sharp
+from invad.scoring.thresholds import Calibration, read_calibration, write_calibration
+from invad.training.model_folder import ModelConfig, load_encoder, load_model, read_config, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
+
+
+class Detector(nn.Module):
+    """A model folder as one network: encoder, method, anomaly map, blur and the scores of the images, as the stage `score` has them.
+
+    `features`, `score`: how the encoder runs and how maps are made.
+    """
+
+    def __init__(self, encoder: Encoder, method: Method, features: FeaturesConfig, score: ScoreConfig) -> None:
+        super().__init__()
+        self.features, self.score = features, score
+        self.encoder, self.method = encoder, method.requires_grad_(False)
+        self._levels = method.needs.tensors(method.output)
+        # A copy of this module has a method of its own: what is not compiled is looked up when it is called.
+        self._encode = compiled(encoder, features) if features.compile else None
+        self._predict = compiled(method.predict, score) if score.compile else None
+
+    def batch(self, images_bhwc: Tensor) -> Batch:
+        """Return what the method asks for of RGB images, uint8 (B, size, size, 3)."""
+        images = image_tensor(images_bhwc) if self.method.needs.images else None
+        if not self._levels:
+            return Batch(images=images)
+        with autocast(images_bhwc.device, self.features.precision):
+            levels = (self._encode or self.encoder)(normalize(images_bhwc))
+        # A store of halves rounds the features that the method was trained on.
+        rounded = self.features.mode == "store" and self.features.dtype == "float16"
+        levels = [level.half().float() if rounded else level.float() for level in levels]
+        return Batch(tuple(levels[level] for level in self._levels), images)
+
+    def sharp(self, images_bhwc: Tensor) -> RawPrediction:
+        """Return maps before the blur, float32 (B, size, size), and the method's own scores of the images, if it has any."""
+        return sharp(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
+
+    def forward(self, images_bhwc: Tensor) -> tuple[Tensor, Tensor]:
+        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3)."""
+        return finished(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
 
 
 class Predictor:
     """A trained model, ready for images.
 
     Attributes:
-        detector: The network: uint8 (B, size, size, 3) to raw maps, float32 (B, size, size).
         config: What the model was trained on and how.
         calibration: Thresholds of all classes; None where the folder has none.
-        class_name: Whose thresholds are used; None for those of all classes together.
-        thresholds: Those that predictions are compared with.
-        device: Where the network is.
+        class_name: Whose `thresholds` predictions are compared with; None for those of all classes together.
+        classes: Those that have thresholds of their own.
+        image_size: The side in pixels of the square that images are resized to, and of the maps.
+        batch_size: How many images go through the network at a time.
     """
 
     def __init__(
@@ -44,13 +86,16 @@ class Predictor:
         """Put things together; `fixed` thresholds take the place of the calibrated ones. `InputError` for an unknown class."""
         self.detector, self.config, self.calibration = detector, config, calibration
         self.class_name, self._fixed = class_name, fixed
+        self.classes = config.classes if calibration is None else tuple(calibration.per_class)
         self.thresholds, self.device = self.thresholds_of(class_name), detector.method.device
+        self.image_size, self.batch_size = config.features.image_size, detector.score.batch_size
 
     def __repr__(self) -> str:
         config, classes = self.config, self.config.classes
         names = ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")
         of = f"{config.train.model} on {config.features.encoder} at {self.image_size} pixels, {self.device}"
-        image, pixel = (_number(value) for value in (self.thresholds.image, self.thresholds.pixel))
+        values = (self.thresholds.image, self.thresholds.pixel)
+        image, pixel = ("none" if value is None else f"{value:.4g}" for value in values)
         return f"<predictor: {of}; classes {names or 'unknown'}; thresholds: image {image}, pixel {pixel}>"
 
     def thresholds_of(self, class_name: str | None) -> Thresholds:
@@ -63,33 +108,13 @@ class Predictor:
         held_out = self.calibration.all if class_name is None else self.calibration.per_class[class_name]
         return self._fixed.over(held_out.thresholds)
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Those that have thresholds of their own."""
-        return self.config.classes if self.calibration is None else tuple(self.calibration.per_class)
-
-    @property
-    def image_size(self) -> int:
-        """The side in pixels of the square that images are resized to, and of the maps."""
-        return self.config.features.image_size
-
-    @property
-    def batch_size(self) -> int:
-        """How many images go through the network at a time."""
-        return self.detector.score.batch_size
-
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> Prediction:
-        """Predict one image or many.
-
-        Args:
-            images: One, or a sequence or iterator, of paths, PIL images, arrays uint8 (H, W, 3) in RGB and tensors (3, H, W), uint8 or
-                floating in [0, 1]; they may differ in size. Or an array (N, H, W, 3), or a tensor (N, 3, H, W).
+        """Predict one image or many, which may differ in size: an iterable of them, an array (N, H, W, 3), or a tensor (N, C, H, W).
 
         Raises:
             InputError: An image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
         """
-        prepared = (prepare(image, self.image_size, self.config.reading) for image in single_images(images))
-        prediction = Prediction(tuple(self.stream(prepared)))
+        prediction = Prediction(self.stream(single_images(images)))
         for number, image in enumerate(prediction):
             try:
                 image.check()
@@ -97,21 +122,31 @@ class Predictor:
                 raise InputError(f"image {number}: {error}") from None
         return prediction
 
-    def stream(self, images: Iterable[PreparedImage], batch_size: int | None = None) -> Iterator[ImagePrediction]:
-        """Yield the predictions of any number of prepared images, batch by batch; nothing of earlier batches is kept.
+    def stream(
+        self, images: Iterable[ImageInput | PreparedImage], batch_size: int | None = None
+    ) -> Iterator[ImagePrediction]:
+        """Yield the predictions of any number of images, batch by batch; nothing of earlier batches is kept.
 
         What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`.
         """
-        remaining = iter(images)
+        remaining = map(self._prepared, images)
         while batch := list(islice(remaining, batch_size or self.batch_size)):
             maps, scores = self.maps(np.stack([image.pixels for image in batch]))
             for image, anomaly_map, score in zip(batch, maps, scores, strict=True):
                 of = image.width, image.height, self.thresholds, image.source, self.config.reading
                 yield ImagePrediction(float(score), anomaly_map, *of)
 
+    def _prepared(self, image: ImageInput | PreparedImage) -> PreparedImage:
+        if isinstance(image, PreparedImage):
+            return image
+        return prepared(rgb_image(image, self.config.reading), self.image_size, image)
+
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch."""
+        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch.
+
+        This is the one place where a trained model computes, and so where a runtime other than torch has its place.
+        """
         images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)
         maps, scores = self.detector(images)
         return maps.cpu().numpy(), scores.cpu().numpy()
@@ -119,21 +154,15 @@ class Predictor:
     def save(self, folder: str | Path) -> None:
         """Write the model folder that `invad.load` reads, whole or not at all: as the stages `train` and `evaluate` do, byte for byte.
 
-        It has the thresholds of all classes. A model folder that is there is replaced.
-
-        Raises:
-            InputError: There is something else, or it cannot be written.
+        It has the thresholds of all classes. A model folder that is there is replaced; `InputError` where there is something else.
         """
         folder = Path(folder)
         if folder.exists() and not (folder / CONFIG_FILE).is_file():
             raise InputError(f"{folder}: is there and no model folder; choose another name")
-        try:
-            with atomic_path(folder) as temporary:
-                save_model(self.detector.method, self.config, temporary, self.detector.encoder)
-                if self.calibration is not None:
-                    write_calibration(self.calibration, temporary / CALIBRATION_FILE)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+        with atomic_path(folder) as temporary:
+            save_model(self.detector.method, self.config, temporary, self.detector.encoder)
+            if self.calibration is not None:
+                write_calibration(self.calibration, temporary / CALIBRATION_FILE)
 
 
 def load_predictor(
@@ -143,22 +172,28 @@ def load_predictor(
     device: str | None = None,
     thresholds: Thresholds = NOT_CALIBRATED,
 ) -> Predictor:
-    """Load a model folder for prediction. No pickle is read.
-
-    Args:
-        folder: With `model.safetensors`, `config.json`, and as a rule `encoder.safetensors` and `calibration.json`.
-        class_name: Whose thresholds are used; by default those of all classes together.
-        device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
-        thresholds: Take the place of the calibrated ones where they are not None.
-
-    Raises:
-        InputError: The folder is missing, damaged or of another format, its encoder cannot be had, or class or device are unknown.
-    """
+    """Load a model folder for prediction: see `invad.load`. `thresholds` take the place of the calibrated ones where they are not None."""
     folder = Path(folder)
     config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
     return Predictor(load_detector(folder, score, named_device(device)), config, calibration, thresholds, class_name)
 
 
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
+def load_detector(folder: Path, score: ScoreConfig, device: torch.device, *, plain: bool = False) -> Detector:
+    """Load encoder and method of a model folder in eval mode; `plain`: in float32 and not compiled, whatever the settings ask for.
+
+    Raises:
+        InputError: The folder is missing, damaged or of another format, or its encoder cannot be had.
+    """
+    method, config = load_model(folder)
+    encoder, features = load_encoder(folder, config), config.features
+    if plain:
+        features = replace(features, precision="float32", compile=False)
+        score = replace(score, precision="float32", compile=False)
+    return Detector(place(encoder, device, features), place(method, device, score), features, score).eval()
+
+
+def load_calibration(folder: Path) -> Calibration | None:
+    """Return the thresholds of a model folder; None where it has none. `InputError` for a damaged file."""
+    path = folder / CALIBRATION_FILE
+    return read_calibration(path) if path.exists() else None

@@ -3,12 +3,11 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from invad.errors import InputError
 from invad.files import atomic_path
 
 RecordFormat = Literal["jsonl", "csv", "coco"]
@@ -18,14 +17,14 @@ FIELDS = (
     *("image", "width", "height", "class", "score", "image_threshold", "anomalous", "pixel_threshold"),
     *("regions", "overlay", "error"),
 )
-"""Of a record, in the order of JSON Lines; None stands for what is not known. A region has `box`, `area` and `score`."""
+"""Of a record, in the order of JSON Lines; None stands for what is not known. A region has `box`, `area` and `score`; for COCO also
+its mask, as `segmentation`.
+"""
 
 _OF_REGIONS = ("area", "largest_x", "largest_y", "largest_width", "largest_height", "largest_area")
-CSV_COLUMNS = (*FIELDS[:9], *_OF_REGIONS, *FIELDS[9:])
 
 Record = dict[str, Any]
-Masks = list[dict[str, Any]]  # of a record's regions, run-length encoded, for COCO
-Write = Callable[[Record, Masks], None]
+Write = Callable[[Record], object]
 
 
 def records_file(out: Path, format_: RecordFormat) -> Path:
@@ -38,22 +37,18 @@ def record_writer(out: Path | None, format_: RecordFormat) -> Generator[Write]:
     """Yield the function that writes a record, to files in the folder `out` that are there at the end, whole or not at all.
 
     `out`: None is stdout, which gets each record at once; not for `coco`, which is two files.
-
-    Raises:
-        InputError: A file cannot be written.
     """
     if out is None:
-        yield _WRITERS[format_](sys.stdout)
+        yield _writer(sys.stdout, format_)
         return
-    try:
-        with _text(records_file(out, format_)) as stream:
-            if format_ != "coco":
-                yield _WRITERS[format_](stream)
-                return
-            with _text(out / COCO_IMAGES) as images, _coco(stream, images) as write:
-                yield write
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    with _text(records_file(out, format_)) as stream:
+        if format_ != "coco":
+            yield _writer(stream, format_)
+            return
+        records = list[Record]()
+        with _text(out / COCO_IMAGES) as images:
+            yield records.append
+            _write_coco(records, stream, images)
 
 
 @contextmanager
@@ -62,15 +57,13 @@ def _text(path: Path) -> Generator[TextIO]:
         yield stream
 
 
-def _jsonl(stream: TextIO) -> Write:
-    return lambda record, _: print(_json(record), file=stream, flush=True)
-
-
-def _csv(stream: TextIO) -> Write:
-    table = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+def _writer(stream: TextIO, format_: RecordFormat) -> Write:
+    if format_ == "jsonl":
+        return lambda record: print(_json(record), file=stream, flush=True)
+    table = csv.DictWriter(stream, (*FIELDS[:9], *_OF_REGIONS, *FIELDS[9:]), lineterminator="\n")
     table.writeheader()
 
-    def write(record: Record, _: Masks) -> None:
+    def write(record: Record) -> None:
         row, regions = dict(record), record["regions"]
         if regions is not None:
             row |= {"regions": len(regions), "area": sum(region["area"] for region in regions)}
@@ -85,29 +78,22 @@ def _csv(stream: TextIO) -> Write:
     return write
 
 
-_WRITERS = {"jsonl": _jsonl, "csv": _csv}
-
-
-@contextmanager
-def _coco(results: TextIO, images: TextIO) -> Generator[Write]:
+def _write_coco(records: Iterable[Record], results: TextIO, images: TextIO) -> None:
     """Write the list of regions, and the images and the category that it refers to; images that failed stand by themselves."""
     regions, described, failed = list[Record](), list[Record](), list[Record]()
-
-    def write(record: Record, masks: Masks) -> None:
+    for record in records:
         if record["score"] is None:
             failed.append({"file_name": record["image"], "error": record["error"]})
-            return
+            continue
         ids = {"image_id": len(described) + 1, "category_id": COCO_CATEGORY["id"]}
         rest = {key: value for key, value in record.items() if key not in ("image", "regions")}
         described.append({"id": ids["image_id"], "file_name": record["image"], **rest})
-        for region, mask in zip(record["regions"] or (), masks, strict=True):
-            found = {"bbox": region["box"], "area": region["area"], "score": region["score"], "segmentation": mask}
-            regions.append(ids | found)
-
-    yield write
-    results.write(_json(regions) + "\n")
+        for region in record["regions"] or ():
+            rest = {key: value for key, value in region.items() if key != "box"}
+            regions.append(ids | {"bbox": region["box"]} | rest)
+    print(_json(regions), file=results)
     whole = {"images": described, "categories": [COCO_CATEGORY], "annotations": [], "failed": failed}
-    images.write(_json(whole) + "\n")
+    print(_json(whole), file=images)
 
 
 def _json(value: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from invad.config import BenchmarkConfig
-from invad.config.constants import PUBLISHED_DATASETS, STRIDES
+from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.loading import parse_benchmark
 from invad.data.images import read_image
 from invad.data.source import read_source
@@ -26,7 +26,7 @@ from invad.training.cost import Cost, read_cost
 from invad.training.curve import read_curve
 from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, Workspace
 
-MAP_REDUCTION = STRIDES[0]  # the finest features have one value where the map has so many along each side
+MAP_REDUCTION = 4  # along each side; the finest features are rarely finer
 _METRICS_KEYS = ("per_class", "mean", "notes", "protocol_version")
 _SECTIONS = ("splits", "calibration", "features", "train", "score")
 
@@ -108,9 +108,10 @@ def _test_images(
 
 
 def _reduced(maps: np.ndarray) -> np.ndarray:
-    """Return maps (n, H, W) as float16 (n, H / 4, W / 4): the mean of each block."""
-    images, height, width = maps.shape
-    blocks = maps.reshape(images, height // MAP_REDUCTION, MAP_REDUCTION, width // MAP_REDUCTION, MAP_REDUCTION)
+    """Return maps (n, H, W) as float16 (n, H // 4, W // 4): the mean of each whole block."""
+    images, rows, columns = maps.shape[0], maps.shape[1] // MAP_REDUCTION, maps.shape[2] // MAP_REDUCTION
+    whole = maps[:, : rows * MAP_REDUCTION, : columns * MAP_REDUCTION]
+    blocks = whole.reshape(images, rows, MAP_REDUCTION, columns, MAP_REDUCTION)
     return blocks.mean(axis=(2, 4)).astype(np.float16)
 
 

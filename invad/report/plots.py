@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform
 from numpy.typing import NDArray
 
-from invad.metrics.mean_curves import mean_curve
+from invad.metrics.curves import mean_curve
 from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT, FAMILY, THRESHOLDS
 from invad.report.labels import HEADLINE, METRICS, NOT_RUN
 from invad.report.results import Curve, Result

@@ -1,60 +1,63 @@
-"""Anomaly maps in files with all that belongs to them: what `invad-pipe evaluate` evaluates.
+"""Anomaly maps of any method in files, with all that belongs to them: what `invad-pipe evaluate` evaluates.
 
-From Python: `read_inputs(maps, masks).evaluate()`. Masks of folders are found by name, never by position.
+From Python: `read_inputs(maps, masks).evaluate()`. Masks of folders are found by name, never by position. Every file is hostile until it
+has been read, nothing is ever unpickled, and every error names its file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from invad.data.images import IMAGE_SUFFIXES, image_size, read_mask, resize_mask
+from invad.data.images import IMAGE_SUFFIXES, MAX_PIXELS, decoded_mask, image_size, read_mask, resize_mask
+from invad.data.listing import files_below
 from invad.errors import InputError
 from invad.metrics import PROTOCOLS, Evaluation, evaluate
-from invad.metrics.inputs import Stack
 from invad.metrics.protocol import Protocol
-from invad.scoring.map_files import (
-    NORMAL_FOLDERS,
-    MapFolder,
-    batches,
-    check_array,
-    list_files,
-    open_arrays,
-    open_map_folder,
-    size_text,
-    without_suffix,
-)
-from invad.scoring.store import TABLE_FILE, open_scores
+from invad.metrics.reading import Stack
 
 MAPS, MASKS, CLASSES, LABELS = "anomaly_maps", "masks", "classes", "labels"
 """Arrays of an .npz, and arguments of `evaluate`."""
+MAP_SUFFIXES = frozenset({".npy", ".tif", ".tiff", ".png"})
+BATCH = 32  # maps in memory at a time
+MAX_BYTES = 64 * 2**30  # of the arrays of an .npz
+_NORMAL_FOLDERS = frozenset({"good", "normal"})
 _GROUND_TRUTH, _TEST = "ground_truth", "test"  # folders of masks and of images in MVTec AD
+_GREY_MODES = ("L", "I;16", "I;16B", "F")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Iterating, as often as wanted, yields batches (n, H, W) of what `read` makes of some files, as they are asked for."""
+
+    read: Callable[[Any], np.ndarray]
+    files: Sequence[Path | None]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.files), BATCH):
+            yield np.stack([self.read(file) for file in self.files[start : start + BATCH]])
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What `invad.metrics.evaluate` takes, under its names.
-
-    Attributes:
-        notes: What reading ignored or changed.
-        sources: Argument -> the file that it comes from, for messages.
-    """
+    """What `invad.metrics.evaluate` takes, under its names; `notes`: what reading ignored or changed; `sources`: argument -> its file."""
 
     anomaly_maps: Stack
     masks: Stack | None
     classes: Sequence[str] | np.ndarray | None
     labels: np.ndarray | None
-    image_scores: np.ndarray | None = None
     has_mask: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     sources: dict[str, Path] = field(default_factory=dict)
 
     def evaluate(self, protocol: Protocol | Sequence[Protocol] = PROTOCOLS) -> Evaluation:
         """Return what `invad.metrics.evaluate` does; its `InputError` names the file instead of the argument."""
-        truth = (self.masks, self.classes, self.labels)
         try:
-            return evaluate(self.anomaly_maps, *truth, self.image_scores, protocol, has_mask=self.has_mask)
+            return evaluate(
+                self.anomaly_maps, self.masks, self.classes, self.labels, protocol=protocol, has_mask=self.has_mask
+            )
         except InputError as error:
             argument, colon, problem = str(error).partition(":")
             raise InputError(f"{self.sources.get(argument, argument)}{colon}{problem}") from None
@@ -74,12 +77,6 @@ def read_inputs(
             raise InputError(f"{path}: no such file or folder")
         if not path.is_dir() and path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(f"{path}: expected a folder, or a .npy or .npz file")
-    if (maps / TABLE_FILE).is_file():
-        if given := masks or classes or labels:
-            raise InputError(f"{given}: must be left out; {maps} has masks, classes and labels of its own")
-        scores = open_scores(maps)
-        truth = (scores.masks_nhw, scores.classes, scores.labels)
-        return Inputs(scores.maps_nhw, *truth, scores.image_scores, scores.has_mask)
     if masks is not None and maps.is_dir() != masks.is_dir():
         raise InputError(
             f"{masks}: could be matched with {maps} by position only; give two folders, or two .npy or .npz files"
@@ -89,70 +86,169 @@ def read_inputs(
 
 def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: Path | None) -> Inputs:
     files = {MASKS: masks, CLASSES: classes, LABELS: labels}
-    found, notes = open_arrays(maps, (MAPS, "maps"), [name for name, path in files.items() if path is None])
-    check_array(found[MAPS], maps, ("N", "H", "W"))
+    found = open_arrays(maps, (MAPS, "maps"), [name for name, path in files.items() if path is None])
+    _check_map(found[MAPS], maps, ("N", "H", "W"))
     if masks is not None:
-        of_masks, more_notes = open_arrays(masks, (MASKS,))
-        found, notes = found | of_masks, notes + more_notes
-    own_classes = found.get(CLASSES) if classes is None else read_classes(classes, len(found[MAPS]))
-    own_labels = found.get(LABELS) if labels is None else read_labels(labels, len(found[MAPS]))
-    if MASKS not in found and own_labels is None:
+        found |= open_arrays(masks, (MASKS,))
+    if classes is not None:
+        found[CLASSES] = np.array(read_classes(classes, len(found[MAPS])))
+    if labels is not None:
+        found[LABELS] = read_labels(labels, len(found[MAPS]))
+    if MASKS not in found and LABELS not in found:
         raise InputError(f"{maps}: has no masks; give them, or labels for the image metrics alone")
     sources = {MAPS: maps, **{name: path or maps for name, path in files.items()}}
-    return Inputs(found[MAPS], found.get(MASKS), own_classes, own_labels, notes=notes, sources=sources)
+    return Inputs(found[MAPS], found.get(MASKS), found.get(CLASSES), found.get(LABELS), sources=sources)
+
+
+def open_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the array of a `.npy` file, memory-mapped, or arrays of an `.npz` file, by name.
+
+    Args:
+        path: The file.
+        names: What the main array of an `.npz` may be called, the first of which it is called then; a single one may have any name.
+        others: Arrays that are read too, where there are any.
+
+    Raises:
+        InputError: The file is missing, damaged or pickled, has more than `MAX_BYTES`, or does not tell which is the main array.
+    """
+    if not path.is_file():  # to open a pipe would wait forever
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        archive = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            return {names[0]: archive}
+        with archive:
+            there = [name for name in names if name in archive.files] or [x for x in archive.files if x not in others]
+            if len(there) != 1:
+                known = ", ".join(archive.files) or "none"
+                raise InputError(
+                    f"{path}: expected one array, or one named {' or '.join(names)}, not the arrays {known}"
+                )
+            if sum(member.file_size for member in archive.zip.infolist()) > MAX_BYTES:
+                raise InputError(
+                    f"{path}: has more than {MAX_BYTES} bytes; save its arrays as .npy, which are not read as a whole"
+                )
+            return {names[0]: archive[there[0]], **{name: archive[name] for name in others if name in archive.files}}
+    except InputError:
+        raise
+    except Exception as error:  # neither numpy nor zipfile promises a set of exceptions for hostile files
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}: damaged, or not a {path.suffix.lower()} file of numbers ({reason})") from None
 
 
 def _read_folders(maps: Path, masks: Path | None, classes: Path | None, labels: Path | None) -> Inputs:
-    folder = open_map_folder(maps)
-    own_classes = folder.classes() if classes is None else read_classes(classes, len(folder))
-    own_labels = None if labels is None else read_labels(labels, len(folder))
-    found, notes = ({}, []) if masks is None else match_masks(folder, masks)
-    files = [found.get(name) for name in folder.names]
-    in_normal = np.array([PurePosixPath(name).parent.name in NORMAL_FOLDERS for name in folder.names])
+    names, notes = list_files(maps, MAP_SUFFIXES, "maps")
+    own_classes = classes_of_folders(names, maps) if classes is None else read_classes(classes, len(names))
+    own_labels = None if labels is None else read_labels(labels, len(names))
+    found: dict[str, Path] = {}
+    if masks is not None:
+        found, more_notes = match_masks(names, masks)
+        notes += more_notes
+    files = [found.get(name) for name in names]
+    in_normal = np.array([PurePosixPath(name).parent.name in _NORMAL_FOLDERS for name in names])
     # A normal image's mask is known to be empty.
     has_mask = np.array([file is not None for file in files]) | (in_normal if own_labels is None else own_labels == 0)
-    if own_labels is not None and (count := int(np.sum(in_normal & (own_labels == 1)))):
-        notes.append(f"{labels}: calls {count} map(s) in a folder good or normal anomalous")
     if own_labels is None and not has_mask.all():
-        name = folder.names[int(np.argmin(has_mask))]
-        where = f"there is no {masks / without_suffix(name)}.png" if masks else "there are no masks"
+        name = names[int(np.argmin(has_mask))]
+        where = f"there is no {masks / _without_suffix(name)}.png" if masks else "there are no masks"
         remedy = "a map of a normal image lies in a folder good, or labels say what is anomalous"
         raise InputError(f"{maps / name}: {where}; {remedy}")
-    resized = ResizedMasks(files, folder.size)
-    if count := resized.count():
-        notes.append(f"{count} mask(s) resized to the maps' {size_text(folder.size)} pixels")
-        own_labels = resized.labels() if own_labels is None else own_labels
-    return Inputs(folder, resized, own_classes, own_labels, has_mask=has_mask, notes=[*folder.notes, *notes])
+    size = read_map(maps / names[0]).shape
+
+    def map_of_size(path: Path) -> np.ndarray:
+        values = read_map(path)
+        if values.shape != size:
+            expected = f"all maps must have the {_size_text(size)} of {names[0]}"
+            raise InputError(f"{path}: has {_size_text(values.shape)} pixels; {expected}")
+        return values
+
+    def mask_of_size(file: Path | None) -> np.ndarray:
+        return np.zeros(size, dtype=bool) if file is None else resize_mask(read_mask(file), size)
+
+    if count := sum(file is not None and image_size(file)[::-1] != size for file in files):
+        notes.append(f"{count} mask(s) resized to the maps' {_size_text(size)} pixels")
+        if own_labels is None:  # resizing may lose small defects
+            own_labels = np.array([file is not None and read_mask(file).any() for file in files])
+    all_maps = Files(map_of_size, [maps / name for name in names])
+    return Inputs(all_maps, Files(mask_of_size, files), own_classes, own_labels, has_mask, notes)
 
 
-@dataclass(frozen=True)
-class ResizedMasks:
-    """Masks of image files as batches bool (n, H, W) of one `size`, as in the published evaluation; None stands for an empty one.
+def list_files(root: Path, suffixes: frozenset[str], what: str) -> tuple[list[str], list[str]]:
+    """Return the files of these suffixes below `root` (relative, with `/`, sorted as text), and a note where others were ignored.
 
-    Iterating, as often as wanted, reads and resizes them then; `InputError` as for `read_mask`.
+    Hidden files are ignored without a note, and links to folders are not followed; `InputError` where there are no such files, or two
+    that differ in their suffix alone.
     """
-
-    files: Sequence[Path | None]
-    size: tuple[int, int]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for some in batches(self.files):
-            yield np.stack([resize_mask(self._read(file), self.size) for file in some])
-
-    def _read(self, file: Path | None) -> np.ndarray:
-        return np.zeros(self.size, dtype=bool) if file is None else read_mask(file)
-
-    def labels(self) -> np.ndarray:
-        """Return bool (N,), whether a mask has an anomalous pixel as stored; resizing may lose small ones."""
-        return np.array([self._read(file).any() for file in self.files])
-
-    def count(self) -> int:
-        """Return how many masks are of another size, by the headers of their files."""
-        return sum(file is not None and image_size(file)[::-1] != self.size for file in self.files)
+    paths = [path.relative_to(root) for path in files_below(root)]
+    names = sorted(path.as_posix() for path in paths if path.suffix.lower() in suffixes)
+    if not names:
+        raise InputError(f"{root}: has no {what} ({', '.join(sorted(suffixes))})")
+    by_stem: dict[str, str] = {}
+    for name in names:
+        if (other := by_stem.setdefault(_without_suffix(name), name)) != name:
+            raise InputError(f"{root / other} and {root / name}: two {what} of one name; keep one")
+    ignored = len(paths) - len(names)
+    return names, [f"{root}: ignored {ignored} other file(s)"] if ignored else []
 
 
-def match_masks(folder: MapFolder, root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Find the map of each mask below `root` by its path.
+def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
+    """Return the class of each map: the first folder of its path, as in MVTec AD, or the one class "all".
+
+    The latter where the maps lie directly in `root`, or in folders `good` or `normal` there (those of a single class); `InputError` where
+    some lie directly in `root` and others do not.
+    """
+    folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
+    if not any(folders) or _NORMAL_FOLDERS & set(folders):
+        return ["all"] * len(folders)
+    if "" in folders:
+        raise InputError(f"{root}: {names[folders.index('')]} lies in no folder, other maps do; give --classes")
+    return folders
+
+
+def read_map(path: Path) -> np.ndarray:
+    """Read one map (H, W): a `.npy` of any real numbers, or a grey TIFF or PNG of 8 or 16 bits, or float32 (TIFF only).
+
+    Raises:
+        InputError: The file is missing or damaged, has other dimensions, colours or several pages, no number of a pixel or more
+            than `MAX_PIXELS`, or NaN or infinity.
+    """
+    array = open_arrays(path, (MAPS,))[MAPS] if path.suffix.lower() == ".npy" else _read_grey(path)
+    _check_map(array, path, ("H", "W"))
+    if array.size > MAX_PIXELS:
+        raise InputError(f"{path}: has {array.size} pixels; at most {MAX_PIXELS} are accepted")
+    array = np.array(array, dtype=array.dtype.newbyteorder("="))
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: holds NaN or infinity; scores must be finite")
+    return array
+
+
+def _read_grey(path: Path) -> np.ndarray:
+    with decoded_mask(path) as image:  # the modes of masks include all grey ones
+        if image.mode not in _GREY_MODES:
+            expected = "a map has one grey value of 8 or 16 bits or float32 for each pixel"
+            raise InputError(f"{path}: has the pixel format {image.mode}; {expected}")
+        return np.asarray(image)
+
+
+def _check_map(array: np.ndarray, path: Path, dimensions: tuple[str, ...]) -> None:
+    """Raise `InputError` unless `array` has these dimensions, none of them 0, of real numbers."""
+    if array.ndim != len(dimensions) or array.dtype.kind not in "fiu" or array.size == 0:
+        expected = f"expected numbers of the shape ({', '.join(dimensions)})"
+        raise InputError(f"{path}: holds {array.dtype} of the shape {array.shape}; {expected}")
+
+
+def _without_suffix(name: str) -> str:
+    """`bottle/good/000.tiff` -> `bottle/good/000`."""
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _size_text(size: tuple[int, ...]) -> str:
+    """(H, W) -> `WxH`."""
+    return f"{size[1]}x{size[0]}"
+
+
+def match_masks(names: Sequence[str], root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find which of the maps `names` each mask below `root` belongs to, by its path.
 
     Both are equal but for the suffix; but `_mask` or `_gt` may end the mask's name, and its folder `ground_truth` stands for `test` of
     the maps, or for no folder. Where there is a `ground_truth`, what lies outside is ignored: the images of a data set.
@@ -163,18 +259,16 @@ def match_masks(folder: MapFolder, root: Path) -> tuple[dict[str, Path], list[st
     Raises:
         InputError: There are no masks, a mask has no map, or a map two masks.
     """
-    names, notes = list_files(root, IMAGE_SUFFIXES)
-    if not names:
-        raise InputError(f"{root}: has no masks ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    below = [name for name in names if _GROUND_TRUTH in PurePosixPath(name).parts[:-1]]
-    if 0 < len(below) < len(names):
-        notes.append(f"{root}: ignored {len(names) - len(below)} image(s) outside the folders {_GROUND_TRUTH}")
-    maps = {without_suffix(name): name for name in folder.names}
+    masks, notes = list_files(root, IMAGE_SUFFIXES, "masks")
+    below = [name for name in masks if _GROUND_TRUTH in PurePosixPath(name).parts[:-1]]
+    if 0 < len(below) < len(masks):
+        notes.append(f"{root}: ignored {len(masks) - len(below)} image(s) outside the folders {_GROUND_TRUTH}")
+    maps = {_without_suffix(name): name for name in names}
     found: dict[str, Path] = {}
-    for name in below or names:
+    for name in below or masks:
         map_name = next((maps[path] for path in _map_paths(name) if path in maps), None)
         if map_name is None:
-            raise InputError(f"{root / name}: is the mask of no map; the first map is {folder.names[0]}")
+            raise InputError(f"{root / name}: is the mask of no map; the first map is {names[0]}")
         if map_name in found:
             raise InputError(f"{found[map_name]} and {root / name}: two masks of the map {map_name}; keep one")
         found[map_name] = root / name

@@ -1,6 +1,7 @@
 """Model and features -> anomaly maps and scores of test and held-out images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,17 +43,13 @@ def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model
     Raises:
         InputError: Features or model are missing or do not belong together, or the file of a mask is missing or damaged.
     """
+    folders: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER}
     with atomic_path(out) as temporary:
-        _score_phase(benchmark, split, "test", features, model, temporary)
-        if split.phase("calibration"):
-            _score_phase(benchmark, split, "calibration", features, model, temporary / CALIBRATION_FOLDER)
-
-
-def _score_phase(
-    benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, out: Path
-) -> None:
-    scored = phase_predictions(benchmark, split, phase, features, model, label=f"score@{benchmark.name}, {phase}")
-    write_phase(scored, split, phase, benchmark.features.image_size, out)
+        for phase, folder in folders.items():
+            if phase == "test" or split.phase(phase):
+                label = f"score@{benchmark.name}, {phase}"
+                scored = phase_predictions(benchmark, split, phase, features, model, label=label)
+                write_phase(scored, split, phase, benchmark.features.image_size, temporary / folder)
 
 
 def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size: int, out: Path) -> None:
@@ -67,23 +64,18 @@ def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size:
             "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
         }
     )
-    write_scores(table, _with_masks(scored, split, rows, size), out)
+    left = iter(rows)
+    with_masks = ((maps, resized_masks(split, list(islice(left, len(maps))), size), scores) for maps, scores in scored)
+    write_scores(table, with_masks, out)
 
 
 def phase_predictions(
     benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, *, label: str
 ) -> Iterator[Predictions]:
-    """Return what a model says of all images of a phase, batch by batch in the table's order.
-
-    Args:
-        benchmark: Its settings of features and score.
-        split: Its images.
-        phase: Which of them.
-        features, model: The folders that the stages `features` and `train` left.
-        label: Names the progress bar.
+    """Return what a model says of all images of a phase, batch by batch in the table's order; `label` names the progress bar.
 
     Raises:
-        InputError: At once, when features or model are missing or do not belong together.
+        InputError: At once, when the folders that the stages `features` and `train` left are missing or do not belong together.
     """
     method, config = load_model(model)
     source = open_features(features, phase, split, benchmark.features)
@@ -95,16 +87,9 @@ def phase_predictions(
 
 @torch.no_grad()
 def predictions(method: Method, source: BatchSource, config: ScoreConfig, *, label: str = "") -> Iterator[Predictions]:
-    """Yield what a method says of all images of a source, batch by batch in its order.
+    """Yield what a method, in eval mode and on its device, says of all images of a source, batch by batch in its order.
 
-    Args:
-        method: In eval mode and on its device, placed as `config` says.
-        source: What it asks for.
-        config: How maps and scores are made.
-        label: Names a progress bar; without it there is none.
-
-    Raises:
-        InputError: A map or a score is NaN or infinite.
+    `label` names a progress bar; without it there is none. `InputError`: a map or a score is NaN or infinite.
     """
     predict = compiled(method.predict, config)
     with tqdm(total=len(source), desc=label, unit="image", mininterval=1, disable=not label) as progress:
@@ -153,22 +138,7 @@ def blur_sigma(method: Method, config: ScoreConfig) -> float:
     return method.sigma * method.output.image_size / SIGMA_SIZE
 
 
-def _with_masks(
-    scored: Iterable[Predictions], split: Split, rows: Sequence[SplitRow], size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield each batch of maps and scores with the masks of the same rows, bool (n, H, W), in between."""
-    done = 0
-    for maps, scores in scored:
-        batch_rows = rows[done : done + len(maps)]
-        yield maps, resized_masks(split, batch_rows, size), scores
-        done += len(maps)
-
-
 def resized_masks(split: Split, rows: Sequence[SplitRow], size: int) -> np.ndarray:
-    """Return the masks of rows, bool (n, size, size); an empty one where there is none.
-
-    Raises:
-        InputError: The file of a mask is missing or damaged.
-    """
+    """Return the masks of rows, bool (n, size, size); an empty one where there is none; `InputError` where a file is damaged."""
     paths = [split.mask_path(row) for row in rows]
     return np.stack([np.zeros((size, size), dtype=bool) if path is None else read_mask(path, size) for path in paths])

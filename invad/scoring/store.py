@@ -50,18 +50,12 @@ class Scores:
 
     def scored(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (maps, scores of the images) batch by batch, in order."""
-        start = 0
-        for maps in self.maps_nhw:
-            yield maps, self.image_scores[start : start + len(maps)]
-            start += len(maps)
-
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (maps, masks) batch by batch, in order."""
-        yield from zip(self.maps_nhw, self.masks_nhw, strict=True)
+        ends = np.cumsum([len(maps) for maps in self.maps_nhw])
+        yield from zip(self.maps_nhw, np.split(self.image_scores, ends[:-1]), strict=True)
 
     def map_and_mask(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the map (H, W) float32 and mask (H, W) bool of one image."""
-        for maps, masks in self.batches():
+        for maps, masks in zip(self.maps_nhw, self.masks_nhw, strict=True):
             if index < len(maps):
                 return maps[index], masks[index].astype(bool)
             index -= len(maps)
@@ -69,12 +63,10 @@ class Scores:
 
 
 def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], folder: Path) -> None:
-    """Write the scores, whole or not at all.
+    """Write the scores, whole or not at all, as the folder `folder`.
 
-    Args:
-        table: One row for each image, columns `COLUMNS` without `image_score`.
-        batches: (maps float32 (n, H, W), masks bool (n, H, W), scores of the images float32 (n,)) in the table's order.
-        folder: Replaced.
+    `table`: a row for each image, the columns `COLUMNS` without `image_score`. `batches`, in its order: maps float32 (n, H, W), masks bool
+    (n, H, W) and scores of the images float32 (n,).
     """
     image_scores: list[np.ndarray] = []
     with atomic_path(folder) as temporary:
@@ -96,21 +88,12 @@ def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray
 
 
 def open_scores(folder: Path) -> Scores:
-    """Open a benchmark's scores.
-
-    Raises:
-        InputError: They are missing or damaged.
-    """
+    """Open a benchmark's scores; `InputError` when they are missing or damaged."""
     try:
-        table = pq.read_table(folder / TABLE_FILE)
+        table = pq.read_table(folder / TABLE_FILE, columns=list(COLUMNS))
         shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise InputError(
-            f"{folder / TABLE_FILE}: the columns {', '.join(missing)} are missing; run `dvc repro -f score`"
-        )
     maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))
     if sum(len(batch) for batch in maps) != table.num_rows:
         raise InputError(f"{folder}: the maps and {TABLE_FILE} differ in length; run `dvc repro -f score`")

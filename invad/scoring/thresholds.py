@@ -68,8 +68,7 @@ def calibrate(
     """Return the thresholds that anomaly maps and scores of held-out normal images give.
 
     Args:
-        scored: Batches of maps float32 (n, H, W), each read once, and of scores of the images, float32 (n,); H and W are the benchmark's
-            image size.
+        scored: Batches of maps float32 (n, H, W) of the benchmark's image size, each read once, and of scores of images, float32 (n,).
         classes: Of each of the images, in the same order.
         names: All classes of the benchmark, with images among them or not.
         benchmark: Its name, image size and false-positive rate.
@@ -115,11 +114,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read the thresholds of a model.
-
-    Raises:
-        InputError: The file is missing or damaged, or a value has the wrong type or range.
-    """
+    """Read the thresholds of a model; `InputError` when the file is missing or damaged, or a value has the wrong type or range."""
     value = read_json(path, MOST_BYTES)
     try:
         return parse(Calibration, value, "calibration: ")

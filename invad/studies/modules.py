@@ -60,7 +60,7 @@ _ALL = (
     _module(  # of those that see features; DRAEM sees images and none, which is another benchmark
         "method", "the method; all but the benchmark's own with its own defaults, and the benchmark's epochs where it has some",
         "train.model", "invad",
-        {"invad": "", "rd": "Reverse Distillation", "patchcore": "nothing is trained", "simplenet": ""},
+        {"invad": "", "rd": "Reverse Distillation", "patchcore": "nothing is trained", "simplenet": "", "uniad": ""},
     ),
     _module(
         "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {

@@ -25,7 +25,7 @@ from invad.data.source import read_source
 from invad.data.split_table import Phase, Split, open_split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
-from invad.features.encoder import build_encoder
+from invad.features.encoder import configured_encoder
 from invad.features.extract import Run, image_bar
 from invad.files import remove
 from invad.studies.study import Study, Trial
@@ -198,7 +198,7 @@ def features_folder(study: Study, workspace: Workspace, run: Run, config: Featur
     """
     own = workspace.features(study.base.name)
     weights = _weights_in(own, split, config)
-    if weights is not None and weights == build_encoder(config.encoder, config.weights).weights_sha256:
+    if weights is not None and weights == configured_encoder(config).weights_sha256:
         return own
     folder = workspace.private / "features" / study.features(config, split)
     if _weights_in(folder, split, config) is None:

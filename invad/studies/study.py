@@ -11,10 +11,10 @@ import torch
 
 from invad.config import AS_STORED, TRAIN_CONFIGS, BenchmarkConfig, FeaturesConfig
 from invad.config.closure import code_digest
-from invad.config.loading import parse_benchmark
-from invad.config.yaml_text import YAMLError, load_yaml
+from invad.config.loading import load_yaml, parse_benchmark
 from invad.data.split_table import Split
 from invad.errors import InputError
+from invad.methods import METHODS
 from invad.report.ablations import VariantRow
 
 SECTIONS = ("features", "train", "score")  # whose values a study may change
@@ -31,7 +31,7 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{OPTION} {text}: expected key=value, such as train.epochs=3")
         try:
             changes[key] = load_yaml(value)
-        except YAMLError:
+        except InputError:
             raise InputError(f"{OPTION} {key}: {value!r} is no value as in params.yaml") from None
     return changes
 
@@ -148,7 +148,8 @@ class Study:
 
     def _hash(self, *values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
         judged = [self.validation_share, self.validation_seed]
-        return digest(self.data, judged, code_digest("invad.studies.trial"), torch.__version__, *values)
+        code = code_digest("invad.studies.trial", *sorted(kind.__module__ for kind in METHODS.values()))
+        return digest(self.data, judged, code, torch.__version__, *values)
 
 
 def digest(*values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)

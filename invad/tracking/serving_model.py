@@ -10,8 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from invad.config import ScoreConfig
 from invad.devices import best_device
-from invad.predict.detector import load_detector
-from invad.predict.predictor import Predictor
+from invad.predict.predictor import Predictor, load_detector
 from invad.training.model_folder import read_config
 
 

@@ -4,41 +4,66 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from invad.config import FeaturesConfig, InvADConfig
+from invad.config import FeaturesConfig, InvADConfig, TrainConfig, UniADConfig
 from invad.config.constants import STRIDES
+from invad.config.methods import INVAD_LITE
 from invad.config.types import EncoderName
 from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder, load_weights
 from invad.features.torch_files import read_tensors
-from invad.methods import EncoderOutput
-from invad.methods.invad.method import InvAD
+from invad.methods import EncoderOutput, build_method, uniad
+from invad.methods.invad.network import InvAD
 from invad.methods.invad.reference import ENCODER_PREFIX, load_reference_state
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 _FILES = (WEIGHTS_FILE, CONFIG_FILE, CALIBRATION_FILE, ENCODER_FILE)
-_PREFIXES = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
-_CONSTANT = "net_decoder.input.input"  # (1, C, n, n): tells the variant and the image size
+Shape = tuple[int | Literal["n"], ...]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A published network. `channels` of the encoder's levels, fine to coarse; `tag`: timm's name of the encoder's weights."""
+    """A published network. `channels`, `strides`: of the encoder's levels, fine to coarse; `tag`: timm's name of the encoder's weights.
+
+    `names`: prefixes of the tensors in a checkpoint, that of the encoder first. `sized`: the tensor that tells variant and image size, and
+    its shape, with `n` for the side of the coarsest grid.
+    """
 
     encoder: EncoderName
     tag: str
     channels: tuple[int, ...]
-    blocks: int
-    loss_weight: float
+    train: TrainConfig
+    sized: tuple[str, Shape]
+    strides: tuple[int, ...] = STRIDES
+    names: tuple[str, ...] = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
 
 
+_CONSTANT = "net_decoder.input.input"
 VARIANTS = {
-    "invad": Variant("wide_resnet50_2", "wide_resnet50_2.racm_in1k", (256, 512, 1024), blocks=2, loss_weight=1.0),
-    "invad-lite": Variant("resnet34", "resnet34.bt_in1k", (64, 128, 256), blocks=4, loss_weight=5.0),
+    "invad": Variant(
+        "wide_resnet50_2",
+        "wide_resnet50_2.racm_in1k",
+        (256, 512, 1024),
+        InvADConfig(),
+        (_CONSTANT, (1, 1024, "n", "n")),
+    ),
+    "invad-lite": Variant(
+        "resnet34", "resnet34.bt_in1k", (64, 128, 256), InvADConfig(**INVAD_LITE), (_CONSTANT, (1, 256, "n", "n"))
+    ),
+    "uniad": Variant(
+        "tf_efficientnet_b4",
+        "tf_efficientnet_b4.aa_in1k",
+        (24, 32, 56, 160),
+        UniADConfig(),
+        (uniad.SIZED, ("n", UniADConfig().width // 2)),
+        (2, 4, 8, 16),
+        uniad.PREFIXES,
+    ),
 }
 
 
@@ -73,20 +98,32 @@ def import_checkpoint(
         raise InputError(f"--variant: unknown variant {variant!r}; known are {', '.join(VARIANTS)}")
     _check_folder(folder, force)
     published = VARIANTS[variant]
-    state = _read_state(path)
+    state = _read_state(path, published.names)
     image_size = _image_size(state, variant, path)
     try:
-        features = FeaturesConfig(published.encoder, published.tag, image_size=image_size)
+        features = FeaturesConfig(published.encoder, published.tag, image_size=image_size, levels=published.strides)
     except ValueError:
         raise InputError(f"{path}: is for images of {image_size} pixels, which is out of range") from None
-    train = InvADConfig(blocks=published.blocks, loss_weight=published.loss_weight)
-    method = InvAD(EncoderOutput(published.encoder, published.channels, image_size), train)
+    method = build_method(
+        EncoderOutput(published.encoder, published.channels, image_size, published.strides), published.train
+    )
     try:
-        load_reference_state(method.network, state)
+        if isinstance(method, InvAD):
+            load_reference_state(method.network, state)
+        else:
+            load_weights(method, uniad.imported_state(state), published.names[1])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     encoder = _encoder(state, published, encoder_weights, path)
-    config = ModelConfig(folder.name, (), published.channels, encoder.weights_sha256, features, train)
+    config = ModelConfig(
+        folder.name,
+        (),
+        published.channels,
+        encoder.weights_sha256,
+        features,
+        published.train,
+        strides=published.strides,
+    )
     save_model(method, config, folder, encoder)
     trainable = _parameters(method)
     return Imported(config, _parameters(encoder) + trainable, trainable)
@@ -95,25 +132,23 @@ def import_checkpoint(
 def _check_folder(folder: Path, force: bool) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", folder.name):
         raise InputError(f"--out: {str(folder)!r} names no model; its last part may have letters, digits, _ and -")
-    if file := next((parent for parent in folder.parents if parent.is_file()), None):
-        raise InputError(f"--out: {file} is a file, so {folder} cannot be made; choose another folder")
-    if folder.exists() and not force:
+    if not folder.exists():
+        return
+    if not force:
         raise InputError(f"{folder}: is there already; --force replaces it")
     others = {file.name for file in folder.iterdir()} - set(_FILES) if folder.is_dir() else {folder.name}
-    if folder.exists() and others:
+    if others:
         raise InputError(
             f"{folder}: --force replaces model folders only, but here is {min(others)}; choose another --out"
         )
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Return the only state dict with the authors' names in the file, which may be nested in one mapping."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
         value = read_tensors(path)
-    except PermissionError:
-        raise InputError(f"{path}: may not be read") from None
     except Exception:  # whatever torch and zipfile raise, most of it of many lines
         raise InputError(
             f"{path}: damaged, or not a file of tensors only (it could run code, so it is not read); "
@@ -121,11 +156,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         ) from None
     values = value.values() if isinstance(value, Mapping) else ()
     mappings = [each for each in (value, *values) if isinstance(each, Mapping)]
-    found = [each for each in mappings if any(str(name).startswith(_PREFIXES) for name in each)]
+    found = [each for each in mappings if any(str(name).startswith(prefixes) for name in each)]
     if len(found) != 1:
-        raise InputError(
-            f"{path}: expected one state dict with names net_encoder.*, net_fuser.*, net_decoder.*, found {len(found)}"
-        )
+        raise InputError(f"{path}: expected one state dict with names {'*, '.join(prefixes)}*, found {len(found)}")
     for name, tensor in found[0].items():
         if not (isinstance(name, str) and isinstance(tensor, Tensor)):
             raise InputError(f"{path}: {name} is not a tensor; a state dict holds nothing else")
@@ -134,33 +167,40 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _image_size(state: Mapping[str, Tensor], variant: str, path: Path) -> int:
     """Return the side of the square input in pixels, after a check that the checkpoint is of this variant."""
-    if _CONSTANT not in state:
-        raise InputError(f"{path}: {_CONSTANT} is missing; this is no whole checkpoint of InvAD")
-    shape = tuple(state[_CONSTANT].shape)
-    shapes = {(1, published.channels[-1], *shape[-1:] * 2): name for name, published in VARIANTS.items()}
-    if shape not in shapes:
-        widths = " or ".join(str(published.channels[-1]) for published in VARIANTS.values())
-        raise InputError(f"{path}: {_CONSTANT} has the shape {shape}, expected (1, {widths}, n, n)")
-    if shapes[shape] != variant:
-        raise InputError(f"{path}: is a checkpoint of {shapes[shape]}; use --variant {shapes[shape]}")
-    return shape[-1] * STRIDES[-1]
+    key = VARIANTS[variant].sized[0]
+    if key not in state:
+        raise InputError(f"{path}: {key} is missing; this is no whole checkpoint of {variant}")
+    shape = tuple(state[key].shape)
+    shapes = {name: each.sized[1] for name, each in VARIANTS.items() if each.sized[0] == key}
+    sides = {name: side for name, template in shapes.items() if (side := _side(shape, template))}
+    if not sides:
+        known = " or ".join(f"({', '.join(map(str, template))})" for template in shapes.values())
+        raise InputError(f"{path}: {key} has the shape {shape}, expected {known}")
+    if variant not in sides:
+        raise InputError(f"{path}: is a checkpoint of {min(sides)}; use --variant {min(sides)}")
+    return sides[variant] * VARIANTS[variant].strides[-1]
+
+
+def _side(shape: tuple[int, ...], template: Shape) -> int:
+    """Return what `n` stands for in a shape that is as the template; 0 in any other."""
+    side = next((size for size, expected in zip(shape, template, strict=False) if expected == "n"), 0)
+    return side if shape == tuple(side if each == "n" else each for each in template) else 0
 
 
 def _encoder(state: Mapping[str, Tensor], published: Variant, weights: str | None, path: Path) -> Encoder:
     """Return the encoder of the checkpoint, or that of `weights` when it has none."""
-    own = {
-        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in state.items() if name.startswith(ENCODER_PREFIX)
-    }
+    prefix = published.names[0]
+    own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     if own and weights is not None:
         raise InputError(f"{path}: holds the encoder that it was trained with; leave out --encoder-weights")
     if own:
-        network = build_encoder(published.encoder, "none").network
-        load_weights(network, own, f"{path}: {ENCODER_PREFIX}*")
+        network = build_encoder(published.encoder, "none", published.strides).network
+        load_weights(network, own, f"{path}: {prefix}*")
         return Encoder(published.encoder, network)
     if weights == "none":
         raise InputError(f"--encoder-weights: must be the weights that {path} was trained on, not none")
     try:
-        return build_encoder(published.encoder, weights or published.tag)
+        return build_encoder(published.encoder, weights or published.tag, published.strides)
     except InputError as error:
         raise InputError(f"{path}: has no encoder; --encoder-weights: {error}") from None
 

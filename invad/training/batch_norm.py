@@ -1,9 +1,10 @@
 """Batch normalisation over the global batch of several workers, on any device (torch's own `SyncBatchNorm` refuses the CPU)."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce  # whose gradient is the sum over all workers too
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -22,11 +23,11 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         x = input.float()
         # Sums in float64: one of all workers is then rounded as that of one, whatever their number.
         here = x.new_full((1,), x.numel() / x.shape[1], dtype=torch.float64)  # values of each channel
-        total, count = _sum_over_workers(torch.cat([_sums(x), here])).split([x.shape[1], 1])
+        total, count = all_reduce(torch.cat([_sums(x), here])).split([x.shape[1], 1])
         mean = total / count
         # In two passes: the mean of squares less the square of the mean would lose the digits of a small variance.
         deviation = x - mean.float()[:, None, None]
-        variance = _sum_over_workers(_sums(deviation.square())) / count
+        variance = all_reduce(_sums(deviation.square())) / count
         self._track(mean.detach(), variance.detach(), count.detach())
         scale = torch.rsqrt(variance + self.eps).float()
         if self.weight is not None:
@@ -64,26 +65,3 @@ def _workers() -> int:
 def _sums(x: Tensor) -> Tensor:
     """Return the sum of each channel of (B, C, H, W)."""
     return x.sum((0, 2, 3), dtype=torch.float64)
-
-
-class _Sum(torch.autograd.Function):
-    """Adds up a tensor over all workers; so is its gradient, since what one worker puts in all of them see."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ANN401
-        return _reduced(value)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
-        (gradient,) = gradients
-        return _reduced(gradient)
-
-
-def _sum_over_workers(value: Tensor) -> Tensor:
-    return _Sum.apply(value)
-
-
-def _reduced(value: Tensor) -> Tensor:
-    value = value.clone(memory_format=torch.contiguous_format)
-    distributed.all_reduce(value)
-    return value

@@ -1,7 +1,7 @@
 """What a model costs: counted, and as a file that says it without loading the model or torch."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,6 @@ from invad.errors import InputError
 from invad.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from invad.methods import Method
 
 
@@ -48,43 +46,35 @@ def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> C
     import torch
 
     from invad.features.batches import Batch
-    from invad.features.encoder import EncoderOutput, build_encoder
+    from invad.features.encoder import configured_encoder
     from invad.methods import build_method
     from invad.methods.base import load_fitted
 
     side = benchmark.features.image_size
-    encoder = build_encoder(benchmark.features.encoder, "none").to("meta")
-    output = EncoderOutput(encoder.name, encoder.channels, side)
     with torch.device("meta"):  # shapes without values
+        encoder = configured_encoder(replace(benchmark.features, weights="none"))
+        output = encoder.output(side)
         method = build_method(output, benchmark.train).eval()
         if trained is not None:
             load_fitted(method, {name: tensor.to("meta") for name, tensor in trained.state_dict().items()})
         image = torch.empty(1, 3, side, side)
-        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.levels(output))
+        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.tensors(output))
     batch = Batch(features, image if method.needs.images else None)
-    multiply_adds = count_multiply_adds(method, lambda: method.predict(batch, ScoreConfig()))
+    multiply_adds = count_multiply_adds(lambda: method.predict(batch, ScoreConfig()))
     if features:
-        multiply_adds += count_multiply_adds(encoder, lambda: encoder(image))
+        multiply_adds += count_multiply_adds(lambda: encoder(image))
     parameters = [*encoder.parameters(), *method.parameters()]
     trainable = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
     return Cost(sum(parameter.numel() for parameter in parameters), trainable, multiply_adds)
 
 
-def count_multiply_adds(network: "nn.Module", run: Callable[[], object]) -> int:
-    """Return the multiply-adds of `run()`, which calls `network`, without those of `FirBlur`, which the published numbers leave out."""
+def count_multiply_adds(run: Callable[[], object]) -> int:
+    """Return the multiply-adds of `run()` without those of modules called `blur`, which the published numbers of InvAD leave out."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
-
-    from invad.methods.invad.layers import FirBlur
 
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         run()
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    blurs = {
-        f"{type(root).__name__}.{name}"
-        for root in network.modules()
-        for name, module in root.named_modules()
-        if isinstance(module, FirBlur)
-    }
-    return (flops["Global"] - sum(flops.get(name, 0) for name in blurs)) // 2
+    return (flops["Global"] - sum(count for name, count in flops.items() if name.endswith(".blur"))) // 2

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from invad.config import FeaturesConfig, TrainConfig, WorkersConfig
 from invad.config.closure import code_digest
@@ -20,14 +19,13 @@ from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
 from invad.features.batches import batch_source
-from invad.methods import Method, build_method
+from invad.methods import METHODS, Method, build_method
 from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints, newest_step
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
-from invad.training.loop import NotFiniteError, Share, Trainer
+from invad.training.loop import ALONE, NotFiniteError, Share, Trainer
 
 CURVE_FILE = "curve.csv"
-ALONE = Share()
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ def run_job(
     device: torch.device,
     *,
     share: Share = ALONE,
-    wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
-    mean_over_workers: Callable[[Tensor], float] = float,
     after_step: Callable[[Step], None] = lambda step: None,
     at_checkpoint: Callable[[int], None] = lambda step: None,
     after_epoch: Callable[[int, Method], None] | None = None,
@@ -80,8 +76,6 @@ def run_job(
         job: What to train.
         device: Where this worker computes.
         share: Which worker this is; worker 0 writes the curve and the checkpoints, and only its curve is whole when this returns.
-        wrap: Makes the method data-parallel.
-        mean_over_workers: Averages a scalar over all workers.
         after_step: Called by every worker after every step.
         at_checkpoint: Called by every worker with the step after which a checkpoint was written.
         after_epoch: Called with the epoch that has ended, counted from 1, and the method, which it may put into eval mode. An epoch
@@ -96,15 +90,9 @@ def run_job(
     method = build_method(features.key.output, job.train)
     if share.world_size > 1:
         method = synchronised(method)
-    trainer = Trainer(
-        place(method, device, job.train),
-        batch_source(features, method.needs, job.split, "train", job.features, job.rows),
-        job.train,
-        share=share,
-        wrap=wrap,
-        mean_over_workers=mean_over_workers,
-    )
-    done = _resume(trainer, job, share, mean_over_workers)
+    source = batch_source(features, method.needs, job.split, "train", job.features, job.rows)
+    trainer = Trainer(place(method, device, job.train), source, job.train, share)
+    done = _resume(trainer, job, share)
     try:
         for step in trainer.steps(done):
             if share.rank == 0:
@@ -116,7 +104,8 @@ def run_job(
                 _save(trainer, job, step.step, share)
                 at_checkpoint(step.step)
         if method.fits and done <= trainer.total:
-            trainer.fit()  # alike on every worker
+            if share.rank == 0:  # whose checkpoint is the result; the others wait for it
+                trainer.fit()
             _save(trainer, job, trainer.total + 1, share)
             at_checkpoint(trainer.total + 1)
     except NotFiniteError as error:
@@ -124,14 +113,14 @@ def run_job(
     return method, read_curve(job.curve)
 
 
-def _resume(trainer: Trainer, job: TrainJob, share: Share, mean_over_workers: Callable[[Tensor], float]) -> int:
+def _resume(trainer: Trainer, job: TrainJob, share: Share) -> int:
     """Load the newest checkpoint and return after how many steps it was written; 0 when there is none."""
     state = job.checkpoints.newest()
     if state is not None:
         trainer.load_state_dict(state["trainer"], state["step"])
     done = state["step"] if state is not None else 0
     # A file system may show them different files.
-    if mean_over_workers(torch.tensor(float(done), device=trainer.method.device)) != done:
+    if share.mean(torch.tensor(float(done), device=trainer.method.device)) != done:
         raise InputError(
             f"{job.storage}: the workers do not see the same checkpoints; put it on a file system they share"
         )
@@ -148,12 +137,10 @@ def _save(trainer: Trainer, job: TrainJob, step: int, share: Share) -> None:
 def _advice(job: TrainJob) -> str:
     """Return what to do about a loss that is not finite."""
     paths = job.checkpoints.paths()
-    if paths:
-        last = f"the last good checkpoint, after step {newest_step(Path(job.storage))}, is {paths[0]}"
-    else:
-        last = "there is no checkpoint yet"
-    remedies = ["a lower learning_rate", *(["`precision: float32`"] if job.train.precision != "float32" else [])]
-    return f"{last}; try {' or '.join(remedies)}"
+    step = newest_step(Path(job.storage))
+    last = f"the last good checkpoint, after step {step}, is {paths[0]}" if paths else "there is no checkpoint yet"
+    other = " or `precision: float32`" if job.train.precision != "float32" else ""
+    return f"{last}; try a lower learning_rate{other}"
 
 
 def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: WorkersConfig) -> str:
@@ -164,6 +151,12 @@ def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: Worke
 
 def result_hash(key: FeatureKey, config: TrainConfig, *more: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
     """Return 16 hex digits of all that trained weights depend on: features, recipe, code, torch, and `more` (plain or dataclass)."""
-    value = [key, config, *more, code_digest("invad.cluster.train"), torch.__version__]
+    value = [
+        key,
+        config,
+        *more,
+        code_digest("invad.cluster.train", METHODS[config.model].__module__),
+        torch.__version__,
+    ]
     plain = [asdict(item) if is_dataclass(item) and not isinstance(item, type) else item for item in value]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -26,14 +26,19 @@ from invad.training.curve import Step
 
 @dataclass(frozen=True)
 class Share:
-    """Which of `world_size` workers this process is."""
+    """Which of `world_size` workers this process is; how a method is made data-parallel, and a scalar averaged over all workers."""
 
     rank: int = 0
     world_size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = lambda method: method
+    mean: Callable[[Tensor], float] = float
 
     def of(self, batch: np.ndarray) -> np.ndarray:
         """Return this worker's part of a global batch."""
         return batch[self.rank :: self.world_size]
+
+
+ALONE = Share()
 
 
 class NotFiniteError(InputError):
@@ -70,32 +75,12 @@ def training_steps(images: int, output: EncoderOutput, config: TrainConfig) -> i
 class Trainer:
     """A method in training: with its optimisers and the scale of its loss, all that a checkpoint has to hold."""
 
-    def __init__(
-        self,
-        method: Method,
-        source: BatchSource,
-        config: TrainConfig,
-        *,
-        share: Share = Share(),
-        wrap: Callable[[nn.Module], nn.Module] = lambda method: method,
-        mean_over_workers: Callable[[Tensor], float] = float,
-    ) -> None:
-        """Train `method`, which is on its device already, on `source`.
-
-        Args:
-            method: What learns.
-            source: What it asks for of the training images.
-            config: The recipe.
-            share: Which worker this is.
-            wrap: Makes the method data-parallel.
-            mean_over_workers: Averages a scalar over all workers.
-        """
+    def __init__(self, method: Method, source: BatchSource, config: TrainConfig, share: Share = ALONE) -> None:
+        """Train `method`, which is on its device already, on `source`: what it asks for of the training images."""
         self.method = method
         self.source = source
         self.config = config
         self._share = share
-        self._wrap = wrap
-        self._mean_over_workers = mean_over_workers
         self._device = method.device
         self._phases = method.phases()
         self._per_epoch = steps_per_epoch(len(source), config) if self._phases else 0
@@ -148,7 +133,7 @@ class Trainer:
             self.method.get_submodule(name).requires_grad_(False)
         self._running = phase
         self._optimisations = self._phases[phase].optimisations()
-        self._model = compiled(self._wrap(self.method), self.config)
+        self._model = compiled(self._share.wrap(self.method), self.config)
 
     def _part(self, phase: int, epoch: int, position: int, length: int) -> Iterator[Step]:
         """Make `length` steps of an epoch from its batch `position` on."""
@@ -180,7 +165,7 @@ class Trainer:
                 group["lr"] = optimisation.rate(position)
         with autocast(self._device, self.config.precision):
             loss = self._model(batch, position)
-        value = self._mean_over_workers(loss.detach().clone())
+        value = self._share.mean(loss.detach().clone())
         if not math.isfinite(value):
             raise NotFiniteError(f"the loss is {value}")
         for optimisation in self._optimisations:

@@ -6,13 +6,13 @@
 import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialized
@@ -35,7 +35,7 @@ from invad.config.types import Channels
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey
-from invad.features.encoder import Encoder, build_encoder, check_finite
+from invad.features.encoder import Encoder, check_finite, configured_encoder
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, Method, build_method
 from invad.methods.base import load_fitted
@@ -43,23 +43,26 @@ from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 FORMAT = 1
 MOST_BYTES = 10_000_000  # of config.json
+MOST_LEVELS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """Everything that is needed to build the model again and to feed it.
 
-    `channels`: of the encoder's levels, fine to coarse. `features`, `train`: the sections it was trained with. `reading`: how its
-    images were read, and those to predict are.
+    `channels`, `strides`, `prefix_tokens`: of the encoder's levels, fine to coarse. `features`, `train`: the sections it was trained
+    with. `reading`: how its images were read, and those to predict are.
     """
 
-    benchmark: str
+    benchmark: Annotated[str, Field(max_length=255)]
     classes: tuple[str, ...]
-    channels: tuple[int, ...]
+    channels: Annotated[tuple[Channels, ...], Field(max_length=MOST_LEVELS)]
     encoder_sha256: str
     features: FeaturesConfig
     train: TrainConfig
     reading: ReadingConfig = AS_STORED
+    strides: Annotated[tuple[Channels, ...], Field(max_length=MOST_LEVELS)] = STRIDES
+    prefix_tokens: Annotated[int, Field(ge=0, le=MOST_LEVELS)] = 0
 
     @classmethod
     def of(cls, benchmark: BenchmarkConfig, split: Split, key: FeatureKey) -> "ModelConfig":
@@ -72,12 +75,15 @@ class ModelConfig:
             features=benchmark.features,
             train=benchmark.train,
             reading=split.reading,
+            strides=key.strides,
+            prefix_tokens=key.prefix_tokens,
         )
 
     @property
     def encoder_output(self) -> EncoderOutput:
         """What the method is built for."""
-        return EncoderOutput(self.features.encoder, self.channels, self.features.image_size)
+        size = self.features.image_size
+        return EncoderOutput(self.features.encoder, self.channels, size, self.strides, self.prefix_tokens)
 
 
 def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encoder | None = None) -> None:
@@ -99,8 +105,11 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
             tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
             (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
         value = asdict(config)
-        if config.reading == AS_STORED:
-            del value["reading"]
+        for each in fields(config):
+            if getattr(config, each.name) == each.default:
+                del value[each.name]
+        if config.features.levels == STRIDES:
+            del value["features"]["levels"]
         head = {"format": FORMAT, "version": __version__, "model_sha256": _sha256(temporary / WEIGHTS_FILE)}
         write_json(temporary / CONFIG_FILE, head | value)
 
@@ -138,7 +147,7 @@ def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
         InputError: It cannot be had, or its weights are others.
     """
     own = folder / ENCODER_FILE
-    encoder = build_encoder(config.features.encoder, str(own) if own.is_file() else config.features.weights)
+    encoder = configured_encoder(replace(config.features, weights=str(own)) if own.is_file() else config.features)
     if encoder.weights_sha256 != config.encoder_sha256:
         weights = own if own.is_file() else f"{config.features.weights} weights of {encoder.name}"
         raise InputError(f"{folder}: trained with another encoder than the {weights}: the SHA-256 differs")
@@ -168,18 +177,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@pydantic_dataclass(frozen=True, config=STRICT)
-class _Trained:
-    """What `config.json` says beside the settings of features and train."""
-
-    benchmark: Annotated[str, Field(max_length=255)]
-    classes: tuple[str, ...]
-    channels: Annotated[tuple[Channels, ...], Field(max_length=len(STRIDES))]
-    encoder_sha256: str
-    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    reading: ReadingConfig = AS_STORED
-
-
 @contextmanager
 def _described(folder: Path) -> Generator[dict[str, Any]]:
     """Give what `config.json` says, and name folder and versions in whatever is found wrong with them."""
@@ -206,21 +203,18 @@ def _described(folder: Path) -> Generator[dict[str, Any]]:
 def _parsed(value: dict[str, Any]) -> tuple[ModelConfig, str]:
     """Return the settings of a model and the digest of its weights file, checked as `params.yaml` is; `InputError` names the key."""
     where = f"{CONFIG_FILE}: "
-    features, train = value.pop("features", None), value.pop("train", None)
-    trained = vars(parse(_Trained, value, where))
-    digest = trained.pop("model_sha256")
+    digest, train = value.pop("model_sha256", None), value.pop("train", None)
+    if not isinstance(digest, str):
+        raise InputError(f"{where}model_sha256: is missing, or no text")
     model = train.get("model") if isinstance(train, dict) else None
     if not (isinstance(model, str) and model in TRAIN_CONFIGS):
         raise InputError(f"{where}train.model: must be one of {', '.join(TRAIN_CONFIGS)}")
-    config = ModelConfig(
-        features=parse(FeaturesConfig, features, f"{where}features"),
-        train=parse(TRAIN_CONFIGS[model], train, f"{where}train"),
-        **trained,
-    )
-    check_image_size(config.features.image_size, config.train.SIZE_MULTIPLE)
-    levels = 0 if config.train.SEES_IMAGES else len(STRIDES)
-    if len(config.channels) != levels:
-        raise InputError(f"{where}channels: must be {levels}, not {len(config.channels)}")
+    config = parse(ModelConfig, {**value, "train": {}}, where)
+    config = replace(config, train=parse(TRAIN_CONFIGS[model], train, f"{where}train"))
+    check_image_size(config.features.image_size, config.train.GRID_MULTIPLE * config.features.stride)
+    levels = 0 if config.train.SEES_IMAGES else len(config.features.levels)
+    if len(config.channels) != levels or len(config.strides) < levels:
+        raise InputError(f"{where}channels: must be {levels}, not {len(config.channels)}, and strides as many")
     return config, digest
 
 

@@ -26,20 +26,11 @@ class Progress:
         checkpoint_steps: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show a training that is about to start.
-
-        Args:
-            label: What is trained, such as `train@mvtec`.
-            log: The file that lines are added to.
-            batch_size: Images in a step.
-            checkpoint_steps: Steps between checkpoints, each of which gets a line of the log.
-            clock: In seconds.
-        """
+        """Show a training, such as `train@mvtec`, that is about to start; each checkpoint gets a line of the log. `clock`: in seconds."""
         self._label, self._batch_size, self._checkpoint_steps, self._clock = label, batch_size, checkpoint_steps, clock
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log.open("a", encoding="utf-8", buffering=1)  # a line is there as soon as it is written
         self._bar = tqdm(desc=f"{label} (starts)", unit="step", mininterval=1)
-        self._told = False
         self._counted: tuple[int, float] | None = None  # a step, and when it was: what the speed is counted from
         self._started = self._line_at = clock()
 
@@ -52,35 +43,30 @@ class Progress:
 
     def __call__(self, steps: Sequence[Step], total: int, resumed: int = 0) -> None:
         """Show new steps (at least one) of `total`; the first `resumed` of all were made by an earlier start."""
-        if not self._told:
-            self._told = True
+        if self._bar.total is None:
             self._bar.set_description(self._label, refresh=False)
             self._bar.total, self._bar.initial, self._bar.n = total, resumed, resumed
             self._write(f"{self._label}: {f'goes on after step {resumed}' if resumed else 'starts'}, {total} steps")
-        new = [step for step in steps if step.step > resumed]
-        if new:
-            self._show(new, total, self._speed(new[-1].step, resumed))
-
-    def _speed(self, step: int, resumed: int) -> float:
-        """Return the steps per second since the first one was seen; what came before, such as the start of Ray, is not counted."""
-        now = self._clock()
+        steps = [step for step in steps if step.step > resumed]
+        if not steps:
+            return
+        now, last = self._clock(), steps[-1]
+        # From the first steps on: what came before, such as the start of Ray, is not counted.
         first, since = self._counted or (resumed, self._started)
-        self._counted = self._counted or (step, now)
-        return (step - first) / max(now - since, 1e-9)
-
-    def _show(self, steps: Sequence[Step], total: int, per_second: float) -> None:
-        last, images = steps[-1], per_second * self._batch_size
-        self._bar.set_postfix_str(f"loss={last.loss:.4g}, epoch={last.epoch + 1}, {images:.1f} images/s", refresh=False)
+        self._counted = self._counted or (last.step, now)
+        per_second = (last.step - first) / max(now - since, 1e-9)
+        speed = f"{per_second * self._batch_size:.1f} images/s"
+        self._bar.set_postfix_str(f"loss={last.loss:.4g}, epoch={last.epoch + 1}, {speed}", refresh=False)
         self._bar.update(len(steps))
-        is_due = self._clock() - self._line_at >= _LINE_SECONDS
+        is_due = now - self._line_at >= _LINE_SECONDS
         for step in steps:
             if step.step % self._checkpoint_steps == 0 or step.step == total or (is_due and step is last):
                 left = timedelta(seconds=round((total - step.step) / per_second)) if per_second else "?"
                 self._write(
                     f"step {step.step}/{total}, epoch {step.epoch + 1}, loss {step.loss:.6g}, "
-                    f"learning rate {step.learning_rate:g}, {images:.1f} images/s, {left} left"
+                    f"learning rate {step.learning_rate:g}, {speed}, {left} left"
                 )
-                self._line_at = self._clock()
+                self._line_at = now
 
     def _write(self, line: str) -> None:
         self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}\n")

@@ -34,7 +34,7 @@ from invad.config import load_params
 from invad.data.coco_annotations import Instance, read_annotations
 from invad.data.images import image_size, read_image, read_mask
 from invad.data.official.unpack import unpack
-from invad.data.own.user_table import read_user_table
+from invad.data.own.table import read_table
 from invad.data.split_table import read_split_table, write_split_table
 from invad.errors import InputError
 from invad.scoring.map_inputs import read_inputs
@@ -241,7 +241,7 @@ KINDS = {
     "weights": of_model("model.safetensors"),
     "encoder": of_model("encoder.safetensors"),
     "archives": Kind(unpack_archive, archives, bytes_changed),
-    "tables": Kind(lambda path, _: read_user_table(path, path.parent, "x"), tables, bytes_changed),
+    "tables": Kind(lambda path, _: read_table(path, path.parent, "x"), tables, bytes_changed),
     "splits": Kind(lambda path, _: read_split_table(path), split_tables, bytes_changed),
     "maps": Kind(lambda path, _: read_inputs(path).evaluate(), arrays, bytes_changed),
     "annotations": Kind(lambda path, _: read_annotations(path, Instance), annotations, values_changed),

@@ -22,7 +22,6 @@ from check_frame import Trial, child, main
 from conftest import repository_params
 
 from invad import tracking
-from invad.config import load_params
 from invad.pipeline import frame as stage_frame
 from invad.pipeline import stages
 from invad.pipeline.leftovers import find_leftovers, remove_leftovers
@@ -124,7 +123,7 @@ def _killed(name: str, root: Path, log: Path, moment: float, after: dict[str, by
     assert not differing, f"{said}: other bytes than without it: {', '.join(sorted(differing))}"
     if name in ("train", "evaluate"):
         check_mlflow(root, said)
-    remove_leftovers(find_leftovers(load_params(root / "params.yaml"), Workspace(root)), everything=True)
+    remove_leftovers(find_leftovers(Workspace(root)), everything=True)
     left = others(root) - beside
     assert not left, f"{said}: left, and unknown to clean: {', '.join(sorted(left))}"
     return f"{name} {'after its end' if process.exitcode == 0 else 'killed'}"

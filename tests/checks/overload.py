@@ -30,9 +30,9 @@ from prediction_toys import toy_model_folder
 
 import invad
 
-QUEUE, CONNECTIONS, TIMEOUT = 8, 48, 10  # of the service
+QUEUE, TIMEOUT = 8, 10  # of the service
 CROWD, IDLE = 40, 80  # clients at once: with a picture, and those that disturb
-SLOW = 3  # of the latter, those that hold a place in the queue with a body that does not come
+SLOW = 20  # of the latter, those whose body does not come; they hold no place in the queue
 PICTURES = [encoded(picture(seed, 400, 300)) for seed in range(0, 150, 20)]
 MEMORY = 500_000_000  # more than after the first images
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n"
@@ -94,7 +94,7 @@ def check(folder: Path) -> Iterator[Trial]:
     model, log = toy_model_folder(folder / "toys"), folder / "log"
     predictor = invad.load(model, device="cpu")
     scores = [predictor.predict(Image.open(io.BytesIO(data)))[0].score for data in PICTURES]
-    options = f"--port 0 --queue {QUEUE} --connections {CONNECTIONS} --timeout {TIMEOUT} --device cpu"
+    options = f"--port 0 --queue {QUEUE} --timeout {TIMEOUT} --device cpu"
     command = [sys.executable, "-m", "invad", "serve", str(model), *options.split()]
     with log.open("w") as file, subprocess.Popen(command, stderr=file) as service:
         try:

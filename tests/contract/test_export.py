@@ -27,19 +27,26 @@ import invad
 from invad import __version__
 from invad.cli import main
 from invad.config import FeaturesConfig, InvADConfig, PatchCoreConfig, RDConfig, ScoreConfig, TrainConfig
+from invad.data.images import read_image
 from invad.data.split_table import Split, SplitRow
 from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder
 from invad.methods import EncoderOutput, build_method
-from invad.predict.detector import Detector
-from invad.predict.export import graph as export_graph
 from invad.predict.export import model as export_module
 from invad.predict.export import onnx_file
-from invad.predict.export.check import compare, random_batches, torch_runtime
-from invad.predict.export.graph import Graph, LoadedGraph, exported_program, load_graph
-from invad.predict.export.model import export_model, torch_bytes
+from invad.predict.export.model import (
+    Graph,
+    LoadedGraph,
+    compare,
+    export_model,
+    exported_program,
+    load_graph,
+    random_batches,
+    torch_bytes,
+    torch_runtime,
+)
 from invad.predict.export.onnx_file import OnnxModel, onnx_bytes, onnx_model, onnx_runtime
-from invad.predict.inputs import prepare
+from invad.predict.predictor import Detector
 from invad.training.model_folder import read_config, save_model
 
 SIZE = 32
@@ -165,7 +172,7 @@ def test_onnx_runtime_agrees_with_python(session, predictor, images):
 @pytest.mark.parametrize("images", BATCHES)
 def test_onnx_runtime_agrees_with_python_on_real_images(session, predictor, real_data, images):
     paths = sorted((real_data / "mvtec_leather_slice/test").rglob("*.png"))[:images]
-    assert_agree(session, predictor.maps, np.stack([prepare(path, predictor.image_size).pixels for path in paths]))
+    assert_agree(session, predictor.maps, np.stack([read_image(path, predictor.image_size) for path in paths]))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -303,19 +310,19 @@ def test_int8_leaves_encoder_and_map_alone():
 
 
 def test_images_for_int8_are_spread_over_all_and_a_broken_one_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_file, "MOST_IMAGES", 3)
+    monkeypatch.setattr(export_module, "MOST_IMAGES", 3)
     for number in range(7):
         Image.fromarray(np.full((8, 8, 3), 10 * number, np.uint8)).save(tmp_path / f"{number}.png")
-    found = onnx_file.calibration_images([str(tmp_path)], 16)
+    found = export_module.calibration_images([str(tmp_path)], 16)
     assert found.shape == (3, 16, 16, 3)
     assert found[:, 0, 0, 0].tolist() == [0, 30, 60]
     (tmp_path / "3.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"3\.png: not an image"):
-        onnx_file.calibration_images([str(tmp_path)], 16)
+        export_module.calibration_images([str(tmp_path)], 16)
 
 
 def loaded(predictor, graph: Graph) -> LoadedGraph:
-    return LoadedGraph(graph, predictor.config, None, ScoreConfig())
+    return LoadedGraph(graph, predictor.config, None)
 
 
 def test_an_uncalibrated_model_exports_without_thresholds(workplace, predictor, tmp_path, monkeypatch, capsys):
@@ -377,7 +384,7 @@ def test_a_memory_that_is_too_large_for_a_graph_is_refused(workplace, tmp_path, 
     folder = tmp_path / "bank"
     save_model(method, config, folder, build_encoder("mobilenetv2_100", "none"))
     assert load_graph(folder).graph.image_size == 64
-    monkeypatch.setattr(export_graph, "MOST_MEMORY", 3_199)
+    monkeypatch.setattr(export_module, "MOST_MEMORY", 3_199)
     assert run_pipe(monkeypatch, str(folder), "--out", str(tmp_path / "a.onnx")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
@@ -396,8 +403,11 @@ def test_mistakes_are_one_line(workplace, tmp_path, monkeypatch, capsys):
         ((model, "--out", str(out)), f"{out}: exists; --force replaces it"),
         ((model, "--out", str(tmp_path)), f"--out {tmp_path}: expected a name that ends with .onnx"),
         ((model, "--out", "a.onnx", "--format", "torch-export"), "--out a.onnx: expected a name that ends with .pt2"),
-        ((model, "--precision", "int8"), "--precision int8: needs --images, a folder of normal images"),
-        ((model, "--images", "."), "--images: are for --precision int8, not for float32"),
+        ((model, "--precision", "int8"), "--precision int8: int8 needs --images, a folder of normal images"),
+        (
+            (model, "--images", "."),
+            "--precision float32: int8 needs --images, a folder of normal images, and nothing else does",
+        ),
         (
             (model, "--format", "torch-export", "--precision", "int8", "--images", "."),
             "--precision int8: is for --format onnx, not for torch-export",
@@ -424,7 +434,8 @@ def test_mistakes_are_one_line(workplace, tmp_path, monkeypatch, capsys):
 
 def test_a_missing_extra_is_named_at_once(workplace, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("invad.cli.extras.find_spec", lambda module: None if module == "onnxruntime" else object())
+    monkeypatch.delitem(sys.modules, "invad.predict.export.onnx_file")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert run_pipe(monkeypatch, str(workplace / "models/mvtec")) == 2
     assert "pip install 'invad[export]'" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
+    DinomalyConfig,
     DRAEMConfig,
     FeaturesConfig,
     FolderSplitConfig,
@@ -22,6 +23,7 @@ from invad.config import (
     ScoreConfig,
     SimpleNetConfig,
     TrainConfig,
+    UniADConfig,
 )
 from invad.data.split_table import Split
 from invad.devices import place
@@ -41,15 +43,19 @@ SMALL: dict[str, TrainConfig] = {
     "invad": InvADConfig(epochs=3, batch_size=4, style_channels=8, latent_channels=4, blocks=1),
     "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
     "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
-    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, clip=5.0),
+    "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, recipe="re-run"),
+    "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
+    "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
     if config.SEES_IMAGES:
         return FeaturesConfig("none", "none", SIZE, mode="live")
+    if config.model == "dinomaly":
+        return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
     return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
 
 
@@ -157,7 +163,7 @@ def test_what_a_method_costs_is_counted(model):
 
 
 def test_a_method_exports_or_says_why_not(model, tmp_path):
-    from invad.predict.export.graph import exported_program, load_graph
+    from invad.predict.export.model import exported_program, load_graph
 
     benchmark, root, _ = model
     try:

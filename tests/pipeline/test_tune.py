@@ -22,7 +22,7 @@ from invad.cluster import tune as edge
 from invad.cluster.cluster import Cluster, ray_session
 from invad.cluster.tune import run_trials, trial_resources
 from invad.config import TuneConfig, load_params
-from invad.config.studies import RangeConfig
+from invad.config.sections import RangeConfig
 from invad.errors import InputError
 from invad.report.ablations import VariantRow
 from invad.studies import modules, runner

@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from prediction_toys import toy_model_folder
 
 import invad
-from invad.cli.extras import EXTRAS, missing_extra
+from invad.cli import EXTRAS, missing_extra
 
 # Runs the command line, or imports the package alone, where every import of a heavy module fails; then says what is there all the same.
 WITHOUT_HEAVY = """

@@ -38,8 +38,8 @@ def test_patchcore_is_the_authors():
     known = tensors("patchcore_a")
     method = PatchCore(OUTPUT, PatchCoreConfig(dimensions=32)).eval()
     test = Batch((known["test/0"], known["test/1"]))
-    close(method.vectors(test).flatten(0, 1), known["test/embedding"])
-    vectors = method.vectors(Batch((known["train/0"], known["train/1"]))).flatten(0, 1)
+    close(method.vectors(test), known["test/embedding"])
+    vectors = method.vectors(Batch((known["train/0"], known["train/1"])))
     projected = vectors @ known["coreset/projection"].T
     chosen = greedy_coreset(projected, known["coreset/start_points"].numpy(), len(known["coreset/indices"]))
     assert torch.equal(chosen, known["coreset/indices"])

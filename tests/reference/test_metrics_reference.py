@@ -55,6 +55,6 @@ def test_batches_give_the_same_bits_as_arrays(data, monkeypatch):
     given, _ = data
     arrays = evaluate(*given)
     monkeypatch.setattr(ranking, "RANGE_ITEMS", 5000)
-    monkeypatch.setattr(ranking, "COUNTED_ITEMS", 500)
+    monkeypatch.setattr(ranking, "PAGE_ITEMS", 500)
     maps, masks = (np.array_split(values, 5) for values in given[:2])
     assert evaluate(maps, masks, given[2]) == arrays

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import yaml
 from conftest import REPOSITORY
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from invad.cli.reference import commands
+from invad.cli import app
 from invad.studies.modules import MODULES
 
 GENERATED = "docs/cli.md"
@@ -77,8 +79,17 @@ def problem(words: list[str]) -> str | None:
     return check(words[1:]) if check else None
 
 
+def _commands(group: TyperGroup, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TyperCommand]]:
+    """Every command of a group and of the groups in it, by its words."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _commands(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
 def _pipe(words: list[str]) -> str | None:
-    known = {tuple(context.command_path.split()[1:]): (command, context) for command, context in commands()}
+    known = dict(_commands(get_command(app)))
     path = next((tuple(words[:n]) for n in (2, 1) if tuple(words[:n]) in known), None)
     if path is None:
         return (
@@ -86,8 +97,7 @@ def _pipe(words: list[str]) -> str | None:
             if words[0] in ("--version", "--help", "COMMAND")
             else f"invad-pipe has no command {' '.join(words[:2])}"
         )
-    command, context = known[path]
-    options = {name for parameter in command.get_params(context) for name in parameter.opts}
+    options = {name for parameter in known[path].params for name in parameter.opts} | {"--help"}
     wrong = [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
     return f"invad-pipe {' '.join(path)} has no option {wrong[0]}" if wrong else None
 

@@ -17,7 +17,7 @@ from invad.cluster.train import train_model
 from invad.config import InvADConfig, ResourcesConfig, TrainingConfig
 from invad.features import FeatureStore
 from invad.training.curve import Step
-from invad.training.loop import Share, Trainer
+from invad.training.loop import Trainer
 
 STEPS = 20
 CONFIG = InvADConfig(epochs=10, batch_size=4, style_channels=8, latent_channels=4, blocks=1)  # two steps in an epoch
@@ -89,7 +89,7 @@ def interrupted_worker(loop_config: dict) -> None:
 
 def _interrupted(folder: Path) -> Callable[[Trainer, int], Iterator[Step]]:
     def steps(self: Trainer, done: int = 0) -> Iterator[Step]:
-        if self._share == Share(0, self._share.world_size):
+        if self._share.rank == 0:
             with (folder / "begun").open("a") as file:
                 file.write(f"{done}\n")
         for step in _steps(self, done):

@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from invad.config import InvADConfig
 from invad.methods.invad.network import FeatureInversion
 from invad.methods.invad.reference import reference_tensors
 
@@ -11,9 +12,14 @@ TINY = {"channels": (16, 24, 32), "style_channels": 16, "latent_channels": 8, "b
 SSM_WEIGHT = re.compile(r"net_decoder\.convs\.\d\.\d\.conv[12]\.conv\.weight")
 
 
+def network(channels, constant_size, **settings):
+    grids = [constant_size * 2**level for level in reversed(range(len(channels)))]
+    return FeatureInversion(channels, grids, InvADConfig(**settings))
+
+
 def seeded(seed=0, **settings):
     torch.manual_seed(seed)
-    return FeatureInversion(**settings)
+    return network(**settings)
 
 
 def random_features(model, batch=2, seed=0, device="cpu"):

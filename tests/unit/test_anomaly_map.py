@@ -6,7 +6,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from invad.errors import InputError
-from invad.methods.maps import anomaly_map, gaussian_blur
+from invad.methods.maps import gaussian_blur, reconstruction_map
+
+
+def anomaly_map(features, reconstructions, size, sigma, **choices):
+    return gaussian_blur(reconstruction_map(features, reconstructions, size, **choices), sigma)
 
 
 def random_levels(seed=0, batch=2):

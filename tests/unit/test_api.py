@@ -15,7 +15,7 @@ from PIL.ExifTags import Base
 from toys import SIZE, image_split
 
 import invad
-from invad.cli.extras import EXTRAS
+from invad.cli import EXTRAS
 from invad.cluster.train import train_model
 from invad.config import (
     BenchmarkConfig,
@@ -205,7 +205,7 @@ def test_torch_is_left_as_it_was(split):
         ([noise(0)] * 3, {"device": "tpu9"}, "^device: 'tpu9' is not to be had here"),
         ([], {"batch_size": 1}, "^batch_size: 1 is more than the 0 training images$"),
         (["nowhere.png"], {}, r"nowhere\.png: no such image$"),
-        ([3], {}, "^image: expected a path, a PIL image, an array or a tensor, got int$"),
+        ([3], {}, "^image: expected a path, a PIL image, an array uint8, .* got int$"),
     ],
     ids=[*"abcdefghi"],
 )
@@ -246,7 +246,7 @@ def test_representations_say_what_it_is(predictor, tmp_path):
     word = "anomalous" if prediction[0].anomalous else "normal"
     scores = f"score {prediction[0].score:.4g}, threshold {image:.4g}"
     assert repr(prediction[0]) == f"<prediction of {tmp_path / 'a.png'}: {word}, {scores}; 40x40 pixels>"
-    assert repr(predictor.predict([])) == "<predictions of 0 images>"
+    assert repr(predictor.predict([])) == "<predictions of 0 images: 0 anomalous>"
 
 
 def test_the_package_has_its_modules_when_they_are_asked_for():
@@ -257,7 +257,7 @@ def test_the_package_has_its_modules_when_they_are_asked_for():
     heavy = {"torch", "numpy", "timm", "ray", "mlflow", "dvc", "matplotlib", "pydantic"}
     assert not heavy & imported
     assert heavy & with_metrics == {"numpy"}
-    assert [*invad.methods.METHODS] == ["invad", "rd", "patchcore", "simplenet", "draem"]
+    assert [*invad.methods.METHODS] == ["invad", "rd", "patchcore", "simplenet", "uniad", "draem"]
     with pytest.raises(AttributeError, match="has no attribute 'methodes'"):
         _ = invad.methodes
 

@@ -21,7 +21,7 @@ from invad.config import (
     ScoreConfig,
     load_params,
 )
-from invad.data.check.rules import check_split
+from invad.data.check import check_split
 from invad.data.counts import Counts, check_counts, count_images, describe
 from invad.data.hold_out import held_out_images, hold_out
 from invad.data.split_table import Split, SplitRow

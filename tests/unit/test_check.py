@@ -222,7 +222,7 @@ def test_pixel_formats_that_are_converted_are_counted(split, tmp_path):
         ("image-mode", ("test/good.png", "train/a.png")),
         ("image-mode", ("train/b.png",)),
     ]
-    assert report.findings[2].message == "2 converted to RGB from grey"
+    assert report.findings[2].message == "2 of the pixel format L, converted to RGB without alpha"
     assert report.summary().endswith("\nno errors, 4 warnings")
 
 

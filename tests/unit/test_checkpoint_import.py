@@ -16,6 +16,7 @@ from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder
 from invad.methods import EncoderOutput, build_method
 from invad.methods.invad.network import FeatureInversion
+from invad.methods.uniad import CHECKPOINT_NAMES
 from invad.training.authors_checkpoint import VARIANTS, import_checkpoint
 from invad.training.model_folder import load_encoder, load_model
 
@@ -29,7 +30,7 @@ def source():
     for tensor in encoder_network.state_dict().values():
         tensor.add_(1 if tensor.dtype == torch.int64 else 0.01)
     encoder = Encoder("resnet34", encoder_network)
-    network = FeatureInversion(encoder.channels, style_channels=64, latent_channels=16, blocks=4, constant_size=4)
+    network = FeatureInversion(encoder.channels, (16, 8, 4), InvADConfig(blocks=4))
     network(encoder(torch.randn(4, 3, 64, 64)))  # moves the running statistics away from where they start
     return network.eval(), encoder
 
@@ -82,11 +83,10 @@ def test_the_variants_are_the_published_networks(name, profile, encoder_paramete
     settings, variant = yaml.safe_load(profile_text(profile)), VARIANTS[name]
     features, train = settings["features"]["mvtec"], settings["train"]["mvtec"]
     assert (variant.encoder, variant.tag) == (features["encoder"], features["weights"])
-    recipe = InvADConfig(blocks=variant.blocks, loss_weight=variant.loss_weight)
-    assert all(getattr(recipe, key) == train[key] for key in train if key != "epochs")
+    assert all(getattr(variant.train, key) == train[key] for key in train if key != "epochs")
     with torch.device("meta"):  # shapes only
         encoder = timm.create_model(variant.encoder, features_only=True, out_indices=(1, 2, 3))
-        method = build_method(EncoderOutput(variant.encoder, variant.channels, 256), recipe)
+        method = build_method(EncoderOutput(variant.encoder, variant.channels, 256), variant.train)
     assert variant.channels == tuple(encoder.feature_info.channels())
     assert sum(parameter.numel() for parameter in encoder.parameters()) == encoder_parameters
     assert sum(parameter.numel() for parameter in method.parameters()) == trainable
@@ -159,7 +159,7 @@ def test_a_state_that_does_not_fit_is_named(checkpoint, save, change, message):
     ("state", "message"),
     [
         ({"net_fuser.weight": torch.zeros(1)}, rf"{CONSTANT} is missing"),
-        ({CONSTANT: torch.zeros(1, 7, 4, 4)}, r"\(1, 7, 4, 4\), expected \(1, 1024 or 256, n, n\)"),
+        ({CONSTANT: torch.zeros(1, 7, 4, 4)}, r"\(1, 7, 4, 4\), expected \(1, 1024, n, n\) or \(1, 256, n, n\)"),
         ({CONSTANT: torch.zeros(1, 256, 1, 1)}, "is for images of 16 pixels, which is out of range"),
         ({CONSTANT: torch.zeros(1, 1024, 4, 4)}, "is a checkpoint of invad; use --variant invad$"),
     ],
@@ -231,7 +231,6 @@ def test_only_a_model_folder_is_replaced_and_only_by_force(checkpoint, save):
     assert (folder / "config.json").stat().st_mtime_ns > before
     (folder / "notes.txt").write_text("mine")
     refused(r"--force replaces model folders only, but here is notes\.txt", path, force=True)
-    refused(r"--out: .*net\.pth is a file", path, folder=path / "lite")
     refused(r"--out: '.*/my model' names no model", path, folder=path.parent / "my model")
 
 
@@ -254,7 +253,7 @@ def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatc
     message = "invad-pipe: error: net.pth: is a checkpoint of invad-lite; use --variant invad-lite\n"
     assert capsys.readouterr() == ("", message)
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "lite", "--out", "models/a") == 2
-    assert "--variant: unknown variant 'lite'; known are invad, invad-lite" in capsys.readouterr().err
+    assert "--variant: unknown variant 'lite'; known are invad, invad-lite, uniad" in capsys.readouterr().err
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 0
     # The paper's 17,146,544 and 8,976,240 are with a constant of 16x16; here it is one of 4x4.
     assert capsys.readouterr().out.splitlines() == [
@@ -278,3 +277,43 @@ def test_weights_that_cannot_be_fetched_are_asked_for(checkpoint, save, monkeypa
     assert output.err.endswith("give the path of a .safetensors or .pth file instead\n")
     assert (output.out, len(output.err.splitlines())) == ("", 1)
     assert not (path.parent / "models").exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_uniad_is_the_same_network(save):
+    """No checkpoint of the published comparison is at hand: this one has its names, and the encoder with layers that are not needed."""
+    torch.manual_seed(0)
+    published = VARIANTS["uniad"]
+    encoder = timm.create_model(published.encoder)
+    expected = build_method(
+        EncoderOutput(published.encoder, published.channels, 64, published.strides), published.train
+    )
+    names = {own: theirs for theirs, own in CHECKPOINT_NAMES}
+    state = {}
+    for name, tensor in expected.state_dict().items():
+        for stack in ("encoder.", "decoder."):
+            name = name.replace(f"network.{stack}", f"net_ad.transformer.{stack}layers.")
+        name = name.replace("network.norm.", "net_ad.transformer.decoder.norm.").replace("network.", "net_ad.")
+        for own in ("rows", "columns", "query"):
+            name = name.replace(own, names[own])
+        state[name] = tensor
+    state |= {f"net_backbone.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    path = save({"net": state})
+    imported = import_checkpoint(path, "uniad", path.parent / "models/uniad")
+    method, config = load_model(path.parent / "models/uniad")
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(method.get_parameter(name), tensor)
+    assert (config.features.image_size, config.features.levels, config.train) == (64, (2, 4, 8, 16), published.train)
+    rebuilt = load_encoder(path.parent / "models/uniad", config)
+    images = torch.randn(1, 3, 64, 64)
+    features = timm.create_model(published.encoder, features_only=True).eval()
+    features.load_state_dict(encoder.state_dict(), strict=False)
+    for mine, theirs in zip(rebuilt(images), features(images), strict=False):
+        assert torch.equal(mine, theirs)
+    # With 16x16 tokens it has 7,779,344; of the encoder's 16,742,216 those behind stride 16 are left out.
+    assert (imported.trainable, imported.parameters - imported.trainable) == (
+        7_779_344 - 4 * 240 * 256 - 24 * 128,
+        3_635_984,
+    )
+    del state["net_ad.input_proj.bias"]
+    refused("net_ad.*1 tensors are missing", save(state), variant="uniad", folder=path.parent / "models/other")

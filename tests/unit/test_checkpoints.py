@@ -200,7 +200,7 @@ def test_only_worker_0_writes(split, tmp_path):
 def test_workers_that_do_not_see_the_same_checkpoints_stop(split, tmp_path):
     run_job(job(split, tmp_path), CPU)
     with pytest.raises(InputError, match="the workers do not see the same checkpoints"):
-        run_job(job(split, tmp_path), CPU, share=Share(1, 2), mean_over_workers=lambda value: float(value) / 2)
+        run_job(job(split, tmp_path), CPU, share=Share(1, 2, mean=lambda value: float(value) / 2))
 
 
 def test_a_job_can_train_on_some_of_the_images(split, tmp_path):
@@ -208,7 +208,7 @@ def test_a_job_can_train_on_some_of_the_images(split, tmp_path):
     few, curve = run_job(job(split, tmp_path, rows=rows), CPU)
     assert len(curve) == 6
     source = open_features(tmp_path / "features", "train", split, FEATURES)
-    some = BatchSource(source, Needs(strides=(4, 8, 16)), rows=rows)
+    some = BatchSource(source, Needs(levels=(0, 1, 2)), rows=rows)
     assert some.images == [split.rows[row].image for row in rows]
     assert len(some) == len(rows)
     (batch,), (expected,) = some.batches([[2, 0]], CPU), source.batches([[4, 1]], CPU)

@@ -1,21 +1,24 @@
 """What code a result depends on: all that it imports, and nothing that is a comment."""
 
+import ast
+import json
 import shutil
 import subprocess
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import REPOSITORY, repository_params
-from pydantic.dataclasses import is_pydantic_dataclass
 
-from invad import config
-from invad.config import closure, studies
+from invad.config import closure, load_params
 from invad.config.closure import NEUTRAL, STAGES, code_digest, digest_lines
+from invad.methods import METHODS
+from invad.pipeline.dependencies import OF_METHOD, SECTIONS, changed, dependencies
 
 ROOTS = (*STAGES, "invad.cluster.train", "invad.features.extract", "invad.studies.trial")
+WITHOUT_METHOD = ("download", "splits", "features", "evaluate", "report", "invad.features.extract")
 
 
 @pytest.fixture
@@ -36,8 +39,14 @@ def forget() -> None:
             function.cache_clear()
 
 
-def names(root: str) -> set[str]:
-    return {path.relative_to(closure._root()).as_posix() for path in closure.closure(root)}
+def names(root: str, model: str = "invad") -> set[str]:
+    """The files that a result depends on; where a method is run, of the model."""
+    return {path.relative_to(closure._root()).as_posix() for path in closure.closure(*with_methods(root, model))}
+
+
+def with_methods(root: str, model: str = "invad") -> list[str]:
+    models = METHODS if root in ("ablate", "invad.studies.trial") else [model] if root not in WITHOUT_METHOD else []
+    return [root, *(METHODS[each].__module__ for each in models)]
 
 
 def test_the_stages_are_those_of_dvc_yaml():
@@ -45,9 +54,9 @@ def test_the_stages_are_those_of_dvc_yaml():
     assert set(stages) == {"check", *STAGES}
     for name in STAGES:
         deps = stages[name].get("do", stages[name])["deps"]
-        of_settings = ["data/code/ablations/${key}.json"] if name == "ablate" else []
         code = [path for path in deps if path.startswith(("data/code", "invad", "stages"))]
-        assert code == [f"data/code/{name}.txt", *of_settings]
+        item = {"download": "/${item.dataset}", "report": ""}.get(name, "/${key}")
+        assert code == [f"data/code/{name}{item}.txt"]
     assert stages["check"]["deps"] == ["invad", "params.yaml"]
 
 
@@ -78,7 +87,7 @@ def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
         "methods/rd.py",
         "methods/maps.py",
         "data/arrow.py",
-    } <= names("score")
+    } <= names("score", "rd")
     assert {"metrics/ranking.py", "scoring/thresholds.py", "scoring/store.py"} <= names("evaluate")
     assert {"data/coco_ad.py", "data/own/table.py"} <= names("splits")
     assert {"data/official/unpack.py", "data/embedded/coco.py"} <= names("download")
@@ -90,13 +99,46 @@ def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
         closure.closure("trian")
 
 
+@pytest.mark.parametrize("stage", OF_METHOD)
+def test_a_stage_that_runs_a_method_depends_on_no_other(stage):
+    files = {METHODS[model].__module__.removeprefix("invad.").replace(".", "/") + ".py" for model in METHODS}
+    for model in METHODS:
+        own = METHODS[model].__module__.removeprefix("invad.").replace(".", "/") + ".py"
+        assert files & names(stage, model) == {own}
+        assert "methods/__init__.py" not in names(stage, model)
+
+
+def test_a_stage_depends_on_all_values_of_its_settings_and_on_the_code_of_its_method(params_dict, write_params):
+    params = load_params(write_params(params_dict))
+    before = dependencies(params)
+    assert set(before) == {
+        *(f"download/{dataset}" for dataset in params.download),
+        *(f"{stage}/{name}" for stage in SECTIONS for name in params.benchmarks),
+        "report",
+    }
+    for stage, section in SECTIONS.items():
+        for name, benchmark in params.benchmarks.items():
+            values = getattr(benchmark, section)
+            for field in fields(values):  # also those that params.yaml leaves out
+                line = f"{json.dumps(getattr(values, field.name))}  {section}.{benchmark.settings}.{field.name}"
+                assert line in before[f"{stage}/{name}"].splitlines()
+    params_dict["train"]["visa"] = {"model": "rd", "epochs": 3}
+    after = dependencies(load_params(write_params(params_dict)))
+    assert {name for name in before if before[name] != after[name]} == {"train/visa", "score/visa"}
+    names = changed(before["train/visa"], after["train/visa"])
+    assert {"train.visa.epochs", "train.visa.recipe", "invad/methods/rd.py", "invad/methods/invad/style.py"} <= {*names}
+    assert not {"train.visa.seed", "invad/training/loop.py"} & {*names}
+    assert "invad/methods/rd.py" not in after["train/mvtec"]
+
+
 def test_whatever_is_imported_is_covered_or_neutral():
     found = {module for module in closure._modules() if closure._is_neutral(module)}
     for module in NEUTRAL:
         assert module in found, f"{module} is neutral, but there is no such module"
     packages = {module.rpartition(".")[0] for module in closure._modules() if module.count(".") > 1}
-    for module in NEUTRAL:  # a package is neutral with all that is in it
-        assert module not in packages or closure._is_neutral(f"{module}.anything")
+    for module in NEUTRAL:  # a package is neutral with all that is in it, but for two
+        alone = module in ("invad", "invad.methods")
+        assert module not in packages or closure._is_neutral(f"{module}.anything") != alone
     assert not closure._is_neutral("invad.training.loop")
 
 
@@ -124,7 +166,8 @@ def test_python_imports_nothing_for_a_stage_that_its_closure_lacks(stage):
     modules -= closure.COUNTED  # settings, which are neutral, import them too; a test below says which stages do
     files = {closure._modules()[name].relative_to(closure._root()).as_posix() for name in modules}
     assert len(files) > 3
-    assert files <= names(stage)
+    # The table of the methods imports all, and a stage runs one.
+    assert files <= set().union(*(names(stage, model) for model in METHODS))
     assert not imported & SPARED[stage]
 
 
@@ -140,25 +183,27 @@ def test_python_imports_nothing_for_a_stage_that_its_closure_lacks(stage):
 def test_comments_and_docstrings_change_nothing(old, new):
     text = (REPOSITORY / "invad/devices.py").read_text()
     assert old in text
-    assert closure._normal(text.replace(old, new, 1)) == closure._normal(text)
-    assert closure._normal(text.replace('"cuda"', '"cpu"', 1)) != closure._normal(text)
+    assert meaning(text.replace(old, new, 1)) == meaning(text)
+    assert meaning(text.replace('"cuda"', '"cpu"', 1)) != meaning(text)
 
 
-def test_a_number_sign_in_a_text_is_no_comment():
+def meaning(source: str) -> str:
+    return ast.unparse(closure._Run().visit(ast.parse(source)))
+
+
+def test_a_number_sign_in_a_text_is_no_comment_and_types_alone_are_not_run():
     assert (
-        closure._normal("a = '#1'  # one\nb = f'{a}#2'\nc = '''\n# three\n'''\n")
+        meaning("a = '#1'  # one\nb = f'{a}#2'\nc = '''\n# three\n'''\n")
         == "a = '#1'\nb = f'{a}#2'\nc = '\\n# three\\n'"
     )
-    assert (
-        closure._normal('def f():\n    """Docs."""\n    return 1\n\n\ndef g(): "Docs."\n')
-        == "def f():\n    return 1\n\ndef g():\n    pass"
-    )
+    assert meaning('def f():\n    """Docs."""\n    return 1\n') == "def f():\n    return 1"
+    assert meaning("if TYPE_CHECKING:\n    import a\nif b:\n    import c\n") == "if b:\n    import c"
 
 
 @pytest.mark.parametrize(
     ("file", "roots"),
     [
-        ("methods/invad/style.py", {"train", "score", "ablate", "report"}),
+        ("methods/invad/style.py", {"train", "score", "ablate"}),
         ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
         ("scoring/thresholds.py", {"evaluate"}),
         ("report/page/templates/page.css", {"report", "ablate"}),
@@ -170,14 +215,13 @@ def test_a_number_sign_in_a_text_is_no_comment():
 def test_a_file_belongs_to_the_stages_that_run_it(file, roots):
     assert (REPOSITORY / "invad" / file).is_file()
     assert {stage for stage in STAGES if file in names(stage)} == roots
-    assert (file in names("invad.cluster.train")) == ("train" in roots)  # checkpoints
     assert (file in names("invad.studies.trial")) == bool("train" in roots or file.startswith("metrics"))
 
 
 @pytest.mark.slow
 def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
     """Of code, of a stage's own function and of what it uses in its module; and comments reach none."""
-    before = {root: code_digest(root) for root in ROOTS}
+    before = {root: code_digest(*with_methods(root)) for root in ROOTS}
     for file, old, new in (
         ("methods/invad/style.py", "return", "return None or"),
         ("pipeline/stages.py", "json.dumps(curves", "json.dumps({} or curves"),
@@ -188,45 +232,7 @@ def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
         assert old in text
         (package / file).write_text(text.replace(old, new, 1))
     forget()
-    changed = {root for root in ROOTS if code_digest(root) != before[root]}
+    changed = {root for root in ROOTS if code_digest(*with_methods(root)) != before[root]}
     # No file of `evaluate` has changed but the function that writes its curves.
-    assert changed == {
-        "train",
-        "score",
-        "evaluate",
-        "ablate",
-        "report",
-        "invad.cluster.train",
-        "invad.studies.trial",
-    }
+    assert changed == {"train", "score", "evaluate", "ablate", "invad.cluster.train", "invad.studies.trial"}
     assert all(str(package.parent) not in digest_lines(root) for root in ROOTS)
-
-
-def test_the_defaults_that_a_stage_has_are_params_of_it():
-    """A section's class is named by every stage that is run again by an edit of the section."""
-    classes = {
-        "download": {"DownloadConfig"},
-        "splits": {"ReadingConfig", *(kind.__name__ for kind in config.SPLIT_CONFIGS.values())},
-        "calibration": {"CalibrationConfig"},
-        "features": {"FeaturesConfig", "ComputeConfig"},
-        "train": {"TrainConfig", "ComputeConfig", *(kind.__name__ for kind in config.TRAIN_CONFIGS.values())},
-        "score": {"ScoreConfig", "ComputeConfig"},
-        "ablations": {"AblationConfig"},
-    }
-    for name, stage in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].items():
-        params = stage.get("do", stage).get("params", [])
-        sections = {key.partition(".")[0] for key in params if isinstance(key, str)} - {"benchmarks"}
-        named = {item for entry in params if isinstance(entry, dict) for items in entry.values() for item in items}
-        expected = {item for section in sections for item in classes[section]}
-        if "calibration" in sections and name != "splits":
-            expected -= {"CalibrationConfig"}  # it has no defaults
-        assert expected <= named, name
-        for item in named:
-            owner = studies if item == "AblationConfig" else config
-            kind = getattr(owner, item)
-            assert is_pydantic_dataclass(kind)
-            for field in fields(
-                kind
-            ):  # DVC reads no calls, and a tuple comes back from its lock as a list: never the same
-                assert not isinstance(field.default, tuple), f"{item}.{field.name}"
-                assert field.default_factory in (MISSING, tuple, dict, config.ResourcesConfig), f"{item}.{field.name}"

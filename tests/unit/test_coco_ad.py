@@ -155,12 +155,12 @@ def set_annotation(**fields):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (set_annotation(image_id=99), "annotation 0 refers to the unknown image 99"),
-        (set_annotation(category_id=5), "annotation 0 refers to the unknown category 5"),
+        (set_annotation(image_id=99), "annotation 0 refers to the unknown image 99 or category"),
+        (set_annotation(category_id=5), "annotation 0 refers to the unknown image 0 or category 5"),
         (set_annotation(segmentation="x"), r"annotation 0: unreadable segmentation \(Expected `object \| array`"),
         (
             set_annotation(segmentation={"counts": [0, 4], "size": [2, 2]}),
-            r"annotation 0: unreadable segmentation \(RLE of size \[2, 2\], but the image has \[8, 8\]\)",
+            r"annotation 0: unreadable segmentation \(run lengths of size \[2, 2\] that do not fill the image, \[8, 8\]\)",
         ),
         (lambda v: v.pop("categories"), r"not a COCO instance annotation file \(.*`categories`\)"),
         (lambda v: v["annotations"][0].pop("segmentation"), "not a COCO instance annotation file"),
@@ -171,12 +171,20 @@ def set_annotation(**fields):
             lambda v: v["categories"][0].update(name="other"),
             "its categories are not those of .*instances_train2017.json",
         ),
-        (lambda v: v["images"].append(v["images"][0]), "image 0 is defined twice"),
-        (set_image(file_name="000000000001.png"), "image 1 has the file_name of image 0, 000000000001, apart from"),
-        (set_image(width=0), "image 0: has 0x8 pixels"),
-        (set_image(height=-8), "image 0: has 8x-8 pixels"),
-        (set_image(width=-8, height=-8), "image 0: has -8x-8 pixels"),
-        (set_image(width=10**6, height=10**6), "image 0: has 1000000x1000000 pixels; 1 to 80000000 are accepted"),
+        (
+            lambda v: v["images"].append(v["images"][0]),
+            "image 0 has the id, or apart from the ending the file_name, of image 0",
+        ),
+        (
+            set_image(file_name="000000000001.png"),
+            "image 1 has the id, or apart from the ending the file_name, of image 0",
+        ),
+        (
+            set_image(width=0),
+            r"not a COCO instance annotation file \(Expected `int` >= 1 - at `\$.images\[0\].width`\)",
+        ),
+        (set_image(height=-8), "Expected `int` >= 1"),
+        (set_image(width=10**6, height=10**6), "image 0 has more than 80000000 pixels"),
         (set_image(height="8"), r"not a COCO instance annotation file \(Expected `int`, got `str`"),
     ],
 )
@@ -209,9 +217,7 @@ def test_damaged_annotations_are_named(tmp_path, edit, message):
 def test_a_file_name_that_is_no_plain_name_is_refused(tmp_path, phase, name):
     root = coco_root(tmp_path / "coco", train=[[25]], test=[[0]])
     edit_annotations(root, set_image(file_name=name), phase)
-    with pytest.raises(
-        InputError, match=rf"instances_{phase}2017\.json: image 0: the file_name '.* is not a plain"
-    ) as caught:
+    with pytest.raises(InputError, match=rf"instances_{phase}2017\.json: not a COCO .*regex .*file_name") as caught:
         build_coco_ad(root, FOLD_0, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -226,7 +232,7 @@ def test_what_is_no_annotation_file_is_named(tmp_path, content):
     with pytest.raises(InputError, match=r"instances_train2017\.json: not a COCO instance annotation file"):
         read_both(root)
     annotation_file(root, "train").unlink()
-    with pytest.raises(InputError, match=r"instances_train2017\.json: no such file"):
+    with pytest.raises(InputError, match=r"instances_train2017\.json: cannot be read"):
         read_both(root)
 
 
@@ -294,7 +300,7 @@ def test_run_lengths_with_empty_runs_do_not_lose_pixels_in_the_union():
 
 @pytest.mark.parametrize("counts", [[], [63], [65], [70, -6], [-1, 65], [0, 2**64]])
 def test_run_lengths_that_do_not_fit_are_refused(counts):
-    with pytest.raises(InputError, match=r"x\.json: annotation 0: unreadable segmentation \(RLE whose counts"):
+    with pytest.raises(InputError, match=r"x\.json: annotation 0: unreadable segmentation \("):
         union({"counts": counts, "size": [8, 8]})
 
 

@@ -40,16 +40,15 @@ def test_the_repositorys_own_params_are_valid():
         ("train.mvtec.model", "patchwork", "train.mvtec.model: must be one of invad, rd, "),
         ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
         ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),
-        (
-            "train.rd",
-            {"model": "rd", "epohs": 1},
-            "train.rd.epohs: unknown key; known are precision, ",
-        ),  # of no benchmark
         ("train.wokers", 2, "train.wokers: must be a mapping, not 2"),
         ("train.visa", None, "train.visa: is missing; benchmarks.visa.settings names it, and train has coco, mvtec"),
         ("train.visa", [1], "train.visa: must be a mapping, not [1]"),
         ("features.visa.encoder", "../vgg", "features.visa.encoder: must "),
-        ("features.visa.encoder", "resnet34", "features.visa.weights: packaged exists for mobilenetv2_100 only"),
+        (
+            "features.visa.encoder",
+            "resnet34",
+            "features.visa.weights: packaged exists for mobilenetv2_100 and tf_efficientnet_lite0 only",
+        ),
         (
             "features.visa.image_size",
             100,
@@ -89,14 +88,12 @@ def test_the_repositorys_own_params_are_valid():
         ),
         ("download.shop", {"source": "path", "table": "a.csv"}, "download.shop.path: is needed with `source: path`"),
         ("download.visa.table", "a.csv", "download.visa.table: is a key of a data set of your own only"),
-        ("download.mvtec.images", "needed", "download.mvtec.images: is a key of coco only"),
         ("download.coco.images", "all", "download.coco.images: must be 'needed' or 'archive', not 'all'"),
         ("download.coco.files", ["a.zip"], "download.coco.files: must be "),
         ("download.coco.accept_license", 1, "download.coco.accept_license: must be a valid boolean, not 1"),
-        ("benchmarks.coco_ad_3.fold", 4, "benchmarks.coco_ad_3.fold: must be less than 4 with held_out 20"),
+        ("benchmarks.coco_ad_3.fold", 4, "splits.coco.fold: must be less than 4 with held_out 20"),
         ("benchmarks.coco_ad_3.fold", None, "benchmarks.coco_ad_3.fold: is needed for COCO-AD, and only there"),
         ("benchmarks.mvtec.fold", 0, "benchmarks.mvtec.fold: is needed for COCO-AD, and only there"),
-        ("splits.coco.fold", 0, "splits.coco.fold: belongs to the benchmark; write it as benchmarks.coco_ad_0.fold"),
         ("splits.coco.held_out", 0, "splits.coco.held_out: must be greater than or equal to 1, not 0"),
         ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are exif_rotation, grey16_white, strict"),
         ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
@@ -119,7 +116,7 @@ def test_the_repositorys_own_params_are_valid():
         ("tune.blocks", [], "tune.blocks: "),
         ("tune.validation_share", 1, "tune.validation_share: must be less than 1, not 1"),
         ("train", {2024: {}}, "train.2024: a name that YAML reads as something else stands in quotes"),
-        ("trian", {}, "trian: unknown section; known are download, benchmarks, "),
+        ("trian", {}, "unknown section 'trian'; known are download, benchmarks, "),
         ("score", None, "score: this section is missing or not a mapping"),
     ],
 )
@@ -238,3 +235,20 @@ def test_the_image_size_has_to_suit_encoder_and_method(params_dict, write_params
     change(params_dict, "train.visa", {"model": "invad"})
     change(params_dict, "features.visa.image_size", 240)
     assert load_params(write_params(params_dict)).benchmark("visa").features.image_size == 240
+    change(
+        params_dict,
+        "features.visa",
+        {"encoder": "vit_small_patch14_dinov2", "weights": "none", "levels": [[0, 1], [2]]},
+    )
+    change(params_dict, "features.visa.image_size", 252)
+    assert load_params(write_params(params_dict)).benchmark("visa").features.levels == ((0, 1), (2,))
+    change(params_dict, "features.visa.image_size", 240)
+    with pytest.raises(InputError, match="image_size: must be a multiple of 14, such as 238 or 252, not 240"):
+        load_params(write_params(params_dict))
+
+
+@pytest.mark.parametrize("levels", [[16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])
+def test_levels_are_strides_or_groups_of_blocks(params_dict, write_params, levels):
+    change(params_dict, "features.visa.levels", levels)
+    with pytest.raises(InputError, match=r"features\.visa.*: must be|features\.visa.*levels: must be"):
+        load_params(write_params(params_dict))

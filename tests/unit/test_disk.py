@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_line_with_what_is_free_and_how_to_make_room(error, t
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1500))
     problem = disk_problem(error)
     assert problem is not None
-    assert problem.startswith(f"No space left on device; 1.50kB are free in {tmp_path} (here)")
+    assert problem.startswith(f"No space left on device; 1.50kB are free in {tmp_path}, 1.50kB in ")
     assert "`invad-pipe clean`" in problem
     assert "\n" not in problem
 
@@ -100,7 +100,6 @@ def test_other_folders_and_databases_are_named():
     assert disk_problem(OSError(errno.EROFS, "Read-only file system", "reports")) == "reports: Read-only file system"
     full = disk_problem(sqlite3.OperationalError("database or disk is full")) or ""
     assert full.startswith("database or disk is full; ")
-    assert "__pycache__" in (disk_problem(EOFError("marshal data too short")) or "")
     for other in (ValueError("x"), FileNotFoundError(errno.ENOENT, "No such file", "a"), EOFError("at the end")):
         assert disk_problem(other) is None
 

@@ -35,7 +35,7 @@ from invad.features import FeatureKey, FeatureStore
 from invad.features.batches import BatchSource
 from invad.features.extract import run_here
 from invad.methods import build_method
-from invad.methods.invad.method import InvAD
+from invad.methods.invad.network import InvAD
 from invad.training import job as job_module
 from invad.training.checkpoints import Checkpoints
 from invad.training.curve import Step
@@ -160,7 +160,7 @@ def test_other_settings_never_resume(monkeypatch):
         name(workers=TrainingConfig(2, ALONE.resources_per_worker)),
         name(workers=TrainingConfig(1, ResourcesConfig(cpu=2))),
         of_other(torch, "__version__", "1.0"),
-        of_other(job_module, "code_digest", lambda root: f"other code of {root}"),
+        of_other(job_module, "code_digest", lambda *roots: f"other code of {roots}"),
     ]
     assert len(set(names)) == len(names)
     assert name(workers=replace(ALONE, checkpoint_steps=1)) == names[0]

@@ -1,11 +1,16 @@
 """The frozen encoder and its packaged weights; no download anywhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from invad.errors import InputError
-from invad.features.encoder import build_encoder, normalize, packaged_weights_file
+from invad.features import packaged as packages
+from invad.features.encoder import build_encoder, normalize
+from invad.features.packaged import packaged_weights
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +52,6 @@ def test_packaged_weights_are_imagenets_not_random(packaged):
 
 @pytest.mark.slow
 def test_weights_from_a_file_are_the_same_features(packaged, tmp_path):
-    from safetensors.torch import save_file
-
     state = {name: tensor.contiguous() for name, tensor in packaged.network.state_dict().items()}
     save_file(state, tmp_path / "encoder.safetensors")
     from_file = build_encoder("mobilenetv2_100", str(tmp_path / "encoder.safetensors"))
@@ -86,7 +89,7 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path, capsys):
     ("name", "weights", "message"),
     [
         ("vgg1000", "none", "unknown architecture 'vgg1000'"),
-        ("resnet18", "packaged", "packaged exists for mobilenetv2_100 only, not for resnet18"),
+        ("resnet18", "packaged", "packaged exists for mobilenetv2_100, tf_efficientnet_lite0 only, not for resnet18"),
         ("resnet18", "nowhere.pth", "'nowhere.pth' is no file, no timm tag"),
     ],
 )
@@ -95,11 +98,24 @@ def test_mistakes_are_named(name, weights, message):
         build_encoder(name, weights)
 
 
-def test_a_changed_weights_file_is_refused(tmp_path, monkeypatch):
-    assert packaged_weights_file().stat().st_size == 9_084_095
-    monkeypatch.setattr("invad.features.encoder._PACKAGED_SHA256", "0" * 64)
+def test_a_changed_weights_file_is_refused(monkeypatch):
+    known = packages._PACKAGES["mobilenetv2_100"]
+    monkeypatch.setitem(packages._PACKAGES, "mobilenetv2_100", replace(known, sha256="0" * 64))
     with pytest.raises(InputError, match=r"not the known weights file \(SHA-256 differs\)"):
-        packaged_weights_file()
+        packaged_weights("mobilenetv2_100")
+
+
+def test_images_are_normalised_as_the_weights_were_trained(tmp_path):
+    """tf_efficientnet_lite0 was trained with 0.5 for each channel; its file in a model folder says so by itself."""
+    encoder = build_encoder("tf_efficientnet_lite0", "packaged")
+    images = torch.arange(32 * 32 * 3, dtype=torch.uint8).reshape(1, 32, 32, 3)
+    own = ((images.float() / 255 - 0.5) / 0.5).permute(0, 3, 1, 2)
+    for level, expected in zip(encoder(normalize(images)), encoder.network(own), strict=True):
+        torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
+    save_file(encoder.network.state_dict(), tmp_path / "encoder.safetensors")
+    again = build_encoder("tf_efficientnet_lite0", str(tmp_path / "encoder.safetensors"))
+    assert again.weights_sha256 == encoder.weights_sha256
+    assert "input_scale" not in build_encoder("mobilenetv2_100").network.state_dict()
 
 
 def test_normalisation_by_hand():

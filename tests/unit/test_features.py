@@ -25,7 +25,7 @@ from invad.features import FeatureKey, FeatureStore, extract_features, open_feat
 from invad.features import extract as extract_module
 from invad.features import live as live_module
 from invad.features import store as store_module
-from invad.features.encoder import build_encoder, normalize
+from invad.features.encoder import build_encoder, configured_encoder, normalize
 from invad.features.extract import LIVE_FILE, run_here
 from invad.features.source import read_ahead
 from invad.features.store import ROWS, images_per_shard, is_whole_shard, shard_name, write_shard
@@ -225,14 +225,14 @@ def test_reading_ahead_keeps_the_order_and_an_error_comes_in_its_turn(device):
 # Extraction, with the real encoder on tiny images
 
 
-built_once = cache(build_encoder)
+built_once = cache(configured_encoder)
 CONFIG = FeaturesConfig("mobilenetv2_100", image_size=32, batch_size=2, dtype="float32")
 
 
 @pytest.fixture(autouse=True)
 def encoders_are_built_once(monkeypatch):
     for module in (extract_module, live_module):
-        monkeypatch.setattr(module, "build_encoder", built_once)
+        monkeypatch.setattr(module, "configured_encoder", built_once)
 
 
 @pytest.fixture
@@ -256,6 +256,21 @@ def test_extraction_is_the_encoder_of_each_image_in_order(split, tmp_path):
     assert test.key == replace(key, phase="test", split_sha256=test.key.split_sha256)
 
 
+def test_features_of_any_levels_are_stored_and_those_of_the_default_say_nothing_of_it(split, tmp_path):
+    plain = {"encoder", "weights_sha256", "channels", "image_size", "precision", "dtype", "phase", "split_sha256"}
+    key = extract_features(split, CONFIG, tmp_path / "default")
+    assert set(key.as_plain()) == plain
+    config = replace(CONFIG, levels=(2, 4, 8, 16))
+    key = extract_features(split, config, tmp_path / "store")
+    store = open_features(tmp_path / "store", "train", split, config)
+    assert store.key == key == FeatureKey.of_plain(json.loads(json.dumps(key.as_plain())))
+    assert (key.levels, key.channels) == ((2, 4, 8, 16), (16, 24, 32, 96))
+    assert key.output.shapes == ((16, 16, 16), (24, 8, 8), (32, 4, 4), (96, 2, 2))
+    default = open_features(tmp_path / "default", "train", split, CONFIG)
+    for of_four, of_three in zip(store.batch([0, 2])[1:], default.batch([0, 2]), strict=True):
+        torch.testing.assert_close(of_four, of_three)
+
+
 def test_features_of_other_settings_or_another_split_are_refused(split, tmp_path):
     extract_features(split, CONFIG, tmp_path / "store")
     folder = re.escape(str(tmp_path / "store"))
@@ -264,6 +279,7 @@ def test_features_of_other_settings_or_another_split_are_refused(split, tmp_path
         ({"image_size": 64}, "image_size 32, expected 64"),
         ({"precision": "bfloat16"}, "precision float32, expected bfloat16"),
         ({"dtype": "float16"}, "dtype float32, expected float16"),
+        ({"levels": (8, 16)}, r"levels \(4, 8, 16\), expected \(8, 16\)"),
     ]:
         with pytest.raises(InputError, match=f"{folder}: train features have {message}; run `dvc repro features`"):
             open_features(tmp_path / "store", "train", split, replace(CONFIG, **change))
@@ -464,7 +480,7 @@ def test_live_writes_what_its_features_depend_on_and_no_features(split, tmp_path
     key = extract_features(split, LIVE, tmp_path / "features")
     assert [path.name for path in (tmp_path / "features").iterdir()] == [LIVE_FILE]
     stored = json.loads((tmp_path / "features" / LIVE_FILE).read_text())
-    assert stored["train"] == {**asdict(key), "channels": [24, 32, 96]}
+    assert stored["train"] == {**key.as_plain(), "channels": [24, 32, 96]}
     assert stored["test"]["phase"] == "test"
     assert stored["train"]["split_sha256"] != stored["test"]["split_sha256"]
     features = open_features(tmp_path / "features", "train", split, LIVE)
@@ -484,6 +500,7 @@ def test_live_of_other_settings_or_another_split_is_refused(split, tmp_path):
         ({"weights": "none"}, f"weights_sha256 [0-9a-f]{{64}}, expected {random}"),
         ({"image_size": 64}, "image_size 32, expected 64"),
         ({"precision": "bfloat16"}, "precision float32, expected bfloat16"),
+        ({"levels": (8, 16)}, r"channels \(24, 32, 96\), expected \(32, 96\)"),
     ]:
         with pytest.raises(InputError, match=f"train features have {message}; run `dvc repro features`"):
             open_features(tmp_path / "features", "train", split, replace(LIVE, **change))

@@ -91,7 +91,7 @@ def test_what_is_no_image_is_named(tmp_path):
     assert refused(tmp_path / "text.png").startswith("not an image (PNG, JPEG, BMP, TIFF or WebP)")
     assert refused(tmp_path / "none.png") == "no such image"
     (tmp_path / "empty.png").touch()
-    assert refused(tmp_path / "empty.png") == "not an image, the file is empty"
+    assert refused(tmp_path / "empty.png") == "not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one"
     (tmp_path / "folder.png").mkdir()
     assert refused(tmp_path / "folder.png") == "not an image, not even a file"
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
@@ -280,45 +280,25 @@ def test_a_jpeg_that_paints_itself_over_is_refused(tmp_path, scans):
     assert read_image(path).shape == (48, 64, 3)
 
 
-def damaged_fax(tmp_path: Path, compression: str) -> Path:
-    path = tmp_path / f"{compression}.tif"
-    noise = np.random.default_rng(0).integers(0, 2, (400, 400), dtype=np.uint8) * 255
-    Image.fromarray(noise).convert("1").save(path, compression=compression)
-    data = bytearray(path.read_bytes())
-    assert read_image(path).shape == (400, 400, 3)
-    data[200:1200:7] = bytes(byte ^ 0x55 for byte in data[200:1200:7])
-    path.write_bytes(data)
-    return path
-
-
-@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_lzw", "tiff_adobe_deflate", "jpeg"])
-def test_what_libtiff_complains_of_is_damaged_and_said_by_nobody_else(tmp_path, compression, capfd):
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_a_damaged_tiff_is_refused(tmp_path, compression):
     path = tmp_path / "image.tif"
-    if compression.startswith("group"):
-        path = damaged_fax(tmp_path, compression)
-    else:
-        photograph().save(path, compression=compression)
-        data = path.read_bytes()
-        path.write_bytes(data[:1000] + b"\xff\xc4" * 250 + data[1500:])
+    photograph().save(path, compression=compression)
+    data = path.read_bytes()
+    path.write_bytes(data[:1000] + b"\xff\xc4" * 250 + data[1500:])
     assert refused(path).startswith("damaged image (")
     with pytest.raises(InputError, match="image: damaged image"):
         image_of_bytes(path.read_bytes(), "image")
-    assert capfd.readouterr() == ("", "")
 
 
-def test_complaints_of_threads_are_their_own(tmp_path):
-    bad, good = damaged_fax(tmp_path, "group4"), tmp_path / "good.tif"
-    photograph().save(good, compression="tiff_lzw")
-
-    def said(path: Path) -> bool:
-        try:
-            read_image(path)
-        except InputError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(said, [good, bad] * 20)) == [True, False] * 20
+@pytest.mark.parametrize("compression", ["group3", "group4", "jpeg"])
+def test_a_tiff_in_which_damage_is_not_seen_is_refused(tmp_path, compression):
+    path = tmp_path / "image.tif"
+    photograph().convert("RGB" if compression == "jpeg" else "1").save(path, compression=compression)
+    message = f"a TIFF compressed as {compression}; save it anew, as PNG or by LZW or deflate"
+    assert refused(path) == refused(path, read_mask) == message
+    with Image.open(path) as image, pytest.raises(InputError, match=message):
+        checked_image(image)
 
 
 def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
@@ -349,10 +329,13 @@ PIECES = {
     "little TIFF": (tiff_of_strips(200_000, "<", 42), "has more than 100000 strips or tiles"),
     "big TIFF": (tiff_of_strips(200_000, ">", 43), "has more than 100000 strips or tiles"),
     "TIFF": (tiff_of_strips(120_000, "<", 42), "has more than 100000 strips or tiles"),
-    "JPEG": (b"\xff\xd8" + b"\xff\xe5\0\2" * 200_000 + jpeg()[2:], "has more than 100000 segments, or 65536 bytes"),
-    "stray": (b"\xff\xd8" + bytes(70_000) + jpeg()[2:], "has more than 100000 segments, or 65536 bytes"),
-    "fill": (b"\xff\xd8" + b"\xff" * 70_000 + jpeg()[2:], "has more than 100000 segments, or 65536 bytes"),
-    "PNG": (png_bytes(2, 2, 8, 0, b"\0\1\1" * 2, after=chunk(b"tIME", b"") * 110_000), "has more than 100000 chunks"),
+    "JPEG": (b"\xff\xd8" + b"\xff\xe5\0\2" * 200_000 + jpeg()[2:], "has more than 100000 segments or chunks"),
+    "stray": (b"\xff\xd8" + bytes(110_000) + jpeg()[2:], "has more than 100000 segments or chunks"),
+    "fill": (b"\xff\xd8" + b"\xff" * 110_000 + jpeg()[2:], "has more than 100000 segments or chunks"),
+    "PNG": (
+        png_bytes(2, 2, 8, 0, b"\0\1\1" * 2, after=chunk(b"tIME", b"") * 110_000),
+        "has more than 100000 segments or chunks",
+    ),
 }
 
 
@@ -361,10 +344,7 @@ def test_a_file_in_too_many_pieces_is_refused(tmp_path, name):
     data, message = PIECES[name]
     (tmp_path / "pieces").write_bytes(data)
     for read in (read_image, image_size):
-        assert (
-            refused(tmp_path / "pieces", read)
-            == f"{message}{' between them' if '65536' in message else ''}; save it anew"
-        )
+        assert refused(tmp_path / "pieces", read) == f"{message}; save it anew"
     with pytest.raises(InputError, match=message):
         image_of_bytes(data, "image")
 

@@ -55,10 +55,10 @@ def test_pixels_tied_at_one_score_draw_a_straight_line():
     }
 
 
-@pytest.mark.parametrize("counted_items", [1000, 1 << 25])
+@pytest.mark.parametrize("page_items", [1000, 1 << 25])
 @pytest.mark.slow
-def test_curves_of_many_pixels_have_at_most_1000_points_and_the_area_of_all(monkeypatch, counted_items):
-    monkeypatch.setattr(ranking, "COUNTED_ITEMS", counted_items)
+def test_curves_of_many_pixels_have_at_most_1000_points_and_the_area_of_all(monkeypatch, page_items):
+    monkeypatch.setattr(ranking, "PAGE_ITEMS", page_items)
     maps, masks = large_data()
     curves, values = curves_of(maps, masks)
     assert set(curves) == NAMES

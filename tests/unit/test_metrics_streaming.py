@@ -10,21 +10,19 @@ from scipy import ndimage
 
 from invad.errors import InputError
 from invad.metrics import evaluate, ranking, reading
-from invad.metrics.ranking import Ranking
-from invad.metrics.regions import region_areas
-from invad.metrics.runs import Keys, Run, key_scores, score_keys
+from invad.metrics.ranking import Keys, Ranking, Run, key_scores, region_areas, score_keys
 
 
-def make_ranges_small(monkeypatch, counted_items):
-    """Blocks of 500 pixels, ranges of at most 300."""
+def make_ranges_small(monkeypatch, page_items):
+    """Blocks of 500 pixels, ranges of about 300."""
     monkeypatch.setattr(reading, "BLOCK_PIXELS", 500)
     monkeypatch.setattr(ranking, "RANGE_ITEMS", 300)
-    monkeypatch.setattr(ranking, "COUNTED_ITEMS", counted_items)
+    monkeypatch.setattr(ranking, "PAGE_ITEMS", page_items)
 
 
 @pytest.fixture(params=[20, 10**9])
 def small_ranges(request, monkeypatch):
-    """Pages of many items are counted, or all are sorted."""
+    """Pages of many items are ranges of their own, or none is."""
     make_ranges_small(monkeypatch, request.param)
 
 
@@ -54,7 +52,12 @@ def test_keys_are_in_the_order_of_the_scores_and_lead_back_to_them(width, data):
     assert keys.itemsize == scores.itemsize
     assert ((np.diff(keys.astype(object)) > 0) == (np.diff(scores.astype(np.longdouble)) > 0)).all()
     assert np.array_equal(key_scores(keys), scores)
-    assert np.array_equal(Keys.of(keys).whole(slice(0, len(keys))), keys)
+    shuffled = np.random.default_rng(0).permutation(scores)
+    by_page, order = Keys.of(shuffled)
+    whole = by_page.read(slice(0, keys.size))
+    assert np.array_equal(whole, score_keys(shuffled[order]))
+    assert (np.diff(whole >> (8 * keys.itemsize - 16)) >= 0).all()
+    assert np.array_equal(np.sort(whole), keys)
 
 
 def test_zero_has_one_key():
@@ -72,6 +75,7 @@ def test_a_run_takes_half_of_the_bytes_of_single_precision_scores():
 def test_areas_follow_their_scores():
     run = Run.of(np.float32([]), np.float32([0.3, 0.1, 0.2]), np.int32([30, 10, 20]), np.int32([10, 20, 30]))
     assert run.areas.tolist() == [10, 20, 30]
+    assert key_scores(run.anomalous.read(slice(0, 3))).tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
     assert run.areas.dtype == np.uint8
 
 
@@ -91,43 +95,52 @@ def test_regions_are_those_of_scipy(share):
 # ---------------------------------------------------------------- ranges
 
 
-def test_ranges_follow_each_other_from_the_highest_score_down_and_hold_all_items(small_ranges):
+def walked(runs, thresholds):
+    """The blocks of a walk as one, and what is above the thresholds."""
+    blocks = []
+    above = Ranking(runs, "pixel").walk(thresholds, blocks.append)
+    return ranking.Block(*map(np.concatenate, zip(*blocks, strict=True))), above
+
+
+def test_a_walk_counts_all_items_at_all_anomalous_scores_from_the_highest_down(small_ranges):
     maps, masks = random_data()
-    found = list(Ranking([run_of(maps[~masks], maps[masks]), run_of(maps[~masks])], "pixel").ranges([0.5]))
-    assert len(found) > 10
-    assert sum(part.items for part in found).tolist()[:2] == [masks.sum(), 2 * (~masks).sum()]
-    scores = np.concatenate([part.block.scores for part in found])
-    assert np.array_equal(scores, np.unique(maps[masks])[::-1])
-    assert sum(part.at.size for part in found) == 1
+    runs = [run_of(maps[~masks], maps[masks]), run_of(maps[~masks])]
+    normal, anomalous = np.repeat(maps[~masks], 2), maps[masks]
+    assert len(Ranking(runs, "pixel")._first_pages()) > 10
+    block, above = walked(runs, [0.5])
+    expected = np.unique(anomalous)[::-1]
+    assert np.array_equal(block.scores, expected)
+    assert block.gained.sum() == anomalous.size
+    assert block.true_positives.tolist() == [np.sum(anomalous >= score) for score in expected]
+    assert block.false_positives.tolist() == [np.sum(normal >= score) for score in expected]
+    assert block.false_positives_above.tolist() == [np.sum(normal > score) for score in expected]
+    middle = (float(maps.min()) + float(maps.max())) / 2
+    assert above[:2, 0].tolist() == [np.sum(anomalous > middle), np.sum(normal > middle)]
 
 
-def test_a_page_of_any_number_of_items_is_one_range_that_is_counted(monkeypatch):
-    monkeypatch.setattr(ranking, "COUNTED_ITEMS", 100)
+def test_a_page_of_many_items_is_one_range(monkeypatch):
+    monkeypatch.setattr(ranking, "PAGE_ITEMS", 100)
     runs = [run_of([0.5] * 40 + [0.25], [0.5, 0.75]) for _ in range(40)]
-    top, middle, bottom = Ranking(runs, "pixel").ranges([0.0, 0.5])
-    assert (top.items[:2].tolist(), middle.items[:2].tolist(), bottom.items[:2].tolist()) == (
-        [40, 0],
-        [40, 1600],
-        [0, 40],
-    )
-    assert (middle.block.gained.tolist(), middle.block.false_positives_above.tolist()) == ([40], [0])
-    # the scores above the thresholds begin just above 0.25 and, in the middle, just above 0.5: nothing in these ranges is there
-    assert [(part.at.tolist(), part.above.tolist()) for part in (top, middle, bottom)] == [
-        ([], [[], [], []]),
-        ([1], [[0], [0], [0]]),
-        ([0], [[0], [0], [0]]),
-    ]
+    pages = Ranking(runs, "pixel")._first_pages()
+    many = int(score_keys(np.float32([0.5]))[0]) >> 16
+    assert pages[pages.index(many) + 1] == many + 1
+    block, above = walked(runs, [0.0, 0.5])
+    assert block.scores.tolist() == [0.75, 0.5]
+    assert (block.gained.tolist(), block.false_positives_above.tolist()) == ([40, 40], [0, 0])
+    assert block.false_positives.tolist() == [0, 1600]
+    # Scaled, 0.25, 0.5 and 0.75 are 0, 0.5 and 1.
+    assert above[:2].tolist() == [[80, 40], [1600, 0]]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("decimals", [1, 4])
-@pytest.mark.parametrize("counted_items", [20, 10**9])
-def test_how_scores_are_cut_into_blocks_and_ranges_changes_no_bit(monkeypatch, dtype, decimals, counted_items):
+@pytest.mark.parametrize("page_items", [20, 10**9])
+def test_how_scores_are_cut_into_blocks_and_ranges_changes_no_bit(monkeypatch, dtype, decimals, page_items):
     maps, masks = random_data(n=30, dtype=dtype)
     maps = np.round(maps, decimals)
     classes = np.array(["b", "a", "c"] * 10)
     expected = json.dumps([evaluate(maps, masks), evaluate(maps, masks, classes, curves=True)])
-    make_ranges_small(monkeypatch, counted_items)
+    make_ranges_small(monkeypatch, page_items)
     assert json.dumps([evaluate(maps, masks), evaluate(maps, masks, classes, curves=True)]) == expected
 
 

@@ -20,9 +20,10 @@ from invad.config import (
     InvADConfig,
     ScoreConfig,
 )
+from invad.data.datasets import DATASETS
 from invad.data.download import prepare_dataset
-from invad.data.official import releases as official
 from invad.data.official import store
+from invad.data.official.store import Archive
 from invad.data.source import read_source
 from invad.data.splits import build_split
 from invad.errors import InputError
@@ -55,10 +56,18 @@ def zip_bytes(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def publish(monkeypatch, name: str, archive: official.Archive, content: bytes) -> None:
-    """Make `content` the published archive."""
-    remote = replace(archive.remote, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(official, name, replace(archive, remote=remote, unpacked_size=len(content)))
+def archives_of(dataset: str) -> tuple[Archive, ...]:
+    return DATASETS[dataset].release.archives
+
+
+def publish(monkeypatch, dataset: str, *contents: bytes) -> None:
+    """Make `contents` the first published archives of a data set."""
+    archives = list(archives_of(dataset))
+    for index, content in enumerate(contents):
+        size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+        archives[index] = replace(archives[index], size=size, sha256=sha256, unpacked_size=size)
+    release = replace(DATASETS[dataset].release, archives=tuple(archives))
+    monkeypatch.setitem(DATASETS, dataset, replace(DATASETS[dataset], release=release))
 
 
 def visa_files() -> dict[str, bytes]:
@@ -78,7 +87,7 @@ def visa_files() -> dict[str, bytes]:
 @pytest.fixture
 def visa(server, monkeypatch) -> DownloadConfig:
     content = tar_bytes(visa_files())
-    publish(monkeypatch, "_VISA", official._VISA, content)
+    publish(monkeypatch, "visa", content)
     server.files["visa.tar"] = content
     return DownloadConfig("official", files={"VisA_20220922.tar": server.url("visa.tar")})
 
@@ -187,7 +196,7 @@ def coco(server, monkeypatch) -> DownloadConfig:
         "annotations/captions_val2017.json": b"not wanted",
     }
     content = zip_bytes(files)
-    publish(monkeypatch, "_ANNOTATIONS", official._ANNOTATIONS, content)
+    publish(monkeypatch, "coco", content)
     server.files["annotations.zip"] = content
     for phase, images in (("train", 4), ("val", 3)):
         for image in range(images):
@@ -227,17 +236,12 @@ def test_a_missing_coco_image_is_named_and_no_table_is_written(coco, server, tmp
 
 
 def test_coco_from_its_archives(coco, server, tmp_path, monkeypatch):
-    archives = []
-    for archive, phase, images in zip(official._COCO_IMAGES, ("val", "train"), (3, 4), strict=True):
-        content = zip_bytes({f"{phase}2017/{n:012d}.jpg": image_bytes() for n in range(images)})
-        sha256 = hashlib.sha256(content).hexdigest()
-        server.files[archive.remote.name] = content
-        archives.append(replace(archive, remote=replace(archive.remote, size=len(content), sha256=sha256)))
-    monkeypatch.setattr(official, "_COCO_IMAGES", tuple(archives))
-    files = {
-        "annotations_trainval2017.zip": server.url("annotations.zip"),
-        **{archive.remote.name: server.url(archive.remote.name) for archive in archives},
-    }
+    contents = [server.files["annotations.zip"]]
+    for phase, images in (("val", 3), ("train", 4)):
+        contents.append(zip_bytes({f"{phase}2017/{n:012d}.jpg": image_bytes() for n in range(images)}))
+    publish(monkeypatch, "coco", *contents)
+    server.files |= {archive.name: content for archive, content in zip(archives_of("coco"), contents, strict=True)}
+    files = {archive.name: server.url(archive.name) for archive in archives_of("coco")}
     workspace = Workspace(tmp_path)
     prepare_dataset("coco", DownloadConfig("official", images="archive", files=files), workspace)
     split = build_split(benchmark("coco", CocoAdSplitConfig(fold=2), "coco_ad_2"), workspace)
@@ -248,14 +252,9 @@ def test_coco_from_its_archives(coco, server, tmp_path, monkeypatch):
 
 def test_the_published_archives_are_complete():
     """Every address is https or COCO's own, every name is the one at the end of the address."""
-    configs = {
-        "coco": DownloadConfig("official", images="archive"),
-        "mvtec": DownloadConfig("official"),
-        "visa": DownloadConfig("official"),
-    }
-    for dataset, config in configs.items():
-        for archive in official.official_archives(dataset, config):
-            assert archive.remote.url.startswith(("https://", f"{official.COCO_ADDRESS}/"))
-            assert archive.remote.url.endswith(f"/{archive.remote.name}")
-            assert len(archive.remote.sha256) == 64
-            assert archive.remote.size > 10**8
+    for dataset in DATASETS.values():
+        for archive in dataset.release.archives:
+            assert archive.url.startswith(("https://", "http://images.cocodataset.org/"))
+            assert archive.url.endswith(f"/{archive.name}")
+            assert len(archive.sha256) == 64
+            assert archive.size > 10**8

@@ -27,6 +27,7 @@ from invad.config import (
     load_params,
 )
 from invad.data.check import check_split
+from invad.data.images import resized
 from invad.data.own.importing import import_data
 from invad.data.source import Source, write_source
 from invad.data.split_table import Split, read_split_table
@@ -35,8 +36,8 @@ from invad.errors import InputError
 from invad.features.encoder import build_encoder
 from invad.features.live import LiveFeatures
 from invad.features.source import split_sha256
-from invad.predict.inputs import prepare
-from invad.predict.serve.pictures import decode
+from invad.predict.serve import Limits
+from invad.predict.serve.service import Service
 from invad.studies.study import rows_sha256
 from invad.training.model_folder import read_config, save_model
 from invad.workspace import Workspace
@@ -118,8 +119,9 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
         assert deep.predict(image).scores.tolist() == predictor.predict(scaled).scores.tolist()
     (of_file,) = deep.predict(tmp_path / "deep.png")
     assert of_file.overlay().tobytes() == of_file.overlay(scaled).tobytes()
-    served = decode((tmp_path / "deep.png").read_bytes(), "image/png", 64, 10_000, False, deep.config.reading)
-    assert np.array_equal(served[0].pixels, prepare(scaled, 64).pixels)
+    service = Service(deep, "deep", Limits())
+    served, _ = service._decode((tmp_path / "deep.png").read_bytes(), "image/png", heatmap=False)
+    assert np.array_equal(served.pixels, resized(scaled.convert("RGB"), 64))
 
     path = tmp_path / "deep/config.json"
     value = json.loads(path.read_text())
@@ -129,7 +131,7 @@ def test_a_model_predicts_as_it_was_trained(tmp_path):
         read_config(tmp_path / "deep")
 
 
-def test_an_import_writes_how_images_are_read_and_says_it(tmp_path, monkeypatch):
+def test_an_import_writes_how_images_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
     Path("deep").mkdir()
@@ -138,7 +140,7 @@ def test_an_import_writes_how_images_are_read_and_says_it(tmp_path, monkeypatch)
         Image.fromarray(pixels).save(f"deep/{number}.png")
     options = {"workspace": Workspace(), "like": None, "params_path": Path("params.yaml"), "force": False}
     text = import_data("deep", Path("deep"), None, config=TableSplitConfig(grey16_white=4095), **options)
-    assert "\n16-bit grey is scaled: 0 to 4095 become 0 to 255, and what lies above is white\n" in text
+    assert "deep: 1 class" in text
     splits = yaml.safe_load(Path("params.yaml").read_text())["splits"]["deep"]
     assert splits == {"seed": 0, "test_share": 0.2, "grey16_white": 4095}
     assert load_params().benchmark("deep").splits == TableSplitConfig(grey16_white=4095)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from reporting_toys import toy_result
 
-from invad.predict import overlay as predict_overlay
+from invad.predict import predictions
 from invad.report import pictures
 from invad.report.pictures import (
     COLOUR_RULE,
@@ -258,8 +258,8 @@ def test_an_overlay_is_coloured_above_the_threshold_and_outlined_where_the_image
 
 
 def test_predict_and_report_draw_the_same_overlay():
-    assert predict_overlay.overlay is pictures.overlay
-    assert predict_overlay.Scale is pictures.Scale
+    assert predictions.overlay is pictures.overlay
+    assert predictions.Scale is pictures.Scale
 
 
 def test_without_a_threshold_an_overlay_runs_between_the_ends_of_the_class(result):

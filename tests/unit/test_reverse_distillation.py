@@ -146,41 +146,6 @@ def test_reconstructions_are_negative_only_where_features_can_be():
     assert all((y < 0).any() for y in tiny_rd("mobilenetv2_100").network(features))  # its blocks end without activation
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (((64,), "basic"), r"^channels: .*\(64,\)"),
-        (((64, 0), "basic"), "^channels: "),
-        (((64, True), "basic"), "^channels: "),
-        ((64, "basic"), "^channels: "),
-        ((TINY, "wide"), "^block: expected one of 'basic', 'bottleneck', 'wide-bottleneck', got 'wide'"),
-    ],
-    ids=str,
-)
-def test_wrong_arguments_are_refused_by_name(arguments, message):
-    with pytest.raises(InputError, match=message):
-        ReverseDistillation(*arguments)
-
-
-def test_wrong_features_are_refused_by_level():
-    model = seeded()
-    fine, middle, coarse = random_features(TINY)
-    for features, message in [
-        ([fine, middle], "^features: expected 3 levels"),
-        ([fine, middle, coarse[:, :, :3, :3]], r"^features\[2\]: expected shape \(2, 16, 4, 4\), got \(2, 16, 3, 3\)"),
-        ([fine[:, :4], middle, coarse], r"^features\[0\]: expected shape \(2, 8, 16, 16\)"),
-        ([fine, middle[:1], coarse], r"^features\[1\]"),
-        (random_features(TINY, coarsest=3), r"^features\[0\]: .* multiples of 8, got 12 and 12"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            model(features)
-
-
-def test_an_image_size_that_is_no_multiple_of_32_is_refused():
-    with pytest.raises(InputError, match=r"^image_size: must be a multiple of 32, such as 224 or 256, not 240$"):
-        tiny_rd(image_size=240)
-
-
 def test_loss_is_the_sum_over_levels_of_the_batch_mean_of_one_minus_cosine():
     features = [torch.cat([column(1.0, 0.0), column(1.0, 0.0)]), torch.cat([column(2.0), column(5.0)])]
     reconstructions = [torch.cat([column(0.0, 7.0), column(3.0, 3.0)]), torch.cat([column(-1.0), column(5.0)])]

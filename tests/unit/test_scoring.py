@@ -60,7 +60,7 @@ def test_scores_survive_in_order_and_the_image_score_is_the_maps_maximum(tmp_pat
     anomaly_map, mask = scores.map_and_mask(7)
     assert anomaly_map[1, 1] == 7
     assert mask.tolist()[0] == [True, False, False, False]
-    assert sum(len(maps) for maps, _ in scores.batches()) == 10
+    assert sum(len(maps) for maps, _ in scores.scored()) == 10
     with pytest.raises(IndexError):
         scores.map_and_mask(10)
 
@@ -90,7 +90,7 @@ def test_scores_without_a_column_name_it(tmp_path):
     write_scores(table(4), batches(4), tmp_path / "scores")
     path = tmp_path / "scores" / score_store.TABLE_FILE
     pq.write_table(pq.read_table(path).drop_columns(["has_mask"]), path)
-    with pytest.raises(InputError, match=r"scores\.parquet: the columns has_mask are missing"):
+    with pytest.raises(InputError, match=r"missing or damaged scores .*has_mask"):
         open_scores(tmp_path / "scores")
 
 

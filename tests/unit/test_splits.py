@@ -9,12 +9,12 @@ import pytest
 from conftest import save_image, save_mask
 
 from invad.config import BenchmarkConfig, FeaturesConfig, FolderSplitConfig, InvADConfig, ScoreConfig
-from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, check_counts, describe
-from invad.data.mvtec import build_mvtec
+from invad.data.counts import check_counts, describe
+from invad.data.mvtec import MVTEC_AD, build_mvtec
 from invad.data.source import Source, write_source
 from invad.data.split_table import SplitRow, read_split_table, write_split_table
 from invad.data.splits import build_split
-from invad.data.visa import build_visa
+from invad.data.visa import VISA, build_visa
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -104,14 +104,14 @@ def test_a_mask_of_two_images_and_an_image_of_two_masks_are_errors_also_without_
 
 
 def test_published_counts_add_up():
-    assert [sum(column) for column in zip(*MVTEC_COUNTS.values(), strict=True)] == [3629, 467, 1258]
-    assert [sum(column) for column in zip(*VISA_COUNTS.values(), strict=True)] == [8659, 962, 1200]
+    assert [sum(column) for column in zip(*MVTEC_AD.counts.values(), strict=True)] == [3629, 467, 1258]
+    assert [sum(column) for column in zip(*VISA.counts.values(), strict=True)] == [8659, 962, 1200]
 
 
 def test_the_known_counts_are_those_of_the_official_split_file(real_data):
     with (real_data / "visa_1cls.csv").open(newline="") as file:
         lines = Counter((line["object"], line["split"], line["label"]) for line in csv.DictReader(file))
-    for name, counts in VISA_COUNTS.items():
+    for name, counts in VISA.counts.items():
         expected = (lines[name, "train", "normal"], lines[name, "test", "normal"], lines[name, "test", "anomaly"])
         assert counts == expected
 
@@ -121,14 +121,14 @@ def test_a_class_of_another_size_than_published_is_an_error_or_a_warning(mvtec_r
     rows = build_mvtec(mvtec_root, STRICT)
     message = r"not the published images .*: bottle has 2 \+ 1 \+ 2, published 209 \+ 20 \+ 63"
     with pytest.raises(InputError, match=f"{message}; complete the data, or set `strict: false`"):
-        check_counts(rows, MVTEC_COUNTS, mvtec_root, strict=True)
+        check_counts(rows, MVTEC_AD.counts, mvtec_root, strict=True)
     with caplog.at_level(logging.WARNING):
-        check_counts(rows, MVTEC_COUNTS, mvtec_root, strict=False)
+        check_counts(rows, MVTEC_AD.counts, mvtec_root, strict=False)
     assert "bottle has 2 + 1 + 2, published 209 + 20 + 63" in caplog.text
 
 
 def test_classes_of_ones_own_in_the_published_layout_are_not_counted(mvtec_root):
-    check_counts(build_mvtec(mvtec_root, STRICT), MVTEC_COUNTS, mvtec_root, strict=True)
+    check_counts(build_mvtec(mvtec_root, STRICT), MVTEC_AD.counts, mvtec_root, strict=True)
 
 
 def test_mvtec_empty_classes_and_roots_are_errors(mvtec_root, tmp_path):
@@ -180,9 +180,14 @@ def test_visa_by_its_csv(tmp_path):
     ("lines", "message"),
     [
         ([HEADER.replace(",mask", ""), TRAIN], "the columns mask are missing"),
-        ([HEADER, TRAIN.replace("train", "val")], "line 2: split must be train or test, not 'val'"),
-        ([HEADER, TRAIN, TEST.replace("anomaly,", "odd,")], r"line 3: label must be normal or \(test only\) anomaly"),
-        ([HEADER, TRAIN.replace("normal", "anomaly"), TEST], "line 2: label must be normal"),
+        ([HEADER, TRAIN.replace("train", "val")], "line 2: phase must be train, test or empty, not 'val'"),
+        ([HEADER, TRAIN.replace("train", "")], "line 2: split must be train or test, not empty"),
+        ([HEADER, TRAIN, TEST.replace("anomaly,", "odd,")], r"line 3: label must be one of .*, not 'odd'"),
+        (
+            [HEADER, TRAIN.replace("normal", "anomaly")],
+            r"line 2: .*0000\.JPG: the mask of this anomalous image is missing",
+        ),
+        ([HEADER, TEST.replace("test", "train")], r"line 2: .*000\.JPG: an anomalous image in train"),
         (
             [HEADER, TRAIN, TEST.replace("000.png", "001.png")],
             r"Anomaly/000\.JPG: the mask of this anomalous image is missing",

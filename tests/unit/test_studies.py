@@ -13,7 +13,7 @@ from conftest import REPOSITORY, profile_params, save_image
 from studies_toys import tiny_workspace
 from toys import image_split
 
-from invad.config import InvADConfig, PatchCoreConfig, RDConfig, SimpleNetConfig, load_params
+from invad.config import InvADConfig, PatchCoreConfig, RDConfig, SimpleNetConfig, UniADConfig, load_params
 from invad.data.images import read_image, read_mask
 from invad.data.split_table import open_split
 from invad.errors import InputError
@@ -170,6 +170,7 @@ def test_another_method_has_its_own_defaults_and_the_benchmarks_epochs_where_it_
         "rd": RDConfig(epochs=7, seed=3),
         "patchcore": PatchCoreConfig(seed=3),
         "simplenet": SimpleNetConfig(epochs=7, seed=3),
+        "uniad": UniADConfig(epochs=7, seed=3),
     }
     assert found["invad"].score == base.score
     assert found["rd"].score == replace(base.score, map_levels="method")

@@ -196,9 +196,7 @@ def test_the_trainer_asks_for_its_share_and_reports_the_mean_over_all_workers(st
     trainer = new_trainer(
         store,
         CONFIG,
-        share=Share(1, 2),
-        wrap=lambda method: wrapped.append(method) or method,
-        mean_over_workers=lambda loss: 42.0,
+        share=Share(1, 2, wrap=lambda method: wrapped.append(method) or method, mean=lambda loss: 42.0),
     )
     assert [step.loss for step in epoch_of(trainer, 0)] == [42.0, 42.0]
     assert [rows.tolist() for rows in asked] == [batch[1::2].tolist() for batch in epoch_batches(10, 0, CONFIG)]
@@ -213,7 +211,7 @@ def test_averaging_in_place_leaves_the_loss_of_this_worker_as_it_is(monkeypatch)
     )  # whose gradient needs its value
     features = MemoryFeatures(random_levels(10))
     expected, weights = train(features, CONFIG, 1)
-    trainer = new_trainer(features, CONFIG, mean_over_workers=lambda value: float(value.mul_(2)))
+    trainer = new_trainer(features, CONFIG, share=Share(mean=lambda value: float(value.mul_(2))))
     assert [step.loss for step in epoch_of(trainer, 0)] == [2 * step.loss for step in expected]
     assert same_tensors(trainer.method.state_dict(), weights)
 
@@ -251,8 +249,7 @@ def test_the_whole_global_batch_is_named_by_every_worker():
     trainer = new_trainer(
         MemoryFeatures(random_levels(10)),
         CONFIG,
-        share=Share(1, 2),
-        mean_over_workers=lambda loss: float("inf"),  # another worker's
+        share=Share(1, 2, mean=lambda loss: float("inf")),  # another worker's
     )
     names = ", ".join(f"{index:03d}.png" for index in epoch_batches(10, 0, CONFIG)[0])
     with pytest.raises(NotFiniteError, match=rf"^the loss is inf at step 1 \(epoch 1\); its batch: {names}$"):

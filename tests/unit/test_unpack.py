@@ -217,7 +217,7 @@ def patch_zip(path, offset_local, offset_central, value, size):
 def test_an_encrypted_zip_is_refused(tmp_path, target):
     path = make(tmp_path, "a.zip", {"secret": b"x"})
     patch_zip(path, 6, 8, 1, 2)
-    with pytest.raises(InputError, match="member 'secret' is refused: it is encrypted"):
+    with pytest.raises(InputError, match="member 'secret' is refused: it is encrypted, or its compression"):
         unpack(path, target)
 
 
@@ -232,7 +232,7 @@ def test_a_zip_member_that_is_longer_than_declared_is_refused(tmp_path, target):
 def test_a_compression_that_nobody_knows_is_refused(tmp_path, target):
     path = make(tmp_path, "a.zip", {"a": b"x"})
     patch_zip(path, 8, 10, 77, 2)
-    with pytest.raises(InputError, match="its compression may need any amount of memory"):
+    with pytest.raises(InputError, match="or its compression may need any amount of memory"):
         unpack(path, target)
 
 
@@ -245,14 +245,6 @@ def test_a_zip_with_a_name_that_is_none_is_refused(tmp_path, target):
     patch_zip(path, 26, 28, 1 << 16, 4)  # no byte of name, one of extra data
     with pytest.raises(InputError, match=r"member '' is refused: its path .* or is none"):
         unpack(path, target)
-
-
-@pytest.mark.parametrize("name", ["a.zip", "a.tar.xz"])
-def test_too_many_members_are_refused(tmp_path, target, name, monkeypatch):
-    monkeypatch.setattr(module, "MOST_MEMBERS", 3)
-    with pytest.raises(InputError, match="more than 3 members"):
-        unpack(make(tmp_path, name), target)
-    assert list(target.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -323,7 +315,9 @@ def test_a_huge_extended_header_of_a_tar_is_refused(tmp_path, target):
 def test_a_zip_whose_compression_takes_any_memory_is_refused(tmp_path, target):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("a", b"abc")
-    with pytest.raises(InputError, match="'a' is refused: its compression may need any amount of memory"):
+    with pytest.raises(
+        InputError, match="'a' is refused: it is encrypted, or its compression may need any amount of memory"
+    ):
         unpack(tmp_path / "a.zip", target)
 
 

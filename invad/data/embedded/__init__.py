@@ -3,19 +3,14 @@
 from pathlib import Path
 
 from invad.data.embedded.coco import generate_coco
-from invad.data.embedded.industrial import generate_mvtec, generate_visa
+from invad.data.embedded.products import generate_mvtec, generate_visa
 from invad.errors import InputError
-
-__all__ = ["generate", "generate_coco", "generate_mvtec", "generate_visa"]
 
 _GENERATORS = {"coco": generate_coco, "mvtec": generate_mvtec, "visa": generate_visa}
 
 
 def generate(dataset: str, root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
-    """Write the generated version of `dataset` ("coco", "mvtec" or "visa") below `root`; see the three generators.
-
-    Raises `InputError` when the data set is not one of the three.
-    """
+    """Write the generated version of `dataset` ("coco", "mvtec" or "visa") below `root`; `InputError` when it is another one."""
     if dataset not in _GENERATORS:
         raise InputError(f"embedded data set {dataset!r} is unknown; there are {', '.join(_GENERATORS)}")
     _GENERATORS[dataset](root, seed=seed, train_images=train_images, test_images=test_images, image_size=image_size)

@@ -2,16 +2,26 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import contourpy
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from invad.data.embedded.coco_scenes import Instance, Mask, draw_image
-from invad.data.embedded.drawing import image_rng
+from invad.data.embedded.coco_looks import SCENES, THINGS, draw_place, draw_thing
+from invad.data.embedded.drawing import Canvas, Pen, Rng, image_rng, oval
 from invad.files import write_text
+
+Mask = NDArray[np.bool_]
+
+MIN_VISIBLE_PIXELS = 24  # a smaller visible remainder of an object is not annotated
+EMPTY_EVERY, EMPTY_OFFSET = 20, 3  # image 3, 23, 43, ... holds no object, so that some have no annotations
+CROWD_PROBABILITY = 0.3
+OBJECTS = (0.3, 0.35, 0.22, 0.13)  # shares of scenes of one, two, three and four objects
+LARGE_PROBABILITY = 0.3  # of a scene of one or two things
 
 # The categories of COCO 2017, with their numbers.
 _CATEGORIES = """
@@ -35,6 +45,15 @@ CATEGORIES: tuple[dict[str, Any], ...] = tuple(
     for number, name in (member.split(" ", 1) for member in members.split(", "))
 )
 _CATEGORY_IDS = {category["name"]: category["id"] for category in CATEGORIES}
+
+
+@dataclass
+class Instance:
+    """One annotated object, or a crowd of one category: its visible pixels, (height, width) bool."""
+
+    category: str
+    mask: Mask
+    crowd: bool = False
 
 
 def generate_coco(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
@@ -132,3 +151,79 @@ def _corners(polygon: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the points of a polygon where it bends."""
     arriving, leaving = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
     return polygon[arriving[:, 0] * leaving[:, 1] != arriving[:, 1] * leaving[:, 0]]
+
+
+def draw_image(seed: int, phase: str, index: int, image_size: int) -> tuple[Image.Image, list[Instance]]:
+    """One scene and its instances, farthest first."""
+    rng = image_rng(seed, "coco", "scene", phase, index)
+    edges = (image_size, round(image_size * 0.75))
+    width, height = edges if rng.uniform() < 0.65 else edges[::-1]
+    canvas = Canvas(rng, width, height, light_angle=rng.uniform(-2.6, -0.55))
+    weights = np.asarray([float(scene[0]) for scene in SCENES])
+    _, place, members, guests, probability, crowd = SCENES[rng.choice(len(SCENES), p=weights / weights.sum())]
+    ground = draw_place(canvas, place)
+    instances: list[Instance] = []
+    if index % EMPTY_EVERY != EMPTY_OFFSET:
+        if crowd and rng.uniform() < CROWD_PROBABILITY:
+            _draw_crowd(canvas, crowd, ground)
+            _record(instances, Instance(crowd, canvas.covered(), crowd=True))
+        names = [str(name) for name in rng.choice(members.split(", "), rng.choice(4, p=OBJECTS) + 1)]
+        if rng.uniform() < float(probability):
+            names[-1] = str(rng.choice(guests.split(", ")))
+        for category, x, baseline, scale in _arrange(rng, names, ground):
+            canvas.start_coverage()
+            _draw_thing(canvas, category, x, baseline, scale)
+            _record(instances, Instance(category, canvas.covered()))
+    picture = canvas.photograph(noise_level=0.014, exposure=1 + rng.normal(0, 0.06), vignette=0.25)
+    return picture, [instance for instance in instances if instance.mask.sum() >= MIN_VISIBLE_PIXELS]
+
+
+def _record(instances: list[Instance], new: Instance) -> None:
+    """Add an instance that has just been drawn: it hides what lies under it."""
+    for earlier in instances:
+        earlier.mask = earlier.mask & ~new.mask
+    instances.append(new)
+
+
+def _arrange(rng: Rng, names: list[str], ground: float) -> list[tuple[str, float, float, float]]:
+    """Category, x, baseline (in image sizes) and scale of the objects, farthest first."""
+    count = len(names)
+    places = 0.12 + 0.76 * (rng.permutation(count) + 0.5 + rng.uniform(-0.25, 0.25, count)) / count
+    baselines = np.sort(rng.uniform(ground + 0.1, 0.97, count))
+    scales = (0.8 + 0.5 * (baselines - ground) / (1 - ground)) * rng.uniform(0.85, 1.15, count)
+    if count <= 2 and rng.uniform() < LARGE_PROBABILITY:
+        scales[-1], baselines[-1] = scales[-1] * 1.4, min(0.98, baselines[-1] + 0.1)
+    return list(zip(names, places.tolist(), baselines.tolist(), scales.tolist(), strict=True))
+
+
+def _draw_thing(canvas: Canvas, category: str, x: float, baseline: float, scale: float) -> None:
+    rng, (usual_width, usual_height, *manner) = canvas.rng, THINGS[category][0].split()
+    unit = min(canvas.width, canvas.height) * scale
+    width, height = (unit * float(side) * rng.uniform(0.92, 1.08) for side in (usual_width, usual_height))
+    width, height = np.asarray([width, height]) * min(1.0, 1.05 * baseline * canvas.height / height)  # no heads cut off
+    lying = "lying" in manner
+    angle = rng.uniform(-0.5, 0.5) if lying else rng.normal(0, 0.02)
+    if "wall" in manner:
+        baseline = rng.uniform(0.3, 0.42)
+    elif "flying" in manner:
+        baseline, angle = baseline - rng.uniform(0.1, 0.35), rng.normal(0, 0.15)
+    base_x, base_y = x * canvas.width, baseline * canvas.height
+    if not {"wall", "flying"}.intersection(manner):
+        reach = height * 0.5 if lying else max(0.03 * canvas.height, 0.07 * width)
+        centre_y = base_y - height * 0.4 if lying else base_y - 0.01 * height
+        shift = -canvas.light[0] * 0.05 * width
+        canvas.shadow(oval(base_x + shift, centre_y + 0.05 * height, 0.52 * width, reach), 0.25 * reach, 0.5)
+    draw_thing(
+        Pen(canvas, (base_x, base_y - height / 2), (width, height), angle=angle, flip=bool(rng.integers(0, 2))),
+        category,
+    )
+
+
+def _draw_crowd(canvas: Canvas, category: str, ground: float) -> None:
+    """Several small ones next to each other."""
+    rng = canvas.rng
+    canvas.start_coverage()
+    left, count, scale = rng.uniform(0.08, 0.45), int(rng.integers(5, 9)), rng.uniform(0.4, 0.55)
+    spacing = 0.8 * scale * float(THINGS[category][0].split()[0]) * min(canvas.width, canvas.height) / canvas.width
+    for depth, number in zip(np.sort(rng.uniform(0.04, 0.10, count)).tolist(), rng.permutation(count), strict=True):
+        _draw_thing(canvas, category, left + spacing * float(number), ground + depth, scale)

@@ -1,4 +1,4 @@
-"""Shared primitives for the generated data sets: a lit canvas, shapes with a finish, noise, camera effects.
+"""A lit canvas for the generated data sets: shapes with a finish, noise, camera effects.
 
 Everything is drawn at `SUPERSAMPLING` times the final resolution and averaged down. Colours are linear-looking RGB
 triples in [0, 1]; nothing here claims photometric accuracy, only pictures with plausible light, shade and grain.
@@ -7,7 +7,7 @@ triples in [0, 1]; nothing here claims photometric accuracy, only pictures with 
 import colorsys
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -96,18 +96,6 @@ class Finish:
     blur: float = 0.0  # softens the outline; a fraction of the shape's smaller side
 
 
-FLAT = Finish(relief=0.0)
-MATTE = Finish(noise="grain", noise_strength=0.03)
-ROUND = Finish(relief=0.7, bevel=0.3, gloss=0.25, noise="cloud", noise_strength=0.04)
-GLOSSY = Finish(relief=0.5, bevel=0.2, gloss=0.55)
-METAL = Finish(relief=0.5, bevel=0.12, gloss=0.6, noise="fibre", noise_strength=0.07)
-CLOTH = Finish(relief=0.5, bevel=0.2, noise="cloud", noise_strength=0.09)
-FUR = Finish(relief=0.6, bevel=0.25, noise="fur", noise_strength=0.12)
-WOOD = Finish(relief=0.3, bevel=0.06, noise="fibre", noise_strength=0.12)
-GLASS = Finish(relief=0.6, bevel=0.2, gloss=0.9, opacity=0.55)
-CRUMB = Finish(relief=0.6, bevel=0.2, gloss=0.12, noise="grain", noise_strength=0.13)
-
-
 class Canvas:
     """An RGB picture under construction, with one directional light and a record of what has been covered.
 
@@ -144,7 +132,7 @@ class Canvas:
         self,
         outlines: Sequence[Outline],
         colour: Colour | None,
-        finish: Finish = MATTE,
+        finish: Finish,
         *,
         stroke: float = 0.0,
         covers: bool = True,
@@ -241,6 +229,7 @@ def _shape_image(paths: list[NDArray[np.float64]], size: tuple[int, int], stroke
     return shape
 
 
+@dataclass(frozen=True)
 class Pen:
     """Draws on a canvas in the coordinates of an object's own box: (0, 0) top left, (1, 1) bottom right.
 
@@ -248,19 +237,11 @@ class Pen:
     Stroke widths are fractions of the box's smaller side.
     """
 
-    def __init__(
-        self,
-        canvas: Canvas,
-        centre: Point,
-        size: tuple[float, float],
-        *,
-        angle: float = 0.0,
-        flip: bool = False,
-    ) -> None:
-        self.canvas = canvas
-        self.centre, self.size = np.asarray(centre), np.asarray(size)
-        self.turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        self.sign = np.array([-1.0 if flip else 1.0, 1.0])
+    canvas: Canvas
+    centre: Point
+    size: tuple[float, float]
+    angle: float = 0.0
+    flip: bool = False
 
     @classmethod
     def whole(cls, canvas: Canvas) -> "Pen":
@@ -274,55 +255,16 @@ class Pen:
 
     def place(self, points: Outline) -> NDArray[np.float64]:
         """Box coordinates (n, 2) to canvas pixels (n, 2)."""
-        return ((np.asarray(points, np.float64) - 0.5) * self.sign * self.size) @ self.turn + self.centre
+        turn = np.array([[np.cos(self.angle), np.sin(self.angle)], [-np.sin(self.angle), np.cos(self.angle)]])
+        sign = np.array([-1.0 if self.flip else 1.0, 1.0])
+        return ((np.asarray(points, np.float64) - 0.5) * sign * np.asarray(self.size)) @ turn + np.asarray(self.centre)
 
-    def poly(self, points: Sequence[Point], colour: Colour, finish: Finish = MATTE) -> None:
-        """Fill a polygon."""
-        self.polys([points], colour, finish)
+    def draw(self, outlines: Sequence[Outline], colour: Colour | None, finish: Finish, width: float = 0.0) -> None:
+        """Fill several polygons as one shape, or draw lines of a `width` with round ends."""
+        stroke = max(1.0, width * float(min(self.size))) if width else 0.0
+        self.canvas.draw([self.place(points) for points in outlines], colour, finish, stroke=stroke)
 
-    def polys(self, outlines: Sequence[Sequence[Point]], colour: Colour | None, finish: Finish = MATTE) -> None:
-        """Fill several polygons as one shape."""
-        self.canvas.draw([self.place(points) for points in outlines], colour, finish)
-
-    def blob(self, points: Sequence[Point], colour: Colour, finish: Finish = ROUND) -> None:
-        """Fill a polygon with its corners rounded off."""
-        self.canvas.draw([self.place(rounded(points))], colour, finish)
-
-    def pad(self, x0: float, y0: float, x1: float, y1: float, radius: float) -> list[Point]:
-        """Outline of a rectangle with round corners; `radius` is a fraction of the box's smaller side."""
-        across, down = radius * min(self.size) / self.size
-        corners = (
-            (x1 - across, y0 + down),
-            (x1 - across, y1 - down),
-            (x0 + across, y1 - down),
-            (x0 + across, y0 + down),
-        )
-        return [
-            (float(x + across * np.cos(turn)), float(y + down * np.sin(turn)))
-            for quarter, (x, y) in enumerate(corners)
-            for turn in (np.linspace(-0.5, 0, 5) + 0.5 * quarter) * np.pi
-        ]
-
-    def oval(
-        self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, finish: Finish = ROUND
-    ) -> None:
-        """Fill an axis-aligned ellipse."""
-        self.canvas.draw([self.place(oval(x, y, radius_x, radius_y))], colour, finish)
-
-    def rect(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, finish: Finish = MATTE) -> None:
-        """Fill a rectangle."""
-        self.canvas.draw([self.place(box(x0, y0, x1, y1))], colour, finish)
-
-    def line(self, points: Sequence[Point], width: float, colour: Colour, finish: Finish = MATTE) -> None:
-        """Draw a line with round ends."""
-        self.lines([points], width, colour, finish)
-
-    def lines(self, paths: Sequence[Sequence[Point]], width: float, colour: Colour, finish: Finish = MATTE) -> None:
-        """Draw several lines as one shape."""
-        stroke = max(1.0, width * float(min(self.size)))
-        self.canvas.draw([self.place(points) for points in paths], colour, finish, stroke=stroke)
-
-    def shadow(self, points: Sequence[Point], strength: float) -> None:
+    def shadow(self, points: Outline, strength: float) -> None:
         """Cast the shadow of a polygon, away from the light."""
         outline = self.place(points)
         depth = 0.06 * float(np.sqrt(min(np.ptp(outline, axis=0)) * min(self.size)))
@@ -364,8 +306,3 @@ def wandering(rng: Rng, start: Point, angle: float, length: float, bend: float, 
     headings = angle + np.cumsum(rng.normal(0, bend, steps))
     path = np.cumsum(np.stack([np.cos(headings), np.sin(headings)], 1) * (length / steps), axis=0)
     return [start, *((start[0] + float(x), start[1] + float(y)) for x, y in path)]
-
-
-def matter(finish: Finish, opacity: float) -> Finish:
-    """The same finish at another opacity."""
-    return replace(finish, opacity=opacity)

@@ -3,47 +3,40 @@
 A part is `colour surface shape numbers`, in the unit box of a pen: 0 left and top, 1 right and bottom. `/` stands between several of one
 shape. A colour is a name, t (the main one) or red,green,blue, perhaps with a factor (t*.6), or h and hue,saturation,value. Of a number, a:b
 is drawn evenly and a~b is one of them. `2` before a shape: the same also mirrored; `?` before a part: in every second picture. The first
-number of what is a line is its width; radii of disc, rim and spokes are in heights of the box.
+number of what is a line is its width; radii of disc, rim and spokes are in heights of the box. What has to be arranged at random is a
+`special`: a function with its name in the place of the colour.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from invad.data.embedded.drawing import (
-    CLOTH,
-    CRUMB,
-    FLAT,
-    FUR,
-    GLASS,
-    GLOSSY,
-    MATTE,
-    METAL,
-    ROUND,
-    WOOD,
-    Colour,
-    Finish,
-    Pen,
-    Point,
-    Rng,
-    box,
-    hsv,
-    matter,
-    oval,
-    plane,
-    rounded,
-    scaled,
-    wobbly,
-)
+from invad.data.embedded.drawing import Colour, Finish, Pen, Point, Rng, box, hsv, oval, plane, rounded, scaled, wobbly
 
-BLACK, WHITE, SKIN = (0.09, 0.09, 0.10), (0.93, 0.93, 0.91), (0.86, 0.66, 0.53)
-_COLOURS: dict[str, Colour] = {
-    **{"black": BLACK, "white": WHITE, "pane": (0.24, 0.33, 0.40), "steel": (0.66, 0.67, 0.69)},
+COLOURS: dict[str, Colour] = {
+    **{
+        "black": (0.09, 0.09, 0.10),
+        "white": (0.93, 0.93, 0.91),
+        "pane": (0.24, 0.33, 0.40),
+        "steel": (0.66, 0.67, 0.69),
+    },
     **{"brown": (0.47, 0.30, 0.17), "leaf": (0.20, 0.43, 0.16)},
 }
-_FINISHES = {
-    **{"flat": FLAT, "matte": MATTE, "round": ROUND, "gloss": GLOSSY, "metal": METAL, "cloth": CLOTH, "fur": FUR},
-    **{"wood": WOOD, "glass": GLASS, "crumb": CRUMB, "sheen": matter(FLAT, 0.14), "sheer": matter(FLAT, 0.45)},
+FINISHES = {
+    "flat": Finish(relief=0.0),
+    "sheen": Finish(relief=0.0, opacity=0.14),
+    "sheer": Finish(relief=0.0, opacity=0.45),
+    "matte": Finish(noise="grain", noise_strength=0.03),
+    "round": Finish(relief=0.7, bevel=0.3, gloss=0.25, noise="cloud", noise_strength=0.04),
+    "gloss": Finish(relief=0.5, bevel=0.2, gloss=0.55),
+    "metal": Finish(relief=0.5, bevel=0.12, gloss=0.6, noise="fibre", noise_strength=0.07),
+    "cloth": Finish(relief=0.5, bevel=0.2, noise="cloud", noise_strength=0.09),
+    "fur": Finish(relief=0.6, bevel=0.25, noise="fur", noise_strength=0.12),
+    "wool": Finish(relief=0.8, bevel=0.3, noise="grain", noise_strength=0.10),
+    "wood": Finish(relief=0.3, bevel=0.06, noise="fibre", noise_strength=0.12),
+    "glass": Finish(relief=0.6, bevel=0.2, gloss=0.9, opacity=0.55),
+    "crumb": Finish(relief=0.6, bevel=0.2, gloss=0.12, noise="grain", noise_strength=0.13),
     "dent": Finish(relief=-0.8, bevel=0.2),
     "peel": Finish(relief=0.8, bevel=0.3, gloss=0.35, noise="grain", noise_strength=0.05),
     "shell": Finish(relief=1.0, bevel=0.24, gloss=0.12, noise="cloud", noise_strength=0.05),
@@ -59,14 +52,14 @@ _FINISHES = {
 }
 _STROKED = ("line", "rim", "ring", "spokes", "grid", "mesh")
 
-Special = Callable[[Pen, Colour, list[str]], None]
+Colours = Mapping[str, Colour]  # by name, t among them
+Special = Callable[[Pen, Colours, list[str]], None]
 
 
-def parse(table: str) -> Iterator[tuple[list[str], tuple[str, ...]]]:
-    """Yield the cells of each line of a table, the last one as parts; an indented line goes on with them."""
+def parse(table: str) -> Iterator[list[str]]:
+    """Yield the cells of each line of a table; an indented line goes on with the parts of the one before."""
     for line in table.strip().replace("\n  ", "; ").splitlines():
-        *cells, parts = (cell.strip() for cell in line.split("|"))
-        yield cells, tuple(part for text in parts.split(";") if (part := text.strip()))
+        yield [cell.strip() for cell in line.split("|")]
 
 
 def numbers(text: str, rng: Rng) -> list[float]:
@@ -74,18 +67,18 @@ def numbers(text: str, rng: Rng) -> list[float]:
     return [_number(word, rng) for word in text.replace(",", " ").split()]
 
 
-def draw_parts(pen: Pen, tone: Colour, parts: tuple[str, ...], specials: Mapping[str, Special]) -> None:
-    """Paint the parts, one over the other; those that begin with a name among `specials` are painted by it."""
-    for part in parts:
+def draw_parts(pen: Pen, colours: Colours, parts: str, specials: Mapping[str, Special] | None = None) -> None:
+    """Paint the parts, which `;` separates, one over the other; those that begin with a name among `specials` are painted by it."""
+    for part in filter(None, (part.strip() for part in parts.split(";"))):
         if part.startswith("?") and pen.rng.integers(0, 2):
             continue
         first, *words = part.removeprefix("?").split()
-        if first in specials:
-            specials[first](pen, tone, words)
+        if specials and first in specials:
+            specials[first](pen, colours, words)
             continue
         surface, shape, *rest = words
         groups = [numbers(group, pen.rng) for group in " ".join(rest).split("/")]
-        colour = None if first == "bare" else colour_of(first, tone, pen.rng)
+        colour = None if first == "bare" else colour_of(first, colours, pen.rng)
         if shape == "band" and colour:
             band(pen, colour, surface, *groups[0])
         else:
@@ -95,7 +88,16 @@ def draw_parts(pen: Pen, tone: Colour, parts: tuple[str, ...], specials: Mapping
 def finish_of(text: str) -> Finish:
     """Return the surface of a name, perhaps with an opacity (round@.5)."""
     name, _, opacity = text.partition("@")
-    return matter(_FINISHES[name], float(opacity)) if opacity else _FINISHES[name]
+    return replace(FINISHES[name], opacity=float(opacity)) if opacity else FINISHES[name]
+
+
+def colour_of(text: str, colours: Colours, rng: Rng) -> Colour:
+    """Return the colour that a text says."""
+    text, _, factor = text.partition("*")
+    if "," in text:
+        values = numbers(text.removeprefix("h"), rng)
+        return hsv(*values) if text.startswith("h") else (values[0], values[1], values[2])
+    return scaled(colours[text] if text in colours else COLOURS[text], float(factor or 1))
 
 
 def band(
@@ -117,10 +119,8 @@ def _draw(pen: Pen, colour: Colour | None, surface: str, shape: str, groups: lis
     if surface.startswith("shadow@"):
         for outline in outlines:
             pen.shadow(outline, float(surface.removeprefix("shadow@")))
-    elif width and colour:
-        pen.lines(outlines, width, colour, finish_of(surface))
     else:
-        pen.polys(outlines, colour, finish_of(surface))
+        pen.draw(outlines, colour, finish_of(surface), width)
 
 
 def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]]:
@@ -144,10 +144,14 @@ def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]
             yield from _outlines(pen, "ring", [x, y, radius * across, radius])
         case "spokes", [x, y, radius]:
             yield from ([(x, y), end] for end in oval(x, y, radius * across, radius, 12))
-        case "wob", [x, y, radius, roughness]:
-            yield wobbly(rng, x, y, radius, roughness)
-        case "pad", _:
-            yield pen.pad(*values)
+        case "wob", [x, y, radius, roughness, *corners]:
+            yield wobbly(rng, x, y, radius, roughness, *map(int, corners))
+        case "pad", [x0, y0, x1, y1, radius]:  # with round corners, of a radius in smaller sides of the box
+            dx, dy = (float(radius * min(pen.size) / side) for side in pen.size)
+            corners = ((x1 - dx, y0 + dy), (x1 - dx, y1 - dy), (x0 + dx, y1 - dy), (x0 + dx, y0 + dy))
+            turns = [(np.linspace(-0.5, 0, 5) + 0.5 * quarter) * np.pi for quarter in range(4)]
+            quarters = zip(corners, turns, strict=True)
+            yield [(x + dx * float(np.cos(a)), y + dy * float(np.sin(a))) for (x, y), turn in quarters for a in turn]
         case "keys", [x0, y0, x1, y1, columns, rows]:
             dx, dy = (x1 - x0) / columns, (y1 - y0) / rows
             corners = [(x0 + i * dx, y0 + j * dy) for i in range(int(columns)) for j in range(int(rows))]
@@ -161,9 +165,8 @@ def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]
                 yield [(x - reach * across, y + shift), (x + reach * across, y + shift)]
                 yield [(x + shift * across, y - reach), (x + shift * across, y + reach)]
         case "strew", [low, high, count, radius]:
-            yield from (
-                oval(x, y, radius, radius * 1.2, 12) for x, y in rng.uniform(low, high, (int(count), 2)).tolist()
-            )
+            places = rng.uniform(low, high, (int(count), 2)).tolist()
+            yield from (oval(x, y, radius, radius * 1.2, 12) for x, y in places)
         case "ridge", [y, height, count]:
             edge = [(x, y + height * float(rng.normal())) for x in np.linspace(-0.05, 1.05, int(count)).tolist()]
             yield [*edge, (1.05, 1.1), (-0.05, 1.1)]
@@ -174,15 +177,6 @@ def _outlines(pen: Pen, shape: str, values: list[float]) -> Iterator[list[Point]
                 yield [(0.47, 0.66), (x / 2 + 0.18, y / 2 + 0.3), (x, y), (x / 2 + 0.32, y / 2 + 0.32), (0.53, 0.66)]
         case _:
             raise ValueError(f"{shape} {values}: no shape")
-
-
-def colour_of(text: str, tone: Colour, rng: Rng) -> Colour:
-    """Return the colour that a text says; `tone` is the main one."""
-    text, _, factor = text.partition("*")
-    if "," in text:
-        values = numbers(text.removeprefix("h"), rng)
-        return hsv(*values) if text.startswith("h") else (values[0], values[1], values[2])
-    return scaled(tone if text == "t" else _COLOURS[text], float(factor or 1))
 
 
 def _number(text: str, rng: Rng) -> float:

@@ -1,17 +1,21 @@
-"""The products of the generated MVTec AD and VisA: a table of their parts, and one of what is laid over them as a defect."""
+"""The generated MVTec AD and VisA: a table of the products' parts, one of what is laid over them as a defect, and the files."""
+
+import csv
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from invad.data.embedded.drawing import Canvas, Colour, Pen, hsv, image_rng, jittered, plane, wandering
-from invad.data.embedded.parts import colour_of, draw_parts, finish_of, numbers, parse
+from invad.data.embedded.drawing import Canvas, Pen, hsv, image_rng, jittered
+from invad.data.embedded.parts import draw_parts, numbers, parse
+from invad.data.embedded.specials import SPECIALS
+from invad.files import atomic_path
 
 GOOD = "good"
 
 # name | backdrop | poses, in turn: centre, width in shorter image edges, height of it, turn in radians, quarter turns, mirrored | hue
-# saturation value of the main colour | parts. `keep`: a defect may bring back what is drawn so far. `only`: nothing is drawn any more
-# outside of what was drawn since.
+# saturation value of the main colour | parts
 _PRODUCTS = """
 hazelnut | .1,.11,.12 | .47:.53 .47:.53 .68:.78 1:1.1 -.6:.6 | .055:.08 .62:.74 .55:.64 | black shadow@.75 oval .5 .48 .44 .46; keep
   t shell blob .5 -.02 .8 .08 .98 .4 .9 .8 .5 .98 .1 .8 .02 .4 .2 .08; only
@@ -52,8 +56,7 @@ pcb1 | .62,.63,.64 | .49:.51 .49:.51 1.16:1.21 .62 -.04:.04 | .59:.62 .75:.85 .4
   .83,.74,.48 metal rect .425 .94 .445 1.16 / .468 .94 .488 1.16 / .512 .94 .532 1.16 / .555 .94 .575 1.16
 """
 
-# data set | product | kind of defect | parts; of several lines of one kind one is drawn. `bare`: what was kept. `scratch`: the opacity,
-# width and two colours (the second one in its middle) of a wandering line, its start, heading, length and bend. Opacity and size make a
+# data set | product | kind of defect | parts; of several lines of one kind one is drawn. `bare`: what was kept. Opacity and size make a
 # defect hard or easy.
 _DEFECTS = """
 mvtec | hazelnut | crack | scratch .6 .045 .84,.66,.44 .06,.03,.02 .3:.7 .12 .9:2.2 .5:.65 .25
@@ -94,12 +97,65 @@ visa | pcb1 | bent | bare flat rect .5 .94 .59 1.18
 visa | pcb1 | scratch | scratch .65 .035 .74,.7,.55 .8,.78,.66 .3:.55 .12:.5 .2:1.3 .25:.4 .12
   ?scratch .65 .035 .74,.7,.55 .8,.78,.66 .3:.55 .12:.5 .2:1.3 .25:.4 .12
 """
-_LOOKS = {name: (*cells, parts) for (name, *cells), parts in parse(_PRODUCTS)}
-_OVERLAYS = [(*cells, parts) for cells, parts in parse(_DEFECTS)]
+_LOOKS = {name: cells for name, *cells in parse(_PRODUCTS)}
+_OVERLAYS = list(parse(_DEFECTS))
 DEFECTS: dict[str, dict[str, tuple[str, ...]]] = {"mvtec": {}, "visa": {}}
 """The kinds of defects of each product, of either data set."""
 for _dataset, _product, _kind, _ in _OVERLAYS:
     DEFECTS[_dataset][_product] = tuple(dict.fromkeys((*DEFECTS[_dataset].get(_product, ()), _kind)))
+
+
+def generate_mvtec(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
+    """Write an MVTec AD root below `root`: three classes, square 8-bit RGB PNGs of `image_size` pixels.
+
+    `train_images` and `test_images` count per class; the test images are split evenly over the two defect types, the rest
+    is good. Masks are 8-bit, 0 or 255. The same seed gives the same bytes, and more images leave the earlier ones alone.
+    """
+    defective = test_images // 3
+    for name, kinds in DEFECTS["mvtec"].items():
+        counts = [("train", GOOD, train_images), ("test", GOOD, test_images - 2 * defective)]
+        for phase, kind, count in (*counts, *(("test", kind, defective) for kind in kinds)):
+            for index in range(count):
+                size = (image_size, image_size)
+                picture, mask = draw_product("mvtec", seed, name, phase, kind, index, size)
+                _save(picture, root / name / phase / kind / f"{index:03d}.png")
+                if kind != GOOD:
+                    mask_path = root / name / "ground_truth" / kind / f"{index:03d}_mask.png"
+                    _save(Image.fromarray(mask.astype(np.uint8) * 255), mask_path)
+
+
+def generate_visa(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
+    """Write a VisA root below `root`: three classes and `split_csv/1cls.csv`; JPEGs of 4:3 whose longer edge is `image_size`.
+
+    `train_images` and `test_images` count per class; half of the test images (rounded down) are anomalous, their defect
+    types taken in turn. Masks are 8-bit and hold 0 or the number of the defect type (1, 2, 3), as the real ones do. The
+    same seed gives the same bytes, and more images leave the earlier ones alone.
+    """
+    rows = [("object", "split", "label", "image", "mask")]
+    size, anomalous = (image_size, round(image_size * 0.75)), test_images // 2
+    for name, kinds in DEFECTS["visa"].items():
+        images = f"{name}/Data/Images"
+        for phase, count in (("train", train_images), ("test", test_images - anomalous)):
+            for index in range(count):
+                # even numbers train, odd ones test, so that asking for more of one never renames the other
+                path = f"{images}/Normal/{2 * index + (phase == 'test'):04d}.JPG"
+                picture, _ = draw_product("visa", seed, name, phase, GOOD, index, size)
+                _save(picture, root / path)
+                rows.append((name, phase, "normal", path, ""))
+        for index in range(anomalous):
+            path, mask_path = f"{images}/Anomaly/{index:03d}.JPG", f"{name}/Data/Masks/Anomaly/{index:03d}.png"
+            number = index % len(kinds)
+            picture, mask = draw_product("visa", seed, name, "test", kinds[number], index, size)
+            _save(picture, root / path)
+            _save(Image.fromarray(mask.astype(np.uint8) * (number + 1)), root / mask_path)
+            rows.append((name, "test", "anomaly", path, mask_path))
+    with atomic_path(root / "split_csv" / "1cls.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, compress_level=1, quality=94)  # of PNG and of JPEG
 
 
 def draw_product(
@@ -122,75 +178,20 @@ def draw_product(
     canvas = Canvas(rng, *size, light_angle=-2.2 + rng.normal(0, 0.08))
     exposure = 1 + rng.normal(0, 0.035)
     backdrop, poses, tone, parts = _LOOKS[name]
-    draw_parts(Pen.whole(canvas), (0, 0, 0), (f"{backdrop} cloud band 0 1 .85 .04",), {})
-    pen, colour = Pen.whole(canvas), hsv(*numbers(tone, rng))
+    pen = Pen.whole(canvas)
+    draw_parts(pen, {}, f"{backdrop} cloud band 0 1 .85 .04")
+    colour = hsv(*numbers(tone, rng))
     for pose in rng.permutation(poses.split("/")).tolist():  # the last one gets the defect
         canvas.clip = None
-        pen = _posed(canvas, *numbers(pose, rng))
-        draw_parts(pen, jittered(rng, colour, 0.02), parts, _SPECIALS)
+        x, y, width, height, turn, quarters, mirrored = (*numbers(pose, rng), 0.0, 0.0)[:7]
+        side, centre = width * min(canvas.width, canvas.height), (x * canvas.width, y * canvas.height)
+        pen = Pen(canvas, centre, (side, side * height), turn + quarters * np.pi / 2, bool(mirrored))
+        draw_parts(pen, {"t": jittered(rng, colour, 0.02)}, parts, SPECIALS)
     canvas.start_coverage()
     canvas.rng = image_rng(seed, *key, "defect")
-    overlays = [parts for of, product, each, parts in _OVERLAYS if (of, product, each) == (dataset, name, kind)]
+    overlays = [parts for *of, parts in _OVERLAYS if of == [dataset, name, kind]]
     if overlays and with_defect:
-        draw_parts(pen, colour, overlays[canvas.rng.integers(len(overlays))], _SPECIALS)
+        draw_parts(pen, {"t": colour}, overlays[canvas.rng.integers(len(overlays))], SPECIALS)
     mask = canvas.covered()
     canvas.rng = image_rng(seed, *key, "sensor")
     return canvas.photograph(exposure=exposure), mask
-
-
-def _posed(
-    canvas: Canvas,
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    turn: float,
-    quarters: float = 0,
-    mirrored: float = 0,
-) -> Pen:
-    side = width * min(canvas.width, canvas.height)
-    centre, angle = (x * canvas.width, y * canvas.height), turn + quarters * np.pi / 2
-    return Pen(canvas, centre, (side, side * height), angle=angle, flip=bool(mirrored))
-
-
-def _keep(pen: Pen, _tone: Colour, _words: list[str]) -> None:
-    pen.canvas.kept = pen.canvas.rgb.copy()
-    pen.canvas.start_coverage()
-
-
-def _only(pen: Pen, _tone: Colour, _words: list[str]) -> None:
-    pen.canvas.clip = pen.canvas.coverage.astype(np.float32) / 255
-
-
-def _scratch(pen: Pen, tone: Colour, words: list[str]) -> None:
-    opacity, width, outer, inner, *path = words
-    x, y, heading, length, bend = numbers(" ".join(path), pen.rng)
-    line = wandering(pen.rng, (x, y), heading, length, bend)
-    for colour, share in ((outer, 1.0), (inner, 0.4)):
-        pen.lines([line], share * float(width), colour_of(colour, tone, pen.rng), finish_of(f"matte@{opacity}"))
-
-
-def _grain(pen: Pen, tone: Colour, _words: list[str]) -> None:
-    """Fill the canvas with the rings and pores of a board."""
-    canvas, rng = pen.canvas, pen.rng
-    x, y = canvas.axes()
-    warp = canvas.noise("cloud", 1.6) * 0.05 + canvas.noise("fibre", 2.0) * 0.02 + rng.normal(0, 0.03) * (x - 0.5)
-    rings = np.sin((y + warp) * rng.uniform(55, 75) + rng.uniform(0, 6))
-    depth = 0.5 + 0.17 * rings + 0.10 * canvas.noise("fibre", 0.8) + 0.03 * canvas.noise("grain")
-    light, dark = plane(tone), plane(tone) * plane((0.57, 0.48, 0.41))
-    canvas.rgb[:] = (dark + np.clip(depth, 0, 1) * (light - dark)) * (1 + 0.06 * (x + y - 1))
-    starts = rng.uniform(0, 1, (80, 2)).tolist()
-    pen.lines([[(x, y), (x + 0.03, y)] for x, y in starts], 0.003, (0.25, 0.14, 0.07), finish_of("flat@.4"))
-
-
-def _shine(pen: Pen, _tone: Colour, _words: list[str]) -> None:
-    """Make the bright and dark wedges that concentric tool marks leave on a turned face."""
-    canvas, side = pen.canvas, float(pen.size[0])
-    x, y = canvas.axes()
-    dx, dy = (x * canvas.width - pen.centre[0]) / side, (y * canvas.height - pen.centre[1]) / side
-    square = dx * dx + dy * dy + np.float32(1e-6)
-    wedges = ((dx * dx - dy * dy) * 0.62 + 2 * dx * dy * 0.78) / square
-    canvas.rgb *= np.where(square < 0.3**2, 1 + 0.2 * wedges + 0.03 * np.cos(np.sqrt(square) * 200), np.float32(1))
-
-
-_SPECIALS = {"keep": _keep, "only": _only, "scratch": _scratch, "grain": _grain, "shine": _shine}

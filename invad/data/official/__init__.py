@@ -1,1 +1,1 @@
-"""The official archives: where they are (`releases`), how they come (`http`) and are unpacked (`unpack`), and all of it (`store`)."""
+"""The official archives of a data set: how they come (`http`), are unpacked (`unpack`), and all of it (`store`)."""

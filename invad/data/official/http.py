@@ -20,7 +20,6 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from invad.disk import free_bytes
 from invad.errors import InputError
 from invad.files import atomic_path
 
@@ -43,26 +42,17 @@ class Remote:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to insist.
-
-    `attempts`: consecutive ones without a new byte, then it is given up. `backoff`: seconds before the third one (the second one comes at
-    once), doubled each time, at most 60. `timeout`: seconds to connect, and between two bytes.
-    """
+    """How long to insist: `attempts` in a row without a new byte, after seconds of `backoff` that double, `timeout` between two bytes."""
 
     attempts: int = 8
     backoff: float = 1.0
     timeout: float = 30.0
 
-    def wait(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures in a row."""
-        return min(LONGEST_BACKOFF, self.backoff * 2 ** min(failures - 1, 16)) if failures > 1 else 0.0
-
 
 class Client:
-    """A session that insists as `policy` says, and keeps up to `connections` open."""
+    """A session that insists as `policy` says, keeps up to `connections` open, and says with each error what to do, the `hint`."""
 
     def __init__(self, policy: RetryPolicy, hint: str, connections: int = 1) -> None:
-        """`hint`: appended to what is raised, says what the user can do."""
         self.policy, self.hint, self.session = policy, hint, requests.Session()
         retries = Retry(
             policy.attempts - 1,
@@ -95,15 +85,13 @@ class Client:
         try:
             response = self.session.get(url, headers=headers, stream=True, timeout=self.policy.timeout)
         except requests.RequestException as error:
-            raise self.error(name, url, _reason(error)) from error
+            raise self.error(name, url, f"no answer ({_innermost(error)})") from error
         with response, suppress(urllib3.exceptions.HTTPError):
             if response.status_code not in accept:
                 answer = f"the server answers {response.status_code} {response.reason or ''}".rstrip()
                 raise self.error(name, url, answer)
             if response.headers.get("Content-Type", "").lower().startswith("text/html"):
                 raise self.error(name, url, "the server sends a web page, not the file")
-            if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise self.error(name, url, "the server sends it encoded, the plain file was asked for")
             yield response
 
     def insist(self, attempt: Callable[[], bool], reached: Callable[[], int], name: str, url: str) -> None:
@@ -119,9 +107,8 @@ class Client:
             if failures >= self.policy.attempts:
                 text = f"the connection broke, {failures} attempts without a new byte; what is there is kept, try again later"
                 raise self.error(name, url, text)
-            if wait := self.policy.wait(failures):
-                logger.warning("%s: the connection broke; attempt %d in %.0f s", name, failures + 1, wait)
-                time.sleep(wait)
+            logger.info("%s: the connection broke; it is continued", name)
+            time.sleep(min(LONGEST_BACKOFF, self.policy.backoff * 2**failures) if failures else 0)
 
 
 def download(
@@ -133,8 +120,8 @@ def download(
     turns out damaged, or another one than is published. A bar on stderr counts bytes.
 
     Raises:
-        InputError: The server refuses, or is out of reach for too long; its file is not the published one; there is no room on the disk;
-            or a file at `path` is not the published one (it is left as it is). `hint` is appended.
+        InputError: The server refuses, or is out of reach for too long; its file is not the published one; or a file at `path` is not
+            the published one (it is left as it is). `hint` is appended.
     """
     if path.exists():
         verify(remote, path)
@@ -162,50 +149,6 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _problem(remote: Remote, path: Path) -> str:
-    """Return why a file is not the published one; empty where it is."""
-    if (size := path.stat().st_size) != remote.size:
-        return f"{size} bytes, {remote.size} are right"
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return "" if sha256 == remote.sha256 else f"sha256 {sha256}, {remote.sha256} is right"
-
-
-def _continue(remote: Remote, part: Path, client: Client, progress: "tqdm[Any]") -> bool:
-    """Fetch what is missing in `part`, and return whether that is all now; from the start, where the server sends another range."""
-    have = _size(part)
-    if have == remote.size:  # but the process ended before it was verified
-        return True
-    if have > remote.size:
-        have = 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with client.get(remote.name, remote.url, headers, (200, 206, 416) if have else (200,)) as response:
-        if response.status_code != 200:
-            sent = response.headers.get("Content-Range", "")
-            if not (sent.startswith(f"bytes {have}-") and sent.endswith(f"/{remote.size}")):
-                part.unlink()
-                return False
-        elif (length := response.headers.get("Content-Length", str(remote.size))) != str(remote.size):
-            raise client.error(remote.name, remote.url, f"the server has {length} bytes, {remote.size} are right")
-        else:
-            have = 0
-        free_bytes(part.parent, remote.size - have, remote.name)
-        progress.update(have - progress.n)
-        with part.open("ab" if have else "wb") as file:
-            for block in body(response):
-                file.write(block)
-                file.flush()  # a killed process loses nothing
-                progress.update(len(block))
-                if file.tell() > remote.size:
-                    break
-            return file.tell() >= remote.size
-    return False
-
-
 def download_small(
     urls: Sequence[tuple[str, Path]],
     *,
@@ -225,21 +168,19 @@ def download_small(
     there = len({path for _, path in urls}) - len(missing)
     client, stop = Client(policy, hint, workers), threading.Event()
 
-    def fetch(item: tuple[Path, str]) -> None:
-        path, url = item
-        client.insist(lambda: stop.is_set() or attempt(path, url), lambda: 0, path.name, url)
-
     def attempt(path: Path, url: str) -> bool:
         with client.get(path.name, url, {}) as response:
             if "Content-Length" not in response.headers:
                 raise client.error(path.name, url, "the server does not say how long the file is")
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                for block in body(response):  # raises when it is shorter than announced
-                    file.write(block)
-                    if stop.is_set():
-                        raise InputError("another file has failed")
+            content = b"".join(_body(response))  # raises when it is shorter than announced
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
             return True
         return False
+
+    def fetch(item: tuple[Path, str]) -> None:
+        path, url = item
+        client.insist(lambda: stop.is_set() or attempt(path, url), lambda: 0, path.name, url)
 
     with (
         client.session,
@@ -254,15 +195,55 @@ def download_small(
     return len(missing)
 
 
-def body(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body in blocks as they come."""
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _problem(remote: Remote, path: Path) -> str:
+    """Return why a file is not the published one; empty where it is."""
+    if (size := path.stat().st_size) != remote.size:
+        return f"{size} bytes, {remote.size} are right"
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return "" if sha256 == remote.sha256 else f"sha256 {sha256}, {remote.sha256} is right"
+
+
+def _continue(remote: Remote, part: Path, client: Client, progress: "tqdm[Any]") -> bool:
+    """Fetch what is missing in `part`, and return whether that is all now; from the start, where the server sends another range."""
+    have = _size(part)
+    if have == remote.size:  # but the process ended before it was verified
+        return True
+    have = have if have < remote.size else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with client.get(remote.name, remote.url, headers, (200, 206, 416) if have else (200,)) as response:
+        if response.status_code != 200:
+            sent = response.headers.get("Content-Range", "")
+            if not (sent.startswith(f"bytes {have}-") and sent.endswith(f"/{remote.size}")):
+                part.unlink()
+                return False
+        elif (length := response.headers.get("Content-Length", str(remote.size))) != str(remote.size):
+            raise client.error(remote.name, remote.url, f"the server has {length} bytes, {remote.size} are right")
+        else:
+            have = 0
+        progress.update(have - progress.n)
+        with part.open("ab" if have else "wb") as file:
+            for block in _body(response):
+                file.write(block)
+                file.flush()  # a killed process loses nothing
+                progress.update(len(block))
+                if file.tell() > remote.size:
+                    break
+            return file.tell() >= remote.size
+    return False
+
+
+def _body(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body in blocks as they come; those of `iter_content` are lost where the connection breaks."""
     while block := response.raw.read1(BLOCK, decode_content=False):
         yield block
 
 
-def _reason(error: BaseException) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "the server's certificate is not valid"
-    while (cause := error.__cause__ or error.__context__) is not None:  # the innermost one is the short one
+def _innermost(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:  # it is the short one
         error = cause
-    return f"no answer ({error})"
+    return error

@@ -5,99 +5,118 @@ deletes the outputs of a stage before the stage runs, which would end every resu
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from invad.config import DownloadConfig
-from invad.data.official.http import RetryPolicy, download, partial_path, verify
-from invad.data.official.releases import COCO_ADDRESS, LICENCES, Archive, official_archives
+from invad.data.official.http import Remote, RetryPolicy, download, partial_path, verify
 from invad.data.official.unpack import unpack, unpacked_sha256
 from invad.disk import free_bytes
 from invad.errors import InputError
 from invad.files import remove
 
 RETRIES = RetryPolicy()
-IMAGE_ADDRESS = "images"  # the key of `files` for another address of COCO's single images
+IMAGE_ADDRESS = "images"  # the key of `files` for another address of single images
 
 
-def put_in_place(dataset: str, config: DownloadConfig, store: Path) -> tuple[Path, str]:
+@dataclass(frozen=True, kw_only=True)
+class Archive(Remote):
+    """An official archive.
+
+    `unpacked_size`: bytes of what `wanted` takes by its name, by default everything. `of_images`: not needed where single images are.
+    """
+
+    unpacked_size: int
+    wanted: Callable[[str], bool] | None = None
+    of_images: bool = False
+
+
+def archive(
+    url: str,
+    size: int,
+    sha256: str,
+    *,
+    unpacked_size: int = 0,
+    wanted: Callable[[str], bool] | None = None,
+    of_images: bool = False,
+) -> Archive:
+    """Return a published archive; photographs hardly shrink, so that what it unpacks to is what it has by default."""
+    name, unpacked_size = url.rpartition("/")[2], unpacked_size or size
+    return Archive(name, url, size, sha256, unpacked_size=unpacked_size, wanted=wanted, of_images=of_images)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is published of a data set: archives, licence and its `terms`; `accept` where its owner asks for acceptance first.
+
+    `images`: the address below which images are to be had one by one, too.
+    """
+
+    archives: tuple[Archive, ...]
+    licence: str
+    terms: str
+    accept: bool = False
+    images: str | None = None
+
+    def needed(self, config: DownloadConfig) -> list[Archive]:
+        """Return the archives that `config` asks for, at their official addresses."""
+        return [each for each in self.archives if config.images == "archive" or not each.of_images]
+
+    def images_from(self, config: DownloadConfig) -> str | None:
+        """Return the address below which single images are fetched, or None when the archives hold them."""
+        if self.images is None or config.images == "archive":
+            return None
+        return config.files.get(IMAGE_ADDRESS, self.images).rstrip("/")
+
+
+def put_in_place(dataset: str, release: Release, config: DownloadConfig, store: Path) -> tuple[Path, str]:
     """Fetch and unpack what is missing in `store`; return the folder laid out as published, and the digest of its archives.
 
     Raises:
         InputError: The licence is not accepted; an address or local file is unknown, missing or damaged; there is no room on the disk.
     """
-    key = f"params.yaml: download.{dataset}"
-    _require_licence(dataset, config, key)
-    archives = official_archives(dataset, config)
-    _check_overrides(archives, dataset, config, key)
-    files = store / "files"
-    missing = [archive for archive in archives if unpacked_sha256(archive.remote.name, files) != archive.remote.sha256]
-    paths = _fetch(missing, config, store / "archives", dataset)
-    for archive, path in zip(missing, paths, strict=True):
-        name, sha256, size = archive.remote.name, archive.remote.sha256, archive.unpacked_size
-        label = f"download@{dataset} {name}"
-        unpack(path, files, name=name, sha256=sha256, unpacked_size=size, label=label, only=archive.wanted)
-    if not config.keep_archives:
-        _remove_archives(archives, store / "archives")
-    lines = [f"{archive.remote.name} {archive.remote.sha256}\n" for archive in archives]
-    return files, hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def images_address(config: DownloadConfig) -> str | None:
-    """Return the address below which COCO's single images are fetched, or None when the archives hold them."""
-    return config.files.get(IMAGE_ADDRESS, COCO_ADDRESS).rstrip("/") if config.images == "needed" else None
-
-
-def _require_licence(dataset: str, config: DownloadConfig, key: str) -> None:
-    licence = LICENCES[dataset]
-    if licence.accept and not config.accept_license:
+    key, files, archives = f"params.yaml: download.{dataset}", store / "files", release.needed(config)
+    if release.accept and not config.accept_license:
         raise InputError(
-            f"{key}.accept_license: the owner of {dataset} asks for acceptance of its licence ({licence.name}); read {licence.terms} "
+            f"{key}.accept_license: the owner of {dataset} asks for acceptance of its licence ({release.licence}); read {release.terms} "
             f"and set it to true"
         )
-
-
-def _check_overrides(archives: Sequence[Archive], dataset: str, config: DownloadConfig, key: str) -> None:
-    known = [archive.remote.name for archive in archives]
-    if dataset == "coco" and config.images == "needed":
-        known.append(IMAGE_ADDRESS)
+    known = [each.name for each in archives] + [IMAGE_ADDRESS] * (release.images_from(config) is not None)
     for name, address in config.files.items():
         if name not in known:
             raise InputError(f"{key}.files.{name}: unknown; these settings need {', '.join(known)}")
-        if name == IMAGE_ADDRESS and not _is_address(address):
+        if name == IMAGE_ADDRESS and not is_address(address):
             raise InputError(f"{key}.files.{name}: must be an http or https address, not {address!r}")
+    missing = [each for each in archives if unpacked_sha256(each.name, files) != each.sha256]
+    for each, path in zip(missing, _fetch(missing, config, store / "archives", dataset), strict=True):
+        label = f"download@{dataset} {each.name}"
+        sizes = {"sha256": each.sha256, "unpacked_size": each.unpacked_size}
+        unpack(path, files, name=each.name, **sizes, label=label, only=each.wanted)
+    if not config.keep_archives:
+        for path in (path for each in archives for path in (store / "archives").glob(f"{each.name}*")):
+            remove(path)
+    lines = "".join(f"{each.name} {each.sha256}\n" for each in archives)
+    return files, hashlib.sha256(lines.encode()).hexdigest()
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is the address of a server, not a local file."""
+    return text.startswith(("http://", "https://"))
 
 
 def _fetch(archives: Sequence[Archive], config: DownloadConfig, folder: Path, dataset: str) -> list[Path]:
     """Return where each archive lies, verified; fetch those that are no local files."""
     label, hint = f"download@{dataset}", f"set another address or a local file in params.yaml: download.{dataset}.files"
-    remotes = [
-        replace(archive.remote, url=config.files.get(archive.remote.name, archive.remote.url)) for archive in archives
-    ]
-    wanted = {remote: folder / remote.name for remote in remotes if _is_address(remote.url)}
+    remotes = [replace(each, url=config.files.get(each.name, each.url)) for each in archives]
+    paths = [folder / each.name if is_address(each.url) else Path(each.url).expanduser().absolute() for each in remotes]
     folder.mkdir(parents=True, exist_ok=True)
-    free_bytes(folder, sum(remote.size - _bytes_there(path) for remote, path in wanted.items()), label)
-    paths = []
-    for remote in remotes:
-        path = wanted.get(remote) or Path(remote.url).expanduser().absolute()
-        if remote in wanted:
-            download(remote, path, label=f"{label} {remote.name}", policy=RETRIES, hint=hint)
+    there = [path.stat().st_size for each in paths for path in (each, partial_path(each)) if path.is_file()]
+    fetched = sum(each.size for each in remotes)
+    free_bytes(folder, fetched - sum(there), label)
+    for each, path in zip(remotes, paths, strict=True):
+        if is_address(each.url):
+            download(each, path, label=f"{label} {each.name}", policy=RETRIES, hint=hint)
         else:
-            verify(remote, path)
-        paths.append(path)
+            verify(each, path)
     return paths
-
-
-def _bytes_there(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path, partial_path(path)) if file.is_file())
-
-
-def _remove_archives(archives: Sequence[Archive], folder: Path) -> None:
-    for archive in archives:
-        for path in folder.glob(f"{archive.remote.name}*"):
-            remove(path)
-
-
-def _is_address(text: str) -> bool:
-    return text.startswith(("http://", "https://"))

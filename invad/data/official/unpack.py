@@ -3,6 +3,7 @@
 import errno
 import lzma
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -19,21 +20,20 @@ from invad.errors import InputError
 from invad.files import read_json, remove, write_json
 
 MARKERS = ".unpacked"  # in the target: one file for each archive that was unpacked there
-# What an archive unpacks to is bounded by what is expected, which is an estimate.
+# What an archive unpacks to, headers included, is bounded by what is expected, which is an estimate.
 MOST_TIMES, SMALLEST_BOUND = 4, 1 << 20
-MOST_MEMBERS = 2_000_000
-MOST_MEMORY = (
-    1 << 30
-)  # bytes of the dictionary of an .xz: 64 MiB at the highest usual level, up to 4 GiB may be declared
+MOST_MEMORY = 1 << 30  # bytes of an .xz's dictionary: 64 MiB at the highest usual level, up to 4 GiB may be declared
 LONGEST_HEADER = 1 << 20  # bytes of an extended header of a tar, which is read as a whole
 BLOCK = 1 << 20
+HEADER = tarfile.BLOCKSIZE  # bytes of a member, at least: their number is bounded by what they unpack to
 ENCRYPTED = 0x1  # in the flags of a zip's member
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # others may need any amount of memory
 _COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2"}  # by a file's first bytes
 
 Only = Callable[[str], bool] | None
 Members = Iterator[
-    tuple[str, int, Callable[[Path], object]]
-]  # of files: name, bytes, and what extracts it into a folder
+    tuple[str, int, str, Callable[[], Any]]
+]  # of files: name, bytes, why it is refused, and what opens it
 
 # What the standard library raises for a damaged archive. The errors of a full disk have other numbers.
 _DAMAGE = (
@@ -109,15 +109,20 @@ def _count_files(path: Path) -> int:
 
 
 def _unpack_into(folder: Path, archive: Path, label: str, only: Only, most: int) -> None:
-    """Write the files that `only` takes below `folder`."""
+    """Write the files that `only` takes below `folder`, as new ones of this user: neither the modes nor the owners of the archive."""
     try:
         with archive.open("rb") as file:
             start = file.read(BLOCK)
         members = _zip_members(archive, most) if start.startswith(b"PK") else _tar_members(archive, start, most)
         with tqdm(desc=label, unit="B", unit_scale=True) as progress:
-            for name, size, extract in members:
+            for name, size, problem, opened in members:
+                if problem := problem or _problem_of_name(name):
+                    text = f"is refused: {problem}; give an archive of plain files and folders"
+                    raise InputError(f"{archive}: member {name!r} {text}")
                 if only is None or only(name):
-                    extract(folder)
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    with opened() as source, (folder / name).open("xb") as file:
+                        shutil.copyfileobj(source, file, BLOCK)
                 progress.update(size)
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _DAMAGE_NUMBERS:
@@ -127,21 +132,25 @@ def _unpack_into(folder: Path, archive: Path, label: str, only: Only, most: int)
         ) from error
 
 
+def _problem_of_name(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return "its path could lead outside the target, or is none"
+    return "the unpacking itself uses this name" if path.parts[0].startswith(".unpack") else ""
+
+
 def _zip_members(archive: Path, most: int) -> Members:
     with zipfile.ZipFile(archive) as file:
-        infos = file.infolist()
-        _check_size(archive, sum(info.file_size for info in infos), len(infos), most)
-        for info in infos:
+        _check_size(archive, sum(info.file_size + HEADER for info in file.infolist()), most)
+        for info in file.infolist():
             if info.filename.endswith("/"):
                 continue
-            _check_name(archive, info.filename)
+            problem = ""
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-                raise _refused(archive, info.filename, "it is a link or a device")
-            if info.flag_bits & ENCRYPTED:
-                raise _refused(archive, info.filename, "it is encrypted")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-                raise _refused(archive, info.filename, "its compression may need any amount of memory")
-            yield info.filename, info.file_size, partial(file.extract, info)
+                problem = "it is a link or a device"
+            elif info.flag_bits & ENCRYPTED or info.compress_type not in _BOUNDED:
+                problem = "it is encrypted, or its compression may need any amount of memory"
+            yield info.filename, info.file_size, problem, partial(file.open, info)
 
 
 def _tar_members(archive: Path, start: bytes, most: int) -> Members:
@@ -149,21 +158,20 @@ def _tar_members(archive: Path, start: bytes, most: int) -> Members:
     if kind == "xz":
         _check_memory(archive, start)
     with tarfile.open(archive, f"r:{kind}", tarinfo=StrictTarInfo) as tar:  # pyrefly: ignore[no-matching-overload]  (reads only)
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 of Debian 12 has none yet
-        count = 0
         while (info := tar.next()) is not None:
             tar.members.clear()  # it would keep them all
-            count += 1
-            _check_size(archive, info.offset_data + info.size, count, most)
-            if info.isdir():
-                continue
-            _check_name(archive, info.name)
-            if not info.isreg() or info.issparse():
-                raise _refused(archive, info.name, "it is a link, a device or sparse")
-            # As a new file of this user: neither the modes nor the owners of the archive.
-            yield info.name, info.size, partial(tar.extract, info, set_attrs=False)
+            _check_size(archive, info.offset_data + info.size, most)
+            if not info.isdir():
+                problem = "" if info.isreg() and not info.issparse() else "it is a link, a device or sparse"
+                yield info.name, info.size, problem, partial(tar.extractfile, info)
         while tar.fileobj.read(BLOCK):  # the checksums of the compressed stream are at its end
-            _check_size(archive, tar.fileobj.tell(), count, most)
+            _check_size(archive, tar.fileobj.tell(), most)
+
+
+def _check_size(archive: Path, size: int, most: int) -> None:
+    if size > most:
+        text = f"unpacks to more than {readable(most)}, far more than the published one; fetch it again"
+        raise InputError(f"{archive}: {text}")
 
 
 def _check_memory(archive: Path, start: bytes) -> None:
@@ -173,30 +181,8 @@ def _check_memory(archive: Path, start: bytes) -> None:
     except lzma.LZMAError as error:
         if "memory usage limit" not in str(error).lower():
             raise
-        raise InputError(
-            f"{archive}: needs more than {readable(MOST_MEMORY)} of memory to be unpacked; fetch it again"
-        ) from None
-
-
-def _check_size(archive: Path, size: int, members: int, most: int) -> None:
-    if members > MOST_MEMBERS:
-        raise InputError(f"{archive}: more than {MOST_MEMBERS:,} members; no data set here has so many")
-    if size > most:
-        raise InputError(
-            f"{archive}: unpacks to more than {readable(most)}, far more than the published one; fetch it again"
-        )
-
-
-def _check_name(archive: Path, name: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise _refused(archive, name, "its path could lead outside the target, or is none")
-    if path.parts[0].startswith(".unpack"):
-        raise _refused(archive, name, "the unpacking itself uses this name")
-
-
-def _refused(archive: Path, name: str, reason: str) -> InputError:
-    return InputError(f"{archive}: member {name!r} is refused: {reason}; give an archive of plain files and folders")
+        text = f"needs more than {readable(MOST_MEMORY)} of memory to be unpacked; fetch it again"
+        raise InputError(f"{archive}: {text}") from None
 
 
 class StrictTarInfo(tarfile.TarInfo):

@@ -1,15 +1,19 @@
-"""One class in folders: the two layouts, and the pairing of images with masks by name. Also MVTec AD itself is read by it."""
+"""Images in folders: the layouts that are understood, and the pairing of images with masks by name. MVTec AD is read by it too."""
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from invad.data.listing import image_files, subfolders
-from invad.data.own.rows import ANY_DEFECT, GOOD, ImportRow, check_rows
+from invad.data.listing import entries, files_below, image_files, is_image, named, subfolders, suffix_counts
+from invad.data.own.table import ANY_DEFECT, GOOD, ImportRow, check_rows, read_csv, read_table
+from invad.data.own.table import COLUMNS as TABLE_COLUMNS
 from invad.data.split_table import ANOMALOUS, NORMAL, Phase
 from invad.errors import InputError
+
+_OF_LAYOUTS = frozenset({"train", "test", "ground_truth", "good", "bad", "masks"})
 
 
 @dataclass(frozen=True)
@@ -25,34 +29,125 @@ class Kind:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a class lies in its folder.
-
-    `parts`: its folders in words; `normal`: the one that tells the layout; `masks`: that of all masks; `kinds`: those of images.
-    """
+    """How a class lies in its folder: its `parts` in words, the folder of all `masks`, and the `kinds` of images in it."""
 
     title: str
     parts: tuple[str, ...]
-    normal: str
     masks: str
     kinds: Callable[[Path], list[Kind]]
 
+    def fits(self, folder: Path) -> bool:
+        """Return whether `folder` has a folder of normal images that may be trained on."""
+        normal = [kind for kind in self.kinds(folder) if kind.label == NORMAL and kind.phase != "test"]
+        return any(kind.folder.is_dir() for kind in normal)
+
 
 @dataclass(frozen=True)
-class ClassFiles:
-    """The files of one class.
+class Discovery:
+    """What was understood of a user's data.
 
-    `unmatched`: masks without an image. `of_normal`: masks of normal images, of no use. `twins`: images of one folder that differ in
-    the suffix alone, such as `000.png` and `000.jpg`.
+    `layout`: which one, in words. `root`: the images' folder. `unmatched_masks`: masks without an image, left out, relative to it.
+    `notes`: what else was taken how, or left out.
     """
 
+    layout: str
+    root: Path
     rows: list[ImportRow]
-    unmatched: list[str]
-    of_normal: list[str]
-    twins: list[str]
+    unmatched_masks: list[str]
+    notes: list[str]
 
 
-def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> ClassFiles:
-    """Return the images and masks of the class that lies in `folder`; all paths are relative to `root`.
+def _mvtec_kinds(folder: Path) -> list[Kind]:
+    phases: tuple[Phase, ...] = ("train", "test")
+    return [
+        Kind(
+            kind,
+            phase,
+            NORMAL if kind.name == GOOD else ANOMALOUS,
+            kind.name,
+            (folder / "ground_truth" / kind.name,) if phase == "test" else (),
+        )
+        for phase in phases
+        for kind in subfolders(folder / phase)
+    ]
+
+
+def named_layout(normal: Sequence[str] = ("good",), abnormal: Sequence[str] = ("bad",), masks: str = "masks") -> Layout:
+    """Return the layout of folders with these names, which may be paths. Of several `abnormal` ones each is a type of defects.
+
+    Raises:
+        InputError: A name leaves the class's folder.
+    """
+    parts = (*normal, *abnormal, masks)
+    for name in parts:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise InputError(f"{name}: must be the name of a folder in that of the images, or in each class's")
+
+    def kinds(folder: Path) -> list[Kind]:
+        of_masks = folder / masks
+        found = [Kind(folder / name, "", NORMAL, GOOD, (of_masks / name,)) for name in normal]
+        for bad in (folder / name for name in abnormal):
+            defect_type = ANY_DEFECT if len(abnormal) == 1 else bad.name
+            found.append(Kind(bad, "", ANOMALOUS, defect_type, (of_masks, of_masks / bad.relative_to(folder))))
+            found += [
+                Kind(kind, "", ANOMALOUS, kind.name, (of_masks, of_masks / kind.name)) for kind in subfolders(bad)
+            ]
+        return found
+
+    return Layout("folders", parts, masks, kinds)
+
+
+MVTEC = Layout(
+    "MVTec-like tree", ("train/good", "test/<defect>", "ground_truth/<defect>"), "ground_truth", _mvtec_kinds
+)
+_LAYOUTS = (MVTEC, named_layout())
+_FLAT = Layout("folder of normal images", ("*",), ".masks", lambda folder: [Kind(folder, "", NORMAL, GOOD, ())])
+
+
+def discover(name: str, images: Path, table: Path | None = None, layout: Layout | None = None) -> Discovery:
+    """Return what lies in the folder `images`: the rows of `table`, in a `layout` of other names, or what is understood of it.
+
+    `name` is that of the class where the data do not name one.
+
+    Raises:
+        InputError: There is no such folder or table; no layout or more than one matches; or as for `read_class` and `read_table`.
+    """
+    if not images.is_dir():
+        raise InputError(f"{images}: is not a folder of images")
+    if table is not None:
+        return _from_table(name, images, table)
+    folders_in = {path.name: path for path in subfolders(images)}
+    classes = {each: path for each, path in folders_in.items() if layout or each not in _OF_LAYOUTS}
+    matches = [
+        (each, folders)
+        for each in ((layout,) if layout else _LAYOUTS)
+        for folders in ({name: images}, classes)
+        if any(map(each.fits, folders.values()))
+    ]
+    if len(matches) == 1:
+        return _from_folders(images, *matches[0])
+    if layout and not matches:
+        raise InputError(f"{images}: has no folder {layout.parts[0]} of normal images, nor has one of its folders")
+    tables = [path for path in entries(images) if path.suffix.lower() == ".csv"]
+    if len(tables) == 1 and not matches:
+        return _from_table(name, images, tables[0])
+    if not matches and not tables and folders_in.keys() <= classes.keys() and image_files(images):
+        flat = _from_folders(images, _FLAT, {name: images})
+        note = f"no folders are known in it: all images are taken as normal ones of the class {name}"
+        return replace(flat, notes=[note, *flat.notes])
+    known = " or ".join(", ".join(each.parts) for each in _LAYOUTS)
+    raise InputError(
+        f"{images}: {'more than one layout matches' if matches else 'has no layout that is known'}; known are {known}, in the folder "
+        "itself or in one for each class, and a folder of normal images; or list the images in a table, a .csv with a column image, "
+        "and give it with --table"
+    )
+
+
+def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> tuple[list[ImportRow], list[str]]:
+    """Return the rows of the class that lies in `folder`, and its masks without an image; all paths are relative to `root`.
+
+    Masks of normal images are left out.
 
     Raises:
         InputError: There are no images; an image has two masks, or a mask two images; or an anomalous image is to be trained on.
@@ -62,25 +157,18 @@ def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> Cla
     if not images:
         raise InputError(f"{folder}: the class {class_name} has no images in {' or '.join(layout.parts[:-1])}")
     of_kinds = (masks for kind in kinds for masks in kind.masks)
-    masks = list(dict.fromkeys([folder / layout.masks, *subfolders(folder / layout.masks), *of_kinds]))
-    paired, of_normal = _pair(images, masks)
+    folders = dict.fromkeys([folder / layout.masks, *subfolders(folder / layout.masks), *of_kinds])
+    masks = [mask for each in folders for mask in image_files(each)]
+    owners = _owners(images, masks)
+    mask_of = {image: mask.relative_to(root).as_posix() for mask, image in owners.items() if images[image].label}
     rows = [
         ImportRow(
-            _relative(image, root),
-            class_name,
-            kind.phase,
-            kind.label,
-            kind.defect_type,
-            _relative(paired[image], root) if image in paired else None,
+            image.relative_to(root).as_posix(), class_name, kind.phase, kind.label, kind.defect_type, mask_of.get(image)
         )
         for image, kind in images.items()
     ]
     check_rows(rows)
-    used = {*paired.values(), *of_normal}
-    unmatched = [_relative(mask, root) for parent in masks for mask in image_files(parent) if mask not in used]
-    return ClassFiles(
-        rows, unmatched, [_relative(mask, root) for mask in sorted(of_normal)], twins(row.image for row in rows)
-    )
+    return rows, [mask.relative_to(root).as_posix() for mask in masks if mask not in owners]
 
 
 def twins(images: Iterable[str]) -> list[str]:
@@ -90,107 +178,56 @@ def twins(images: Iterable[str]) -> list[str]:
     return sorted(image for image in images if counts[PurePosixPath(image).with_suffix("")] > 1)
 
 
-def _pair(images: dict[Path, Kind], folders: list[Path]) -> tuple[dict[Path, Path], set[Path]]:
-    """Return the masks of anomalous images by image, and those of normal images: `000.png` or `000_mask.png` fits `000.png`."""
+def _owners(images: dict[Path, Kind], masks: list[Path]) -> dict[Path, Path]:
+    """Return the image of each mask that has one: `000.png` or `000_mask.png` is that of `000.png`."""
     by_name: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for folder in folders:
-        for mask in image_files(folder):
-            by_name[folder, mask.stem.removesuffix("_mask")].append(mask)
-    paired: dict[Path, Path] = {}
+    for mask in masks:
+        by_name[mask.parent, mask.stem.removesuffix("_mask")].append(mask)
     owners: dict[Path, Path] = {}
-    of_normal: set[Path] = set()
     for image, kind in images.items():
         found = [mask for folder in kind.masks for mask in by_name.get((folder, image.stem), ())]
-        if kind.label == NORMAL:
-            of_normal.update(found)
-            continue
         if len(found) > 1:
             raise InputError(f"{image}: two masks have its name, {found[0]} and {found[1]}; keep one")
         for mask in found:
             if mask in owners:
                 raise InputError(f"{mask}: two images have its name, {owners[mask]} and {image}; rename one of them")
-            owners[mask], paired[image] = image, mask
-    return paired, of_normal
+            owners[mask] = image
+    return owners
 
 
-def _mvtec_kinds(folder: Path) -> list[Kind]:
-    return [
-        *(Kind(kind, "train", _mvtec_label(kind), kind.name, ()) for kind in subfolders(folder / "train")),
-        *(
-            Kind(kind, "test", _mvtec_label(kind), kind.name, (folder / "ground_truth" / kind.name,))
-            for kind in subfolders(folder / "test")
-        ),
-    ]
+def _from_table(name: str, images: Path, table: Path) -> Discovery:
+    rows = read_table(table, images, name)
+    columns = [*read_csv(table, ())[0][1]]
+    unknown = [column or "(without a name)" for column in columns if column not in TABLE_COLUMNS]
+    notes = [f"unknown columns, ignored: {', '.join(unknown)}"] if unknown else []
+    if "label" not in columns:
+        notes.append("no column label: images with a mask are taken as anomalous, the others as normal")
+    used = {os.path.relpath(table, images), *(path for row in rows for path in (row.image, row.mask) if path)}
+    return Discovery(f"table {table}", images, rows, [], notes + _others(images, used))
 
 
-def _mvtec_label(kind: Path) -> int:
-    return NORMAL if kind.name == GOOD else ANOMALOUS
+def _from_folders(root: Path, layout: Layout, folders: dict[str, Path]) -> Discovery:
+    # A class that lacks its normal images is an error to come, and no reason to leave it out.
+    present = {name: folder for name, folder in folders.items() if any(k.folder.is_dir() for k in layout.kinds(folder))}
+    rows, unmatched = [], []
+    for name, folder in present.items():
+        of_class, masks = read_class(root, name, folder, layout)
+        rows += of_class
+        unmatched += masks
+    same = twins(row.image for row in rows)
+    notes = [f"images that differ in the suffix alone, all taken ({len(same)}): {named(same)}"] if same else []
+    used = {*(path for row in rows for path in (row.image, row.mask) if path), *unmatched}
+    below = "" if root in folders.values() else "<class>/"
+    parts = ", ".join(f"{below}{part}" for part in layout.parts)
+    return Discovery(f"{layout.title} ({parts})", root, rows, unmatched, notes + _others(root, used))
 
 
-@dataclass(frozen=True)
-class FolderNames:
-    """What the folders of a class are called: of normal images, of anomalous ones, and of their masks; each may be a path."""
-
-    normal: tuple[str, ...] = ("good",)
-    abnormal: tuple[str, ...] = ("bad",)
-    masks: str = "masks"
-
-    def layout(self) -> Layout:
-        """Return the layout of folders with these names. Of several abnormal ones each is a type of defects.
-
-        Raises:
-            InputError: A name leaves the class's folder, or two are the same or lie in each other.
-        """
-        self._check()
-        parts = (*self.normal, *self.abnormal, self.masks)
-        return Layout("normal and abnormal folders", parts, normal=self.normal[0], masks=self.masks, kinds=self._kinds)
-
-    def _kinds(self, folder: Path) -> list[Kind]:
-        masks = folder / self.masks
-        kinds = [Kind(folder / name, "", NORMAL, GOOD, (masks / name,)) for name in self.normal]
-        for name in self.abnormal:
-            bad = folder / name
-            defect_type = ANY_DEFECT if len(self.abnormal) == 1 else bad.name
-            kinds.append(Kind(bad, "", ANOMALOUS, defect_type, (masks, masks / name)))
-            kinds += [Kind(kind, "", ANOMALOUS, kind.name, (masks, masks / kind.name)) for kind in subfolders(bad)]
-        return kinds
-
-    def _check(self) -> None:
-        options = [
-            *(("--normal", name) for name in self.normal),
-            *(("--abnormal", name) for name in self.abnormal),
-            ("--masks", self.masks),
-        ]
-        for option, name in options:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not path.parts:
-                raise InputError(
-                    f"{option} {name}: must be the name of a folder in that of the images, or in each class's"
-                )
-        for index, (option, name) in enumerate(options):
-            for other, another in options[:index]:
-                one, two = PurePosixPath(name), PurePosixPath(another)
-                if one.is_relative_to(two) or two.is_relative_to(one):
-                    raise InputError(f"{option} {name}: is the folder of {other} {another}, or one lies in the other")
-
-
-MVTEC = Layout(
-    "MVTec-like tree",
-    ("train/good", "test/<defect>", "ground_truth/<defect>"),
-    normal="train/good",
-    masks="ground_truth",
-    kinds=_mvtec_kinds,
-)
-GOOD_BAD = replace(FolderNames().layout(), title="good/bad folders")
-FLAT = Layout(
-    "folder of normal images",
-    ("*",),
-    normal="",
-    masks=".masks",
-    kinds=lambda folder: [Kind(folder, "", NORMAL, GOOD, ())],
-)
-LAYOUTS = (MVTEC, GOOD_BAD)
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _others(root: Path, used: Collection[str]) -> list[str]:
+    """Return notes of the images below `root` that are not among the `used` ones, and of files of other formats, if there are any."""
+    paths = [path for path in files_below(root) if path.relative_to(root).as_posix() not in used]
+    unread = [path for path in paths if not is_image(path)]
+    others = [path.relative_to(root).as_posix() for path in paths if is_image(path)]
+    notes = [f"other images in the folder, left out ({len(others)}): {named(others)}"] if others else []
+    if unread:
+        notes.append(f"files of formats that are not read, left out ({len(unread)}): {suffix_counts(unread)}")
+    return notes

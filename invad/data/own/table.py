@@ -1,33 +1,127 @@
-"""The table of one's own images, `data/import/<name>.csv`, kept in git and free to be edited by hand; and the split that it gives."""
+"""Tables of images: a CSV that a user brings, the one that an import leaves in `data/import`; and the split that they give."""
 
 import csv
+import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from invad.config import ReadingConfig, TableSplitConfig, reading_of
 from invad.data.hold_out import chosen
 from invad.data.images import check_mask_size, image_size
-from invad.data.own.rows import COLUMNS, ImportRow, check_rows, parse_row, problem, read_csv
-from invad.data.split_table import ANOMALOUS, SplitRow
+from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
 from invad.errors import InputError
 
+COLUMNS = ("image", "class", "phase", "label", "defect_type", "mask")
+GOOD, ANY_DEFECT = "good", "anomaly"  # defect types: of every normal image, and of an anomalous one where none is given
+LABELS = {
+    **dict.fromkeys(("0", "good", "normal", "ok"), NORMAL),
+    **dict.fromkeys(("1", "bad", "anomalous", "anomaly", "defect"), ANOMALOUS),
+}
 
-def read_import_table(path: Path) -> list[ImportRow]:
-    """Read and check a table with all of `COLUMNS` (others are ignored); whether the files are there is not looked at.
+
+@dataclass(frozen=True)
+class ImportRow:
+    """One image.
+
+    `image` and `mask` are relative to the images' folder and written with `/`. `phase` is empty where it is left to the splits stage.
+    `mask` is None for a normal image, and for an anomalous one whose mask is not known. `origin` is the file and line that a
+    message names, empty for an image found in a folder.
+    """
+
+    image: str
+    class_name: str
+    phase: Phase | Literal[""]
+    label: int
+    defect_type: str
+    mask: str | None
+    origin: str = field(default="", compare=False)
+
+    def problem(self, text: str) -> InputError:
+        """Return the error that `text`, which names the file, is wrong with this row."""
+        return InputError(f"{self.origin}: {text}" if self.origin else text)
+
+
+def read_csv(path: Path, needed: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """Return of each row of a CSV file its name for messages and its cells by column, whose names are in lower case.
 
     Raises:
-        InputError: It is missing or no CSV; a column is missing; a row has an unknown phase or label, no class, a path that leaves
-            the images' folder, an image that is listed before, a normal image with a mask or an anomalous one to train on. The
-            message names the file and line.
+        InputError: It is missing, not UTF-8, damaged or without rows, lacks a column that is `needed` or has one twice, or a row has
+            more or fewer cells than the header.
     """
-    _, records = read_csv(path, needed=COLUMNS)
-    rows = [parse_row(cells, origin) for origin, cells in records]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 (byte {error.start}); save it as such") from None
+    if "\0" in text:
+        raise InputError(f"{path}: not a CSV file in UTF-8, it has a NUL byte")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = [name.strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        records = [(f"{path}: line {reader.line_num}", cells) for cells in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.reader.line_num}: not a CSV file ({error})") from None
+    if missing := [column for column in needed if column not in columns]:
+        raise InputError(f"{path}: the columns {', '.join(missing)} are missing; it has {', '.join(columns) or 'none'}")
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise InputError(f"{path}: the column {twice[0]!r} occurs twice")
+    if not records:
+        raise InputError(f"{path}: has no rows; line 1 names the columns, each further line is an image")
+    for origin, cells in records:
+        if None in cells or None in cells.values():  # of DictReader: more cells, and fewer
+            raise InputError(f"{origin}: does not have {len(columns)} cells, as the header has")
+    return records
+
+
+def read_table(path: Path, root: Path, class_name: str) -> list[ImportRow]:
+    """Return the rows of a table; whether the files are there is not looked at.
+
+    Only the column `image` is needed, unknown ones are ignored. An image without a class is of `class_name`; without the column `label`,
+    an image with a mask is anomalous and any other normal.
+
+    Raises:
+        InputError: As for `read_csv`, `parse_row` and `check_rows`.
+    """
+    rows = [parse_row(cells, origin, root, class_name) for origin, cells in read_csv(path, ("image",))]
     check_rows(rows)
     return rows
+
+
+def parse_row(cells: Mapping[str, str], origin: str, root: Path, class_name: str = "") -> ImportRow:
+    """Return the row of one line of a table of the images in `root`; `InputError` for a cell that is wrong by itself."""
+    image, mask = (_relative(cells.get(column, ""), column, root, origin) for column in ("image", "mask"))
+    phase, word = cells.get("phase", "").strip().lower(), cells.get("label", "1" if mask else "0").strip()
+    class_name = cells.get("class", "").strip() or class_name
+    if phase not in ("train", "test", ""):
+        raise InputError(f"{origin}: phase must be train, test or empty, not {phase!r}")
+    if (label := LABELS.get(word.lower())) is None:
+        raise InputError(f"{origin}: label must be one of {', '.join(LABELS)}, not {word!r}")
+    if not image or not class_name:
+        raise InputError(f"{origin}: {'class' if image else 'image'} is empty")
+    defect_type = GOOD if label == NORMAL else cells.get("defect_type", "").strip() or ANY_DEFECT
+    return ImportRow(image, class_name, phase, label, defect_type, mask or None, origin)
+
+
+def check_rows(rows: Iterable[ImportRow]) -> None:
+    """Raise `InputError` where the cells of a row contradict each other, or an image is listed twice."""
+    seen: dict[str, str] = {}
+    for row in rows:
+        if row.label == ANOMALOUS and row.phase == "train":
+            raise row.problem(f"{row.image}: an anomalous image in train; only normal images are trained on")
+        if row.label == ANOMALOUS and row.defect_type == GOOD:
+            raise row.problem(f"{row.image}: an anomalous image of the defect type {GOOD}, which normal images have")
+        if row.label == NORMAL and row.mask is not None:
+            raise row.problem(f"{row.image}: a normal image with a mask; leave the mask empty, or make the label 1")
+        if row.image in seen:
+            raise row.problem(f"{row.image}: this image is listed before, in {seen[row.image]}")
+        seen[row.image] = row.origin
 
 
 def write_import_table(rows: Iterable[ImportRow], path: Path) -> None:
@@ -40,12 +134,8 @@ def write_import_table(rows: Iterable[ImportRow], path: Path) -> None:
 
 
 def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str) -> list[SplitRow]:
-    """Return the rows of all images of `table`, whose paths are relative to `root`, sorted by class, phase (train first) and image.
-
-    Raises:
-        InputError: As for `read_import_table` and `split_rows`.
-    """
-    rows = with_phases(read_import_table(table), config)
+    """Return the rows of all images of `table`, as `split_rows` does; `InputError` as for it and `read_table`."""
+    rows = with_phases(read_table(table, root, dataset), config)
     return split_rows(root, rows, reading_of(config), dataset, str(table))
 
 
@@ -96,5 +186,16 @@ def _split_row(root: Path, row: ImportRow, dataset: str, reading: ReadingConfig)
         if row.mask is not None:
             check_mask_size(root / row.mask, image, (width, height))
     except InputError as error:
-        raise problem(row, str(error)) from None
+        raise row.problem(str(error)) from None
     return SplitRow(row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, dataset)
+
+
+def _relative(cell: str, column: str, root: Path, origin: str) -> str:
+    """Return a path relative to `root`, also of an absolute one inside it; `InputError` for one that leaves it."""
+    path = PurePosixPath(cell)
+    if path.is_absolute():
+        inside = [folder for folder in (root.absolute(), root.resolve()) if path.is_relative_to(folder)]
+        path = path.relative_to(inside[0]) if inside else path
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{origin}: {column} {cell!r} leaves the images' folder; it must be relative, without '..'")
+    return path.as_posix() if cell else ""

@@ -8,43 +8,20 @@ are made in place, and the modulation keeps less for the backward pass than auto
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from invad.config.types import Modulation, ModulationTerms, Normalisation
+from invad.config import InvADConfig
+from invad.config.types import Normalisation
 from invad.errors import InputError
 
 NORM_EPS = 1e-5
 NEGATIVE_SLOPE = 0.2
 MAX_GROUPS = 32  # of group normalisation, the usual number (Wu and He, 2018)
-
-Kind = TypeVar("Kind", bound=nn.Module)
-
-
-def of_kind(kind: type[Kind], modules: Iterable[nn.Module]) -> Iterator[Kind]:
-    """Yield modules that are all of one kind, of which torch's containers know nothing; `TypeError` for another one."""
-    for module in modules:
-        if not isinstance(module, kind):
-            raise TypeError(f"expected a {kind.__name__}, got {type(module).__name__}")
-        yield module
-
-
-class SavedContext(FunctionCtx):
-    """What a backward pass gets of its forward pass; torch's type of the context leaves it out."""
-
-    saved_tensors: tuple[Tensor, ...]
-
-
-class FilterContext(SavedContext):
-    """The same of `SymmetricFilter`."""
-
-    padding: int
 
 
 class EqualisedConv2d(nn.Module):
@@ -74,7 +51,7 @@ class SymmetricFilter(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FilterContext, x: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int) -> Tensor:  # noqa: ANN401
         """(B, C, H, W) and (k, k) -> (B, C, H + 2 * padding - k + 1, W + 2 * padding - k + 1)."""
         ctx.save_for_backward(kernel)
         ctx.padding = padding
@@ -82,7 +59,7 @@ class SymmetricFilter(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FilterContext, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyrefly: ignore[bad-override]  (torch's decorator hides the name `ctx`)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 # pyrefly: ignore[bad-override]
         """The gradient of the output -> that of x."""
         (kernel,) = ctx.saved_tensors
         return _filtered(gradient, kernel, len(kernel) - 1 - ctx.padding), None, None
@@ -153,14 +130,14 @@ class ActivatedSum(torch.autograd.Function):
     """`(leaky_relu(x) + y) / sqrt(2)`; for the backward pass it keeps the signs of x alone."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ANN401
         """Both (B, C, H, W) -> (B, C, H, W)."""
         ctx.save_for_backward(x > 0)
         return functional.leaky_relu(x, NEGATIVE_SLOPE).add_(y).div_(math.sqrt(2))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: SavedContext, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyrefly: ignore[bad-override]  (torch's decorator hides the name `ctx`)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 # pyrefly: ignore[bad-override]
         """The gradient of the output -> those of x and y."""
         (is_positive,) = ctx.saved_tensors
         of_y = gradient / math.sqrt(2)
@@ -222,15 +199,12 @@ def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
 
     "layer" is over (C, H, W) of each sample, the same as group normalisation with one group.
     """
-    if kind == "layer":
-        return nn.GroupNorm(1, channels, eps=NORM_EPS, affine=False)
-    if kind == "instance":
-        return nn.GroupNorm(channels, channels, eps=NORM_EPS, affine=False)
-    if kind == "group":
-        return nn.GroupNorm(_group_count(channels), channels, eps=NORM_EPS, affine=False)
+    if kind == "none":
+        return nn.Identity()
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=NORM_EPS, affine=False)
-    return nn.Identity()
+    groups = {"layer": 1, "instance": channels}
+    return nn.GroupNorm(groups.get(kind) or _group_count(channels), channels, eps=NORM_EPS, affine=False)
 
 
 def _group_count(channels: int) -> int:
@@ -243,16 +217,6 @@ def _group_count(channels: int) -> int:
     return counts[-1]
 
 
-@dataclass(frozen=True)
-class StyleSettings:
-    """What the residual blocks of one level need to know about its style map."""
-
-    channels: int
-    modulation: Modulation
-    terms: ModulationTerms
-    normalisation: Normalisation
-
-
 class StyleModulation(nn.Module):
     """`x * gamma(style) + beta(style)`.
 
@@ -260,13 +224,13 @@ class StyleModulation(nn.Module):
     "global": the style map is averaged over its positions first, so that each channel has one gamma and one beta.
     """
 
-    def __init__(self, channels: int, style: StyleSettings) -> None:
+    def __init__(self, channels: int, style_channels: int, config: InvADConfig) -> None:
         super().__init__()
-        self.pool = style.modulation == "global"
+        self.pool = config.modulation == "global"
         kernel_size = 1 if self.pool else 3
-        with_gamma, with_beta = style.terms != "beta", style.terms != "gamma"
-        self.gamma = EqualisedConv2d(style.channels, channels, kernel_size, bias_init=1.0) if with_gamma else None
-        self.beta = EqualisedConv2d(style.channels, channels, kernel_size, bias_init=0.0) if with_beta else None
+        with_gamma, with_beta = config.modulation_terms != "beta", config.modulation_terms != "gamma"
+        self.gamma = EqualisedConv2d(style_channels, channels, kernel_size, bias_init=1.0) if with_gamma else None
+        self.beta = EqualisedConv2d(style_channels, channels, kernel_size, bias_init=0.0) if with_beta else None
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x (B, C, H, W) and style (B, S, H, W) -> (B, C, H, W)."""
@@ -291,7 +255,7 @@ class LayerNormModulation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:  # noqa: ANN401
         """All (B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = x.shape
         normalised, mean, rstd = torch.native_group_norm(x, None, None, batch, channels, height * width, 1, NORM_EPS)
@@ -300,7 +264,7 @@ class LayerNormModulation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: SavedContext, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyrefly: ignore[bad-override]  (torch's decorator hides the name `ctx`)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401 # pyrefly: ignore[bad-override]
         """The gradient of the output -> those of x, gamma and beta."""
         x, gamma, mean, rstd = ctx.saved_tensors
         batch, channels, height, width = x.shape
@@ -319,12 +283,15 @@ class SpaceAwareConv2d(nn.Module):
     output has twice the height and width and the input is normalised but not modulated.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, style: StyleSettings, *, upsample: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, style_channels: int, config: InvADConfig, *, upsample: bool = False
+    ) -> None:
         super().__init__()
-        self.normalisation = normalisation_layer(style.normalisation, in_channels)
-        modulated = style.modulation != "none" and not upsample
-        self.modulation = StyleModulation(in_channels, style) if modulated else None
-        self.is_the_papers = (style.modulation, style.terms, style.normalisation) == ("space-aware", "both", "layer")
+        self.normalisation = normalisation_layer(config.normalisation, in_channels)
+        modulated = config.modulation != "none" and not upsample
+        self.modulation = StyleModulation(in_channels, style_channels, config) if modulated else None
+        switches = (config.modulation, config.modulation_terms, config.normalisation)
+        self.is_the_papers = switches == ("space-aware", "both", "layer")
         convolution = UpsamplingConv2d if upsample else EqualisedConv2d
         self.convolution = convolution(in_channels, out_channels, 3)
         self.activation = FusedLeakyReLU(out_channels)
@@ -350,10 +317,12 @@ class SpaceAwareConv2d(nn.Module):
 class ResidualBlock(nn.Module):
     """`(ssm2(ssm1(x)) + skip(x)) / sqrt(2)`; with `upsample`, ssm1 and skip double height and width."""
 
-    def __init__(self, in_channels: int, out_channels: int, style: StyleSettings, *, upsample: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, style_channels: int, config: InvADConfig, *, upsample: bool = False
+    ) -> None:
         super().__init__()
-        self.ssm1 = SpaceAwareConv2d(in_channels, out_channels, style, upsample=upsample)
-        self.ssm2 = SpaceAwareConv2d(out_channels, out_channels, style)
+        self.ssm1 = SpaceAwareConv2d(in_channels, out_channels, style_channels, config, upsample=upsample)
+        self.ssm2 = SpaceAwareConv2d(out_channels, out_channels, style_channels, config)
         skip = UpsamplingConv2d if upsample else EqualisedConv2d
         self.skip = skip(in_channels, out_channels, 1)
 

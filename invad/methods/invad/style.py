@@ -35,9 +35,11 @@ class Aggregation(nn.Module):
     Finer levels come down by a learned strided convolution (the paper's) or, as an ablation, by average pooling.
     """
 
-    def __init__(self, channels: Sequence[int], out_channels: int, kind: AggregationKind) -> None:
+    def __init__(
+        self, channels: Sequence[int], out_channels: int, kind: AggregationKind, strides: Sequence[int]
+    ) -> None:
+        """`strides`: how many times as high and wide as the coarsest level each is."""
         super().__init__()
-        strides = [2**level for level in reversed(range(len(channels)))]
         self.downsamplers = nn.ModuleList(
             ConvNorm(width, width, stride, bias=True) if kind == "strided" else nn.AvgPool2d(stride)
             for width, stride in zip(channels, strides, strict=True)
@@ -63,20 +65,19 @@ class PerLevelAggregation(nn.Module):
 
 
 class RescalingUpsampler(nn.Module):
-    """phi^R: two convolutions per level, coarse to fine; a further level starts by doubling the grid of the one before.
+    """phi^R: two convolutions per level, coarse to fine; a level that `doubles` starts by doubling the grid of the one before.
 
     With `per_level` each level starts from its own aggregated features instead and nothing is upsampled.
     """
 
-    def __init__(self, style_channels: Sequence[int], *, per_level: bool) -> None:
+    def __init__(self, style_channels: Sequence[int], doubles: Sequence[bool], *, per_level: bool) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         previous = style_channels[0]
         for level, width in enumerate(style_channels):
-            if per_level or level == 0:
-                first = ActivatedConv(width, width)
-            else:
-                first = ActivatedConv(previous, width, upsample_lr_multiplier=UPSAMPLER_LR_MULTIPLIER)
+            doubled = doubles[level] and not per_level
+            source = width if per_level else previous
+            first = ActivatedConv(source, width, UPSAMPLER_LR_MULTIPLIER if doubled else None)
             self.stages.append(nn.Sequential(first, ActivatedConv(width, width)))
             previous = width
 

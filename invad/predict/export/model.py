@@ -1,32 +1,173 @@
-"""`export_model`: from a model folder to a checked file."""
+"""`export_model`: from a model folder to one graph, and to a file of it, which is compared with the model before it is written.
 
+The graph has nothing that other runtimes lack: no float64, no reduced precision, nothing compiled.
+"""
+
+import hashlib
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
+from invad import __version__
+from invad.config import AS_STORED, ReadingConfig, ScoreConfig
+from invad.data.images import read_image
 from invad.errors import InputError
+from invad.features.encoder import IMAGENET_MEAN, IMAGENET_STD
 from invad.files import atomic_path
+from invad.methods.maps import blur_matrix
+from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.export import ExportPrecision, Format
-from invad.predict.export.check import Difference, compare, metadata, random_batches, torch_runtime
-from invad.predict.export.graph import LoadedGraph, exported_program, load_graph
+from invad.predict.predictor import Detector, load_calibration, load_detector
+from invad.predict.sources import find_images
+from invad.scoring.score import blur_sigma, image_scores
+from invad.scoring.thresholds import Calibration
+from invad.training.model_folder import ModelConfig, read_config
+from invad.workspace import WEIGHTS_FILE
 
 METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
+TOLERANCE = 1e-4  # of scores and maps; times the largest value of the maps where that is above 1
 BATCH = 8  # of the images that int8 is compared on
+MOST_IMAGES = 128  # that int8 takes its ranges from; more take long and change little
+MOST_MEMORY = 100_000_000  # bytes of what a method has fitted, which the graph holds as a constant
+TRACED_BATCH = 2  # of 1 image torch would conclude that there is never another number
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (B,) and maps (B, S, S)
+Runtime = Callable[[NDArray[np.uint8]], Outputs]  # of images (B, S, S, 3)
+
+# `invad.data.images.resized`, in the words of Pillow and for those who have another library.
+RESIZE = {"interpolation": "bilinear", "antialias": True, "keep_aspect_ratio": False} | {
+    "pillow": "Image.Resampling.BILINEAR"
+}
 
 
-class Export(NamedTuple):
-    """A file that was written: the model that it holds, its size in bytes, and how far it is from the model."""
+class Graph(nn.Module):
+    """Images in, scores and raw anomaly maps out, of `image_size` pixels a side; `detector` does everything before the blur."""
 
-    model: LoadedGraph
-    size: int
-    difference: Difference
+    blur: Tensor | None  # float32 (image_size, image_size), to be multiplied from both sides; None for no blur
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector, self.image_size = detector, detector.features.image_size
+        self.sigma = blur_sigma(detector.method, detector.score)
+        self.register_buffer("blur", blur_matrix(self.image_size, self.sigma).float() if self.sigma else None)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map RGB images, uint8 (B, size, size, 3), to scores, float32 (B,), and raw maps, float32 (B, size, size)."""
+        maps, scores = self.detector.sharp(images)
+        if self.blur is not None:
+            maps = self.blur @ maps @ self.blur.T
+        return image_scores(maps, scores, self.detector.score), maps
+
+
+class LoadedGraph(NamedTuple):
+    """A model folder, ready to be exported: its graph in eval mode on the CPU, and what `invad.load` reads beside it."""
+
+    graph: Graph
+    config: ModelConfig
+    calibration: Calibration | None
+
+
+def load_graph(folder: Path) -> LoadedGraph:
+    """Load a model folder as `invad.load` does, but always for the CPU and in float32.
+
+    Raises:
+        InputError: The folder is missing, damaged or of another format, its encoder cannot be had, or what its method has fitted has
+            more than `MOST_MEMORY`.
+    """
+    config, calibration = read_config(folder), load_calibration(folder)
+    score = ScoreConfig() if calibration is None else calibration.score
+    detector = load_detector(folder, score, torch.device("cpu"), plain=True)
+    memory = sum(getattr(detector.method, name).nbytes for name in detector.method.fitted)
+    if memory > MOST_MEMORY:
+        raise InputError(
+            f"{folder}: the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB "
+            f"at most; use `predict` or `serve`, or train it with a smaller memory"
+        )
+    return LoadedGraph(Graph(detector).eval(), config, calibration)
+
+
+@torch.no_grad()
+def exported_program(graph: Graph) -> ExportedProgram:
+    """Trace the graph for any number of images; nothing in the result names a file of this machine."""
+    images = torch.zeros(TRACED_BATCH, graph.image_size, graph.image_size, 3, dtype=torch.uint8)
+    program = torch.export.export(graph, (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
+
+
+def torch_runtime(module: nn.Module) -> Runtime:
+    """Return a module that PyTorch runs on the CPU."""
+
+    @torch.inference_mode()
+    def run(images_bhwc: NDArray[np.uint8]) -> Outputs:
+        scores, maps = module(torch.from_numpy(images_bhwc))
+        return scores.numpy(), maps.numpy()
+
+    return run
+
+
+def metadata(loaded: LoadedGraph, folder: Path, precision: str) -> dict[str, Any]:
+    """Return what a runtime has to know beside the graph; `folder` and `precision` are those of model and file."""
+    config, calibration, score = loaded.config, loaded.calibration, loaded.graph.detector.score
+    encoded = not config.train.SEES_IMAGES  # others have no encoder, and normalise nothing
+    per_class = {} if calibration is None else calibration.per_class
+    return {
+        "invad_version": __version__,
+        "model": config.train.model,
+        "encoder": config.features.encoder,
+        "benchmark": config.benchmark,
+        "classes": config.classes,
+        "model_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "encoder_sha256": config.encoder_sha256,
+        "precision": precision,
+        "image_size": loaded.graph.image_size,
+        "resize": RESIZE,
+        "colour_order": "RGB",
+        "normalisation_inside": True,
+        "mean": IMAGENET_MEAN if encoded else None,
+        "std": IMAGENET_STD if encoded else None,
+        "map_levels": score.map_levels,
+        "map_distance": score.map_distance,
+        "sigma": loaded.graph.sigma,
+        **_pair(NOT_CALIBRATED if calibration is None else calibration.all.thresholds),
+        "class_thresholds": {name: _pair(held_out.thresholds) for name, held_out in per_class.items()},
+        "false_positive_rate": None if calibration is None else calibration.false_positive_rate,
+        "calibration_notes": [] if calibration is None else calibration.notes,
+    }
+
+
+def _pair(thresholds: Thresholds) -> dict[str, float | None]:
+    return {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an export is from its model."""
+
+    images: int  # that it was compared on
+    maps: float  # the largest absolute difference of the maps' pixels
+    mean: float  # of the same
+    scores: float  # the largest absolute difference
+    most: float  # of maps and scores for rounding: `TOLERANCE` times the largest value of the model's maps, or 1 if larger
+    decisions: int | None  # that are others; None without an image threshold
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether scores and maps differ by no more than rounding; never where one of them is no number."""
+        return self.maps <= self.most and self.scores <= self.most
 
 
 def export_model(
@@ -35,66 +176,81 @@ def export_model(
     format: Format = "onnx",
     precision: ExportPrecision = "float32",
     images: Sequence[str] = (),
-) -> Export:
+) -> Difference:
     """Write a model as one file: input `images`, uint8 (batch, S, S, 3), outputs `scores` (batch,) and `maps` (batch, S, S).
 
-    Args:
-        folder: The model.
-        out: The file; one that is there is replaced.
-        format: onnx or torch-export.
-        precision: Of the method's network; int8 is for onnx.
-        images: Files, folders and patterns of normal images, which int8 takes the ranges of activations from.
+    Returns how far it is from the model. A file that is there is replaced. `precision`: of the method's network; int8 is for onnx, and
+    takes the ranges of activations from `images`: files, folders and patterns of normal images.
 
     Raises:
-        InputError: The model or the images cannot be read, the file cannot be written, or it would compute something else than the
-            model; what was at `out` is still there then.
+        InputError: The model or the images cannot be read, or the file would compute something else than the model; what was at `out` is
+            still there then.
     """
     loaded = load_graph(folder)
-    data, difference = _onnx(loaded, folder, precision, images) if format == "onnx" else _torch(loaded, folder)
+    size, described = loaded.graph.image_size, metadata(loaded, folder, precision)
+    batches = random_batches(size)
+    if format == "onnx":
+        from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime, quantized
+
+        if precision == "int8":
+            normal = calibration_images(images, size, loaded.config.reading)
+            batches = np.array_split(normal, -(-len(normal) // BATCH))
+            proto = quantized(onnx_model(exported_program(loaded.graph)), normal)
+        else:
+            proto = onnx_model(exported_program(loaded.graph)).proto
+        data = onnx_bytes(proto, described)
+        exported = onnx_runtime(data)
+    else:
+        program = exported_program(loaded.graph)
+        data, exported = torch_bytes(program, described), torch_runtime(program.module())
+    threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold
+    difference = compare(torch_runtime(loaded.graph), exported, batches, threshold)
     if precision == "float32" and not difference.is_rounding:
         raise InputError(
             f"{out}: not written, because it would not compute what {folder} does: maps differ by {difference.maps:.2g}, scores by "
             f"{difference.scores:.2g}, which is more than {difference.most:.2g}"
         )
-    try:
-        with atomic_path(out) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
-    return Export(loaded, len(data), difference)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(data)
+    return difference
 
 
-def _onnx(
-    loaded: LoadedGraph, folder: Path, precision: ExportPrecision, images: Sequence[str]
-) -> tuple[bytes, Difference]:
-    from invad.predict.export.onnx_file import calibration_images, onnx_bytes, onnx_model, onnx_runtime, quantized
-
-    described, size, threshold = metadata(loaded, folder, precision), loaded.graph.image_size, None
-    if precision == "float32":
-        batches = random_batches(size)
-        proto = onnx_model(exported_program(loaded.graph)).proto
-    else:
-        normal = calibration_images(images, size, loaded.config.reading)
-        batches = np.array_split(normal, -(-len(normal) // BATCH))
-        threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold
-        proto = quantized(onnx_model(exported_program(loaded.graph)), normal)
-    data = onnx_bytes(proto, described)
-    return data, compare(torch_runtime(loaded.graph), onnx_runtime(data), batches, threshold)
+def compare(
+    model: Runtime, export: Runtime, batches: Iterable[NDArray[np.uint8]], threshold: float | None = None
+) -> Difference:
+    """Run a model and its export on batches of images, uint8 (B, S, S, 3); `threshold` is that of the image score."""
+    pairs = [(*model(batch), *export(batch)) for batch in batches]
+    scores, maps, other_scores, other_maps = (
+        np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)
+    )
+    of_maps, of_scores = np.abs(maps - other_maps), np.abs(scores - other_scores)
+    changed = None if threshold is None else int(((scores > threshold) != (other_scores > threshold)).sum())
+    most = TOLERANCE * max(1.0, float(maps.max()))
+    return Difference(len(scores), float(of_maps.max()), float(of_maps.mean()), float(of_scores.max()), most, changed)
 
 
-def _torch(loaded: LoadedGraph, folder: Path) -> tuple[bytes, Difference]:
-    program = exported_program(loaded.graph)
-    runtimes = torch_runtime(loaded.graph), torch_runtime(program.module())
-    difference = compare(*runtimes, random_batches(loaded.graph.image_size))
-    return torch_bytes(program, metadata(loaded, folder, "float32")), difference
+def random_batches(size: int) -> list[NDArray[np.uint8]]:
+    """Return batches of noise, uint8 (B, size, size, 3), always the same, of more than one length."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (length, size, size, 3), np.uint8) for length in (1, 3)]
 
 
-def torch_bytes(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+def calibration_images(inputs: Sequence[str], size: int, reading: ReadingConfig = AS_STORED) -> NDArray[np.uint8]:
+    """Return at most `MOST_IMAGES` images of files, folders and patterns, evenly spread, resized, uint8 (n, size, size, 3).
+
+    Raises:
+        InputError: An input is not there, has no images, or one of the images cannot be read.
+    """
+    images = find_images(inputs).images
+    chosen = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(int))
+    return np.stack([read_image(images[index].path, size, reading) for index in chosen])
+
+
+def torch_bytes(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
     """Return the file of a traced graph: its weights, and `METADATA_FILE` with all metadata as one JSON object."""
-    values = {key: json.loads(value) for key, value in metadata.items()}
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of weights in its own memory format channels_last, which it keeps
-        described = {METADATA_FILE: json.dumps(values, indent=2, ensure_ascii=False)}
+        described = {METADATA_FILE: json.dumps(metadata, indent=2, ensure_ascii=False, allow_nan=False)}
         torch.export.save(program, buffer, extra_files=described)
     return buffer.getvalue()

@@ -4,10 +4,12 @@ int8 has weights per channel, and activations by the ranges that normal images g
 loses is of the size of what an anomaly adds (docs/export.md has the numbers).
 """
 
-from collections.abc import Mapping, Sequence
+import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -22,15 +24,13 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from invad import __version__
-from invad.config import AS_STORED, ReadingConfig
-from invad.predict.export.check import Outputs, Runtime
-from invad.predict.inputs import prepare
-from invad.predict.sources import ImageSources
+from invad.predict.export.model import Outputs, Runtime
+
+logging.getLogger("onnxscript.optimizer._constant_folding").setLevel(logging.ERROR)  # warns of what it leaves as it is
 
 IMAGES, SCORES, MAPS = "images", "scores", "maps"
 _METHOD = "'detector.method."  # of `Graph`; in the scopes of a node
 _ANY_SIZE = 2**40  # bytes of constants that are computed now rather than by every runtime
-MOST_IMAGES = 128  # that ranges are taken from; more take long and change little
 # What ONNX Runtime computes in 8 bits on a CPU; others would be converted to and fro.
 OPERATORS = frozenset({"Add", "Conv", "LeakyRelu", "Mul", "Relu"})
 
@@ -66,11 +66,11 @@ def onnx_model(program: ExportedProgram) -> OnnxModel:
     return OnnxModel(ir.to_proto(model), frozenset(name for name, scope in scopes.items() if name and _METHOD in scope))
 
 
-def onnx_bytes(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Return the file of a model, with its metadata and all weights."""
+def onnx_bytes(proto: onnx.ModelProto, metadata: Mapping[str, Any]) -> bytes:
+    """Return the file of a model, with its metadata, each value as JSON, and all weights."""
     del proto.metadata_props[:]
     for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
+        proto.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False, allow_nan=False))
     return proto.SerializeToString(deterministic=True)
 
 
@@ -85,23 +85,10 @@ def onnx_runtime(data: bytes) -> Runtime:
     return run
 
 
-def calibration_images(inputs: Sequence[str], size: int, reading: ReadingConfig = AS_STORED) -> NDArray[np.uint8]:
-    """Return at most `MOST_IMAGES` images of files, folders and patterns, evenly spread, resized, uint8 (n, size, size, 3).
-
-    Raises:
-        InputError: An input is not there, has no images, or one of the images cannot be read.
-    """
-    paths = [image.path for image in ImageSources(inputs)]
-    chosen = np.unique(np.linspace(0, len(paths) - 1, MOST_IMAGES).round().astype(int))
-    return np.stack([prepare(paths[index], size, reading).pixels for index in chosen])
-
-
 def quantized(model: OnnxModel, images_bhwc: NDArray[np.uint8]) -> onnx.ModelProto:
     """Return the model with its method's network in int8, as pairs of QuantizeLinear and DequantizeLinear around float operators.
 
-    Args:
-        model: In float32; stays as it is.
-        images_bhwc: Normal images, uint8 (n, size, size, 3), for the ranges of activations.
+    `images_bhwc`: normal images, uint8 (n, size, size, 3), for the ranges of activations.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)

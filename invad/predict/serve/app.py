@@ -1,62 +1,69 @@
-"""The routes of the service."""
+"""The routes of the service and its page, who may call them, and what every answer carries."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import base64
+import hashlib
+import logging
+import re
+from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
 from starlette import exceptions
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from invad import __version__
-from invad.predict.serve.answers import ErrorAnswer, HealthAnswer, Parameters, PredictionAnswer
-from invad.predict.serve.guard import Guard
-from invad.predict.serve.limits import CONTENT_TYPES, FORM
-from invad.predict.serve.page import read_page
-from invad.predict.serve.service import Service
+from invad.predict.serve.service import CONTENT_TYPES, FORM, PredictionAnswer, Service
 
-_REFUSALS = {
-    400: "No body, one that broke off, or a parameter that is wrong.",
-    408: "The body did not arrive in time.",
-    413: "Too many bytes or pixels.",
-    415: "Another content type.",
-    422: "Not an image, a damaged one, or one with an unsupported pixel format.",
-    429: "Too many requests are waiting; `Retry-After` says when to try again.",
-    500: "A mistake of the service; it goes on.",
-    503: "Shutting down, or no answer in time.",
+PATHS = frozenset({"/", "/predict", "/health", "/metrics", "/openapi.json"})
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
 }
 _FILE = {"type": "string", "format": "binary"}
 _SCHEMAS = {
     **{kind: {"schema": _FILE} for kind in CONTENT_TYPES},
     FORM: {"schema": {"type": "object", "properties": {"image": _FILE}, "required": ["image"]}},
 }
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d+)?")
+_UNKNOWN_HOST = JSONResponse({"error": "Host: no name of this service; --allow-host adds one"}, 400)
+_LOG = logging.getLogger(__name__)
 
 
-def create_app(service: Service, hosts: frozenset[str] | None) -> Guard:
+class Parameters(BaseModel):
+    """Of /predict. Others are refused: they would leave an answer that was not asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+    heatmap: bool = Field(default=False, description="Add the picture of the map.")
+    class_name: str | None = Field(default=None, alias="class", description="Whose thresholds to use.")
+
+
+class ErrorAnswer(BaseModel):
+    """Why a request was refused or failed."""
+
+    error: str
+
+
+def create_app(service: Service, hosts: frozenset[str] | None) -> "Guard":
     """Return the ASGI application of a service. `hosts`: the names that it may be called by; None for any."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        async with service.running():
-            yield
-
     # FastAPI's own pages of documentation load scripts from elsewhere; /openapi.json does not.
-    app = FastAPI(title="invad", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_routes(app, service)
+    app = FastAPI(title="invad", version=__version__, lifespan=service.running, docs_url=None, redoc_url=None)
     for kind in (Exception, exceptions.HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _refuse)
-    return Guard(app, service.metrics, hosts)
-
-
-def _add_routes(app: FastAPI, service: Service) -> None:
     page, policy = read_page()
 
     @app.post(
         "/predict",
         response_model=PredictionAnswer,
-        responses={status: {"model": ErrorAnswer, "description": text} for status, text in _REFUSALS.items()},
+        responses={status: {"model": ErrorAnswer, "description": "Refused or failed."} for status in ("4XX", "5XX")},
         openapi_extra={"requestBody": {"required": True, "content": _SCHEMAS}},
     )
     async def predict(request: Request, given: Annotated[Parameters, Query()]) -> Response:
@@ -64,20 +71,21 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         answer = await service.predict(request, given.class_name, given.heatmap)
         return Response(answer, media_type="application/json")
 
-    @app.get("/health", response_model=HealthAnswer, responses={503: {"model": HealthAnswer}})
-    async def health(response: Response) -> HealthAnswer:
-        """Say whether requests are taken, and what the model is."""
-        response.status_code = 503 if service.draining else 200
+    @app.get("/health")
+    async def health() -> dict[str, object]:
+        """Say what the model is, and what is refused."""
         return service.health()
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Count and time what happened, for Prometheus."""
-        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(generate_latest(service.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+    return Guard(app, service, hosts)
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:
@@ -88,3 +96,56 @@ async def _refuse(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, exceptions.HTTPException):
         error = HTTPException(500, "an unexpected error of the service; its log says more")
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    A page of somebody else's may have its name point to 127.0.0.1 and then read what is served there (DNS rebinding), but its browser
+    still sends that name as Host: `hosts` are the ones that are answered, None for any. Health and metrics are answered by any name,
+    because who watches a service often calls it by its address.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, hosts: frozenset[str] | None) -> None:
+        self.app, self._service, self._hosts = app, service, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, path = perf_counter(), scope["path"] if scope["path"] in PATHS else "other"
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                self._service.requests.labels(path, str(message["status"])).inc()
+                self._service.seconds.labels(path).observe(perf_counter() - start)
+            await send(message)
+
+        app = self.app if path in ("/health", "/metrics") or self._is_known(scope) else _UNKNOWN_HOST
+        try:
+            await app(scope, receive, send_with_headers)
+        except Exception:  # it has been answered
+            _LOG.exception("%s %s", scope["method"], path)
+
+    def _is_known(self, scope: Scope) -> bool:
+        match = _HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
+        return self._hosts is None or (match is not None and match[1] in self._hosts)
+
+
+def read_page() -> tuple[bytes, str]:
+    """Return the page to drop a picture on, and its Content-Security-Policy.
+
+    The policy names the page's script and style by their digests, so that no other would run, and allows nothing else.
+    """
+    content = Path(__file__).with_name("page.html").read_bytes()
+    script, style = (
+        base64.b64encode(hashlib.sha256(content.partition(b"<%b>" % name)[2].partition(b"</%b>" % name)[0]).digest())
+        for name in (b"script", b"style")
+    )
+    policy = f"script-src 'sha256-{script.decode()}'; style-src 'sha256-{style.decode()}'; img-src blob: data:"
+    closed = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return content, f"default-src 'none'; {policy}; connect-src 'self'; {closed}"

@@ -1,13 +1,11 @@
-"""The look of each COCO category: a line or a few for each."""
+"""The look of the generated COCO scenes: a line or a few for each category, place and theme."""
 
-from dataclasses import dataclass
-
-from invad.data.embedded.coco_creatures import animal, person
-from invad.data.embedded.drawing import Colour, Pen, hsv, jittered
-from invad.data.embedded.parts import draw_parts, parse
+from invad.data.embedded.drawing import Canvas, Pen, hsv, jittered
+from invad.data.embedded.parts import draw_parts, numbers, parse
+from invad.data.embedded.specials import SPECIALS
 
 # name | width height (in shorter image edges), how it comes | hue saturation value of the main colour | parts; the object faces right
-_TABLE = """
+_THINGS = """
 person | .25 .62 | 0 .6 .75 | person
 bicycle | .55 .36 painted | .55 .7 .6 | black matte rim .055 / .21 .7 .3 / .79 .7 .3; steel flat spokes .008 / .21 .7 .3 / .79 .7 .3
   t metal line .05 / .21 .7 .46 .7 .37 .36 .21 .7 / .46 .7 .7 .36 .38 .38; black cloth line .07 / .29 .3 .43 .3
@@ -171,33 +169,71 @@ toothbrush | .42 .07 lying | .5 .7 .8 | t metal line .34 / .4 .5 .97 .5; white f
 """
 
 
-@dataclass(frozen=True)
-class Thing:
-    """How a category is drawn.
+# name | where the ground begins (0 top, 1 bottom) | hue saturation value of the main colour | parts
+_GROUNDS = """
+sky | .25 | 0 0 0 | sky 1; .3,.4,.34 fur ridge .93 .04 9
+street | .6 | 0 0 0 | sky .5; houses; .66,.64,.61 grain band .53 .62 .92 .05; .32,.33,.34 grain band .62 1 1.25 .07
+  .72,.71,.68 matte line .015 / -.1 .625 1.1 .625
+  .85,.84,.78 matte poly .02 .8 .16 .8 .17 .83 .01 .83 / .38 .8 .52 .8 .53 .83 .37 .83 / .74 .8 .88 .8 .89 .83 .73 .83
+meadow | .5 | .15:.27 .45:.6 .5:.65 | sky .45; .38,.49,.46 matte ridge .37 .04 8; t grass band .43 1 .73 .15; trees .43
+coast | .56 | .53:.57 .6:.72 .5:.65 | sky .42; t fibre band .4 .82 .91 .14 1.5; .83,.74,.56 grain band .8 1 .91 .06
+  white cloth line .025 / -.05 .79:.81 .1 .79:.82 .25 .79:.81 .4 .79:.82 .55 .79:.81 .7 .79:.82 .85 .79:.81 1.05 .79:.82
+snow | .58 | 0 0 0 | sky .5; .72,.77,.84 matte poly -.1 .5 .2 .18 .42 .36 .7 .12 1.1 .45 1.1 .6 -.1 .6
+  .9,.92,.95 cloud band .45 1 .92 .03; firs
+court | .55 | .28~.056~.56 .57 .52:.62 | .24,.36,.26 cloud band 0 .36 .7 .2; .5,.53,.5 matte grid .012 / -.1 .05 1.1 .36 11 3
+  t grain band .36 1 .88 .07; white matte line .02 / -.1 .52 1.1 .52 / .2:.5 .52 -.1:.3 1.1 / .6:.9 .52 .9:1.2 1.1
+room | .7 | .05:.65 .08:.3 .68:.86 | t cloud band 0 .62 .9 .015; ?t*.92 flat grid .05 / 0 -.1 1 .62 12 0; window
+  h.05:.09,.5:.6,.5:.6 fibre band .62 1 1.15 .12
+  .3,.21,.13 flat line .006 / -.1 .66 1.1 .66 / -.1 .72 1.1 .72 / -.1 .8 1.1 .8 / -.1 .9 1.1 .9
+  white matte rect -.1 .585 1.1 .625
+tabletop | .5 | .05:.09 .5:.65 .45:.58 | h.02:.6,.1:.3,.5:.8 cloud band 0 .3 1.1 .03; t fibre band .28 1 1.35 .13 1.4
+  t*.7 flat line .007 / -.1 .29 1.1 .29 / -.1 .42 1.1 .42 / -.1 .6 1.1 .6 / -.1 .82 1.1 .82
+  ?h0:1,.35,.75 cloth poly .16 .36 .84 .36 1.02 1.05 -.02 1.05
+desk | .55 | .06:.1 .15:.5 .46:.78 | h.08:.6,.03:.15,.65:.85 cloud band 0 .44 .88 .02; t fibre band .42 1 1.09 .06
+  t*.65 wood line .012 / -.1 .425 1.1 .425
+tiled | .72 | .4:.62 .04:.22 .75:.9 | t cloud band 0 .68 .93 .02; t*.8 flat grid .009 / 0 -.09 1 .66 9 7
+  h.1,.05,.42:.5 grain band .66 1 1.1 .04
+  .33,.32,.31 flat 2line .008 / -.1 .66 -.8 1.05 / .05 .66 -.475 1.05 / .2 .66 -.15 1.05 / .35 .66 .175 1.05 / .5 .66 .5 1.05
+  .33,.32,.31 flat line .008 / -.1 .75 1.1 .75 / -.1 .87 1.1 .87
+"""
+# weight | place | members | guests | how often one comes along | what comes in crowds
+# A place belongs to several scenes, with and without the categories of a fold: it must not give the fold away.
+_SCENES = """
+4 | street | car, bus, truck, bicycle, motorcycle, traffic light, fire hydrant, stop sign, parking meter, bench | person | 0.6 | person
+3 | street | backpack, umbrella, handbag, suitcase, skateboard | person | 0.3 |
+3 | meadow | horse, sheep, cow, dog, bird | person, train | 0.4 | sheep
+3 | meadow | elephant, bear, zebra, giraffe |  | 0 |
+2 | coast | boat, bird | person, surfboard | 0.4 |
+1.5 | coast | surfboard, frisbee, umbrella |  | 0 |
+2 | sky | airplane, kite, kite, bird |  | 0 |
+3 | court | frisbee, sports ball, baseball bat, baseball glove, tennis racket, skateboard | person | 0.5 | person
+1.5 | snow | skis, snowboard | person | 0.5 |
+2 | tabletop | wine glass, cup, fork, knife, spoon, bowl, sandwich, cake, hot dog | bottle, vase | 0.3 |
+2.5 | tabletop | banana, apple, orange, broccoli, carrot, pizza, donut, cake, bowl | bottle, cup | 0.25 | apple
+3 | room | couch, chair, potted plant | cat, dog, tv, vase, clock | 0.6 |
+2 | room | tv, dining table, clock, vase, book | person, cat, chair | 0.3 | book
+1.5 | room | bed, teddy bear | person, book, suitcase | 0.4 |
+1 | room | tie, handbag, backpack, suitcase |  | 0 |
+3 | desk | laptop, mouse, keyboard, cell phone, remote, scissors, book, tv | cup, bottle | 0.3 | book
+2 | tiled | refrigerator, oven, microwave, toaster, sink | bottle, bowl, person | 0.3 |
+2 | tiled | toilet, sink, hair drier, toothbrush | person, bottle | 0.2 |
+"""
 
-    `width` and `height`: usual ones, in shorter image edges. `manner`: of `lying`, `flying`, (on the) `wall`, and `painted` in any
-    colour. `colour`: the main one. `parts`: as in `parts`.
-    """
 
-    width: float
-    height: float
-    manner: frozenset[str]
-    colour: Colour
-    parts: tuple[str, ...]
-
-    def draw(self, pen: Pen) -> None:
-        """Draw it into the box of `pen`."""
-        tone = jittered(pen.rng, self.colour, 0.5 if "painted" in self.manner else 0.12)
-        draw_parts(pen, tone, self.parts, {"person": person, "animal": animal})
+THINGS = {name: cells for name, *cells in parse(_THINGS)}
+SCENES = list(parse(_SCENES))
+_PLACES = {name: cells for name, *cells in parse(_GROUNDS)}
 
 
-def _things() -> dict[str, Thing]:
-    things = {}
-    for (name, size, tone), parts in parse(_TABLE):
-        width, height, *manner = size.split()
-        hue, saturation, value = (float(word) for word in tone.split())
-        things[name] = Thing(float(width), float(height), frozenset(manner), hsv(hue, saturation, value), parts)
-    return things
+def draw_place(canvas: Canvas, name: str) -> float:
+    """Fill the canvas, and return the height (0 top, 1 bottom) where the ground begins."""
+    ground, tone, parts = _PLACES[name]
+    draw_parts(Pen.whole(canvas), {"t": hsv(*numbers(tone, canvas.rng))}, parts, SPECIALS)
+    return float(ground)
 
 
-THINGS = _things()
+def draw_thing(pen: Pen, category: str) -> None:
+    """Draw an object of a category into the box of `pen`."""
+    size, tone, parts = THINGS[category]
+    colour = jittered(pen.rng, hsv(*map(float, tone.split())), 0.5 if "painted" in size else 0.12)
+    draw_parts(pen, {"t": colour}, parts, SPECIALS)

@@ -1,0 +1,320 @@
+"""Check the images and masks of a benchmark: decode every file and look for what would spoil or bias its results."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from invad.config import AS_STORED, ReadingConfig
+from invad.data.counts import Counts, count_images
+from invad.data.images import anomalous_pixels, decoded_image, decoded_mask, is_rotated, turned_size
+from invad.data.own.folders import twins
+from invad.data.parallel import parallel_map
+from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
+from invad.errors import InputError
+from invad.text import aligned
+
+MOST_COVERED = 0.5  # of an image, in the mean over the masks of a class
+_SHOWN = 10  # findings of a kind, and files of a finding, that the summary shows
+_JPEG = frozenset({"JPEG", "MPO"})
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong (error) or that one should know (warning).
+
+    Attributes:
+        kind: short and stable, such as `mask-size`.
+        files: the paths of the split table that it is about.
+        message: one line that does not repeat the files.
+    """
+
+    severity: Literal["error", "warning"]
+    kind: str
+    files: tuple[str, ...]
+    message: str
+
+
+error, warning = partial(Finding, "error"), partial(Finding, "warning")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Counts of each class and how many of its rows name a mask, by name; errors before warnings, by kind, files and message."""
+
+    classes: Mapping[str, tuple[Counts, int]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> int:
+        """Number of findings that are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Number of findings that are warnings."""
+        return len(self.findings) - self.errors
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that JSON can hold: `errors`, `warnings`, `classes`, `findings` (all files are listed)."""
+        classes = [{"name": name, **counts._asdict(), "masks": masks} for name, (counts, masks) in self.classes.items()]
+        findings = [asdict(finding) for finding in self.findings]
+        return {"errors": self.errors, "warnings": self.warnings, "classes": classes, "findings": findings}
+
+    def summary(self) -> str:
+        """Return the table of classes, the findings by kind (ten of each, with ten files each), and a last line of totals."""
+        rows: list[tuple[Any, ...]] = [(name, *counts, masks) for name, (counts, masks) in self.classes.items()]
+        if len(rows) > 1:
+            rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
+        header = ["class", "train", "test normal", "test anomalous", "masks"]
+        lines = aligned([header, *([str(cell) for cell in row] for row in rows)])
+        for (severity, kind), group in groupby(self.findings, key=lambda finding: (finding.severity, finding.kind)):
+            findings = list(group)
+            lines += ["", f"{severity}: {kind} ({len(findings)})"]
+            lines += [f"  {_shown(finding.files)}{finding.message}" for finding in findings[:_SHOWN]]
+            if len(findings) > _SHOWN:
+                lines.append(f"  and {len(findings) - _SHOWN} more")
+        totals = ((self.errors, "error"), (self.warnings, "warning"))
+        return "\n".join(
+            [*lines, "", ", ".join(f"{count or 'no'} {noun}{'s' * (count != 1)}" for count, noun in totals)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is kept of a file.
+
+    Attributes:
+        problem: why it does not decode, or `missing`; empty of a file that decodes.
+        size: (width, height) in pixels.
+        sha256: digest of an image's bytes.
+        covered: the share of a mask's pixels that are anomalous.
+        notes: kind and text of the warnings about it.
+    """
+
+    problem: str = ""
+    missing: bool = False
+    size: tuple[int, int] = (0, 0)
+    sha256: bytes = b""
+    covered: float = 0.0
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+_FactsOf = Mapping[str, _Facts]  # by the path in the split table
+
+
+def check_split(split: Split, *, workers: int | None = None, label: str) -> CheckReport:
+    """Decode all images and masks of `split` in parallel and report what is wrong with them; nothing is raised for it.
+
+    `label` names the progress bar (on stderr). An anomalous image whose mask is empty is an error where the mask came with the data,
+    and a warning where it was drawn from annotations (COCO-AD), which no user can mend.
+    """
+    rows = split.rows
+    image_paths = {row.image: split.image_path(row) for row in rows}
+    mask_paths = {row.mask: path for row in rows if row.mask and (path := split.mask_path(row))}
+    files = [(_image_facts, path) for path in image_paths.values()] + [
+        (_mask_facts, path) for path in mask_paths.values()
+    ]
+    facts = list(parallel_map(partial(_inspect, reading=split.reading), files, label, unit="file", workers=workers))
+    images = dict(zip(image_paths, facts[: len(image_paths)], strict=True))
+    masks = dict(zip(mask_paths, facts[len(image_paths) :], strict=True))
+    given = Counter(row.class_name for row in rows if row.mask is not None)
+    classes = count_images(rows)
+    findings = [
+        *_class_findings(classes),
+        *_unreadable("image", images),
+        *_unreadable("mask", masks),
+        *_row_findings(rows, images, masks, drawn=split.mask_root != split.image_root),
+        *_repeated(split),
+        *_duplicates(rows, images),
+        *_notes(rows, images, masks),
+        *_coverage(rows, masks),
+    ]
+    findings.sort(key=lambda finding: (finding.severity, finding.kind, finding.files, finding.message))
+    return CheckReport({name: (counts, given[name]) for name, counts in classes.items()}, tuple(findings))
+
+
+def _inspect(item: tuple[Any, Path], reading: ReadingConfig = AS_STORED) -> _Facts:
+    """Return the facts of a file; whatever is wrong with it is returned, not raised."""
+    facts_of, path = item
+    try:
+        return facts_of(path, reading)
+    except (InputError, OSError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem).removeprefix(f"{path}: ")
+        missing = not os.path.exists(path)  # noqa: PTH110  (never raises)
+        return _Facts(reason or type(problem).__name__, missing)
+
+
+def _image_facts(path: Path, reading: ReadingConfig) -> _Facts:
+    notes = []
+    with decoded_image(path, reading) as image:
+        size, content = turned_size(image, reading), path.read_bytes()
+        if image.format in _JPEG and _lacks_end(content):
+            notes.append(("image-cut", "without the end marker of a JPEG: cut or overwritten, perhaps"))
+        if is_rotated(image) and not reading.exif_rotation:
+            notes.append(("image-rotated", "with a rotation in EXIF: it is not applied, the stored pixels are used"))
+        if image.mode != "RGB":
+            notes.append(("image-mode", f"of the pixel format {image.mode}, converted to RGB without alpha"))
+    return _Facts(size=size, sha256=hashlib.sha256(content).digest(), notes=tuple(notes))
+
+
+def _mask_facts(path: Path, _reading: ReadingConfig) -> _Facts:
+    notes = []
+    with decoded_mask(path) as mask:
+        anomalous = anomalous_pixels(mask)
+        if _is_lossy(mask):
+            message = (
+                "stored as JPEG or with its traces: almost black pixels count as anomalous too; save masks as 0 and 255"
+            )
+            notes.append(("mask-lossy", message))
+        if mask.mode == "P" and not np.array_equal(np.asarray(mask.convert("RGB")).any(axis=-1), anomalous):
+            message = "with a palette: index 0 counts as normal and all others as anomalous, but black in the palette is something else"
+            notes.append(("mask-palette", message))
+        return _Facts(size=mask.size, covered=float(anomalous.mean()), notes=tuple(notes))
+
+
+def _lacks_end(jpeg: bytes) -> bool:
+    """Return whether no end marker follows the header, which is stepped over: a preview within it has a marker of its own."""
+    position = 2
+    while jpeg[position : position + 1] == b"\xff" and jpeg[position : position + 2] != _START_OF_SCAN:
+        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
+    return jpeg.find(_END_OF_IMAGE, position) < 0
+
+
+def _is_lossy(mask: Image.Image) -> bool:
+    """Return whether a mask is a JPEG, or has the values that one leaves behind: almost black ones (1 to 10) beside bright ones."""
+    if mask.format in _JPEG:
+        return True
+    if mask.mode not in ("L", "RGB"):
+        return False
+    used = np.flatnonzero(np.asarray(mask.histogram()).reshape(-1, 256).sum(axis=0))
+    return bool(used[-1] > 128 and ((used >= 1) & (used <= 10)).any())
+
+
+def _unreadable(role: str, facts: _FactsOf) -> Iterator[Finding]:
+    for name, fact in facts.items():
+        if fact.problem:
+            yield error(f"{role}-{'missing' if fact.missing else 'unreadable'}", (name,), fact.problem)
+
+
+def _class_findings(classes: Mapping[str, Counts]) -> Iterator[Finding]:
+    if not classes:
+        yield error("no-images", (), "the split table is empty")
+    for name, counts in classes.items():
+        text = f"the class {name} has no"
+        if not counts.train:
+            yield error("class-without-training", (), f"{text} normal image to train on")
+        if not counts.test_normal:
+            yield warning("class-without-normal-test", (), f"{text} normal test image: most metrics are undefined")
+        if not counts.test_anomalous:
+            yield warning("class-without-anomalies", (), f"{text} anomalous test image: most metrics are undefined")
+
+
+def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *, drawn: bool) -> Iterator[Finding]:
+    """Images and masks that do not fit each other, their labels or the table."""
+    for row in rows:
+        listed, image = (row.width, row.height), images[row.image]
+        if row.phase != "test" and row.label == ANOMALOUS:
+            yield error("train-anomalous", (row.image,), "an anomalous image among those to train on")
+        if not image.problem and image.size != listed:
+            message = f"has {_pixels(image.size)} pixels, {_pixels(listed)} in the split table; build it again"
+            yield error("image-size", (row.image,), message)
+        if row.mask is None or masks[row.mask].problem:
+            continue
+        mask, files, size = masks[row.mask], (row.mask, row.image), listed if image.problem else image.size
+        if mask.size != size:
+            yield error("mask-size", files, f"the mask has {_pixels(mask.size)} pixels, its image {_pixels(size)}")
+        if row.label == NORMAL and mask.covered:
+            yield error("mask-on-normal", files, "the mask of a normal image has anomalous pixels")
+        if row.label == ANOMALOUS and not mask.covered:
+            message = "the mask of an anomalous image is empty: the paper protocol counts the image as normal"
+            yield Finding("warning" if drawn else "error", "mask-empty", files, message)
+
+
+def _repeated(split: Split) -> Iterator[Finding]:
+    """Files that stand in the table more than once."""
+    image_rows, mask_rows = defaultdict(list), defaultdict(list)
+    for row in split.rows:
+        image_rows[row.image].append(row)
+        if row.mask is not None:
+            mask_rows[row.mask].append(row)
+    for image, rows in image_rows.items():
+        if len(rows) > 1:
+            where = ", ".join(f"{row.class_name} {row.phase}" for row in rows)
+            yield error("image-repeated", (image,), f"stands in {len(rows)} rows of the split table ({where})")
+    image_paths = {split.image_path(row) for row in split.rows}
+    for mask, rows in mask_rows.items():
+        if split.mask_path(rows[0]) in image_paths:
+            yield error("image-as-mask", (mask,), "serves as an image and as a mask")
+        users = sorted({row.image for row in rows})
+        if len(users) > 1:
+            yield warning("mask-shared", (mask, *users), f"one mask for {len(users)} images")
+
+
+def _duplicates(rows: Iterable[SplitRow], images: _FactsOf) -> Iterator[Finding]:
+    """Files of the same content; a file that stands in several rows is no duplicate of itself."""
+    same = defaultdict(list)
+    for row in rows:
+        if not images[row.image].problem:
+            same[images[row.image].sha256].append(row)
+    for group in same.values():
+        files = tuple(sorted({row.image for row in group}))
+        if len(files) < 2:
+            continue
+        phases = {row.phase for row in group}
+        across, labels = len(phases) > 1, len({row.label for row in group}) > 1
+        if phases == {"train", "calibration"}:
+            message = "the same content to train on and to calibrate on: thresholds come out too low"
+            yield warning("duplicate-held-out", files, message)
+        elif across:
+            yield error("duplicate-across-phases", files, "the same content to train on and to test on")
+        if labels:
+            yield error("duplicate-labels", files, "the same content, labelled normal and anomalous")
+        if not across and not labels:
+            yield warning("duplicate-within-phase", files, f"the same content, several times in {group[0].phase}")
+
+
+def _notes(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf) -> Iterator[Finding]:
+    """One warning for all files that are peculiar in the same way."""
+    files = defaultdict(list)
+    for name, facts in (*images.items(), *masks.items()):
+        for note in facts.notes:
+            files[note].append(name)
+    files["image-twin", "differ from another one in the suffix alone: the same picture twice?"] = twins(images)
+    files["mask-not-given", "anomalous without a mask: pixel metrics leave them out"] = [
+        row.image for row in rows if row.phase == "test" and row.label == ANOMALOUS and row.mask is None
+    ]
+    for (kind, message), names in files.items():
+        if names:
+            yield warning(kind, tuple(sorted(names)), f"{len(names)} {message}")
+
+
+def _coverage(rows: Iterable[SplitRow], masks: _FactsOf) -> Iterator[Finding]:
+    """Classes whose masks mark most of their images: inverted, or drawn around the object instead of the defect."""
+    of_class = defaultdict(dict)
+    for row in rows:
+        if row.label == ANOMALOUS and row.mask is not None and not masks[row.mask].problem:
+            of_class[row.class_name][row.mask] = masks[row.mask].covered
+    for name, covered in of_class.items():
+        mean = sum(covered.values()) / len(covered)
+        if mean > MOST_COVERED:
+            message = f"the masks of the class {name} cover {mean:.0%} of their images in the mean: 0 must stand for normal pixels"
+            yield warning("mask-covers", tuple(sorted(covered)), message)
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _shown(files: tuple[str, ...]) -> str:
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return f"{', '.join(files[:_SHOWN])}{more}: " if files else ""
