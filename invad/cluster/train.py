@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +31,6 @@ from invad.training.job import TrainJob, run_job, storage_name
 from invad.training.loop import ALONE, Share, training_steps
 from invad.training.owner import claim
 from invad.training.progress import meanwhile
-
-if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
 
 _RAY_FOLDER = "ray"  # of Ray's own files, in the run's storage
 logger = logging.getLogger(__name__)
@@ -135,7 +132,7 @@ def _backend(gpus: float, cluster: Cluster) -> str:
     return "nccl" if gpus >= 1 and gpus == int(gpus) and cluster.has_real_gpus else "gloo"
 
 
-def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) -> "TorchTrainer":
+def _trainer(job: TrainJob, workers: TrainingConfig, gpus: float, backend: str) -> Any:  # noqa: ANN401
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 

@@ -38,13 +38,13 @@ def ablation_of_params(module: str, params: Params) -> StudyOptions:
     where = f"params.yaml: ablations.{module}"
     if module not in params.ablations:
         raise InputError(f"{where}: is missing; there are {', '.join(params.ablations) or 'none'}")
-    section = params.ablations[module]
+    one = params.ablations[module]
+    options = StudyOptions(one.benchmark, one.set, resume=True, variants=one.variants, seeds=one.seeds)
     try:
-        module_named(module).choose(section.variants)
+        plan_ablation(module, options, params)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    apply(params.benchmark(section.benchmark), section.set, f"{where}.set:")
-    return StudyOptions(section.benchmark, section.set, resume=True, variants=section.variants, seeds=section.seeds)
+    return options
 
 
 def _report(

@@ -222,15 +222,15 @@ class StudyLog:
     """MLflow's view of a study: a run for the study, and below it one for each trial that has ended; those of before go on."""
 
     def __init__(self, study: Study, tasks: Sequence[TrialTask], workspace: Workspace, command: str) -> None:
-        """Start or continue the run, unless MLflow knows all trials already; `command` runs the study again."""
+        """Start or continue the run; `command` runs the study again."""
         self._study, self._tasks, self._workspace = study, tasks, workspace
         self._command = f"dvc repro features@{study.base.name} && {command}"
-        self._run: tracking.Run | None = None
-        if not all(_is_told(task, name) for task in tasks for name, _ in task.trials):
-            self._run = self._started(f"{study.name} on {study.base.name}", Path(tasks[0].folder).name)
-            self._run.log()
+        self._run = self._started(f"{study.name} on {study.base.name}", Path(tasks[0].folder).name)
+        self._run.log()
 
-    def _started(self, name: str, key: str, trial: Trial | None = None, **tags: str) -> tracking.Run:
+    def _started(
+        self, name: str, key: str, parent: tracking.Run | None = None, trial: Trial | None = None, **tags: str
+    ) -> tracking.Run:
         """Start the run of the study, or below it that of a trial."""
         benchmark = trial.benchmark if trial else self._study.base
         return tracking.start_run(
@@ -239,7 +239,7 @@ class StudyLog:
             experiment="ablation" if self._study.test else "tune",
             key=key,
             name=name,
-            parent=self._run,
+            parent=parent,
             tags={"invad.module": self._study.name, "invad.command": self._command} | tags,
             params={"variant": trial.variant, "seed": str(trial.seed)} if trial else {},
         )
@@ -248,11 +248,13 @@ class StudyLog:
         """Log the trials that have ended and MLflow does not know yet, and return them: settings, loss curve, metrics, costs, reason."""
         pending, told = task.pending(), []
         for name, trial in task.trials:
-            if name in pending or _is_told(task, name):
+            marker = trial_folder(task.folder, name) / _LOGGED_FILE
+            if name in pending or marker.exists():
                 continue
             result = task.result(name)
             tags = {"invad.trial": name, "invad.status": result.status, "invad.error": result.error}
-            run = self._started(f"{self._study.name} {trial.variant}, seed {trial.seed}", name, trial, **tags)
+            title = f"{self._study.name} {trial.variant}, seed {trial.seed}"
+            run = self._started(title, name, self._run, trial, **tags)
             kind = "paper" if self._study.test else "validation"
             scores = {key if key == VALIDATION_SCORE else f"{kind}/{key}": one for key, one in result.metrics.items()}
             costs = {"parameters": result.parameters, "multiply_adds": result.multiply_adds}
@@ -261,19 +263,14 @@ class StudyLog:
                 metrics=scores | costs | {"train_seconds": result.seconds}, curves=curves, data=self._data
             )
             run.finish("FAILED" if result.status == "failed" else "FINISHED", content)
-            (trial_folder(task.folder, name) / _LOGGED_FILE).touch()
+            marker.touch()
             told.append((trial, result))
         return told
 
     def finish(self, files: Iterable[Path], status: str = "FINISHED") -> None:
         """Log the study's tables and mark its run as ended."""
-        if self._run is not None:
-            self._run.finish(status, tracking.Content(data=self._data), list(files))
+        self._run.finish(status, tracking.Content(data=self._data), list(files))
 
     def _data(self) -> list[dict[str, str]]:
         source = read_source(self._workspace.raw(self._study.base.dataset)).source
         return tracking.data_sets(self._tasks[0].job.split, self._study.base, source)
-
-
-def _is_told(task: TrialTask, name: str) -> bool:
-    return (trial_folder(task.folder, name) / _LOGGED_FILE).exists()

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +18,7 @@ import yaml
 
 from invad.config import BenchmarkConfig
 from invad.data.split_table import Split
-from invad.files import atomic_path
+from invad.files import atomic_path, write_json
 from invad.tracking.store import without_password
 from invad.workspace import CONFIG_FILE, Workspace
 
@@ -101,19 +102,15 @@ def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dic
 def write_origin(benchmark: BenchmarkConfig, workspace: Workspace, folder: Path) -> None:
     """Write what a run was started with to `folder`, for its artifacts: settings, packages, and changes of the code."""
     changes = _git(workspace, "diff", "--binary", "HEAD", *_CODE) or b""
-    packages = sorted({f"{item.name}=={item.version}\n" for item in distributions()})
-    files = {
-        CONFIG_FILE: json.dumps(asdict(benchmark), indent=2, ensure_ascii=False).encode(),
-        "packages.txt": "".join(packages).encode(),
-    }
-    if (settings := workspace.root / "params.yaml").exists():
-        files[settings.name] = settings.read_bytes()
-    if 0 < len(changes) <= PATCH_BYTES:
-        files["code.patch"] = changes
+    packages, settings = sorted({f"{item.name}=={item.version}\n" for item in distributions()}), "params.yaml"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
+        write_json(temporary / CONFIG_FILE, asdict(benchmark))
+        (temporary / "packages.txt").write_text("".join(packages), encoding="utf-8")
+        if (workspace.root / settings).exists():
+            shutil.copyfile(workspace.root / settings, temporary / settings)
+        if 0 < len(changes) <= PATCH_BYTES:
+            (temporary / "code.patch").write_bytes(changes)
 
 
 def dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:

@@ -39,12 +39,10 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
     """
     lines = sync_records(workspace)
     for name, benchmark in params.benchmarks.items():
-        if not workspace.model(name).exists():
-            lines.append(f"{name}: no results yet")
-            continue
-        run = continue_run(benchmark, workspace)
-        done = _log_results(run, benchmark, workspace)
-        lines.append(f"{name}: run {run.run_id}, {done}")
+        if workspace.model(name).exists():
+            run = continue_run(benchmark, workspace)
+            done = _log_results(run, benchmark, workspace)
+            lines.append(f"{name}: run {run.run_id}, {done}")
     if connection(workspace).is_down:
         raise InputError("MLflow has not got everything: call `invad-pipe runs sync` again")
     return lines

@@ -77,12 +77,12 @@ def test_check_shows_the_ablations_too(folder, params_dict):
         (
             "blocks",
             {"set": {"train.epohs": 1}},
-            "params.yaml: ablations.blocks.set: train.epohs: unknown key; known are ",
+            "params.yaml: ablations.blocks: --set train.epohs: unknown key; known are ",
         ),
         (
             "blocks",
             {"set": {"train.epochs": 0}},
-            "params.yaml: ablations.blocks.set: train.epochs: must be greater than or equal to 1",
+            "params.yaml: ablations.blocks: --set train.epochs: must be greater than or equal to 1",
         ),
     ],
 )

@@ -537,8 +537,8 @@ def test_the_options_of_a_stage_are_those_of_params_yaml(params_dict, write_para
     found = plan_ablation("ssm", options, params).trials()
     assert len(found) == 6
     assert {trial.benchmark.train.epochs for trial in found} == {5}
-    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, "):
-        plan_ablation("smm", ablation_of_params("smm", params), params)
+    with pytest.raises(InputError, match=r"^params\.yaml: ablations\.smm: unknown module 'smm'; known are method, "):
+        ablation_of_params("smm", params)
     with pytest.raises(InputError, match=r"^params\.yaml: ablations\.map: is missing; there are ssm, smm$"):
         ablation_of_params("map", params)
 
