@@ -66,7 +66,7 @@ def test_the_charts_of_dvc_have_all_benchmarks_of_the_settings_and_files_that_st
 
 def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
     assert {
-        "methods/invad/method.py",
+        "methods/invad/network.py",
         "methods/invad/layers.py",
         "training/loop.py",
         "features/live.py",
