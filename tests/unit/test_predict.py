@@ -734,7 +734,7 @@ def test_a_model_folder_that_cannot_be_used_says_why(images, mistake, tmp_path):
     )
     newer = refusal(config(format=99, version="7.1"))
     assert newer.startswith("/config.json: a model of format 99, made by invad 7.1; ")
-    assert newer.endswith(" reads format 1: install that version")
+    assert newer.endswith(" reads format 1: train it again, or install a version that reads it")
     assert refusal(config(format=0)).startswith("/config.json: a model of format 0, ")
     assert refusal(lambda broken: (broken / "config.json").unlink()) == "/config.json: no such file"
     assert refusal(config(features={"encoder": "resnet5"})).startswith(": damaged model (")
