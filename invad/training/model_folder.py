@@ -90,9 +90,7 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
     """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
 
     With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
-
-    Raises:
-        InputError: Weights are NaN or infinite.
+    `InputError` for weights that are NaN or infinite.
     """
     networks: dict[str, nn.Module] = (
         {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
@@ -117,8 +115,7 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
 def load_model(folder: Path) -> tuple[Method, ModelConfig]:
     """Load a model in eval mode, on the CPU.
 
-    Raises:
-        InputError: The folder is missing, damaged, or of another format, or its weights are NaN or infinite.
+    `InputError` for a folder that is missing, damaged, or of another format, and for weights that are NaN or infinite.
     """
     weights = folder / WEIGHTS_FILE
     with _described(folder) as value:
@@ -143,8 +140,7 @@ def read_config(folder: Path) -> ModelConfig:
 def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
     """Build the encoder that the model in `folder` was trained with: from the folder, or where `config` names its weights.
 
-    Raises:
-        InputError: It cannot be had, or its weights are others.
+    `InputError` where it cannot be had, or its weights are others.
     """
     own = folder / ENCODER_FILE
     encoder = configured_encoder(replace(config.features, weights=str(own)) if own.is_file() else config.features)
@@ -186,18 +182,16 @@ def _described(folder: Path) -> Generator[dict[str, Any]]:
     value = read_json(path, MOST_BYTES)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not the settings of a model")
-    found, version = value.pop("format", None), value.pop("version", None)
-    made_by = f", made by invad {str(version)[:40]}" if version else ""
-    if found != FORMAT:
-        newer = made_by and isinstance(found, int) and found > FORMAT
-        remedy = "install that version" if newer else "train it again with this one"
-        this = f"this is invad {__version__}, which reads format {FORMAT}"
-        raise InputError(f"{path}: a model of format {str(found)[:40]}{made_by}; {this}: {remedy}")
+    found, version = str(value.pop("format", None))[:40], str(value.pop("version", None))[:40]
+    this = f"made by invad {version}; this is invad {__version__}"
+    if found != str(FORMAT):
+        remedy = "train it again, or install a version that reads it"
+        raise InputError(f"{path}: a model of format {found}, {this}, which reads format {FORMAT}: {remedy}")
     try:
         yield value
     except (OSError, SafetensorError, RuntimeError, ValueError, InputError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: damaged model ({reason}){made_by}; this is invad {__version__}") from None
+        raise InputError(f"{folder}: damaged model ({reason}), {this}") from None
 
 
 def _parsed(value: dict[str, Any]) -> tuple[ModelConfig, str]:

@@ -529,10 +529,10 @@ def test_damaged_or_foreign_model_folders_are_named(tmp_path):
     for text, reason in (
         (
             '{"format": 99, "version": "7.1"}',
-            "a model of format 99, made by invad 7.1; .* reads format 1: install that version",
+            "a model of format 99, made by invad 7.1; .* reads format 1: train it again, or install",
         ),
-        ('{"format": 0}', "a model of format 0; .*: train it again with this one"),
-        ("{}", "a model of format None; "),
+        ('{"format": 0}', "a model of format 0, .*: train it again"),
+        ("{}", "a model of format None, "),
         ("[]", "not the settings of a model"),
     ):
         config.write_text(text)

@@ -117,13 +117,10 @@ class FusedLeakyReLU(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, convolution: EqualisedConv2d | UpsamplingConv2d, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, C, H', W') as the convolution does, activated."""
-        return functional.leaky_relu_(self.linear(convolution, x), NEGATIVE_SLOPE)
-
-    def linear(self, convolution: EqualisedConv2d | UpsamplingConv2d, x: Tensor) -> Tensor:
-        """The same before the leaky ReLU; the factor, being positive, is in it already."""
-        return convolution(x, self.bias, gain=math.sqrt(2))
+    def forward(self, convolution: EqualisedConv2d | UpsamplingConv2d, x: Tensor, *, leaky_relu: bool = True) -> Tensor:
+        """(B, in, H, W) -> (B, C, H', W') as the convolution does; without the leaky ReLU the factor, being positive, is in it already."""
+        x = convolution(x, self.bias, gain=math.sqrt(2))
+        return functional.leaky_relu_(x, NEGATIVE_SLOPE) if leaky_relu else x
 
 
 class ActivatedSum(torch.autograd.Function):
@@ -296,13 +293,9 @@ class SpaceAwareConv2d(nn.Module):
         self.convolution = convolution(in_channels, out_channels, 3)
         self.activation = FusedLeakyReLU(out_channels)
 
-    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None, *, leaky_relu: bool = True) -> Tensor:
         """x (B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`; style (B, S, H, W) modulates x."""
-        return self.activation(self.convolution, self._modulated(x, style))
-
-    def linear(self, x: Tensor, style: Tensor | None) -> Tensor:
-        """The same before the leaky ReLU."""
-        return self.activation.linear(self.convolution, self._modulated(x, style))
+        return self.activation(self.convolution, self._modulated(x, style), leaky_relu=leaky_relu)
 
     def _modulated(self, x: Tensor, style: Tensor | None) -> Tensor:
         if self.modulation is None:
@@ -328,4 +321,4 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         """x (B, in, H, W), style on the output's grid -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`."""
-        return ActivatedSum.apply(self.ssm2.linear(self.ssm1(x, style), style), self.skip(x))
+        return ActivatedSum.apply(self.ssm2(self.ssm1(x, style), style, leaky_relu=False), self.skip(x))
