@@ -53,7 +53,7 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
         features, train = benchmark.features, benchmark.train
         print(
             f"benchmark  {name:<12} {train.model} on {features.encoder} ({features.weights} weights), "
-            f"{features.image_size} px, {train.epochs} epochs, batch {train.batch_size}"
+            f"{features.image_size} px, {f'{train.length}, ' if train.length else ''}batch {train.batch_size}"
         )
     for module in settings.ablations:
         from invad.studies.ablation import ablation_of_params, plan_ablation

@@ -4,6 +4,7 @@ from invad.config.compute import ComputeConfig, check_image_size
 from invad.config.loading import load_params, parse
 from invad.config.methods import (
     TRAIN_CONFIGS,
+    DinomalyConfig,
     DRAEMConfig,
     GradientConfig,
     InvADConfig,

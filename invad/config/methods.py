@@ -33,6 +33,7 @@ class TrainConfig(ComputeConfig):
 
     GRID_MULTIPLE: ClassVar[int] = 1  # what the method divides the coarsest grid by
     SEES_IMAGES: ClassVar[bool] = False  # and no features
+    TAKES_BLOCKS: ClassVar[bool] = False  # groups of a ViT's blocks alone, as levels
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
     epochs: ClassVar[int] = 1
@@ -42,6 +43,15 @@ class TrainConfig(ComputeConfig):
     batch_size: BatchSize = 32
     seed: Seed = 42
 
+    @property
+    def length(self) -> str:
+        """How long is trained by gradients, in words; "" for not at all."""
+        return ""
+
+    def training_steps(self, images: int) -> int:
+        """Return the number of steps on so many images; what is learned without gradients counts as one."""
+        return 1
+
 
 @dataclass(frozen=True, config=STRICT)
 class GradientConfig(TrainConfig):
@@ -49,6 +59,15 @@ class GradientConfig(TrainConfig):
 
     epochs: Positive = 100  # pyrefly: ignore[bad-override]
     learning_rate: PositiveFloat = 0.004  # pyrefly: ignore[bad-override]
+
+    @property
+    def length(self) -> str:
+        """Its epochs."""
+        return f"{self.epochs} epochs"
+
+    def training_steps(self, images: int) -> int:
+        """Return the whole batches of all epochs."""
+        return images // self.batch_size * self.epochs
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -154,6 +173,41 @@ class UniADConfig(GradientConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
+class DinomalyConfig(TrainConfig):
+    """Dinomaly; the defaults are those of its authors' code, for MVTec AD and VisA. It takes groups of a ViT's blocks as levels.
+
+    `steps`: of the training, which has no epochs. `learning_rate`: the highest, reached by `warm_up` steps; it falls to `final_rate`.
+    `dropout`: in the bottleneck, 0.4 on Real-IAD. `blocks`: of the decoder. `head_width`: of its attention. `map_size`: the side of maps
+    when they are blurred and scored. As published, though it darkens the border: `zero_border` of the blur. As published, though it may
+    divide by 0: an `epsilon` of 0 in attention's sums; the authors advise 1e-6 against NaN.
+    """
+
+    TAKES_BLOCKS: ClassVar[bool] = True
+
+    model: str = "dinomaly"
+    batch_size: BatchSize = 16
+    steps: Positive = 10_000
+    learning_rate: PositiveFloat = 2e-3  # pyrefly: ignore[bad-override]
+    final_rate: PositiveFloat = 2e-4
+    warm_up: Annotated[int, Field(ge=0)] = 100
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    blocks: Blocks = 8
+    head_width: Channels = 64
+    map_size: Annotated[int, Field(ge=8, le=1024)] = 256
+    zero_border: bool = True
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def length(self) -> str:
+        """Its steps."""
+        return f"{self.steps:,} steps"
+
+    def training_steps(self, images: int) -> int:
+        """Return its steps."""
+        return self.steps
+
+
+@dataclass(frozen=True, config=STRICT)
 class DRAEMConfig(GradientConfig):
     """DRAEM; the defaults are those of its authors' code.
 
@@ -183,5 +237,6 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "patchcore": PatchCoreConfig,
     "simplenet": SimpleNetConfig,
     "uniad": UniADConfig,
+    "dinomaly": DinomalyConfig,
     "draem": DRAEMConfig,
 }

@@ -165,10 +165,12 @@ class FeaturesConfig(ComputeConfig):
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: BatchSize = 16
     mode: Literal["store", "live"] = "store"
-    levels: Levels = STRIDES
+    levels: Levels = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
-        if not self.levels or () in self.levels or list(self.levels) != sorted(set(self.levels)):
+        if not self.levels:
+            object.__setattr__(self, "levels", STRIDES)
+        if () in self.levels or list(self.levels) != sorted(set(self.levels)):
             raise ValueError("levels: must be strides, fine to coarse, or groups of a ViT's blocks in their order")
         check_image_size(self.image_size, self.stride)
         if self.encoder == NO_ENCODER and (self.mode, self.weights, self.levels) != ("live", "none", STRIDES):

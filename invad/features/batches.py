@@ -23,6 +23,7 @@ from invad.features.source import FeatureKey, FeatureSource
 from invad.features.synthesis import Corruption, Textures, corrupted
 
 Rows = Sequence[int] | np.ndarray
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,16 @@ class Batch:
         draws = [torch.randn(shape, generator=_generator(seed)) for seed in self.seeds]
         return torch.stack(draws)
 
+    def kept(self, share: float, *shape: int) -> Tensor:
+        """Return bool (B, *shape), true with the probability `share`, on the device of the features; the same draw as `normal` makes."""
+        device = self.features[0].device
+        empty = torch.empty(shape, dtype=torch.bool, device=device)
+        return torch.stack([empty.bernoulli(share, generator=_generator(seed, device)) for seed in self.seeds])
 
-def _generator(seed: tuple[int, ...]) -> torch.Generator:
+
+def _generator(seed: tuple[int, ...], device: torch.device = CPU) -> torch.Generator:
     word = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(word % 2**63)
+    return torch.Generator(device).manual_seed(word % 2**63)
 
 
 class BatchSource:

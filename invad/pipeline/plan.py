@@ -6,14 +6,13 @@ Sizes are those of tensors and of published archives. What neither settings nor 
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, GradientConfig, Params
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.data.counts import MVTEC_COUNTS, VISA_COUNTS, Counts, count_images
 from invad.data.download import store_folder
@@ -25,7 +24,7 @@ from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
-from invad.features.encoder import configured_encoder
+from invad.features.encoder import hollow_encoder
 from invad.text import aligned
 from invad.training.loop import steps_per_epoch
 from invad.workspace import Workspace
@@ -127,8 +126,7 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
 @cache
 def _shapes(config: FeaturesConfig) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of an image's features, of an encoder without weights."""
-    with torch.device("meta"):
-        return configured_encoder(replace(config, weights="none")).output(config.image_size).shapes
+    return hollow_encoder(config).output(config.image_size).shapes
 
 
 def feature_bytes(images: int, config: FeaturesConfig) -> int:
@@ -149,10 +147,10 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
         return TrainingPlan(benchmark.name, None)
     features = feature_bytes(images.train + images.held_out + images.test, config)
     maps = map_bytes(images, config.image_size)
-    steps, problem = 1, ""  # of what is learned without gradients
-    if isinstance(benchmark.train, GradientConfig):
+    steps, problem = benchmark.train.training_steps(images.train), ""
+    if benchmark.train.length:
         try:
-            steps = steps_per_epoch(images.train, benchmark.train) * benchmark.train.epochs
+            steps_per_epoch(images.train, benchmark.train)
         except InputError as error:
             steps, problem = 0, str(error)
     return TrainingPlan(benchmark.name, images, steps, features, maps, problem)

@@ -34,14 +34,14 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
     """Write what code each stage depends on, and the settings of each ablation; that all are right has been checked before.
 
     Raises:
-        InputError: timm has no such encoder, or the settings of an ablation are wrong.
+        InputError: timm has no such encoder, or none with such levels, or the settings of an ablation are wrong.
     """
     from invad.config.closure import STAGES, digest_lines
-    from invad.features.encoder import check_encoder
+    from invad.features.encoder import hollow_encoder
 
     for benchmark in params.benchmarks.values():
         try:
-            check_encoder(benchmark.features.encoder)
+            hollow_encoder(benchmark.features)
         except InputError as error:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
     for module in params.ablations:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from invad.config import GradientConfig, Params
+from invad.config import Params
 from invad.config.constants import PUBLISHED_DATASETS
 from invad.data.source import read_source
 from invad.errors import InputError
@@ -68,7 +68,7 @@ def _report(
 
     base = study.base
     changed = ", ".join(f"{key} {value}" for key, value in options.set.items())
-    length = f"{base.train.epochs} epochs, " if isinstance(base.train, GradientConfig) else ""
+    length = f"{base.train.length}, " if base.train.length else ""
     note = (
         f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{changed and ' but for '}{changed}: "
         f"{base.features.encoder} at {base.features.image_size} px, {length}batch {base.train.batch_size}."

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from invad.config import FeaturesConfig, GradientConfig, Params, TrainingConfig
+from invad.config import FeaturesConfig, Params, TrainingConfig
 from invad.data.source import read_source
 from invad.data.split_table import Split, open_split
 from invad.errors import InputError
@@ -186,9 +186,7 @@ def _count(number: int, what: str) -> str:
 def _steps(task: TrialTask) -> int:
     """Return the steps of a training; none where it is there already, or cannot be trained, which its trials say."""
     images = len(task.job.split.phase("train") if task.job.rows is None else task.job.rows)
-    train = task.benchmark.train
-    steps = images // train.batch_size * train.epochs if isinstance(train, GradientConfig) else 1
-    return 0 if (task.storage / MODEL).is_dir() else steps
+    return 0 if (task.storage / MODEL).is_dir() else task.benchmark.train.training_steps(images)
 
 
 def _run(tasks: Sequence[TrialTask], stores: Stores, demand: "Demand", log: "StudyLog", *, early_stop: bool) -> None:

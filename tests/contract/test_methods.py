@@ -13,6 +13,7 @@ from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
+    DinomalyConfig,
     DRAEMConfig,
     FeaturesConfig,
     FolderSplitConfig,
@@ -44,14 +45,17 @@ SMALL: dict[str, TrainConfig] = {
     "patchcore": PatchCoreConfig(batch_size=4, share=0.25, dimensions=16, neighbours=2, reweighted=True),
     "simplenet": SimpleNetConfig(epochs=3, batch_size=4, dimensions=16, hidden=8, recipe="re-run"),
     "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
+    "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
     if config.SEES_IMAGES:
         return FeaturesConfig("none", "none", SIZE, mode="live")
+    if config.model == "dinomaly":
+        return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
     return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from invad.config import GradientConfig
 from invad.report.grouping import by_benchmark
 from invad.report.labels import PROTOCOLS, Metric, source_label
 from invad.report.page.gallery import Gallery, build_gallery, data_uri
@@ -181,7 +180,7 @@ def missing_parts(result: Result) -> tuple[str, ...]:
     absent = {
         NO_EVIDENCE: result.tests is None or not result.tests.pictures,
         NO_CURVES: not any(result.curves.values()),
-        NO_LOSS: not result.loss and isinstance(result.config.train, GradientConfig),
+        NO_LOSS: not result.loss and bool(result.config.train.length),
     }
     return tuple(sentence for sentence, is_absent in absent.items() if is_absent)
 
@@ -189,13 +188,13 @@ def missing_parts(result: Result) -> tuple[str, ...]:
 def settings_text(result: Result) -> dict[str, str]:
     """The settings of a result in words, name -> text; numbers of images stand in the table of the data sets."""
     features, train = result.config.features, result.config.train
-    length, rate = f"batch {train.batch_size}", ""
-    if isinstance(train, GradientConfig):
-        length, rate = f"{train.epochs} epochs, {length}", f", learning rate {train.learning_rate:g}"
+    length = f"batch {train.batch_size}"
+    if train.length:
+        length = f"{train.length}, {length}, learning rate {train.learning_rate:g}"
     return {
         "Encoder": f"{features.encoder}, {features.weights} weights",
         "Input size": f"{features.image_size} x {features.image_size} pixels",
-        "Training": length + rate,
+        "Training": length,
         "Seeds" if len(result.seeds) > 1 else "Seed": ", ".join(map(str, result.seeds)),
     }
 
