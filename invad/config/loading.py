@@ -129,6 +129,9 @@ def parse_benchmark(
     if (features.encoder == NO_ENCODER) != train.SEES_IMAGES:
         sees = "images alone: `encoder: none`, `weights: none`, `mode: live`" if train.SEES_IMAGES else "an encoder"
         raise InputError(f"{key['features']}.encoder: `model: {train.model}` takes {sees}")
+    if train.TAKES_BLOCKS and isinstance(features.levels[0], int):
+        takes = "groups of a ViT's blocks, such as [[2, 3, 4, 5], [6, 7, 8, 9]]"
+        raise InputError(f"{key['features']}.levels: `model: {train.model}` takes {takes}")
     return BenchmarkConfig(name, dataset, **parsed, settings=settings or name)
 
 

@@ -33,6 +33,7 @@ class TrainConfig(ComputeConfig):
 
     GRID_MULTIPLE: ClassVar[int] = 1  # what the method divides the coarsest grid by
     SEES_IMAGES: ClassVar[bool] = False  # and no features
+    TAKES_BLOCKS: ClassVar[bool] = False  # groups of a ViT's blocks alone, as levels
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
     epochs: ClassVar[int] = 1
@@ -180,6 +181,8 @@ class DinomalyConfig(TrainConfig):
     when they are blurred and scored. As published, though it darkens the border: `zero_border` of the blur. As published, though it may
     divide by 0: an `epsilon` of 0 in attention's sums; the authors advise 1e-6 against NaN.
     """
+
+    TAKES_BLOCKS: ClassVar[bool] = True
 
     model: str = "dinomaly"
     batch_size: BatchSize = 16

@@ -126,6 +126,12 @@ def configured_encoder(config: FeaturesConfig) -> Encoder:
     return build_encoder(config.encoder, config.weights, config.levels, config.image_size)
 
 
+def hollow_encoder(config: FeaturesConfig) -> Encoder:
+    """Build the same without weights, shapes alone; `InputError` where there is no such architecture, or it has no such levels."""
+    with torch.device("meta"):
+        return build_encoder(config.encoder, "none", config.levels, config.image_size)
+
+
 def build_encoder(
     name: str, weights: str = "packaged", levels: Levels = STRIDES, image_size: int = IMAGE_SIZE
 ) -> Encoder:
@@ -145,7 +151,7 @@ def build_encoder(
 
     if name == NO_ENCODER:
         return Encoder(name, _NoLevels())
-    check_encoder(name)
+    _check_name(name)
     if groups := [level for level in levels if not isinstance(level, int)]:
         return _block_encoder(name, weights, groups, image_size)
     is_tag = _is_tag(name, weights)
@@ -306,8 +312,7 @@ class _NoLevels(nn.Module):
         return []
 
 
-def check_encoder(name: str) -> None:
-    """Raise `InputError` where timm has no architecture of that name."""
+def _check_name(name: str) -> None:
     if name not in (NO_ENCODER, *PACKAGED_ENCODERS):
         import timm
 

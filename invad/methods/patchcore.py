@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invad.config import PatchCoreConfig, ScoreConfig
+from invad.devices import full_precision
 from invad.methods.base import Batch, EncoderOutput, Prediction
 from invad.methods.patches import PatchMethod
 
@@ -49,9 +50,10 @@ class PatchCore(PatchMethod):
             return
         bound = self.config.dimensions**-0.5  # weights as torch's linear layers begin with
         weights = rng.uniform(-bound, bound, (self.config.dimensions, PROJECTED)).astype(np.float32)
-        projected = torch.cat([part @ torch.from_numpy(weights) for part in parts]).to(self.memory.device)
         starts = rng.choice(total, min(STARTS, total), replace=False)
-        chosen = greedy_coreset(projected, starts, count)
+        with full_precision(self.memory.device):
+            projected = torch.cat([part @ torch.from_numpy(weights) for part in parts]).to(self.memory.device)
+            chosen = greedy_coreset(projected, starts, count)
         self.memory = _rows(parts, chosen).to(self.memory.device)
 
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
@@ -155,7 +157,8 @@ def nearest_vectors(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor
         none = queries.new_zeros(queries.shape[0], count)
         return none, none.long()
     blocks = [queries] if torch.compiler.is_exporting() else queries.split(BLOCK)
-    found = [_nearest(block, memory, count) for block in blocks]
+    with full_precision(queries.device):  # differences of large squares would have no digit left
+        found = [_nearest(block, memory, count) for block in blocks]
     return torch.cat([values for values, _ in found]), torch.cat([indices for _, indices in found])
 
 

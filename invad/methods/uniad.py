@@ -52,7 +52,11 @@ CHECKPOINT_NAMES = (
 
 
 class UniAD(Method):
-    """The authors' method over all levels of the encoder, on the grid of the coarsest. Its map is not blurred."""
+    """The authors' method over all levels of the encoder, on the grid of the coarsest. Its map is not blurred.
+
+    Dropout draws from torch's generator, whose state a checkpoint holds, and each of several workers for its own part of a batch: ten
+    million numbers an image would take longer to seed by image than a step.
+    """
 
     sigma = 0.0
 

@@ -6,13 +6,12 @@ Sizes are those of tensors and of published archives. What neither settings nor 
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
@@ -27,7 +26,7 @@ from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
-from invad.features.encoder import configured_encoder
+from invad.features.encoder import hollow_encoder
 from invad.text import aligned
 from invad.training.loop import steps_per_epoch
 from invad.workspace import Workspace
@@ -130,8 +129,7 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
 @cache
 def _shapes(config: FeaturesConfig) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of an image's features, of an encoder without weights."""
-    with torch.device("meta"):
-        return configured_encoder(replace(config, weights="none")).output(config.image_size).shapes
+    return hollow_encoder(config).output(config.image_size).shapes
 
 
 def feature_bytes(images: int, config: FeaturesConfig) -> int:

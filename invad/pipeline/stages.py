@@ -33,14 +33,14 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
     """Write what each stage depends on beside its data: its settings, defaults included, and its code; all are checked before.
 
     Raises:
-        InputError: timm has no such encoder, or the settings of an ablation are wrong.
+        InputError: timm has no such encoder, or none with such levels, or the settings of an ablation are wrong.
     """
-    from invad.features.encoder import check_encoder
+    from invad.features.encoder import hollow_encoder
     from invad.pipeline.dependencies import dependencies
 
     for benchmark in params.benchmarks.values():
         try:
-            check_encoder(benchmark.features.encoder)
+            hollow_encoder(benchmark.features)
         except InputError as error:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
     for name, text in dependencies(params).items():

@@ -1,7 +1,7 @@
 """What a model costs: counted, and as a file that says it without loading the model or torch."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,14 +46,14 @@ def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> C
     import torch
 
     from invad.features.batches import Batch
-    from invad.features.encoder import configured_encoder
+    from invad.features.encoder import hollow_encoder
     from invad.methods import build_method
     from invad.methods.base import load_fitted
 
     side = benchmark.features.image_size
+    encoder = hollow_encoder(benchmark.features)
+    output = encoder.output(side)
     with torch.device("meta"):  # shapes without values
-        encoder = configured_encoder(replace(benchmark.features, weights="none"))
-        output = encoder.output(side)
         method = build_method(output, benchmark.train).eval()
         if trained is not None:
             load_fitted(method, {name: tensor.to("meta") for name, tensor in trained.state_dict().items()})

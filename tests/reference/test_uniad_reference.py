@@ -7,14 +7,21 @@ import pytest
 import torch
 from reference_files import reference_arrays
 
-from invad.config import ScoreConfig, UniADConfig
+from invad.config import (
+    BenchmarkConfig,
+    CalibrationConfig,
+    FeaturesConfig,
+    FolderSplitConfig,
+    ScoreConfig,
+    UniADConfig,
+)
 from invad.errors import InputError
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
 from invad.methods.base import Position
 from invad.methods.uniad import DECAY, UniAD, imported_state, neighbours
 from invad.scoring.score import finished
-from invad.training.cost import count_multiply_adds
+from invad.training.cost import Cost, count_multiply_adds, model_cost
 
 START = Position(0, 0, 1, 0, 1)
 TINY = UniADConfig(layers=2, width=32, heads=4, feed_forward=64, mask=4)
@@ -86,6 +93,11 @@ def test_uniad_has_the_published_sizes():
     tokens, width = 256, 256
     assert products == 2_317_352_960
     assert products - 12 * tokens**2 * width + 21 * 5 * tokens * width == 2_122_907_648
+    features = FeaturesConfig("tf_efficientnet_b4", "none", 256, levels=STRIDES)
+    sections = (features, UniADConfig(), ScoreConfig(), CalibrationConfig(0.0, 0.01, 0))
+    cost = model_cost(BenchmarkConfig("mvtec", "mvtec", FolderSplitConfig(), *sections))
+    # 1.241 G of the encoder as published, less 2 for each of the 19,591,168 values that are normalised.
+    assert cost == Cost(7_779_344 + 3_635_984, 7_779_344, products + 1_240_665_440 - 2 * 19_591_168)
 
 
 def test_the_layers_of_uniad_begin_as_copies_but_for_their_linear_maps():

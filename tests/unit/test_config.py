@@ -247,6 +247,21 @@ def test_the_image_size_has_to_suit_encoder_and_method(params_dict, write_params
         load_params(write_params(params_dict))
 
 
+def test_dinomaly_takes_blocks_and_steps(params_dict, write_params):
+    change(params_dict, "train.visa", {"model": "dinomaly", "steps": 20})
+    with pytest.raises(InputError, match=r"features\.visa\.levels: `model: dinomaly` takes groups of a ViT's blocks"):
+        load_params(write_params(params_dict))
+    blocks = {
+        "encoder": "vit_small_patch14_reg4_dinov2",
+        "weights": "none",
+        "image_size": 252,
+        "levels": [[2, 3], [4, 5]],
+    }
+    change(params_dict, "features.visa", blocks)
+    train = load_params(write_params(params_dict)).benchmark("visa").train
+    assert (train.length, train.training_steps(160)) == ("20 steps", 20)
+
+
 @pytest.mark.parametrize("levels", [[16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])
 def test_levels_are_strides_or_groups_of_blocks(params_dict, write_params, levels):
     change(params_dict, "features.visa.levels", levels)

@@ -49,6 +49,8 @@ def test_distances_in_blocks_are_those_at_once(monkeypatch):
         distances, nearest = nearest_vectors(queries, memory, 6)
         torch.testing.assert_close(distances, expected[:, :6], rtol=1e-4, atol=1e-5)
         assert torch.equal(nearest, order[:, :6])
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(nearest_vectors(queries, memory, 6)[0], distances)
 
 
 def test_each_vector_of_a_coreset_is_the_farthest_from_those_before():
