@@ -68,9 +68,8 @@ def read_inputs(
 ) -> Inputs:
     """Open anomaly maps and what belongs to them; `invad-pipe evaluate --help` says what each file may be.
 
-    Raises:
-        InputError: A file is missing, damaged or of the wrong kind, or the files do not fit together. Most files of a folder are
-            read by `Inputs.evaluate` only, which raises it then.
+    `InputError`: a file is missing, damaged or of the wrong kind, or the files do not fit together. Most files of a folder are read by
+    `Inputs.evaluate` only, which raises it then.
     """
     for path in (maps,) if masks is None else (maps, masks):
         if not path.exists():
@@ -242,16 +241,11 @@ def _size_text(size: tuple[int, ...]) -> str:
 
 
 def match_masks(names: Sequence[str], root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Find which of the maps `names` each mask below `root` belongs to, by its path.
+    """Return map's name -> file of its mask, for each mask below `root`, found by its path, and a note of what was ignored.
 
-    Both are equal but for the suffix; but `_mask` or `_gt` may end the mask's name, and its folder `ground_truth` stands for `test` of
-    the maps, or for no folder. Where there is a `ground_truth`, what lies outside is ignored: the images of a data set.
-
-    Returns:
-        Map's name -> file of its mask, and a note of what was ignored.
-
-    Raises:
-        InputError: There are no masks, a mask has no map, or a map two masks.
+    The paths of a map in `names` and its mask are equal but for the suffix; but `_mask` or `_gt` may end the mask's name, and its folder
+    `ground_truth` stands for `test` of the maps, or for no folder. Where there is a `ground_truth`, what lies outside is ignored: the
+    images of a data set. `InputError`: there are no masks, a mask has no map, or a map two masks.
     """
     masks, notes = list_files(root, IMAGE_SUFFIXES, "masks")
     below = [name for name in masks if _GROUND_TRUTH in PurePosixPath(name).parts[:-1]]
