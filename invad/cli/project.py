@@ -59,10 +59,10 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove what is of no use.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="With --yes: also what a start could go on from.")] = False,
 ) -> None:
-    """Show, and with --yes remove, what killed stages were writing (.NAME.PID.tmp), and a list of DVC's that a kill has cut off.
+    """Show, and with --yes remove, what killed stages were writing (.NAME.PID.tmp).
 
-    The latter is .dvc/tmp/rwlock, with which no dvc starts. With --all also checkpoints and
-    Ray's files of trainings, studies with their features, and unfinished extractions.
+    With --all also checkpoints and Ray's files of trainings, studies with their features,
+    and unfinished extractions.
     """
     from invad.pipeline.leftovers import find_leftovers, remove_leftovers
 

@@ -98,17 +98,10 @@ def parse_params(text: str, where: str) -> Params:
 def parse_benchmark(
     name: str, dataset: str, sections: Mapping[str, Any], where: str, settings: str | None = None
 ) -> BenchmarkConfig:
-    """Check the sections of one benchmark, given as plain values.
+    """Check the sections of one benchmark, given as plain values; `splits` has its fold.
 
-    Args:
-        name: Of the benchmark.
-        dataset: That it is built from.
-        sections: `splits` with its fold, `calibration`, `features`, `train`, `score`.
-        where: What an error begins with, such as `params.yaml: `.
-        settings: Their name in params.yaml; an error then names `train.<settings>.epochs`, otherwise `train.epochs`.
-
-    Raises:
-        InputError: A key is unknown, or a value has the wrong type or range.
+    `where`: what an error begins with, such as `params.yaml: `. `settings`: their name in params.yaml; an error then names
+    `train.<settings>.epochs`, otherwise `train.epochs`. `InputError`: a key is unknown, or a value has the wrong type or range.
     """
     key = {section: f"{where}{section}.{settings}" if settings else f"{where}{section}" for section in NAMED_SECTIONS}
     kinds: dict[str, type[Any]] = {
@@ -199,8 +192,7 @@ def _recipe(train: object, where: str) -> type[TrainConfig]:
 def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a section `train` without what an edit of `model` alone has left there: another method's usual values.
 
-    Raises:
-        InputError: A key is another method's and has a value that somebody has chosen.
+    `InputError`: a key is another method's and has a value that somebody has chosen.
     """
     own = _recipe(train, where)
     kept = {}
@@ -234,12 +226,9 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
 
 
 def parse(kind: type[T], value: object, where: str) -> T:
-    """Validate `value`, made of what JSON has, as `kind`.
+    """Validate `value`, made of what JSON has, as `kind`; `InputError` names the first key that is unknown, missing or wrong.
 
     `where` is the file and key that an error begins with, or the file alone, with a colon and a space.
-
-    Raises:
-        InputError: A key is unknown or missing, or a value has the wrong type or range; the first one is named.
     """
     try:
         # As JSON, because strict validation of Python values takes no mapping for a dataclass.

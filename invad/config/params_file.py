@@ -33,13 +33,9 @@ def add_benchmark(
     Args:
         path: The settings, replaced as a whole when the result is valid.
         name: Of the data set, the benchmark and its settings.
-        download: Its `download` section, of plain values.
-        splits: Its `splits` section, of plain values.
+        download, splits: Its sections, of plain values.
+        like: As for `template`: the benchmark whose `features`, `train` and `score` are copied, and whose name is returned.
         recipe: What is set otherwise than copied, by section.
-        like: As for `template`: the benchmark whose `features`, `train` and `score` are copied.
-
-    Returns:
-        The benchmark they were copied from.
 
     Raises:
         InputError: `path` is not valid or would not be with the addition, `name` is taken, or there is no benchmark `like`.
@@ -69,11 +65,7 @@ def template(params: Params, like: str | None) -> BenchmarkConfig:
 
 
 def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> None:
-    """Make `download` (plain values) the section of `dataset` in the settings in `path`.
-
-    Raises:
-        InputError: `path` is not valid or would not be afterwards, or it has no such data set.
-    """
+    """Make `download` (plain values) the section of `dataset` in the settings in `path`; `InputError` where those would not be valid."""
     load_params(path).dataset(dataset)
     write_settings(path, edit_settings(read_settings(path), {("download", dataset): dict(download)}))
 
@@ -81,8 +73,7 @@ def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> No
 def remove_dataset(path: Path, dataset: str, benchmarks: Collection[str]) -> None:
     """Remove a data set, its `benchmarks` and the settings that no other benchmark has from the settings in `path`.
 
-    Raises:
-        InputError: `path` is not valid or would not be afterwards (the last benchmark, one that a study needs).
+    `InputError`: those would not be valid afterwards (the last benchmark, one that a study needs).
     """
     params = load_params(path)
     others = {each.settings for each in params.benchmarks.values() if each.name not in benchmarks}
@@ -108,8 +99,7 @@ def write_settings(path: Path, text: str) -> None:
 def edit_settings(text: str, edits: Mapping[Entry, Any]) -> str:
     """Return the YAML `text` with other entries: new ones last in their section, and without those whose value is None.
 
-    Raises:
-        InputError: A section that gets an entry is written in braces.
+    `InputError`: a section that gets an entry is written in braces.
     """
     data, sections = load_yaml(text), _sections(text)
     lines, changes = text.splitlines(), []

@@ -46,25 +46,49 @@ FEATURES = FeaturesConfig("mobilenetv2_100")
 CALIBRATION = CalibrationConfig(share=0.1, false_positive_rate=0.01, seed=0)  # as in params.yaml
 
 
-def train_predictor(
+def train(
     images: Images | Mapping[str, Images] | Split,
     *,
-    method: str | TrainConfig,
-    features: FeaturesConfig | None,
-    score: ScoreConfig | None,
-    calibration: CalibrationConfig | None,
-    reading: ReadingConfig | None,
-    name: str,
-    device: str | None,
-    threads: int | None,
-    progress: bool,
-    settings: Mapping[str, Any],
+    method: str | TrainConfig = "invad",
+    features: FeaturesConfig | None = None,
+    score: ScoreConfig | None = None,
+    calibration: CalibrationConfig | None = None,
+    reading: ReadingConfig | None = None,
+    name: str = "model",
+    device: str | None = None,
+    threads: int | None = None,
+    progress: bool = True,
+    **settings: Any,  # noqa: ANN401
 ) -> Predictor:
-    """Train, calibrate and return a model: see `invad.train`."""
+    """Train on normal images, set thresholds from some of them that are held out, and return the model, ready for images.
+
+    It is what the stages `features`, `train`, `score` and `evaluate` do, in this process, without DVC, Ray and MLflow: the same split,
+    settings and number of threads give the same bits. Nothing is kept on the disk; `Predictor.save` writes the model folder.
+
+    Args:
+        images: Normal ones: a folder, or paths, PIL images, arrays or tensors (of one class, called `name`); a dict of class -> those; or a
+            `Split`, whose phases `train` and `calibration` are used.
+        method: A name of `invad.methods.METHODS`, whose settings are keyword arguments, as in `epochs=20`; or its settings as a whole.
+        features: The encoder and the size of its images; by default `FeaturesConfig("mobilenetv2_100")`, which takes 256 x 256 pixels.
+        score: How maps are made; by default `ScoreConfig()`.
+        calibration: How many images of each class are held out, and which share of them may lie above the thresholds; by default a
+            tenth and 1 %. Of a `Split` the latter only counts.
+        reading: Whether images are turned as EXIF says, and 16-bit grey is scaled: the model reads so ever after; by default neither. Of a
+            `Split` its own counts.
+        name: Of the model, as a benchmark has one.
+        device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
+        threads: Of torch while it trains; by default as many as it uses already. The stage `train` has one for each CPU of its
+            `resources_per_worker`.
+        progress: Whether bars are shown.
+        **settings: Of the method: the fields of its class in `invad.config.TRAIN_CONFIGS`.
+
+    Raises:
+        InputError: An image cannot be read, there are too few, a setting is unknown or wrong, or the loss is not finite.
+    """
     recipe = asdict(method) if isinstance(method, TrainConfig) else {"model": method}
     sections = {
         "splits": asdict(reading or AS_STORED),
-        "train": recipe | dict(settings),
+        "train": recipe | settings,
         "features": asdict(features or FEATURES),
         "score": asdict(score or ScoreConfig()),
         "calibration": asdict(calibration or CALIBRATION),

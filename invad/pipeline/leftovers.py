@@ -1,7 +1,6 @@
 """What interrupted runs and studies have left in the workspace: what it is, whether a start may go on from it, and removing it."""
 
 import fcntl
-import json
 import re
 import time
 from collections.abc import Iterable
@@ -17,7 +16,6 @@ _RECENT_SECONDS = 300.0  # an extraction writes no process id down, but somethin
 
 # The names that `atomic_path` gives: of what, and by which process; a database that was being written has files of SQLite's beside it.
 _TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp(?:-journal|-wal|-shm)?")
-_RWLOCK = "rwlock"
 
 State = Literal["old", "useful", "running"]
 
@@ -43,7 +41,6 @@ def find_leftovers(workspace: Workspace) -> list[Leftover]:
         **dict.fromkeys(workspace.features("x").parent.glob(".*.partial"), "features of an extraction"),
     }
     old = dict.fromkeys(_temporaries(workspace, useful), "was being written")
-    old |= dict.fromkeys(_broken_locks(workspace), "DVC's list of what is in use, cut off by a kill")
     found = [_leftover(path, what, useful=path in useful) for path, what in (useful | old).items()]
     return sorted(filter(None, found), key=lambda leftover: leftover.path)
 
@@ -66,16 +63,6 @@ def _temporaries(workspace: Workspace, others: Iterable[Path]) -> list[Path]:
     return [path for path in found if not (found | apart).intersection(path.parents)]
 
 
-def _broken_locks(workspace: Workspace) -> list[Path]:
-    """Return DVC's `rwlock` where it is no JSON: it is written in place, and with one that was cut off every `dvc` refuses to start."""
-    path = workspace.root / ".dvc" / "tmp" / _RWLOCK
-    try:
-        json.loads(path.read_text(encoding="utf-8") if path.exists() else "{}")
-    except ValueError:
-        return [path]
-    return []
-
-
 def _leftover(path: Path, what: str, *, useful: bool) -> Leftover | None:
     """Return what lies at `path`; None where it is gone meanwhile."""
     try:
@@ -95,10 +82,9 @@ def _is_running(path: Path) -> bool:
     process = owner(path)
     if process is not None and process.is_alive():
         return True
-    lock = path.with_name(f"{_RWLOCK}.lock") if path.name == _RWLOCK else path / "lock"
-    if not lock.is_file():
+    if not (path / "lock").is_file():
         return False
-    with lock.open("a") as file:
+    with (path / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

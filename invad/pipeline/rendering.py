@@ -36,8 +36,7 @@ _NUMBERS = ("git.dirty", "train.seconds", "train.steps", "train.peak_memory_mb")
 def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict[str, Result]:
     """Write the report of all benchmarks of params.yaml into `folder`; return the results that are in it by benchmark.
 
-    Raises:
-        InputError: No benchmark has a whole result.
+    `InputError`: no benchmark has a whole result.
     """
     results, left_out = {}, []
     for name, benchmark in params.benchmarks.items():
@@ -52,12 +51,9 @@ def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict
 
 
 def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> None:
-    """Write the report of runs that MLflow keeps into `folder`.
+    """Write the report of runs that MLflow keeps into `folder`; one that is given twice counts once.
 
-    run_ids: MLflow's, or those of this workspace; one that is given twice counts once.
-
-    Raises:
-        InputError: A run is not known, MLflow does not answer, or no run has a whole result.
+    `run_ids`: MLflow's, or those of this workspace. `InputError`: one is not known, MLflow does not answer, or no run has a whole result.
     """
     results, left_out, facts = [], [], []
     with tempfile.TemporaryDirectory() as temporary:

@@ -161,17 +161,15 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     _write_curves(result.pop("curves"), name, workspace)
     point = _operating_point(scores, calibration, benchmark.settings)
     write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
-    mean = result["mean"]
-    summary = {label: mean["paper"][key] for label, key in SUMMARY.items()}
-    percent = {label: None if value is None else round(100 * value, 2) for label, value in summary.items()}
+    mean = {label: result["mean"]["paper"][key] for label, key in SUMMARY.items()}
+    percent = {label: None if value is None else round(100 * value, 2) for label, value in mean.items()}
     write_json(workspace.summary(name), percent)
     for note in [*result["notes"], *(point["notes"] if calibration.images else calibration.notes)]:
         logger.warning("%s", note)
     if calibration.images:
         rate = calibration.false_positive_rate
         logger.info("thresholds from %d normal images at a false-positive rate of %g", calibration.images, rate)
-    logger.info("%s", ", ".join(f"{label} {_percent(value)}" for label, value in summary.items()))
-
+    logger.info("%s", ", ".join(f"{label} {'-' if value is None else value}" for label, value in percent.items()))
     log_evaluation(benchmark, workspace)
 
 
@@ -205,19 +203,12 @@ def _operating_point(scores: "Scores", calibration: "Calibration", settings: str
     from invad.metrics.calibration import operating_point
     from invad.scoring.thresholds import why_none
 
-    point = operating_point(
-        scores.maps_nhw,
-        scores.masks_nhw,
-        scores.classes,
-        scores.labels,
-        scores.image_scores,
-        scores.has_mask,
-        {class_name: held_out.thresholds for class_name, held_out in calibration.per_class.items()},
-        without=why_none(settings),
-    )
+    images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, scores.has_mask)
+    thresholds = {name: held_out.thresholds for name, held_out in calibration.per_class.items()}
+    point = operating_point(*images, thresholds, without=why_none(settings))
     return {
         "false_positive_rate": calibration.false_positive_rate,
-        "held_out_images": {class_name: held_out.images for class_name, held_out in calibration.per_class.items()},
+        "held_out_images": {name: held_out.images for name, held_out in calibration.per_class.items()},
         **point,
         "notes": [*calibration.notes, *point["notes"]],
     }
@@ -242,7 +233,3 @@ def ablate(module: str, params: Params, workspace: Workspace) -> None:
     failed = sorted({result.variant for result in report.results if result.status == "failed"})
     if failed:
         logger.warning("failed: %s; %s has the reasons", ", ".join(failed), workspace.ablations / f"{module}.md")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -68,9 +68,8 @@ def read_inputs(
 ) -> Inputs:
     """Open anomaly maps and what belongs to them; `invad-pipe evaluate --help` says what each file may be.
 
-    Raises:
-        InputError: A file is missing, damaged or of the wrong kind, or the files do not fit together. Most files of a folder are
-            read by `Inputs.evaluate` only, which raises it then.
+    `InputError`: a file is missing, damaged or of the wrong kind, or the files do not fit together. Most files of a folder are read by
+    `Inputs.evaluate` only, which raises it then.
     """
     for path in (maps,) if masks is None else (maps, masks):
         if not path.exists():
@@ -91,9 +90,9 @@ def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: P
     if masks is not None:
         found |= open_arrays(masks, (MASKS,))
     if classes is not None:
-        found[CLASSES] = np.array(read_classes(classes, len(found[MAPS])))
+        found[CLASSES] = np.array(_read_classes(classes, len(found[MAPS])))
     if labels is not None:
-        found[LABELS] = read_labels(labels, len(found[MAPS]))
+        found[LABELS] = _read_labels(labels, len(found[MAPS]))
     if MASKS not in found and LABELS not in found:
         raise InputError(f"{maps}: has no masks; give them, or labels for the image metrics alone")
     sources = {MAPS: maps, **{name: path or maps for name, path in files.items()}}
@@ -103,13 +102,9 @@ def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: P
 def open_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Return the array of a `.npy` file, memory-mapped, or arrays of an `.npz` file, by name.
 
-    Args:
-        path: The file.
-        names: What the main array of an `.npz` may be called, the first of which it is called then; a single one may have any name.
-        others: Arrays that are read too, where there are any.
-
-    Raises:
-        InputError: The file is missing, damaged or pickled, has more than `MAX_BYTES`, or does not tell which is the main array.
+    `names`: what the main array of an `.npz` may be called, the first of which it is called then; a single one may have any name.
+    `others`: arrays that are read too, where there are any. `InputError`: the file is missing, damaged or pickled, has more than
+    `MAX_BYTES`, or does not tell which is the main array.
     """
     if not path.is_file():  # to open a pipe would wait forever
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
@@ -138,8 +133,8 @@ def open_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) ->
 
 def _read_folders(maps: Path, masks: Path | None, classes: Path | None, labels: Path | None) -> Inputs:
     names, notes = list_files(maps, MAP_SUFFIXES, "maps")
-    own_classes = classes_of_folders(names, maps) if classes is None else read_classes(classes, len(names))
-    own_labels = None if labels is None else read_labels(labels, len(names))
+    own_classes = classes_of_folders(names, maps) if classes is None else _read_classes(classes, len(names))
+    own_labels = None if labels is None else _read_labels(labels, len(names))
     found: dict[str, Path] = {}
     if masks is not None:
         found, more_notes = match_masks(names, masks)
@@ -208,9 +203,7 @@ def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
 def read_map(path: Path) -> np.ndarray:
     """Read one map (H, W): a `.npy` of any real numbers, or a grey TIFF or PNG of 8 or 16 bits, or float32 (TIFF only).
 
-    Raises:
-        InputError: The file is missing or damaged, has other dimensions, colours or several pages, no number of a pixel or more
-            than `MAX_PIXELS`, or NaN or infinity.
+    `InputError`: the file is missing or damaged, has other dimensions, colours or several pages, more than `MAX_PIXELS`, or NaN.
     """
     array = open_arrays(path, (MAPS,))[MAPS] if path.suffix.lower() == ".npy" else _read_grey(path)
     _check_map(array, path, ("H", "W"))
@@ -248,16 +241,11 @@ def _size_text(size: tuple[int, ...]) -> str:
 
 
 def match_masks(names: Sequence[str], root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Find which of the maps `names` each mask below `root` belongs to, by its path.
+    """Return map's name -> file of its mask, for each mask below `root`, found by its path, and a note of what was ignored.
 
-    Both are equal but for the suffix; but `_mask` or `_gt` may end the mask's name, and its folder `ground_truth` stands for `test` of
-    the maps, or for no folder. Where there is a `ground_truth`, what lies outside is ignored: the images of a data set.
-
-    Returns:
-        Map's name -> file of its mask, and a note of what was ignored.
-
-    Raises:
-        InputError: There are no masks, a mask has no map, or a map two masks.
+    The paths of a map in `names` and its mask are equal but for the suffix; but `_mask` or `_gt` may end the mask's name, and its folder
+    `ground_truth` stands for `test` of the maps, or for no folder. Where there is a `ground_truth`, what lies outside is ignored: the
+    images of a data set. `InputError`: there are no masks, a mask has no map, or a map two masks.
     """
     masks, notes = list_files(root, IMAGE_SUFFIXES, "masks")
     below = [name for name in masks if _GROUND_TRUTH in PurePosixPath(name).parts[:-1]]
@@ -285,24 +273,16 @@ def _map_paths(mask: str) -> Iterator[str]:
         yield from (PurePosixPath(*parts, stem).as_posix() for stem in stems)
 
 
-def read_classes(path: Path, count: int) -> list[str]:
-    """Read the class names of `count` maps, one a line; `InputError` where there are more, fewer or an empty one."""
-    names = _lines(path, count)
-    if "" in names:
-        raise InputError(f"{path}, line {names.index('') + 1}: empty; expected the name of a class")
-    return names
+def _read_classes(path: Path, count: int) -> list[str]:
+    return _lines(path, count, lambda line: line != "", "the name of a class")
 
 
-def read_labels(path: Path, count: int) -> np.ndarray:
-    """Read the labels int8 (N,) of `count` images, 0 (normal) or 1 (anomalous) a line; `InputError` where there is anything else."""
-    lines = _lines(path, count)
-    for number, line in enumerate(lines, 1):
-        if line not in ("0", "1"):
-            raise InputError(f"{path}, line {number}: {line!r}; expected 0 (normal) or 1 (anomalous)")
-    return np.array(lines, dtype=np.int8)
+def _read_labels(path: Path, count: int) -> np.ndarray:
+    return np.array(_lines(path, count, lambda line: line in ("0", "1"), "0 (normal) or 1 (anomalous)"), dtype=np.int8)
 
 
-def _lines(path: Path, count: int) -> list[str]:
+def _lines(path: Path, count: int, is_right: Callable[[str], bool], expected: str) -> list[str]:
+    """Return the `count` lines of a text file; `InputError` where there are more, fewer or one that is not right."""
     try:
         lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except OSError as error:
@@ -311,4 +291,8 @@ def _lines(path: Path, count: int) -> list[str]:
         raise InputError(f"{path}: not UTF-8 text") from None
     if len(lines) != count:
         raise InputError(f"{path}: has {len(lines)} line(s), but there are {count} maps; expected one for each")
-    return [line.strip() for line in lines]
+    lines = [line.strip() for line in lines]
+    for number, line in enumerate(lines, 1):
+        if not is_right(line):
+            raise InputError(f"{path}, line {number}: {line!r}; expected {expected}")
+    return lines

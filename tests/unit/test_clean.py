@@ -94,21 +94,6 @@ def test_an_id_that_another_process_has_got_since_keeps_nothing(root):
     assert states(root)[str(path)] == "old"
 
 
-@pytest.mark.parametrize("text", ["", '{"read": {"data/sp'])
-def test_a_list_of_dvcs_that_a_kill_has_cut_off_is_removed_unless_it_is_being_written(root, text):
-    rwlock = root / ".dvc/tmp/rwlock"
-    rwlock.parent.mkdir(parents=True)
-    rwlock.write_text('{"read": {}, "write": {}}')
-    assert str(rwlock) not in states(root)
-    rwlock.write_text(text)
-    with (root / ".dvc/tmp/rwlock.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert states(root)[str(rwlock)] == "running"
-    assert states(root)[str(rwlock)] == "old"
-    CliRunner().invoke(app, ["--yes"])
-    assert not rwlock.exists()
-
-
 def test_without_yes_nothing_is_removed_and_the_last_line_says_how(root):
     before = sorted(root.rglob("*"))
     for arguments in ([], ["--all"]):

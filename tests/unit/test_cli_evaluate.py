@@ -258,7 +258,7 @@ def test_a_list_must_have_a_line_for_each_map(mistake, option, content, message)
 def test_lines_that_are_no_class_or_label_are_named(mistake):
     np.save("maps.npy", example()[0])
     write_lines("list", ["1"] * 5 + [" "] + ["1"] * 2)
-    assert mistake("--maps", "maps.npy", "--classes", "list") == "list, line 6: empty; expected the name of a class"
+    assert mistake("--maps", "maps.npy", "--classes", "list") == "list, line 6: ''; expected the name of a class"
     write_lines("list", ["1"] * 5 + ["2"] + ["1"] * 2)
     message = mistake("--maps", "maps.npy", "--labels", "list")
     assert message == "list, line 6: '2'; expected 0 (normal) or 1 (anomalous)"

@@ -44,13 +44,8 @@ def use_profile(name: str, path: Path) -> tuple[list[str], Path | None]:
     """Make profile `name` the settings in `path`, and keep the old file beside it as `<name>.bak`, `.bak2` and so on.
 
     Taken over are `source: path` with its folder, how the official data are got (`accept_license`, `files`, `store` and the like) and the
-    user's own data sets with their benchmarks.
-
-    Returns:
-        The dotted keys of what was taken over, and the old file; None where nothing had to be written, or there was none.
-
-    Raises:
-        InputError: There is no such profile, or the settings in `path` are not valid.
+    user's own data sets with their benchmarks: returned are their dotted keys, and the old file, None where nothing had to be written.
+    `InputError`: there is no such profile, or the settings in `path` are not valid.
     """
     profile = profile_text(name)
     if not path.exists():
