@@ -173,7 +173,10 @@ def test_another_method_has_its_own_defaults_and_the_benchmarks_epochs_where_it_
         "uniad": UniADConfig(epochs=7, seed=3),
     }
     assert found["invad"].score == base.score
-    assert found["rd"].score == replace(base.score, map_levels="method")
+    own = {"map_levels": "method", "map_distance": "method", "sigma": "method", "image_score": "method"}
+    assert found["rd"].score == replace(base.score, **own)
+    assert (found["rd"].train.recipe, found["memory-bank"].train.share) == ("re-run", 1.0)
+    assert found["uniad"].features.levels == (2, 4, 8, 16)
     # From a method without epochs back to one that has some.
     memory = apply(benchmark, {"train.model": "patchcore"}, methods=True)
     assert apply(memory, {"train.model": "invad"}, methods=True).train == replace(InvADConfig(), seed=42)
