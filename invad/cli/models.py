@@ -162,7 +162,7 @@ def export(
 
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="The authors' net.pth.")],
-    variant: Annotated[str, typer.Option(help="invad or invad-lite.")],
+    variant: Annotated[str, typer.Option(help="invad, invad-lite or uniad.")],
     out: Annotated[Path, typer.Option(help="The new model folder, such as models/NAME.")],
     encoder_weights: Annotated[
         str | None, typer.Option(help="A timm tag, .safetensors or .pth; else the paper's.")

@@ -74,6 +74,8 @@ class ReverseDistillation(nn.Module):
 
     Levels meet on the coarsest grid (fusion), a further ResNet stage embeds them on half of that grid (embedding), and
     every stage of the decoder doubles the grid; its output is the reconstruction of a level.
+
+    Raises `InputError` where a stride is neither that of the level before nor twice it.
     """
 
     def __init__(

@@ -34,12 +34,16 @@ def run_ablation(module: str, options: StudyOptions, params: Params, workspace: 
 
 
 def ablation_of_params(module: str, params: Params) -> StudyOptions:
-    """Return the options that the section `ablations` of params.yaml has for a module; `InputError` where it has none."""
+    """Return the options that the section `ablations` of params.yaml has for a module; `InputError` where it has none, or wrong ones."""
+    where = f"params.yaml: ablations.{module}"
     if module not in params.ablations:
-        raise InputError(
-            f"params.yaml: ablations.{module}: is missing; there are {', '.join(params.ablations) or 'none'}"
-        )
+        raise InputError(f"{where}: is missing; there are {', '.join(params.ablations) or 'none'}")
     section = params.ablations[module]
+    try:
+        module_named(module).choose(section.variants)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    apply(params.benchmark(section.benchmark), section.set, f"{where}.set:")
     return StudyOptions(section.benchmark, section.set, resume=True, variants=section.variants, seeds=section.seeds)
 
 

@@ -78,7 +78,7 @@ def test_uniad_has_the_published_sizes():
     with torch.device("meta"):
         method = UniAD(B4, UniADConfig()).eval()
         batch = Batch(tuple(torch.empty(1, *shape) for shape in B4.shapes))
-        products = count_multiply_adds(method, lambda: method.predict(batch, ScoreConfig()))
+        products = count_multiply_adds(lambda: method.predict(batch, ScoreConfig()))
         small = UniAD(replace(B4, image_size=224), UniADConfig())
     counts = [sum(p.numel() for p in part.parameters()) for part in (method, small, *method.network.encoder[:1])]
     assert counts == [7_779_344, 7_717_392, 789_760]

@@ -68,11 +68,11 @@ def test_check_shows_the_ablations_too(folder, params_dict):
 @pytest.mark.parametrize(
     ("module", "changes", "message"),
     [
-        ("attention", {}, "params.yaml: ablations: unknown module 'attention'; known are method, ssm, "),
+        ("attention", {}, "params.yaml: ablations.attention: unknown module 'attention'; known are method, ssm, "),
         (
             "blocks",
             {"variants": ["3"]},
-            "params.yaml: ablations.blocks.variants: unknown variant '3' of blocks; known are 1, 2, 4",
+            "params.yaml: ablations.blocks: unknown variant '3' of the module blocks; known are 1, 2, 4",
         ),
         (
             "blocks",
