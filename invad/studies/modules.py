@@ -64,7 +64,7 @@ _DINOMALY = {
     "train.model": "dinomaly",
     "features.encoder": "vit_base_patch14_reg4_dinov2",
     "features.weights": "vit_base_patch14_reg4_dinov2.lvd142m",
-    "features.levels": [[2, 3, 4, 5], [6, 7, 8, 9]],
+    "features.levels": ((2, 3, 4, 5), (6, 7, 8, 9)),
     "features.image_size": 252,
 }
 _ALL = (
@@ -77,7 +77,7 @@ _ALL = (
             VariantRow("patchcore", "nothing is trained", False, {"train.model": "patchcore"}),
             VariantRow("memory-bank", "PatchCore that keeps 30,000 vectors as they come", False, _MEMORY_BANK),
             VariantRow("simplenet", "", False, {"train.model": "simplenet", "train.recipe": "re-run"}),
-            VariantRow("uniad", "", False, {"train.model": "uniad", "features.levels": [2, 4, 8, 16]}),
+            VariantRow("uniad", "", False, {"train.model": "uniad", "features.levels": (2, 4, 8, 16)}),
             VariantRow("dinomaly", "on DINOv2, which is downloaded; its own steps", False, _DINOMALY),
             VariantRow("draem", "sees images; hours without a GPU", False, {"train.model": "draem", **_NO_FEATURES}),
         ),
