@@ -16,20 +16,22 @@ PAPER = "paper"  # names the paper's variant of any module
 
 @dataclass(frozen=True)
 class Module:
-    """A part of the method and what can stand in its place."""
+    """A part of the method and what can stand in its place. `only_named`: variants that are too dear to run unless they are named."""
 
     name: str
     description: str
     variants: tuple[VariantRow, ...]
+    only_named: tuple[str, ...] = ()
 
     def choose(self, names: Sequence[str]) -> tuple[VariantRow, ...]:
-        """Return the variants `names` in this module's order, all where none is named; `InputError` for another name."""
+        """Return the variants `names` in this module's order, all that are not `only_named` by default; `InputError` for another name."""
         known = [variant.name for variant in self.variants]
         for name in names:
             if name not in (*known, PAPER):
                 raise InputError(f"unknown variant {name!r} of the module {self.name}; known are {', '.join(known)}")
+        default = [name for name in known if name not in self.only_named]
         return tuple(
-            one for one in self.variants if not names or one.name in names or (one.is_paper and PAPER in names)
+            one for one in self.variants if one.name in (names or default) or (one.is_paper and PAPER in names)
         )
 
 
@@ -56,11 +58,30 @@ def _module(name: str, description: str, keys: str, paper: Any, variants: Mappin
     )
 
 
+_MEMORY_BANK = {"train.model": "patchcore", "train.share": 1.0, "train.most_vectors": 30_000}
+_NO_FEATURES = {"features.encoder": "none", "features.weights": "none", "features.mode": "live"}
+_DINOMALY = {
+    "train.model": "dinomaly",
+    "features.encoder": "vit_base_patch14_reg4_dinov2",
+    "features.weights": "vit_base_patch14_reg4_dinov2.lvd142m",
+    "features.levels": ((2, 3, 4, 5), (6, 7, 8, 9)),
+    "features.image_size": 252,
+}
 _ALL = (
-    _module(  # of those that see features; DRAEM sees images and none, which is another benchmark
-        "method", "the method; all but the benchmark's own with its own defaults, and the benchmark's epochs where it has some",
-        "train.model", "invad",
-        {"invad": "", "rd": "Reverse Distillation", "patchcore": "nothing is trained", "simplenet": "", "uniad": ""},
+    Module(
+        "method",
+        "the method; all but the benchmark's own with its own defaults, and the benchmark's epochs where it has some",
+        (
+            VariantRow("invad", "", True, {"train.model": "invad"}),
+            VariantRow("rd", "Reverse Distillation", False, {"train.model": "rd", "train.recipe": "re-run"}),
+            VariantRow("patchcore", "nothing is trained", False, {"train.model": "patchcore"}),
+            VariantRow("memory-bank", "PatchCore that keeps 30,000 vectors as they come", False, _MEMORY_BANK),
+            VariantRow("simplenet", "", False, {"train.model": "simplenet", "train.recipe": "re-run"}),
+            VariantRow("uniad", "", False, {"train.model": "uniad", "features.levels": (2, 4, 8, 16)}),
+            VariantRow("dinomaly", "on DINOv2, which is downloaded; its own steps", False, _DINOMALY),
+            VariantRow("draem", "sees images; hours without a GPU", False, {"train.model": "draem", **_NO_FEATURES}),
+        ),
+        only_named=("dinomaly", "draem"),
     ),
     _module(
         "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {

@@ -47,28 +47,28 @@ def apply(
     # Plain values, as if they were read from the file; None where a section has none.
     sections = {name: asdict(getattr(benchmark, name)) for name in ("splits", "calibration", *SECTIONS)}
     for key, value in changes.items():
-        section, name = _parse_key(key, benchmark, where)
+        section, name = _parse_key(key, benchmark.settings, sections, where)
         if (section, name) != ("train", "model") or value == benchmark.train.model:
             sections[section][name] = value
         elif methods:
             train = asdict(TRAIN_CONFIGS[value]())
             kept = {name: old for name, old in sections["train"].items() if name in _OF_ALL_METHODS and name in train}
             sections["train"] = train | kept
-            sections["score"] |= {"map_levels": "method", "map_distance": "method"}
+            sections["score"] |= dict.fromkeys(("map_levels", "map_distance", "sigma", "image_score"), "method")
         else:
             raise InputError(f"{where} {key}: {benchmark.name} is of {benchmark.train.model}; edit params.yaml instead")
     changed = parse_benchmark(benchmark.name, benchmark.dataset, sections, f"{where} ")
     return replace(changed, settings=benchmark.settings)
 
 
-def _parse_key(key: str, benchmark: BenchmarkConfig, where: str) -> tuple[str, str]:
+def _parse_key(key: str, settings: str, sections: Mapping[str, Any], where: str) -> tuple[str, str]:
     """Return the section and the key in it that `train.epochs` or `train.<settings>.epochs` names."""
     section, _, name = key.partition(".")
     if section not in SECTIONS or not name:
         raise InputError(f"{where} {key}: unknown key; a key begins with {', '.join(f'{one}.' for one in SECTIONS)}")
-    name, known = name.removeprefix(f"{benchmark.settings}."), list(asdict(getattr(benchmark, section)))
-    if name not in known:
-        raise InputError(f"{where} {key}: unknown key; known are {', '.join(known)}, behind {section}.")
+    name = name.removeprefix(f"{settings}.")
+    if name not in sections[section]:
+        raise InputError(f"{where} {key}: unknown key; known are {', '.join(sections[section])}, behind {section}.")
     return section, name
 
 
