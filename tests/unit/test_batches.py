@@ -19,16 +19,16 @@ IMAGES_ALONE = FeaturesConfig("none", "none", SIZE, mode="live")
 
 def test_only_the_levels_that_are_asked_for_come():
     features = MemoryFeatures(random_levels(5))
-    (batch,) = BatchSource(features, Needs(strides=(8, 16))).batches([[3, 0]], CPU)
+    (batch,) = BatchSource(features, Needs(levels=(1, 2))).batches([[3, 0]], CPU)
     assert [level.shape[1] for level in batch.features] == [8, 12]
     assert torch.equal(batch.features[0], features.levels[1][[3, 0]])
     assert (batch.images, batch.corrupted, batch.seeds, batch.size) == (None, None, (), 2)
-    with pytest.raises(ValueError, match="tuple"):
-        BatchSource(features, Needs(strides=(32,)))
+    with pytest.raises(ValueError, match="no level 3"):
+        BatchSource(features, Needs(levels=(3,)))
 
 
 def test_numbers_of_an_image_depend_on_seed_epoch_and_image_alone():
-    source = BatchSource(MemoryFeatures(random_levels(6)), Needs(strides=(4,)), rows=[1, 3, 5])
+    source = BatchSource(MemoryFeatures(random_levels(6)), Needs(levels=(0,)), rows=[1, 3, 5])
     (together,) = source.batches([[0, 1, 2]], CPU, seed=(7, 2))
     alone = list(source.batches([[2], [0]], CPU, seed=(7, 2)))
     draws = together.normal(4, 3)
