@@ -10,6 +10,7 @@ from hardware import peak_bytes, resident_bytes
 from naive import NaiveFeatureInversion
 
 from invad.config import ComputeConfig, InvADConfig
+from invad.config.constants import STRIDES
 from invad.devices import autocast, compiled, formatted, make_deterministic, place
 from invad.methods.invad.network import FeatureInversion
 from invad.methods.losses import reconstruction_loss
@@ -17,7 +18,6 @@ from invad.methods.losses import reconstruction_loss
 SEED = 42
 MAX_GRADIENT_NORM = 5.0
 RATE_PER_IMAGE = 0.001 / 8  # learning rate / batch size, as in the paper
-STRIDES = (4, 8, 16)
 MEGABYTE = 1e6
 
 

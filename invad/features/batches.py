@@ -40,7 +40,9 @@ class Needs:
     corruption: Corruption | None = None
 
     def tensors(self, output: EncoderOutput) -> tuple[int, ...]:
-        """Return which of the tensors of `output.shapes` these are."""
+        """Return which of the tensors of `output.shapes` these are; `ValueError` where the encoder lacks one."""
+        if missing := set(self.levels) - set(output.levels):
+            raise ValueError(f"{output.encoder} has no level {min(missing)}")
         has_prefix = self.prefix and output.prefix_tokens > 0
         return self.levels + tuple(len(output.channels) + level for level in self.levels if has_prefix)
 

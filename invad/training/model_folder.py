@@ -214,9 +214,10 @@ def _parsed(value: dict[str, Any]) -> tuple[ModelConfig, str]:
 
 def check_features(config: ModelConfig, key: FeatureKey, folder: Path) -> None:
     """Raise `InputError` unless features of `key` are what the model in `folder` was trained on."""
-    expected = (config.encoder_sha256, config.features.image_size)
-    if (key.weights_sha256, key.image_size) != expected:
+    expected = (config.encoder_sha256, config.features.image_size, config.features.levels)
+    if (key.weights_sha256, key.image_size, key.levels) != expected:
         raise InputError(
             f"{folder}: trained on features of encoder {config.encoder_sha256[:12]} at {config.features.image_size} pixels, "
-            f"but these are of {key.weights_sha256[:12]} at {key.image_size}; run `dvc repro train`"
+            f"levels {list(config.features.levels)}, but these are of {key.weights_sha256[:12]} at {key.image_size}, "
+            f"{list(key.levels)}; run `dvc repro train`"
         )

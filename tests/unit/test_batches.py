@@ -23,6 +23,8 @@ def test_only_the_levels_that_are_asked_for_come():
     assert [level.shape[1] for level in batch.features] == [8, 12]
     assert torch.equal(batch.features[0], features.levels[1][[3, 0]])
     assert (batch.images, batch.corrupted, batch.seeds, batch.size) == (None, None, (), 2)
+    with pytest.raises(ValueError, match="no level 3"):
+        BatchSource(features, Needs(levels=(3,)))
 
 
 def test_numbers_of_an_image_depend_on_seed_epoch_and_image_alone():

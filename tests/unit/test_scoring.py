@@ -235,7 +235,11 @@ def test_a_model_of_other_features_is_refused(split, tmp_path):
     key = write_toy_store(tmp_path / "features", split, "test")
     save_untrained(benchmark, replace(key, weights_sha256="other"), tmp_path / "model")
     with pytest.raises(
-        InputError, match=r"model: trained on features of encoder other at 64 pixels, but these are of weights"
+        InputError, match=r"model: trained on features of encoder other at 64 pixels, .* these are of weights"
     ):
+        score(benchmark, split, tmp_path)
+    levels = replace(benchmark, features=replace(benchmark.features, levels=(2, 4, 8)))
+    save_untrained(levels, replace(key, levels=(2, 4, 8)), tmp_path / "model")
+    with pytest.raises(InputError, match=r"levels \[2, 4, 8\], but these are of weights at 64, \[4, 8, 16\]; run"):
         score(benchmark, split, tmp_path)
     assert not (tmp_path / "scores").exists()
