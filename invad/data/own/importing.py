@@ -57,11 +57,8 @@ def import_data(
     discovery = discover(name, images.expanduser(), table.expanduser() if table else None, layout)
     rows = with_phases(discovery.rows, config)
     split = split_rows(discovery.root, rows, reading_of(config), name, str(table or images))
-    download = {
-        "source": "path",
-        "path": str(discovery.root.absolute()),
-        "table": Workspace().imported_table(name).as_posix(),  # relative to the folder of params.yaml
-    }
+    of_params = Workspace().imported_table(name).as_posix()  # relative to the folder of params.yaml
+    download = {"source": "path", "path": str(discovery.root.absolute()), "table": of_params}
     with atomic_path(target) as temporary:  # gets its name last: when the settings cannot be written, nothing is
         write_import_table(discovery.rows, temporary)
         if name in params.download:
@@ -101,19 +98,17 @@ def remove_data(name: str, *, workspace: Workspace, params_path: Path) -> str:
     Raises:
         InputError: There is no such data set, or it was not imported; or as for `remove_dataset`. Nothing is removed then.
     """
-    params = load_params(params_path)
-    table = workspace.imported_table(name)
-    download = params.dataset(name)
-    if download.table is None:
+    params, table = load_params(params_path), workspace.imported_table(name)
+    if (download := params.dataset(name)).table is None:
         own = sorted(each for each, config in params.download.items() if config.table is not None)
         raise InputError(f"{name}: was not imported; imported are {', '.join(own) or 'none'}")
     benchmarks = [benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset == name]
     remove_dataset(params_path, name, benchmarks)
-    lines = [f"{params_path}: data set {name} removed, and what is built on it: {', '.join(benchmarks)}"]
-    if download.table == Workspace().imported_table(name).as_posix() and table.exists():
-        table.unlink()
-        lines.append(f"{table}: removed")
-    return "\n".join([*lines, f"{download.path}: the images stay as they are, and so do results"])
+    table.unlink(missing_ok=True)
+    return (
+        f"{params_path}: data set {name} removed, and what is built on it: {', '.join(benchmarks)}\n"
+        f"{table}: removed\n{download.path}: the images stay as they are, and so do results"
+    )
 
 
 def recipe(images: int, like: BenchmarkConfig, *, gpu: bool, classes: int = 1) -> dict[str, dict[str, Any]]:
@@ -150,17 +145,11 @@ def understanding(discovery: Discovery) -> str:
 
 
 def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[str]:
-    """Say how the benchmarks of data set `name` are trained and what comes of it, or that they cannot be."""
+    """Say how the benchmarks of data set `name` are trained and what comes of it."""
     notes = []
     for benchmark in (one for one in params.benchmarks.values() if one.dataset == name):
         phases = Counter(row.phase for row in hold_out(split, benchmark.calibration))
-        images, kept = phases["train"], phases["calibration"]
-        train, settings = benchmark.train, benchmark.settings
-        if train.batch_size > images:
-            notes.append(
-                f"params.yaml: train.{settings}.batch_size: lower it, {train.batch_size} is more than the {images} to train on"
-            )
-            continue
+        images, kept, train = phases["train"], phases["calibration"], benchmark.train
         notes.append(
             f"recipe for {images} images: {train.epochs} epochs of {train.model} at {benchmark.features.image_size} pixels, "
             f"{train.epochs * (images // train.batch_size)} steps; --like takes another benchmark's, `invad-pipe profile list` names the "
@@ -168,8 +157,8 @@ def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[st
         )
         if kept:
             notes.append(
-                f"params.yaml: calibration.{settings}.share: keeps {kept} images for thresholds; about 1 in {kept + 1} normal images will "
-                "lie above them, fewer with more images"
+                f"params.yaml: calibration.{benchmark.settings}.share: keeps {kept} images for thresholds; about 1 in {kept + 1} normal "
+                "images will lie above them, fewer with more images"
             )
     return notes
 

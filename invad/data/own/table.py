@@ -26,11 +26,10 @@ LABELS = {
 
 @dataclass(frozen=True)
 class ImportRow:
-    """One image.
+    """One image; paths are relative to the images' folder and written with `/`.
 
-    `image` and `mask` are relative to the images' folder and written with `/`. `phase` is empty where it is left to the splits stage.
-    `mask` is None for a normal image, and for an anomalous one whose mask is not known. `origin` is the file and line that a
-    message names, empty for an image found in a folder.
+    `phase` is empty where it is left to the splits stage. `mask` is None for a normal image, and for an anomalous one whose mask is not
+    known. `origin` is the file and line that a message names, empty for an image found in a folder.
     """
 
     image: str
@@ -81,13 +80,10 @@ def read_csv(path: Path, needed: Iterable[str]) -> list[tuple[str, dict[str, str
 
 
 def read_table(path: Path, root: Path, class_name: str) -> list[ImportRow]:
-    """Return the rows of a table; whether the files are there is not looked at.
+    """Return the rows of a table; whether the files are there is not looked at. `InputError` as for what it calls.
 
     Only the column `image` is needed, unknown ones are ignored. An image without a class is of `class_name`; without the column `label`,
     an image with a mask is anomalous and any other normal.
-
-    Raises:
-        InputError: As for `read_csv`, `parse_row` and `check_rows`.
     """
     rows = [parse_row(cells, origin, root, class_name) for origin, cells in read_csv(path, ("image",))]
     check_rows(rows)
