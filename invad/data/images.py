@@ -45,9 +45,8 @@ class TooManyPixelsError(InputError):
 def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int]:
     """Return (width, height) in pixels of an image or a mask, from the header alone, after a rotation where `reading` asks for it.
 
-    Raises:
-        InputError: The file is missing, not an image (PNG, JPEG, BMP, TIFF or WebP), or an animation or several pages; or it has more
-            than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
+    `InputError`: the file is missing, no PNG, JPEG, BMP, TIFF or WebP, or an animation or several pages; or it has more than `MAX_PIXELS`
+    pixels, or colours of more than 8 bits a channel.
     """
     with _opened(path, path) as image:
         # Of a TIFF the size is that after the rotation, which its decoder applies.
@@ -73,11 +72,8 @@ def read_image(path: Path, size: int | None = None, reading: ReadingConfig = AS_
     The pixels are those stored in the file, unless `reading` says otherwise: an EXIF rotation is not applied, because annotations and
     masks refer to them (only that of a TIFF, which its decoder applies to images and masks alike), and 16-bit grey is refused. An alpha
     channel is dropped. Of a photograph with a second picture behind it (MPO) the first counts. JPEG has no checksum: changed bytes in
-    its middle may decode without an error.
-
-    Raises:
-        InputError: As for `image_size`; or the file is damaged, would take far longer than its pixels explain, or has a pixel format
-            other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
+    its middle may decode without an error. `InputError` as for `image_size`; or the file is damaged, would take far longer than its pixels
+    explain, or has a pixel format other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
     """
     with decoded_image(path, reading) as image:
         image = rgb(image, reading)
@@ -104,8 +100,7 @@ def resized(image: Image.Image, size: int) -> Image.Image:
 def read_mask(path: Path, size: int | None = None) -> np.ndarray:
     """Decode a mask as bool (H, W), True where anomalous: see `anomalous_pixels`; with `size`, resized by `resize_mask` to that side.
 
-    Raises:
-        InputError: As for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
+    `InputError` as for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
     """
     with decoded_mask(path) as image:
         anomalous = anomalous_pixels(image)

@@ -14,11 +14,7 @@ _OF_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin",
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what lies in `folder`, sorted, without hidden files; nothing when there is no such folder.
-
-    Raises:
-        InputError: The folder cannot be read, or a name is not UTF-8 (no table could hold it).
-    """
+    """Return what lies in `folder`, sorted, without hidden files; nothing when there is none. `InputError`: a name is not UTF-8."""
     if not folder.is_dir():
         return []
     try:

@@ -92,11 +92,7 @@ def write_split_table(rows: Iterable[SplitRow], path: Path, metadata: Mapping[st
 
 
 def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
-    """Read the rows and the metadata.
-
-    Raises:
-        InputError: The file is missing or not a split table.
-    """
+    """Read the rows and the metadata; `InputError` where the file is missing or not a split table."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError:

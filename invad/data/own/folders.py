@@ -63,10 +63,9 @@ def _mvtec_kinds(folder: Path) -> list[Kind]:
 
 
 def named_layout(normal: Sequence[str] = ("good",), abnormal: Sequence[str] = ("bad",), masks: str = "masks") -> Layout:
-    """Return the layout of folders with these names, which may be paths. Of several `abnormal` ones each is a type of defects.
+    """Return the layout of folders with these names, which may be paths, of several `abnormal` ones each for a type of defects.
 
-    Raises:
-        InputError: A name leaves the class's folder.
+    `InputError`: a name leaves the class's folder.
     """
     parts = (*normal, *abnormal, masks)
     for name in parts:
@@ -98,10 +97,7 @@ _FLAT = Layout("folder of normal images", ("*",), ".masks", lambda folder: [Kind
 def discover(name: str, images: Path, table: Path | None = None, layout: Layout | None = None) -> Discovery:
     """Return what lies in the folder `images`: the rows of `table`, in a `layout` of other names, or what is understood of it.
 
-    `name` is that of the class where the data do not name one.
-
-    Raises:
-        InputError: There is no such folder or table; no layout or more than one matches; or as for `read_class` and `read_table`.
+    `name` is that of the class where the data do not name one. `InputError`: nothing, or more than one thing, can be understood.
     """
     if not images.is_dir():
         raise InputError(f"{images}: is not a folder of images")
@@ -137,10 +133,7 @@ def discover(name: str, images: Path, table: Path | None = None, layout: Layout 
 def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> tuple[list[ImportRow], list[str]]:
     """Return the rows of the class that lies in `folder`, and its masks without an image; all paths are relative to `root`.
 
-    Masks of normal images are left out.
-
-    Raises:
-        InputError: There are no images; an image has two masks, or a mask two images; or an anomalous image is to be trained on.
+    Masks of normal images are left out. `InputError`: there are no images; an image has two masks, or a mask two images.
     """
     kinds = layout.kinds(folder)
     images = {image: kind for kind in kinds for image in image_files(kind.folder)}

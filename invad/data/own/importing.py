@@ -44,10 +44,7 @@ def import_data(
 
     The benchmark's settings are those of benchmark `like`; without one, of the first, with the `recipe` for these images and, with
     `gpu`, for a machine that has one. With `force`, the table of a data set that is there is replaced, and its
-    benchmark's settings stay. Nothing is written where anything is wrong.
-
-    Raises:
-        InputError: The name cannot be one or is taken; or as for `discover`, `split_rows`, `load_params` and `add_benchmark`.
+    benchmark's settings stay. `InputError`, and nothing is written: the name cannot be one or is taken, or anything else is wrong.
     """
     params = load_params(params_path)
     target = workspace.imported_table(name)
@@ -93,10 +90,8 @@ def import_data(
 def remove_data(name: str, *, workspace: Workspace, params_path: Path) -> str:
     """Take back what `import_data` did: the table, the data set and all its benchmarks; return the text to print.
 
-    The images stay, and so do results, of which DVC's cache and MLflow have more than a folder.
-
-    Raises:
-        InputError: There is no such data set, or it was not imported; or as for `remove_dataset`. Nothing is removed then.
+    The images stay, and so do results, of which DVC's cache and MLflow have more than a folder. `InputError`, and nothing is removed: there
+    is no such data set, it was not imported, or other settings need it.
     """
     params, table = load_params(params_path), workspace.imported_table(name)
     if (download := params.dataset(name)).table is None:

@@ -48,9 +48,7 @@ class ImportRow:
 def read_csv(path: Path, needed: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
     """Return of each row of a CSV file its name for messages and its cells by column, whose names are in lower case.
 
-    Raises:
-        InputError: It is missing, not UTF-8, damaged or without rows, lacks a column that is `needed` or has one twice, or a row has
-            more or fewer cells than the header.
+    `InputError`: it is missing, damaged or without rows, or lacks a column that is `needed`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -138,11 +136,8 @@ def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str)
 def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, dataset: str, source: str) -> list[SplitRow]:
     """Return the rows of all images, whose paths are relative to `root`, sorted by class, phase (train first) and image.
 
-    All have a phase. `source` is where they come from, for messages.
-
-    Raises:
-        InputError: A file is missing or not an image, a mask has another size than its image, or a class has no normal image to
-            train on or no image to test on.
+    All have a phase. `source` is where they come from, for messages. `InputError`: a file is missing or not an image, a mask has another
+    size than its image, or a class has no normal image to train on or no image to test on.
     """
     present = defaultdict(set)
     for row in rows:
