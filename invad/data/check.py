@@ -24,19 +24,11 @@ from invad.text import aligned
 
 MOST_COVERED = 0.5  # of an image, in the mean over the masks of a class
 _SHOWN = 10  # findings of a kind, and files of a finding, that the summary shows
-_JPEG = frozenset({"JPEG", "MPO"})
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong (error) or that one should know (warning).
-
-    Attributes:
-        kind: short and stable, such as `mask-size`.
-        files: the paths of the split table that it is about.
-        message: one line that does not repeat the files.
-    """
+    """Something that is wrong (error) or that one should know: a stable `kind`, paths of the split table, a line without them."""
 
     severity: Literal["error", "warning"]
     kind: str
@@ -59,16 +51,16 @@ class CheckReport:
         """Number of findings that are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
-    @property
-    def warnings(self) -> int:
-        """Number of findings that are warnings."""
-        return len(self.findings) - self.errors
-
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold: `errors`, `warnings`, `classes`, `findings` (all files are listed)."""
         classes = [{"name": name, **counts._asdict(), "masks": masks} for name, (counts, masks) in self.classes.items()]
         findings = [asdict(finding) for finding in self.findings]
-        return {"errors": self.errors, "warnings": self.warnings, "classes": classes, "findings": findings}
+        return {
+            "errors": self.errors,
+            "warnings": len(findings) - self.errors,
+            "classes": classes,
+            "findings": findings,
+        }
 
     def summary(self) -> str:
         """Return the table of classes, the findings by kind (ten of each, with ten files each), and a last line of totals."""
@@ -83,7 +75,7 @@ class CheckReport:
             lines += [f"  {_shown(finding.files)}{finding.message}" for finding in findings[:_SHOWN]]
             if len(findings) > _SHOWN:
                 lines.append(f"  and {len(findings) - _SHOWN} more")
-        totals = ((self.errors, "error"), (self.warnings, "warning"))
+        totals = ((self.errors, "error"), (len(self.findings) - self.errors, "warning"))
         return "\n".join(
             [*lines, "", ", ".join(f"{count or 'no'} {noun}{'s' * (count != 1)}" for count, noun in totals)]
         )
@@ -91,22 +83,14 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What is kept of a file.
+    """What is kept of a file; small, because it is kept of every file of a benchmark."""
 
-    Attributes:
-        problem: why it does not decode, or `missing`; empty of a file that decodes.
-        size: (width, height) in pixels.
-        sha256: digest of an image's bytes.
-        covered: the share of a mask's pixels that are anomalous.
-        notes: kind and text of the warnings about it.
-    """
-
-    problem: str = ""
+    problem: str = ""  # why it does not decode
     missing: bool = False
-    size: tuple[int, int] = (0, 0)
-    sha256: bytes = b""
-    covered: float = 0.0
-    notes: tuple[tuple[str, str], ...] = ()
+    size: tuple[int, int] = (0, 0)  # (width, height) in pixels
+    sha256: bytes = b""  # of an image's bytes
+    covered: float = 0.0  # the share of a mask's pixels that are anomalous
+    notes: tuple[tuple[str, str], ...] = ()  # kind and text of the warnings about it
 
 
 _FactsOf = Mapping[str, _Facts]  # by the path in the split table
@@ -134,7 +118,6 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
         *_unreadable("image", images),
         *_unreadable("mask", masks),
         *_row_findings(rows, images, masks, drawn=split.mask_root != split.image_root),
-        *_repeated(split),
         *_duplicates(rows, images),
         *_notes(rows, images, masks),
         *_coverage(rows, masks),
@@ -157,14 +140,12 @@ def _inspect(item: tuple[Any, Path], reading: ReadingConfig = AS_STORED) -> _Fac
 def _image_facts(path: Path, reading: ReadingConfig) -> _Facts:
     notes = []
     with decoded_image(path, reading) as image:
-        size, content = turned_size(image, reading), path.read_bytes()
-        if image.format in _JPEG and _lacks_end(content):
-            notes.append(("image-cut", "without the end marker of a JPEG: cut or overwritten, perhaps"))
+        size = turned_size(image, reading)
         if is_rotated(image) and not reading.exif_rotation:
             notes.append(("image-rotated", "with a rotation in EXIF: it is not applied, the stored pixels are used"))
         if image.mode != "RGB":
             notes.append(("image-mode", f"of the pixel format {image.mode}, converted to RGB without alpha"))
-    return _Facts(size=size, sha256=hashlib.sha256(content).digest(), notes=tuple(notes))
+    return _Facts(size=size, sha256=hashlib.sha256(path.read_bytes()).digest(), notes=tuple(notes))
 
 
 def _mask_facts(path: Path, _reading: ReadingConfig) -> _Facts:
@@ -182,17 +163,9 @@ def _mask_facts(path: Path, _reading: ReadingConfig) -> _Facts:
         return _Facts(size=mask.size, covered=float(anomalous.mean()), notes=tuple(notes))
 
 
-def _lacks_end(jpeg: bytes) -> bool:
-    """Return whether no end marker follows the header, which is stepped over: a preview within it has a marker of its own."""
-    position = 2
-    while jpeg[position : position + 1] == b"\xff" and jpeg[position : position + 2] != _START_OF_SCAN:
-        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4], "big")
-    return jpeg.find(_END_OF_IMAGE, position) < 0
-
-
 def _is_lossy(mask: Image.Image) -> bool:
     """Return whether a mask is a JPEG, or has the values that one leaves behind: almost black ones (1 to 10) beside bright ones."""
-    if mask.format in _JPEG:
+    if mask.format in ("JPEG", "MPO"):
         return True
     if mask.mode not in ("L", "RGB"):
         return False
@@ -221,7 +194,9 @@ def _class_findings(classes: Mapping[str, Counts]) -> Iterator[Finding]:
 
 def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *, drawn: bool) -> Iterator[Finding]:
     """Images and masks that do not fit each other, their labels or the table."""
+    of_image = defaultdict(list)
     for row in rows:
+        of_image[row.image].append(f"{row.class_name} {row.phase}")
         listed, image = (row.width, row.height), images[row.image]
         if row.phase != "test" and row.label == ANOMALOUS:
             yield error("train-anomalous", (row.image,), "an anomalous image among those to train on")
@@ -238,26 +213,10 @@ def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *
         if row.label == ANOMALOUS and not mask.covered:
             message = "the mask of an anomalous image is empty: the paper protocol counts the image as normal"
             yield Finding("warning" if drawn else "error", "mask-empty", files, message)
-
-
-def _repeated(split: Split) -> Iterator[Finding]:
-    """Files that stand in the table more than once."""
-    image_rows, mask_rows = defaultdict(list), defaultdict(list)
-    for row in split.rows:
-        image_rows[row.image].append(row)
-        if row.mask is not None:
-            mask_rows[row.mask].append(row)
-    for image, rows in image_rows.items():
-        if len(rows) > 1:
-            where = ", ".join(f"{row.class_name} {row.phase}" for row in rows)
-            yield error("image-repeated", (image,), f"stands in {len(rows)} rows of the split table ({where})")
-    image_paths = {split.image_path(row) for row in split.rows}
-    for mask, rows in mask_rows.items():
-        if split.mask_path(rows[0]) in image_paths:
-            yield error("image-as-mask", (mask,), "serves as an image and as a mask")
-        users = sorted({row.image for row in rows})
-        if len(users) > 1:
-            yield warning("mask-shared", (mask, *users), f"one mask for {len(users)} images")
+    for image, where in of_image.items():
+        if len(where) > 1:
+            message = f"stands in {len(where)} rows of the split table ({', '.join(where)})"
+            yield error("image-repeated", (image,), message)
 
 
 def _duplicates(rows: Iterable[SplitRow], images: _FactsOf) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from invad.data.coco_annotations import (
     union_mask,
 )
 from invad.data.counts import PublishedDataset
-from invad.data.official.store import Release, archive
+from invad.data.official.store import Archive, Release
 from invad.data.parallel import parallel_map
 from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
 from invad.errors import InputError
@@ -50,12 +50,8 @@ def build_coco_ad(root: Path, config: CocoAdSplitConfig, out: Path) -> list[Spli
     """Return the rows of one fold and draw the masks of its anomalous test images to `out/masks/<image>.png` (1 bit, image size).
 
     `mask` paths are relative to `out`. A held-out segmentation without any pixel (an empty list, a degenerate polygon) adds
-    nothing to the mask; its image is anomalous all the same.
-
-    Raises:
-        InputError: An annotation file is damaged, or refers to an image or category that it does not define; the two files differ
-            in their categories; the fold has no normal training image; or files with as many images as the official ones do not
-            give the known counts.
+    nothing to the mask; its image is anomalous all the same. `InputError`: annotations are damaged or contradict each other, or files with
+    as many images as the official ones do not give the known counts.
     """
     train, test = read_both(root)
     rows = fold_rows(train, test, config)
@@ -105,11 +101,7 @@ def fold_rows(
 def draw_masks(
     test: AnnotationFile[Instance], config: CocoAdSplitConfig, out: Path, *, workers: int | None = None
 ) -> None:
-    """Draw the mask of each anomalous test image below `out`, with several processes; the bytes do not depend on their number.
-
-    Raises:
-        InputError: A held-out segmentation is malformed or does not fit its image.
-    """
+    """Draw the mask of each anomalous test image below `out`, the same bytes with any number of processes; `InputError` as `union_mask`."""
     held_out = held_out_categories(test.categories, config)
     anomalous = [(image, held) for image, annotations in test.annotated() if (held := _held(annotations, held_out))]
     (out / MASKS).mkdir(parents=True, exist_ok=True)
@@ -147,20 +139,23 @@ COCO = PublishedDataset(
     build=build_coco_ad,
     release=Release(
         archives=(
-            archive(
+            Archive(
+                "annotations_trainval2017.zip",
                 f"{_ADDRESS}/annotations/annotations_trainval2017.zip",
                 252_907_541,
                 "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
                 unpacked_size=490_000_000,
                 wanted=lambda name: name.startswith("annotations/instances_"),
             ),
-            archive(
+            Archive(
+                "val2017.zip",
                 f"{_ADDRESS}/zips/val2017.zip",
                 815_585_330,
                 "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
                 of_images=True,
             ),
-            archive(
+            Archive(
+                "train2017.zip",
                 f"{_ADDRESS}/zips/train2017.zip",
                 19_336_861_798,
                 "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",

@@ -94,10 +94,7 @@ class AnnotationFile(Generic[Kind]):
 def read_annotations(path: Path, kind: type[Kind]) -> AnnotationFile[Kind]:
     """Read an annotation file, keeping of each annotation what `kind` (`Annotation` or `Instance`) has.
 
-    Raises:
-        InputError: The file is missing, not a COCO instance annotation file, or does not have COCO's 80 categories; an image id or
-            file name occurs twice, a file name is a path, a size is not positive or above `MAX_PIXELS`; an annotation refers to an
-            image or category that the file does not define.
+    `InputError`: it is missing or no COCO instance annotation file, something is defined twice, or referred to and not defined.
     """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_Content[kind])
@@ -129,10 +126,8 @@ def read_annotations(path: Path, kind: type[Kind]) -> AnnotationFile[Kind]:
 def union_mask(instances: Iterable[Instance], height: int, width: int, path: Path) -> np.ndarray:
     """Return the union of the instances as bool (height, width), by pycocotools' own rasteriser.
 
-    Polygons are cut off at the image's border. A segmentation without polygons (COCO 2017 has none) contributes nothing.
-
-    Raises:
-        InputError: A segmentation is malformed, or run lengths do not fit the image's size; names `path` and the annotation.
+    Polygons are cut off at the image's border. A segmentation without polygons (COCO 2017 has none) contributes nothing. `InputError`
+    names `path` and an annotation whose segmentation is malformed or does not fit the image's size.
     """
     mask = np.zeros((height, width), dtype=bool)
     for instance in instances:

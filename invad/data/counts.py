@@ -66,11 +66,7 @@ def describe(rows: Iterable[SplitRow]) -> str:
 
 
 def check_counts(rows: Iterable[SplitRow], published: Mapping[str, Counts], root: Path, *, strict: bool) -> None:
-    """Compare the classes that are among the `published` ones with them; other classes are the user's own business.
-
-    Raises:
-        InputError: With `strict`, when a class has other counts; without, they are logged as a warning.
-    """
+    """Raise `InputError` for classes of other counts than `published`, or without `strict` log them; other classes are the user's own."""
     deviations = [
         f"{name} has {' + '.join(map(str, counts))}, published {' + '.join(map(str, published[name]))}"
         for name, counts in count_images(rows).items()

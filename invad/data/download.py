@@ -24,11 +24,7 @@ TABLE_FILE = "table.csv"
 
 
 def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source:
-    """Make `source.json` in the data set's raw folder and, for `embedded`, the files beside it.
-
-    Raises:
-        InputError: The user's folder or table is missing or is not this data set; an archive cannot be fetched or is damaged.
-    """
+    """Make `source.json` in the data set's raw folder; `InputError` where the files that it names cannot be had or are others."""
     folder = workspace.raw(dataset)
     with atomic_path(folder) as temporary:
         temporary.mkdir()

@@ -33,13 +33,8 @@ _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCb
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _GREY16_MODES = _DEEP_GREY_MODES - {"F"}
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
-_TURNS = {
-    number: Image.Transpose[name]
-    for number, name in enumerate(
-        ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"],
-        start=2,
-    )
-}  # by EXIF's number
+_TURNED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_TURNS = {number: Image.Transpose[name] for number, name in enumerate(_TURNED, start=2)}  # by EXIF's number
 _LYING = range(5, 9)  # numbers that exchange width and height
 
 
@@ -50,9 +45,8 @@ class TooManyPixelsError(InputError):
 def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int]:
     """Return (width, height) in pixels of an image or a mask, from the header alone, after a rotation where `reading` asks for it.
 
-    Raises:
-        InputError: The file is missing, not an image (PNG, JPEG, BMP, TIFF or WebP), or an animation or several pages; or it has more
-            than `MAX_PIXELS` pixels, or colours of more than 8 bits a channel.
+    `InputError`: the file is missing, no PNG, JPEG, BMP, TIFF or WebP, or an animation or several pages; or it has more than `MAX_PIXELS`
+    pixels, or colours of more than 8 bits a channel.
     """
     with _opened(path, path) as image:
         # Of a TIFF the size is that after the rotation, which its decoder applies.
@@ -66,11 +60,7 @@ def turned_size(image: Image.Image, reading: ReadingConfig) -> tuple[int, int]:
 
 
 def check_mask_size(mask: Path, image: Path, size: tuple[int, int]) -> None:
-    """Check by the header of the file `mask` that it has the `size` (width, height) of the file `image`, which is not opened.
-
-    Raises:
-        InputError: It has another size, or as for `image_size`.
-    """
+    """Raise `InputError` where the header of the file `mask` does not say the `size` (width, height) of the file `image`."""
     width, height = image_size(mask)
     if (width, height) != size:
         raise InputError(f"{mask}: has {width}x{height} pixels, but its image {image} has {size[0]}x{size[1]}")
@@ -82,11 +72,8 @@ def read_image(path: Path, size: int | None = None, reading: ReadingConfig = AS_
     The pixels are those stored in the file, unless `reading` says otherwise: an EXIF rotation is not applied, because annotations and
     masks refer to them (only that of a TIFF, which its decoder applies to images and masks alike), and 16-bit grey is refused. An alpha
     channel is dropped. Of a photograph with a second picture behind it (MPO) the first counts. JPEG has no checksum: changed bytes in
-    its middle may decode without an error.
-
-    Raises:
-        InputError: As for `image_size`; or the file is damaged, would take far longer than its pixels explain, or has a pixel format
-            other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
+    its middle may decode without an error. `InputError` as for `image_size`; or the file is damaged, would take far longer than its pixels
+    explain, or has a pixel format other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
     """
     with decoded_image(path, reading) as image:
         image = rgb(image, reading)
@@ -111,12 +98,9 @@ def resized(image: Image.Image, size: int) -> Image.Image:
 
 
 def read_mask(path: Path, size: int | None = None) -> np.ndarray:
-    """Decode a mask as bool (H, W), True where anomalous: see `anomalous_pixels`.
+    """Decode a mask as bool (H, W), True where anomalous: see `anomalous_pixels`; with `size`, resized by `resize_mask` to that side.
 
-    With `size`, the mask is resized by `resize_mask` to that side.
-
-    Raises:
-        InputError: As for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
+    `InputError` as for `image_size`; or the file is damaged, or neither grey (of any depth), palette nor RGB.
     """
     with decoded_mask(path) as image:
         anomalous = anomalous_pixels(image)
@@ -156,10 +140,9 @@ def decoded_mask(path: Path) -> AbstractContextManager[ImageFile]:
 def image_of_bytes(
     data: bytes, name: str, max_pixels: int = MAX_PIXELS, reading: ReadingConfig = AS_STORED
 ) -> Image.Image:
-    """Return the RGB image that `data` is, a whole file, decoded; errors as for `read_image`, with `name` in the place of the path.
+    """Return the RGB image that `data`, a whole file, holds; errors as for `read_image`, with `name` in the place of the path.
 
-    Raises:
-        TooManyPixelsError: It has more than `max_pixels`; nothing has been decoded then.
+    `TooManyPixelsError`: it has more than `max_pixels`; nothing has been decoded then.
     """
     with _decoded(data, name, _modes(reading), max_pixels) as image:
         return rgb(image, reading)
@@ -184,7 +167,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         with _SILENCE:
             orientation = image.getexif().get(Base.Orientation, 1)
-            return orientation if orientation in range(2, 9) else 1
+            return orientation if orientation in _TURNS else 1
     except Exception:  # Pillow promises no set of exceptions for damaged EXIF data, which ask for nothing
         return 1
 
@@ -242,11 +225,7 @@ def _check_header(image: ImageFile, path: Path | str, max_pixels: int) -> None:
 
 
 def _load(image: Image.Image, name: Path | str) -> None:
-    """Decode in a time that the number of pixels bounds.
-
-    Raises:
-        InputError: A JPEG paints its image over too often, or a TIFF is in too many pieces or of an unusual compression.
-    """
+    """Decode; `InputError` for what takes far longer than its pixels explain, and for a TIFF in which damage is not seen."""
     if not isinstance(image, ImageFile) or not image.tile:
         image.load()
         return

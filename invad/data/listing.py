@@ -14,11 +14,7 @@ _OF_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin",
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what lies in `folder`, sorted, without hidden files; nothing when there is no such folder.
-
-    Raises:
-        InputError: The folder cannot be read, or a name is not UTF-8 (no table could hold it).
-    """
+    """Return what lies in `folder`, sorted, without hidden files; nothing when there is none. `InputError`: a name is not UTF-8."""
     if not folder.is_dir():
         return []
     try:
@@ -50,10 +46,9 @@ def is_image(path: Path) -> bool:
 
 def suffix_counts(paths: Iterable[Path]) -> str:
     """Return how many files there are of each suffix, the most frequent first: `3 .heic, 1 .txt, 1 without a suffix`."""
-    counts = Counter(path.suffix.lower() for path in paths)
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{count} {ascii(suffix)[1:-1] or 'without a suffix'}" for suffix, count in ordered[:_SUFFIXES]]
-    rest = sum(count for _, count in ordered[_SUFFIXES:])
+    counts = Counter(ascii(path.suffix.lower())[1:-1] or "without a suffix" for path in sorted(paths))
+    shown = [f"{count} {suffix}" for suffix, count in counts.most_common(_SUFFIXES)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_SUFFIXES))
     return ", ".join([*shown, *([f"{rest} of other suffixes"] if rest else [])])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from invad.config import FolderSplitConfig, reading_of
 from invad.data.counts import PublishedDataset, deviate, parse_counts
 from invad.data.listing import named, subfolders
-from invad.data.official.store import Release, archive
+from invad.data.official.store import Archive, Release
 from invad.data.own.folders import MVTEC, read_class, twins
 from invad.data.own.table import split_rows
 from invad.data.split_table import ANOMALOUS, SplitRow
@@ -13,14 +13,10 @@ from invad.errors import InputError
 
 
 def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
-    """Return the rows of all classes below `root`, masks paired with images by name (`000.png`, `000_mask.png`).
+    """Return the rows of all classes below `root`, read by `read_class` as one's own folders of this layout are.
 
-    Files are found and paired as by `read_class`, which reads one's own folders of this layout too.
-
-    Raises:
-        InputError: There is no class, a class has no normal training or no test image, a mask has another size than its image, an
-            image two masks or a mask two images, or (`strict`) an anomalous image has no mask, a mask no image, or two images differ in
-            the suffix alone; the files are named.
+    `InputError` as for it and `split_rows`; with `strict` also for an anomalous image without a mask, a mask without an image, and two
+    images that differ in the suffix alone.
     """
     classes = [folder for folder in subfolders(root) if (folder / "train").is_dir()]
     if not classes:
@@ -52,7 +48,8 @@ MVTEC_AD = PublishedDataset(
     build=lambda root, config, _out: build_mvtec(root, config),
     release=Release(
         archives=(
-            archive(
+            Archive(
+                "mvtec_anomaly_detection.tar.xz",
                 "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/"
                 "mvtec_anomaly_detection.tar.xz",
                 5_264_982_680,

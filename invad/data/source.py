@@ -35,11 +35,7 @@ def write_source(folder: Path, source: Source) -> None:
 
 
 def read_source(folder: Path) -> Source:
-    """Read `folder/source.json`.
-
-    Raises:
-        InputError: It is missing, or the folder that it names is.
-    """
+    """Read `folder/source.json`; `InputError` where it is missing, or the folder that it names is."""
     value = read_json(folder / SOURCE_FILE)
     root = folder / value["root"]  # an absolute root stays itself
     if not root.is_dir():

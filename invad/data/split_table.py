@@ -85,18 +85,14 @@ class Split:
 
 def write_split_table(rows: Iterable[SplitRow], path: Path, metadata: Mapping[str, str]) -> None:
     """Write the table; `metadata` (benchmark, data set, digest of its files) is stored in the Parquet schema."""
-    columns = [{("class" if key == "class_name" else key): value for key, value in asdict(row).items()} for row in rows]
+    columns = [asdict(row) | {"class": row.class_name} for row in rows]
     table = pa.Table.from_pylist(columns, schema=SCHEMA.with_metadata(dict(metadata)))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
-    """Read the rows and the metadata.
-
-    Raises:
-        InputError: The file is missing or not a split table.
-    """
+    """Read the rows and the metadata; `InputError` where the file is missing or not a split table."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError:

@@ -18,10 +18,8 @@ from invad.workspace import Workspace
 def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     """Write the benchmark's split table (and masks, where it draws them) and return it.
 
-    Images that the table names and that are not there yet are fetched where the source says from where.
-
-    Raises:
-        InputError: The raw data are missing, damaged or do not fit together; nothing is written then.
+    Images that the table names and that are not there yet are fetched where the source says from where. `InputError`, and nothing is
+    written: the raw data are missing, damaged or do not fit together.
     """
     source = read_source(workspace.raw(benchmark.dataset))
     folder = workspace.split(benchmark.name)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from invad.config import AS_STORED, ReadingConfig, reading_of
 from invad.data.counts import PublishedDataset, parse_counts
-from invad.data.official.store import Release, archive
+from invad.data.official.store import Archive, Release
 from invad.data.own.table import check_rows, parse_row, read_csv, split_rows
 from invad.data.split_table import NORMAL, SplitRow
 from invad.errors import InputError
@@ -13,12 +13,7 @@ COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def build_visa(root: Path, reading: ReadingConfig = AS_STORED) -> list[SplitRow]:
-    """Return the rows of the official one-class split, sorted by class, phase and image.
-
-    Raises:
-        InputError: The CSV is missing, damaged or lacks a column; a row has an unknown split or label, an anomaly without mask, or
-            a file that is not there; a mask has another size than its image; a class has no normal training or no test image.
-    """
+    """Return the rows of the official one-class split; `InputError` as for the tables of one's own, and for an anomaly without a mask."""
     path, rows = root / "split_csv" / "1cls.csv", []
     for origin, cells in read_csv(path, needed=COLUMNS):
         row = parse_row(cells | {"class": cells["object"], "phase": cells["split"]}, origin, root)
@@ -35,7 +30,8 @@ VISA = PublishedDataset(
     build=lambda root, config, _out: build_visa(root, reading_of(config)),
     release=Release(
         archives=(
-            archive(
+            Archive(
+                "VisA_20220922.tar",
                 "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
                 1_929_840_640,
                 "2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",

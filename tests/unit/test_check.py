@@ -1,6 +1,5 @@
 """The check of a benchmark's images and masks: what it finds, and that it finds nothing in good data."""
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,7 +59,7 @@ def changed(split: Split, image: str, **fields) -> Split:
 def test_good_data_have_counts_and_no_findings(split):
     report = check(split)
     assert report == CheckReport({"bolt": (Counts(2, 1, 2), 2)}, ())
-    assert report.errors == report.warnings == 0
+    assert report.errors == 0
     assert report.summary().endswith("\nno errors, no warnings")
 
 
@@ -180,14 +179,6 @@ def test_one_file_in_several_rows_is_an_error_and_no_duplicate_of_itself(split):
     assert check(twice).findings[0].message == "stands in 2 rows of the split table (bolt train, bolt test)"
 
 
-def test_files_that_serve_as_image_and_as_mask_or_for_several_images(split):
-    assert ("error", "image-as-mask", ("test/bad1.png",)) in found(
-        changed(split, "test/bad1.png", mask="test/bad1.png")
-    )
-    shared = changed(split, "test/bad1.png", mask="masks/bad2.png")
-    assert found(shared) == [("warning", "mask-shared", ("masks/bad2.png", "test/bad1.png", "test/bad2.png"))]
-
-
 def test_classes_that_lack_images(split):
     no_training = changed(changed(split, "train/a.png", class_name="nut"), "train/b.png", class_name="nut")
     assert found(no_training) == [
@@ -233,20 +224,6 @@ def test_rotations_in_exif_are_a_warning(split, tmp_path):
     exif[0x0112] = 1  # as stored
     picture().save(tmp_path / "train/b.png", exif=exif)
     assert found(split) == [("warning", "image-rotated", ("train/a.png",))]
-
-
-def test_a_jpeg_that_decodes_without_its_end_is_a_warning(split, tmp_path):
-    """The end is overwritten by zeros, as by a crash; they happen to decode, and a preview has an end marker of its own."""
-    preview, content = io.BytesIO(), io.BytesIO()
-    picture().save(preview, "JPEG")
-    Image.new("RGB", (64, 64)).save(content, "JPEG", exif=b"Exif\0\0" + preview.getvalue())
-    whole = content.getvalue()
-    assert whole.count(b"\xff\xd9") == 2
-    (tmp_path / "train/a.png").write_bytes(whole)
-    (tmp_path / "train/b.png").write_bytes(whole[:-2] + bytes(4096))
-    sizes = {"width": 64, "height": 64}
-    larger = changed(changed(split, "train/a.png", **sizes), "train/b.png", **sizes)
-    assert found(larger) == [("warning", "image-cut", ("train/b.png",))]
 
 
 def test_masks_with_traces_of_jpeg_are_a_warning(split, tmp_path):

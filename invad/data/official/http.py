@@ -76,10 +76,7 @@ class Client:
     ) -> Generator[requests.Response]:
         """Send a GET and yield the response, its body not yet read. Redirects are followed to http and https only.
 
-        Where the connection breaks while the body is read, the `with` block ends there.
-
-        Raises:
-            InputError: No server, an address that is none, a status that is not in `accept`, a web page in place of the file.
+        Where the connection breaks while the body is read, the `with` block ends there. `InputError`: no server, or another answer.
         """
         headers = {"Accept-Encoding": "identity", **headers}  # offsets and lengths count the bytes of the file
         try:
@@ -95,11 +92,7 @@ class Client:
             yield response
 
     def insist(self, attempt: Callable[[], bool], reached: Callable[[], int], name: str, url: str) -> None:
-        """Call `attempt` until it returns True. `reached`: the bytes so far; an attempt that gets further is no failure.
-
-        Raises:
-            InputError: `policy.attempts` in a row got no further.
-        """
+        """Call `attempt` until it returns True; `InputError` when `policy.attempts` in a row got no further, in bytes, than `reached`."""
         farthest, failures = reached(), 0
         while not attempt():
             failures = 0 if reached() > farthest else failures + 1
@@ -117,11 +110,8 @@ def download(
     """Leave the verified file at `path`; one that is there is verified only.
 
     Until then its bytes are in `<path>.part`, and a later call continues them with an HTTP range. They are thrown away when the file
-    turns out damaged, or another one than is published. A bar on stderr counts bytes.
-
-    Raises:
-        InputError: The server refuses, or is out of reach for too long; its file is not the published one; or a file at `path` is not
-            the published one (it is left as it is). `hint` is appended.
+    turns out damaged, or another one than is published. A bar on stderr counts bytes. `InputError`, with `hint` at its end: the server
+    refuses, is out of reach for too long or has another file; or another file lies at `path`, which is left as it is.
     """
     if path.exists():
         verify(remote, path)
@@ -159,10 +149,7 @@ def download_small(
 ) -> int:
     """Fetch many small files, given as (address, path); those that are there are left. Return how many were fetched.
 
-    Each is written whole or not at all, as long as the server announced. After the first error the others stop; a later call goes on.
-
-    Raises:
-        InputError: Of the first file that fails.
+    Each is written whole, as long as the server announced, or not at all. After the first `InputError` the others stop.
     """
     missing = {path: url for url, path in urls if not path.exists()}
     there = len({path for _, path in urls}) - len(missing)

@@ -20,30 +20,16 @@ RETRIES = RetryPolicy()
 IMAGE_ADDRESS = "images"  # the key of `files` for another address of single images
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Archive(Remote):
-    """An official archive.
+    """An official archive; `wanted` takes files by their names, by default all. `of_images`: not needed where single images are."""
 
-    `unpacked_size`: bytes of what `wanted` takes by its name, by default everything. `of_images`: not needed where single images are.
-    """
-
-    unpacked_size: int
+    unpacked_size: int = 0  # bytes; by default those of the archive, because photographs hardly shrink
     wanted: Callable[[str], bool] | None = None
     of_images: bool = False
 
-
-def archive(
-    url: str,
-    size: int,
-    sha256: str,
-    *,
-    unpacked_size: int = 0,
-    wanted: Callable[[str], bool] | None = None,
-    of_images: bool = False,
-) -> Archive:
-    """Return a published archive; photographs hardly shrink, so that what it unpacks to is what it has by default."""
-    name, unpacked_size = url.rpartition("/")[2], unpacked_size or size
-    return Archive(name, url, size, sha256, unpacked_size=unpacked_size, wanted=wanted, of_images=of_images)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unpacked_size", self.unpacked_size or self.size)
 
 
 @dataclass(frozen=True)
@@ -73,8 +59,7 @@ class Release:
 def put_in_place(dataset: str, release: Release, config: DownloadConfig, store: Path) -> tuple[Path, str]:
     """Fetch and unpack what is missing in `store`; return the folder laid out as published, and the digest of its archives.
 
-    Raises:
-        InputError: The licence is not accepted; an address or local file is unknown, missing or damaged; there is no room on the disk.
+    `InputError`: the licence is not accepted; an address or local file is unknown, missing or damaged; there is no room on the disk.
     """
     key, files, archives = f"params.yaml: download.{dataset}", store / "files", release.needed(config)
     if release.accept and not config.accept_license:

@@ -61,10 +61,8 @@ def unpack(
     """Unpack a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2, told apart by their contents, into the folder `target`.
 
     Each top-level entry of the archive replaces the one of the same name in `target`; before, it is complete in a temporary folder
-    there. A progress bar on stderr counts bytes.
-
-    `unpacked_sha256` will return `sha256` for the archive's `name`. `unpacked_size`: the bytes expected on the disk; four times as many
-    are refused. `only` takes or leaves a file by its name in the archive (`annotations/a.json`); by default all are taken.
+    there. `unpacked_sha256` will return `sha256` for the archive's `name`. `unpacked_size`: the bytes expected on the disk; four times as
+    many are refused. `only` takes or leaves a file by its name in the archive (`annotations/a.json`). A bar on stderr counts bytes.
 
     Raises:
         InputError: The archive is damaged, is none of these kinds, has a member that is refused (a path that leads outside, a link, a

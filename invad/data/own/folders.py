@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from invad.data.listing import entries, files_below, image_files, is_image, named, subfolders, suffix_counts
-from invad.data.own.table import ANY_DEFECT, GOOD, ImportRow, check_rows, read_csv, read_table
-from invad.data.own.table import COLUMNS as TABLE_COLUMNS
+from invad.data.own.table import ANY_DEFECT, COLUMNS, GOOD, ImportRow, check_rows, read_csv, read_table
 from invad.data.split_table import ANOMALOUS, NORMAL, Phase
 from invad.errors import InputError
 
@@ -44,11 +43,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was understood of a user's data.
-
-    `layout`: which one, in words. `root`: the images' folder. `unmatched_masks`: masks without an image, left out, relative to it.
-    `notes`: what else was taken how, or left out.
-    """
+    """What was understood of a user's data: the layout in words, the images, masks without an image, and what else was left out."""
 
     layout: str
     root: Path
@@ -59,24 +54,18 @@ class Discovery:
 
 def _mvtec_kinds(folder: Path) -> list[Kind]:
     phases: tuple[Phase, ...] = ("train", "test")
-    return [
-        Kind(
-            kind,
-            phase,
-            NORMAL if kind.name == GOOD else ANOMALOUS,
-            kind.name,
-            (folder / "ground_truth" / kind.name,) if phase == "test" else (),
-        )
-        for phase in phases
-        for kind in subfolders(folder / phase)
-    ]
+    kinds = []
+    for phase in phases:
+        for kind in subfolders(folder / phase):
+            label, masks = NORMAL if kind.name == GOOD else ANOMALOUS, folder / "ground_truth" / kind.name
+            kinds.append(Kind(kind, phase, label, kind.name, (masks,) if phase == "test" else ()))
+    return kinds
 
 
 def named_layout(normal: Sequence[str] = ("good",), abnormal: Sequence[str] = ("bad",), masks: str = "masks") -> Layout:
-    """Return the layout of folders with these names, which may be paths. Of several `abnormal` ones each is a type of defects.
+    """Return the layout of folders with these names, which may be paths, of several `abnormal` ones each for a type of defects.
 
-    Raises:
-        InputError: A name leaves the class's folder.
+    `InputError`: a name leaves the class's folder.
     """
     parts = (*normal, *abnormal, masks)
     for name in parts:
@@ -108,10 +97,7 @@ _FLAT = Layout("folder of normal images", ("*",), ".masks", lambda folder: [Kind
 def discover(name: str, images: Path, table: Path | None = None, layout: Layout | None = None) -> Discovery:
     """Return what lies in the folder `images`: the rows of `table`, in a `layout` of other names, or what is understood of it.
 
-    `name` is that of the class where the data do not name one.
-
-    Raises:
-        InputError: There is no such folder or table; no layout or more than one matches; or as for `read_class` and `read_table`.
+    `name` is that of the class where the data do not name one. `InputError`: nothing, or more than one thing, can be understood.
     """
     if not images.is_dir():
         raise InputError(f"{images}: is not a folder of images")
@@ -147,10 +133,7 @@ def discover(name: str, images: Path, table: Path | None = None, layout: Layout 
 def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> tuple[list[ImportRow], list[str]]:
     """Return the rows of the class that lies in `folder`, and its masks without an image; all paths are relative to `root`.
 
-    Masks of normal images are left out.
-
-    Raises:
-        InputError: There are no images; an image has two masks, or a mask two images; or an anomalous image is to be trained on.
+    Masks of normal images are left out. `InputError`: there are no images; an image has two masks, or a mask two images.
     """
     kinds = layout.kinds(folder)
     images = {image: kind for kind in kinds for image in image_files(kind.folder)}
@@ -197,11 +180,8 @@ def _owners(images: dict[Path, Kind], masks: list[Path]) -> dict[Path, Path]:
 
 def _from_table(name: str, images: Path, table: Path) -> Discovery:
     rows = read_table(table, images, name)
-    columns = [*read_csv(table, ())[0][1]]
-    unknown = [column or "(without a name)" for column in columns if column not in TABLE_COLUMNS]
-    notes = [f"unknown columns, ignored: {', '.join(unknown)}"] if unknown else []
-    if "label" not in columns:
-        notes.append("no column label: images with a mask are taken as anomalous, the others as normal")
+    ignored = [column or "(without a name)" for column in read_csv(table, ())[0][1] if column not in COLUMNS]
+    notes = [f"unknown columns, ignored: {', '.join(ignored)}"] if ignored else []
     used = {os.path.relpath(table, images), *(path for row in rows for path in (row.image, row.mask) if path)}
     return Discovery(f"table {table}", images, rows, [], notes + _others(images, used))
 
@@ -214,12 +194,10 @@ def _from_folders(root: Path, layout: Layout, folders: dict[str, Path]) -> Disco
         of_class, masks = read_class(root, name, folder, layout)
         rows += of_class
         unmatched += masks
-    same = twins(row.image for row in rows)
-    notes = [f"images that differ in the suffix alone, all taken ({len(same)}): {named(same)}"] if same else []
     used = {*(path for row in rows for path in (row.image, row.mask) if path), *unmatched}
     below = "" if root in folders.values() else "<class>/"
     parts = ", ".join(f"{below}{part}" for part in layout.parts)
-    return Discovery(f"{layout.title} ({parts})", root, rows, unmatched, notes + _others(root, used))
+    return Discovery(f"{layout.title} ({parts})", root, rows, unmatched, _others(root, used))
 
 
 def _others(root: Path, used: Collection[str]) -> list[str]:

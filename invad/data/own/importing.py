@@ -44,10 +44,7 @@ def import_data(
 
     The benchmark's settings are those of benchmark `like`; without one, of the first, with the `recipe` for these images and, with
     `gpu`, for a machine that has one. With `force`, the table of a data set that is there is replaced, and its
-    benchmark's settings stay. Nothing is written where anything is wrong.
-
-    Raises:
-        InputError: The name cannot be one or is taken; or as for `discover`, `split_rows`, `load_params` and `add_benchmark`.
+    benchmark's settings stay. `InputError`, and nothing is written: the name cannot be one or is taken, or anything else is wrong.
     """
     params = load_params(params_path)
     target = workspace.imported_table(name)
@@ -57,11 +54,8 @@ def import_data(
     discovery = discover(name, images.expanduser(), table.expanduser() if table else None, layout)
     rows = with_phases(discovery.rows, config)
     split = split_rows(discovery.root, rows, reading_of(config), name, str(table or images))
-    download = {
-        "source": "path",
-        "path": str(discovery.root.absolute()),
-        "table": Workspace().imported_table(name).as_posix(),  # relative to the folder of params.yaml
-    }
+    of_params = Workspace().imported_table(name).as_posix()  # relative to the folder of params.yaml
+    download = {"source": "path", "path": str(discovery.root.absolute()), "table": of_params}
     with atomic_path(target) as temporary:  # gets its name last: when the settings cannot be written, nothing is
         write_import_table(discovery.rows, temporary)
         if name in params.download:
@@ -96,24 +90,20 @@ def import_data(
 def remove_data(name: str, *, workspace: Workspace, params_path: Path) -> str:
     """Take back what `import_data` did: the table, the data set and all its benchmarks; return the text to print.
 
-    The images stay, and so do results, of which DVC's cache and MLflow have more than a folder.
-
-    Raises:
-        InputError: There is no such data set, or it was not imported; or as for `remove_dataset`. Nothing is removed then.
+    The images stay, and so do results, of which DVC's cache and MLflow have more than a folder. `InputError`, and nothing is removed: there
+    is no such data set, it was not imported, or other settings need it.
     """
-    params = load_params(params_path)
-    table = workspace.imported_table(name)
-    download = params.dataset(name)
-    if download.table is None:
+    params, table = load_params(params_path), workspace.imported_table(name)
+    if (download := params.dataset(name)).table is None:
         own = sorted(each for each, config in params.download.items() if config.table is not None)
         raise InputError(f"{name}: was not imported; imported are {', '.join(own) or 'none'}")
     benchmarks = [benchmark.name for benchmark in params.benchmarks.values() if benchmark.dataset == name]
     remove_dataset(params_path, name, benchmarks)
-    lines = [f"{params_path}: data set {name} removed, and what is built on it: {', '.join(benchmarks)}"]
-    if download.table == Workspace().imported_table(name).as_posix() and table.exists():
-        table.unlink()
-        lines.append(f"{table}: removed")
-    return "\n".join([*lines, f"{download.path}: the images stay as they are, and so do results"])
+    table.unlink(missing_ok=True)
+    return (
+        f"{params_path}: data set {name} removed, and what is built on it: {', '.join(benchmarks)}\n"
+        f"{table}: removed\n{download.path}: the images stay as they are, and so do results"
+    )
 
 
 def recipe(images: int, like: BenchmarkConfig, *, gpu: bool, classes: int = 1) -> dict[str, dict[str, Any]]:
@@ -150,17 +140,11 @@ def understanding(discovery: Discovery) -> str:
 
 
 def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[str]:
-    """Say how the benchmarks of data set `name` are trained and what comes of it, or that they cannot be."""
+    """Say how the benchmarks of data set `name` are trained and what comes of it."""
     notes = []
     for benchmark in (one for one in params.benchmarks.values() if one.dataset == name):
         phases = Counter(row.phase for row in hold_out(split, benchmark.calibration))
-        images, kept = phases["train"], phases["calibration"]
-        train, settings = benchmark.train, benchmark.settings
-        if train.batch_size > images:
-            notes.append(
-                f"params.yaml: train.{settings}.batch_size: lower it, {train.batch_size} is more than the {images} to train on"
-            )
-            continue
+        images, kept, train = phases["train"], phases["calibration"], benchmark.train
         notes.append(
             f"recipe for {images} images: {train.epochs} epochs of {train.model} at {benchmark.features.image_size} pixels, "
             f"{train.epochs * (images // train.batch_size)} steps; --like takes another benchmark's, `invad-pipe profile list` names the "
@@ -168,8 +152,8 @@ def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[st
         )
         if kept:
             notes.append(
-                f"params.yaml: calibration.{settings}.share: keeps {kept} images for thresholds; about 1 in {kept + 1} normal images will "
-                "lie above them, fewer with more images"
+                f"params.yaml: calibration.{benchmark.settings}.share: keeps {kept} images for thresholds; about 1 in {kept + 1} normal "
+                "images will lie above them, fewer with more images"
             )
     return notes
 

@@ -26,11 +26,10 @@ LABELS = {
 
 @dataclass(frozen=True)
 class ImportRow:
-    """One image.
+    """One image; paths are relative to the images' folder and written with `/`.
 
-    `image` and `mask` are relative to the images' folder and written with `/`. `phase` is empty where it is left to the splits stage.
-    `mask` is None for a normal image, and for an anomalous one whose mask is not known. `origin` is the file and line that a
-    message names, empty for an image found in a folder.
+    `phase` is empty where it is left to the splits stage. `mask` is None for a normal image, and for an anomalous one whose mask is not
+    known. `origin` is the file and line that a message names, empty for an image found in a folder.
     """
 
     image: str
@@ -49,9 +48,7 @@ class ImportRow:
 def read_csv(path: Path, needed: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
     """Return of each row of a CSV file its name for messages and its cells by column, whose names are in lower case.
 
-    Raises:
-        InputError: It is missing, not UTF-8, damaged or without rows, lacks a column that is `needed` or has one twice, or a row has
-            more or fewer cells than the header.
+    `InputError`: it is missing, damaged or without rows, or lacks a column that is `needed`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -81,13 +78,10 @@ def read_csv(path: Path, needed: Iterable[str]) -> list[tuple[str, dict[str, str
 
 
 def read_table(path: Path, root: Path, class_name: str) -> list[ImportRow]:
-    """Return the rows of a table; whether the files are there is not looked at.
+    """Return the rows of a table; whether the files are there is not looked at. `InputError` as for what it calls.
 
     Only the column `image` is needed, unknown ones are ignored. An image without a class is of `class_name`; without the column `label`,
     an image with a mask is anomalous and any other normal.
-
-    Raises:
-        InputError: As for `read_csv`, `parse_row` and `check_rows`.
     """
     rows = [parse_row(cells, origin, root, class_name) for origin, cells in read_csv(path, ("image",))]
     check_rows(rows)
@@ -142,11 +136,8 @@ def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str)
 def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, dataset: str, source: str) -> list[SplitRow]:
     """Return the rows of all images, whose paths are relative to `root`, sorted by class, phase (train first) and image.
 
-    All have a phase. `source` is where they come from, for messages.
-
-    Raises:
-        InputError: A file is missing or not an image, a mask has another size than its image, or a class has no normal image to
-            train on or no image to test on.
+    All have a phase. `source` is where they come from, for messages. `InputError`: a file is missing or not an image, a mask has another
+    size than its image, or a class has no normal image to train on or no image to test on.
     """
     present = defaultdict(set)
     for row in rows:
