@@ -1,24 +1,12 @@
 """The table of operating points: what thresholds from held-out normal images give. Its columns share no name with the results tables."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from invad.metrics.calibration import MEAN_KEYS
-from invad.report.cells import (
-    Cells,
-    Line,
-    about_title,
-    evaluation_notes,
-    fold_seeds,
-    lines,
-    mean_cell,
-    seeds_words,
-    sources_words,
-    value_cell,
-)
-from invad.report.labels import Metric, source_label
+from invad.report.benchmarks import MEAN, evaluation_notes, seeds_words, with_seeds
+from invad.report.labels import Metric, source_sentences
 from invad.report.results import Result
-from invad.report.tables import Cell, Row, Table, caption
+from invad.report.tables import Cell, Row, Table, caption, over_seeds, value_cells
 
 _IMAGE, _PIXEL = "Calibrated image", "Calibrated pixel"
 COLUMNS = (
@@ -48,54 +36,40 @@ MEANING = (
 
 def operating_table(results: Sequence[Result]) -> Table:
     """The operating points of all results: of each the mean, then its classes; one row of dashes where there is none."""
-    ordered = lines(results)
-    several = len({line.first.label for line in ordered}) > 1
+    method = ("Method",) if len({result.label for result in results}) > 1 else ()
     return Table(
         title="Operating point",
-        caption=caption(MEANING, seeds_words(results), sources_words(results)),
-        heads=("Benchmark, class", *(["Method"] if several else []), "Data"),
+        caption=caption(MEANING, seeds_words(results), source_sentences(result.source for result in results)),
+        heads=("Benchmark", "Class", *method, "Data", *with_seeds(results)),
         columns=COLUMNS,
-        rows=tuple(row for line in ordered for row in _rows(line, several)),
-        remarks=evaluation_notes((line.first for line in ordered), "operating_point"),
+        rows=tuple(row for result in results for row in _rows(result)),
+        remarks=evaluation_notes(results, "operating_point"),
     )
 
 
-def _rows(line: Line, with_method: bool) -> list[Row]:
-    result = line.first
-    points = [result.metrics_by_seed[seed].get("operating_point") for seed in result.seeds]
-    reasons = tuple(dict.fromkeys(f"No operating point: {reason}." for reason in map(_reason, points) if reason))
-    if reasons:
-        return [_row(line, None, dict.fromkeys((column.key for column in COLUMNS), Cell(None, reasons)), with_method)]
-    found = [point for point in points if point is not None]
-    asked, images = {"false_positive_rate": Cell(found[0]["false_positive_rate"])}, found[0]["held_out_images"]
-    rows = [_row(line, None, asked | {"held_out_images": Cell(sum(images.values()))} | _means(found), with_method)]
-    for name in found[0]["per_class"]:
-        by_seed = [point["per_class"][name] for point in found if name in point["per_class"]]
-        cells = fold_seeds([{key: value_cell(values[key]) for key in MEASURED} for values in by_seed])
-        rows.append(_row(line, name, asked | {"held_out_images": Cell(images[name])} | cells, with_method))
-    return rows
-
-
-def _row(line: Line, name: str | None, cells: Mapping[str, Cell], with_method: bool) -> Row:
-    """The row of a class; that of the mean for None."""
-    result = line.first
-    return Row(
-        words=(name or result.title, *([result.label] if with_method else []), source_label(result.source)),
-        cells={key: cell if cell == OWN_THRESHOLDS else about_title(cell, result.title) for key, cell in cells.items()},
-        keys={"benchmark": result.benchmark, "class": name or "mean", **line.keys()},
-        kind="plain" if name is not None else "summary",
-        block=result.key,
-    )
-
-
-def _reason(point: Mapping[str, Any] | None) -> str:
-    """Why there is no operating point; "" when there is one."""
-    if point is None:
-        return "not evaluated; run `dvc repro evaluate`"
-    return "" if any(point["held_out_images"].values()) else point["notes"][0]
-
-
-def _means(points: Sequence[Mapping[str, Any]]) -> Cells:
-    """A benchmark's means, with a note where classes are missing from one; each class has its own threshold."""
-    means = fold_seeds([{k: mean_cell(point["mean"][k], k, point["per_class"]) for k in MEAN_KEYS} for point in points])
-    return {key: means.get(key, OWN_THRESHOLDS) for key in MEASURED}
+def _rows(result: Result) -> list[Row]:
+    words = {"Benchmark": result.title, "Class": MEAN} | result.words
+    points = [metrics.get("operating_point") for metrics in result.metrics_by_seed.values()]
+    there = [point for point in points if point is not None and any(point["held_out_images"].values())]
+    if len(there) < len(points):
+        notes = [point["notes"][0] for point in points if point is not None and point not in there]
+        reason = f"No operating point: {notes[0] if notes else 'not evaluated; run `dvc repro evaluate`'}."
+        return [
+            Row(words, dict.fromkeys((column.key for column in COLUMNS), Cell(None, (reason,))), "summary", result.key)
+        ]
+    rate, images = Cell(there[0]["false_positive_rate"]), there[0]["held_out_images"]
+    means = over_seeds([value_cells({key: p["mean"][key] for key in MEAN_KEYS}, p["per_class"]) for p in there])
+    cells = dict.fromkeys(MEASURED, OWN_THRESHOLDS) | means
+    found = {MEAN: cells | {"held_out_images": Cell(sum(images.values()))}}
+    for name in there[0]["per_class"]:
+        by_seed = [{key: p["per_class"][name][key] for key in MEASURED} for p in there if name in p["per_class"]]
+        found[name] = over_seeds(list(map(value_cells, by_seed))) | {"held_out_images": Cell(images[name])}
+    return [
+        Row(
+            words | {"Class": name},
+            of_class | {"false_positive_rate": rate},
+            "summary" if name == MEAN else "plain",
+            result.key,
+        )
+        for name, of_class in found.items()
+    ]

@@ -20,7 +20,7 @@ from invad.workspace import EVIDENCE_FOLDER, Workspace
 if TYPE_CHECKING:
     from invad.training.curve import Step
 
-FIGURES = ("heatmaps", "scores", "curves", "thresholds")
+FIGURES = ("heatmaps", "scores", "curves")
 logger = logging.getLogger(__name__)
 
 
@@ -101,8 +101,7 @@ def _contents(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, Cal
         return Content(files=_there("figures", paths, "figures"))
 
     def write_evidence(folder: Path) -> None:
-        from invad.report.collect import collect_result
-        from invad.report.evidence import write_evidence
+        from invad.report.collect import collect_result, write_evidence
 
         write_evidence(collect_result(benchmark, workspace), folder / EVIDENCE_FOLDER)
 
