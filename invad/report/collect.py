@@ -91,13 +91,10 @@ def _test_images(
         name: (float(low[classes == name].min()), float(scores.image_scores[classes == name].max()))
         for name in sorted(set(scores.classes))
     }
+    same = ("classes", "defect_types", "labels", "has_mask", "image_scores")
     return TestImages(
         names=scores.images,
-        classes=scores.classes,
-        defect_types=scores.defect_types,
-        labels=scores.labels,
-        has_mask=scores.has_mask,
-        image_scores=scores.image_scores,
+        **{name: getattr(scores, name) for name in same},
         maps=np.concatenate([_reduced(maps) for maps in scores.maps_nhw]),
         value_ranges=ranges,
         pictures={index: Picture(image, scores.map_and_mask(index)[1]) for index, image in images.items()},

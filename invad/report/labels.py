@@ -55,7 +55,6 @@ BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
 }  # fmt: skip
 
-
 OWN = "own"  # whatever the folder or table: none of the published data sets
 UNKNOWN = "unknown"
 # How rows of each kind of data are marked, and a sentence on what the mark means.

@@ -96,27 +96,18 @@ def render_page(
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names: dict[str, Any] = {
-        "column_groups": column_groups,
-        "blocks": blocks,
-        "source_label": source_label,
-        "raw": lambda name: Markup(loader.get_source(environment, name)[0]),  # a file of the templates as it is
-    }
+    names: dict[str, Any] = {"column_groups": column_groups, "blocks": blocks, "source_label": source_label}
+    names["raw"] = lambda name: Markup(loader.get_source(environment, name)[0])  # a file of the templates as it is
     environment.globals.update(names)
-    groups = [
-        (
-            anchor,
-            heading,
-            intro,
-            [table for name, members in tables.items() if name.startswith(begin) for table in members],
-        )
-        for anchor, heading, begin, intro in GROUPS
-    ]
+    groups = []
+    for anchor, heading, begin, intro in GROUPS:
+        members = [table for name, those in tables.items() if name.startswith(begin) for table in those]
+        groups += [(anchor, heading, intro, members)] if members else []
     labels = list(dict.fromkeys(result.label for result in results))
     return environment.get_template("index.html.j2").render(
         methods=", ".join(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} models",
         runs=runs_table(results),
-        groups=[group for group in groups if group[-1]],
+        groups=groups,
         columns=list(dict.fromkeys(column for *_, members in groups for table in members for column in table.columns)),
         sections=[_section(result, figures) for result in results],
         run_info=run_info,

@@ -125,13 +125,8 @@ def heatmap_sheet(result: Result, tests: TestImages, positions: Sequence[int], p
     width, top = lefts[-1] + PANEL + MARGIN, MARGIN
     words: list[tuple[int, int, str, int]] = []
     panels: list[tuple[int, int, Image.Image]] = []
-    rules = (
-        f"{result.marked_title}: anomaly maps of {result.label}",
-        SELECTION_RULE,
-        MAP_RULE,
-        f"{COLOUR_RULE} {LINE_RULE}",
-    )
-    for number, rule in enumerate(rules):
+    title = f"{result.marked_title}: anomaly maps of {result.label}"
+    for number, rule in enumerate((title, SELECTION_RULE, MAP_RULE, COLOUR_RULE, LINE_RULE)):
         for line in textwrap.wrap(rule, 120 if number else 76):
             size = 12 if number else 18
             words.append((MARGIN, top, line, size))
@@ -140,23 +135,16 @@ def heatmap_sheet(result: Result, tests: TestImages, positions: Sequence[int], p
         words.append((left, top + 20, name, 14))
     top += 20
     for name, members in groupby(positions, key=lambda index: tests.classes[index]):
-        (low, high), threshold = tests.value_ranges[name], result.thresholds("pixel").get(name)
-        ends = f"{name}: maps from {low:.4g} to {high:.4g}" + (
-            "" if threshold is None else f", threshold {threshold:.4g}"
-        )
-        words.append((MARGIN, top + 24, ends, 14))
+        low, high = tests.value_ranges[name]
+        limits = [f", threshold {limit:.4g}" for key, limit in result.thresholds("pixel").items() if key == name]
+        words.append((MARGIN, top + 24, f"{name}: maps from {low:.4g} to {high:.4g}{''.join(limits)}", 14))
         top += 50
         for index in members:
             lines = [f"score {tests.image_scores[index]:.4g}", image_kind(tests, index), truth_words(tests, index)]
             lines += textwrap.wrap(tests.names[index], 32)
             words += [(MARGIN, top + 17 * number, line, 12) for number, line in enumerate(lines)]
-            picture = tests.pictures[index]
-            row = (
-                image_panel(picture, PANEL),
-                truth_panel(picture, PANEL),
-                map_panel(tests, index, PANEL),
-                overlay_panel(result, tests, index, PANEL),
-            )
+            row = [image_panel(tests.pictures[index], PANEL), truth_panel(tests.pictures[index], PANEL)]
+            row += [map_panel(tests, index, PANEL), overlay_panel(result, tests, index, PANEL)]
             panels += [(left, top, panel) for left, panel in zip(lefts, row, strict=True)]
             top += PANEL + GAP
     sheet = Image.new("RGB", (width, top + MARGIN), "white")

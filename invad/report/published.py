@@ -111,10 +111,9 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split() or [""]:
                 notes[column] = (*notes.get(column, ()), note["note"])
-    names = {key: row[key] for key in ("benchmark", "method", "source")}
     values = {metric.key: _fraction(row[metric.key]) for metric in METRICS}
-    epochs = int(row["epochs"]) if row["epochs"] else None
-    return PublishedResult(**names, epochs=epochs, values=values, notes=notes, class_name=row.get("class", ""))
+    epochs, names = int(row["epochs"]) if row["epochs"] else None, (row["benchmark"], row["method"], row["source"])
+    return PublishedResult(*names, epochs, values, notes, row.get("class", ""))
 
 
 def incomparable(result: Result) -> str:

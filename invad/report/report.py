@@ -9,8 +9,7 @@ from typing import Any
 
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
-from invad.report.benchmarks import measured_tables, per_class_tables, published_tables
-from invad.report.operating_point import operating_table
+from invad.report.benchmarks import measured_tables, operating_table, per_class_tables, published_tables
 from invad.report.page import render_page
 from invad.report.pictures import heatmap_sheet
 from invad.report.plots import curves_figure, save_plot, score_figure

@@ -27,8 +27,7 @@ from invad.report.labels import (
 from invad.report.tables import DASH, Cell, over_seeds, value_cells
 from invad.training.cost import Cost
 
-Curve = Mapping[str, Sequence[float]]
-"""Columns of equal length."""
+Curve = Mapping[str, Sequence[float]]  # columns of equal length
 
 
 @dataclass(frozen=True)
@@ -157,10 +156,8 @@ class Result:
         by_seed = []
         for metrics in self.metrics_by_seed.values():
             classes = {name: values[protocol] for name, values in metrics["per_class"].items()}
-            is_mean = class_name is None
-            by_seed.append(
-                value_cells(metrics["mean"][protocol], classes) if is_mean else value_cells(classes[class_name])
-            )
+            values = metrics["mean"][protocol] if class_name is None else classes[class_name]
+            by_seed.append(value_cells(values, classes if class_name is None else None))
         return over_seeds(by_seed)
 
     def thresholds(self, kind: str = "image") -> dict[str, float]:
@@ -205,17 +202,14 @@ def _place(result: Result) -> tuple[int, str, str, str, int, str]:
 
 def _distinct(results: Sequence[Result]) -> list[Result]:
     """Return the results with labels that tell them apart, and with keys of benchmark and label where a benchmark has several."""
-    labels = [_label(result, results) for result in results]
-    names = [(result.published_or_own, label) for result, label in zip(results, labels, strict=True)]
-    runs = [
-        f", run {names[: index + 1].count(name)}" if names.count(name) > 1 else "" for index, name in enumerate(names)
-    ]
-    several = Counter(result.config.name for result in results)
-    distinct = []
-    for result, label, run in zip(results, labels, runs, strict=True):
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{label}{run}".lower()).strip("-")
+    names = [(result.published_or_own, _label(result, results)) for result in results]
+    several, distinct = Counter(result.config.name for result in results), []
+    for index, (result, name) in enumerate(zip(results, names, strict=True)):
+        run = f", run {names[: index + 1].count(name)}" if names.count(name) > 1 else ""
+        label = f"{name[1]}{run}"
+        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
         key = f"{result.config.name}_{slug}" if several[result.config.name] > 1 else result.key
-        distinct.append(replace(result, label=label + run, key=key))
+        distinct.append(replace(result, label=label, key=key))
     return distinct
 
 
@@ -240,7 +234,8 @@ def fold_means(results: Iterable[Result]) -> list[Result]:
     groups: dict[str, dict[str, Result]] = {}
     for result in results:
         if result.published_name in FOLDS:
-            same = repr((result.label, result.source, sorted(result.metrics_by_seed), _seedless(result).train))
+            config, seeds = _seedless(result), sorted(result.metrics_by_seed)
+            same = repr((result.label, result.source, seeds, config.features, config.train, config.score))
             groups.setdefault(same, {})[result.published_name] = result
     return [_mean_of([group[name] for name in FOLDS]) for group in groups.values() if len(group) == len(FOLDS)]
 
@@ -250,12 +245,7 @@ def _mean_of(folds: Sequence[Result]) -> Result:
     for seed in first.metrics_by_seed:
         of_folds = [fold.metrics_by_seed[seed]["mean"] for fold in folds]
         means = {name: {m.key: _mean([fold[name][m.key] for fold in of_folds]) for m in METRICS} for name in PROTOCOLS}
-        metrics[seed] = {
-            "mean": means,
-            "per_class": {},
-            "notes": [],
-            "protocol_version": first.metrics["protocol_version"],
-        }
+        metrics[seed] = {**first.metrics, "mean": means, "per_class": {}, "notes": []}
     return Result(first.config, first.source, metrics, label=first.label, key=FOLD_MEAN, folds=tuple(folds))
 
 

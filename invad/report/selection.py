@@ -37,18 +37,17 @@ def select_samples(tests: TestImages | Scores, per_class: int = 3) -> list[int]:
     return chosen
 
 
-def outcome(label: int, score: float, threshold: float | None) -> str:
-    """Return `true positive`, `false positive`, `false negative` or `true negative`, strictly above is positive; else `undecided`."""
-    if threshold is None:
-        return "undecided"
-    positive = score > threshold
-    return f"{'true' if positive == bool(label) else 'false'} {'positive' if positive else 'negative'}"
-
-
 def outcomes(tests: TestImages | Scores, thresholds: Mapping[str, float]) -> list[str]:
-    """The `outcome` of each image. thresholds: class -> calibrated threshold on the image score; a class may have none."""
-    images = zip(tests.labels.tolist(), tests.image_scores.tolist(), tests.classes, strict=True)
-    return [outcome(label, score, thresholds.get(name)) for label, score, name in images]
+    """Which of `OUTCOMES` each image is; strictly above the threshold is positive.
+
+    thresholds: class -> calibrated threshold on the image score; the images of a class without one are undecided.
+    """
+    decided = []
+    for label, score, name in zip(tests.labels.tolist(), tests.image_scores.tolist(), tests.classes, strict=True):
+        positive = score > thresholds.get(name, 0.0)
+        words = f"{'true' if positive == bool(label) else 'false'} {'positive' if positive else 'negative'}"
+        decided.append(words if name in thresholds else "undecided")
+    return decided
 
 
 def shown_images(tests: TestImages | Scores, thresholds: Mapping[str, float], limit: int = GALLERY_LIMIT) -> list[int]:

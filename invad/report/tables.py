@@ -83,11 +83,10 @@ class Table:
 
     def printed(self, row: Row) -> list[tuple[str, int, str]]:
         """Text, rank and marks of each cell of a row."""
-        pairs = zip(self.columns, self.cells(row), strict=True)
-        return [
-            (cell_text(column, cell, row.kind), cell.rank, self.marks(cell)) if cell else ("", 0, "")
-            for column, cell in pairs
-        ]
+        cells = []
+        for column, cell in zip(self.columns, self.cells(row), strict=True):
+            cells.append((cell_text(column, cell, row.kind), cell.rank, self.marks(cell)) if cell else ("", 0, ""))
+        return cells
 
     def marks(self, item: Cell | Row) -> str:
         """The footnote numbers of a cell or of a row as a whole, such as `1,3`; empty when it has none."""
@@ -157,17 +156,12 @@ def value_cells(
 
     classes: name -> values, where these are the means over them; a note says which of them have none.
     """
-    return {
-        key: _value_cell(value, [name for name, own in (classes or {}).items() if own[key] is None], classes or {})
-        for key, value in values.items()
-    }
-
-
-def _value_cell(value: float | None, lacking: Sequence[str], classes: Mapping[str, object]) -> Cell:
-    if value is None:
-        return Cell(None, (MISSING,))
-    note = f"Mean of {len(classes) - len(lacking)} of {len(classes)} classes, without {', '.join(lacking)}."
-    return Cell(value, (note,) if lacking else ())
+    classes, cells = classes or {}, {}
+    for key, value in values.items():
+        lacking = [name for name, of_class in classes.items() if of_class[key] is None]
+        note = f"Mean of {len(classes) - len(lacking)} of {len(classes)} classes, without {', '.join(lacking)}."
+        cells[key] = Cell(value, (MISSING,) if value is None else (note,) if lacking else ())
+    return cells
 
 
 def over_seeds(by_seed: Sequence[Cells]) -> dict[str, Cell]:
@@ -221,11 +215,11 @@ def ranks_words(rows: Iterable[Row], block: str) -> str:
 
 def difference(row: Row, reference: Mapping[str, float | None], words: Mapping[str, str]) -> Row:
     """A row of the cells of another minus those of a reference; a dash where either has no value."""
-    cells = {key: _difference(cell, reference[key]) for key, cell in row.cells.items() if key in reference}
+    cells = {}
+    for key, cell in ((key, cell) for key, cell in row.cells.items() if key in reference):
+        other = reference[key]
+        if cell.value is None or other is None:
+            cells[key] = Cell(None, cell.notes or (MISSING,))
+        else:
+            cells[key] = Cell(cell.value - other)
     return Row(words, cells, "difference", row.block)
-
-
-def _difference(cell: Cell, reference: float | None) -> Cell:
-    if cell.value is None or reference is None:
-        return Cell(None, cell.notes or (MISSING,))
-    return Cell(cell.value - reference)

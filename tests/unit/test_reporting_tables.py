@@ -16,9 +16,9 @@ from invad.config import BenchmarkConfig, FeaturesConfig, InvADConfig, PatchCore
 from invad.errors import InputError
 from invad.metrics import evaluate
 from invad.metrics.calibration import MEAN_KEYS, OPERATING_KEYS
-from invad.report.benchmarks import measured_tables, per_class_tables
+from invad.report.benchmarks import OPERATING_COLUMNS as COLUMNS
+from invad.report.benchmarks import OWN_THRESHOLDS, measured_tables, operating_table, per_class_tables
 from invad.report.labels import FOLDS, METRICS, OWN, Metric
-from invad.report.operating_point import COLUMNS, OWN_THRESHOLDS, operating_table
 from invad.report.published import published_counts
 from invad.report.report import make_tables
 from invad.report.results import Counts, Result, grouped
