@@ -161,7 +161,7 @@ def test_a_number_sign_in_a_text_is_no_comment():
         ("methods/invad/style.py", {"train", "score", "ablate", "report"}),
         ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
         ("scoring/thresholds.py", {"evaluate"}),
-        ("report/templates/page.css", {"report"}),
+        ("report/templates/page.css", {"report", "ablate"}),
         ("tracking/names.py", set()),
         ("config/methods.py", set()),  # its defaults are params
         ("config/constants.py", {"splits", "features", "train", "score", "report", "ablate"}),
