@@ -88,7 +88,7 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A folder; by default `reports`, or `reports/runs`.")] = None,
 ) -> None:
-    """Render tables, figures and the page, as `dvc repro report` does; with --runs several models, seeds or trials side by side.
+    """Render tables, figures and the page, as `dvc repro report` does; with --runs several models or seeds side by side.
 
     Runs that differ in the seed alone become one row: mean and standard deviation.
     """

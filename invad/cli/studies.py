@@ -35,7 +35,7 @@ def ablate(
     list_: Annotated[bool, typer.Option("--list", help="Print all modules and variants, and exit.")] = False,
     params: ParamsOption = Path("params.yaml"),
 ) -> None:
-    """Train the variants of a module and compare them: reports/ablations/MODULE.csv, .md, .tex and .png.
+    """Train the variants of a module and compare them: reports/ablations/MODULE.csv, .md, .tex and .json.
 
     Each trial is one process with train.resources_per_worker.cpu CPUs of params.yaml
     and at most one GPU; train.workers is for a single training and plays no part.

@@ -65,7 +65,7 @@ def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> N
             try:
                 if run.status != FINISHED:
                     raise InputError(f"its status is {run.status}, it has to be {FINISHED}")
-                result = result_of_run(run.folder, run.metrics, run.source)
+                result = result_of_run(run.folder, run.source)
             except InputError as error:
                 left_out.append(_left_out(run.title, InputError(str(error).replace(f"{run.folder}/", ""))))
                 continue
@@ -95,7 +95,7 @@ def _write(
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:
     """Return what is true of a result's training alone; what is not known is left out."""
     known = _named(tags)
-    first = {"benchmark": result.title, "method": result.label, "seed": result.seeds[0]}
+    first = {"benchmark": result.title, "method": result.label, "seed": min(result.metrics_by_seed)}
     return {**first, **({"mlflow_run": run_id} if run_id else {}), **known}
 
 

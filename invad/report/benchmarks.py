@@ -1,22 +1,11 @@
-"""The tables of results: by benchmark, class by class, and the published numbers with the measured ones that may stand beside them."""
+"""The tables of results: by benchmark, class by class, what thresholds from held-out normal images give, and the published numbers with
+the measured ones that may stand beside them.
+"""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
-from invad.report.cells import (
-    Line,
-    class_cells,
-    difference,
-    evaluation_notes,
-    fold_means,
-    lines,
-    measured_caption,
-    ranked,
-    ranks_words,
-    seeds_words,
-    sources_words,
-)
-from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS, PROTOCOLS, source_label
+from invad.metrics.calibration import MEAN_KEYS
+from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS, PROTOCOLS, Metric, source_sentences
 from invad.report.published import (
     SOURCES,
     PublishedResult,
@@ -26,118 +15,143 @@ from invad.report.published import (
     published_words,
     recipe_note,
 )
-from invad.report.results import Result
-from invad.report.tables import DASH, Cell, Row, Table, caption
+from invad.report.results import Result, fold_means
+from invad.report.tables import (
+    DASH,
+    Cell,
+    Row,
+    Table,
+    caption,
+    difference,
+    over_seeds,
+    ranked,
+    ranks_words,
+    value_cells,
+)
 
 MEAN, PAPER = "mean", "paper"
-UNIT = f"Protocol: {PAPER} ({PROTOCOLS[PAPER]}). Percent, higher is better."
 PUBLISHED_ONLY = "All rows are published, none is measured here."
 DIFFERENCE = 'A row "difference" is the measured value minus the paper\'s of the same method and benchmark, in percentage points.'
-NO_EPOCHS = "Epochs are a dash where the source does not state them."
+_IMAGE, _PIXEL = "Calibrated image", "Calibrated pixel"
+OPERATING_COLUMNS = (
+    Metric("false_positive_rate", "Calibration", "FPR asked for", "Share of held-out scores that may be above a threshold.", "rate", None),
+    Metric("held_out_images", "Calibration", "Held out", "Normal images that were kept from training for the thresholds.", "count", None),
+    Metric("calibrated_image_threshold", _IMAGE, "Threshold", "Image score above which an image is called anomalous.", "score", None),
+    Metric("calibrated_image_fpr", _IMAGE, "FPR", "Share of the normal test images above the threshold.", best=None),
+    Metric("calibrated_image_precision", _IMAGE, "Precision", "Share of what is above the threshold that is anomalous.", best=None),
+    Metric("calibrated_image_recall", _IMAGE, "Recall", "Share of the anomalous test images above the threshold.", best=None),
+    Metric("calibrated_image_f1", _IMAGE, "F1", "Harmonic mean of precision and recall at this threshold, not at the best one.", best=None),
+    Metric("calibrated_pixel_threshold", _PIXEL, "Threshold", "Map value above which a pixel is called anomalous.", "score", None),
+    Metric("calibrated_pixel_fpr", _PIXEL, "FPR", "Share of the normal test pixels above the threshold.", best=None),
+    Metric("calibrated_pixel_precision", _PIXEL, "Precision", "Share of what is above the threshold that is anomalous.", best=None),
+    Metric("calibrated_pixel_recall", _PIXEL, "Recall", "Share of the anomalous test pixels above the threshold.", best=None),
+    Metric("calibrated_pixel_f1", _PIXEL, "F1", "Harmonic mean of precision and recall at this threshold, not at the best one.", best=None),
+    Metric("calibrated_pixel_iou", _PIXEL, "IoU", "Intersection over union at this threshold, not at the best one.", best=None),
+)  # fmt: skip
+MEASURED = [column.key for column in OPERATING_COLUMNS[2:]]
+OWN_THRESHOLDS = Cell(None, ("Each class has its own threshold.",))
+MEANING = (
+    "Each class's own threshold, taken from normal training images that were held out, at the false-positive rate (FPR) asked for; "
+    "positive is strictly above it. A benchmark's row is the mean of its classes. These are not the best-possible F1max and IoUmax of "
+    "the other tables, whose thresholds are chosen with the test labels at hand. Percent, but for thresholds (raw scores) and numbers "
+    "of images."
+)
 
 
 def measured_tables(results: Sequence[Result]) -> list[Table]:
     """The means over the classes of each benchmark and method: one table per protocol. COCO-AD has its mean over the folds as well."""
-    return [_measured_table(lines(results), protocol) for protocol in PROTOCOLS]
+    return [_measured_table(results, protocol) for protocol in PROTOCOLS]
 
 
-def _measured_table(singles: Sequence[Line], protocol: str) -> Table:
-    results = [line.first for line in singles]
-    last = max((index for index, result in enumerate(results) if result.published_name in FOLDS), default=-1) + 1
-    all_lines = [*singles[:last], *fold_means(results), *singles[last:]]
-    with_seeds = _with_seeds(singles)
-    rows = ranked([_measured_row(line, protocol, with_seeds) for line in all_lines], METRICS)
-    title, words = (
-        f"Results per benchmark, protocol {protocol}",
-        measured_caption(protocol, results, rows, "a benchmark"),
+def _measured_table(results: Sequence[Result], protocol: str) -> Table:
+    folds = [result for result in results if result.published_name in FOLDS]
+    others = [result for result in results if result.published_name not in FOLDS]
+    rows = [
+        Row(
+            result.words,
+            result.cells(protocol),
+            "summary" if result.folds else "plain",
+            f"{result.published_or_own}, {result.source}",
+        )
+        for result in (*folds, *fold_means(folds), *others)
+    ]
+    lacking = [result for result in results if None in result.metrics["mean"][protocol].values()]
+    heads = ("Benchmark", "Method", "Data", "Epochs")
+    title = f"Results per benchmark, protocol {protocol}"
+    return _table(title, heads, results, rows, protocol, "a benchmark", evaluation_notes(lacking))
+
+
+def _table(
+    title: str, heads: tuple[str, ...], results: Sequence[Result], rows: Iterable[Row], protocol: str, block: str,
+    remarks: tuple[str, ...] = (),
+) -> Table:  # fmt: skip
+    """A table of measured results; block: what is compared."""
+    marked = ranked(rows, METRICS)
+    versions = sorted({str(metrics["protocol_version"]) for one in results for metrics in one.metrics_by_seed.values()})
+    words = caption(
+        f"Protocol: {protocol}, version {' and '.join(versions)} ({PROTOCOLS[protocol]}). Percent, higher is better.",
+        _citations(marked),
+        seeds_words(results),
+        ranks_words(marked, block),
+        source_sentences(result.source for result in results),
     )
-    heads = ("Benchmark", "Method", "Data", "Epochs", *with_seeds)
-    remarks = evaluation_notes(result for result in results if None in result.metrics["mean"][protocol].values())
-    return Table(title, words, heads, METRICS, rows, protocol, remarks)
+    return Table(title, words, heads + with_seeds(results), METRICS, marked, protocol, remarks)
 
 
-def _measured_row(line: Line, protocol: str, with_seeds: Sequence[str]) -> Row:
-    name = FOLD_MEAN if line.is_mean else line.first.published_or_own
-    return Row(
-        words=(line.title, line.first.label, source_label(line.source), line.epochs or DASH, *_seeds(line, with_seeds)),
-        cells=line.cells(protocol),
-        keys=line.keys(protocol),
-        kind="summary" if line.is_mean else "plain",
-        block=f"{name}, {line.source}",
-    )
+def _citations(rows: Iterable[Row]) -> str:
+    """Where the published rows come from."""
+    shown = {row.words["Data"] for row in rows}
+    sources = [source for key, source in SOURCES.items() if published_words(key) in shown]
+    return " ".join(f'Rows "published: {one.label}" quote {one.citation} ({one.where}).' for one in sources)
 
 
-def _with_seeds(members: Sequence[Line]) -> list[str]:
-    """The heading of the column of seeds, where any line has several."""
-    return ["Seeds"] if any(len(result.seeds) > 1 for line in members for result in line.members) else []
+def with_seeds(results: Iterable[Result]) -> tuple[str, ...]:
+    """The heading of the column of seeds, where any result has several."""
+    return ("Seeds",) if any(len(result.metrics_by_seed) > 1 for result in results) else ()
 
 
-def _seeds(line: Line, with_seeds: Sequence[str]) -> list[str]:
-    return [str(len(line.seeds)) if line.seeds else "differ"] if with_seeds else []
+def seeds_words(results: Iterable[Result]) -> str:
+    """What stands after ±; "" when every result has one seed."""
+    return "Mean ± sample standard deviation over the seeds." if with_seeds(results) else ""
+
+
+def evaluation_notes(results: Sequence[Result], part: str = "") -> tuple[str, ...]:
+    """What the evaluation said of the results, word for word, each once. part: of the metrics file, such as `operating_point`."""
+    found: dict[str, None] = {}
+    for result in results:
+        about = f"{result.title}, {result.label}: " if len(results) > 1 else ""
+        for metrics in result.metrics_by_seed.values():
+            content = metrics.get(part) or {} if part else metrics
+            found |= dict.fromkeys(f"{about}{note}" for note in content.get("notes", ()))
+    return tuple(found)
 
 
 def per_class_tables(results: Sequence[Result]) -> list[Table]:
-    """One table per protocol, then, where any result may stand beside it, the published one of its method.
+    """One table per protocol; results: all of one benchmark, which stand below each other in each class.
 
-    results: all of one benchmark, which stand below each other in each class. The last measured table has the notes of the evaluation.
+    That of the protocol `paper` has the published classes of the methods of which any result may stand beside them, the last one the notes
+    of the evaluation.
     """
-    results = [line.first for line in lines(results)]
-    paper, exact = (_class_table(results, protocol) for protocol in PROTOCOLS)
-    exact = replace(exact, remarks=evaluation_notes(results))
+    names = [*dict.fromkeys(name for result in results for name in result.metrics["per_class"]), MEAN]
     methods = {result.method for result in results if not incomparable(result)}
-    name = results[0].published_name
-    published = [entry for entry in published_per_class() if entry.benchmark == name and entry.method in methods]
-    return [paper, exact, *([_published_classes(results[0].title, published)] if published else [])]
-
-
-def _class_table(results: Sequence[Result], protocol: str) -> Table:
-    names = dict.fromkeys(name for result in results for name in result.metrics["per_class"])
-    pairs = [(result, name) for name in names for result in results if name in result.metrics["per_class"]]
-    rows = [_class_row(result, name, protocol) for result, name in (*pairs, *((result, None) for result in results))]
-    marked = ranked(rows, METRICS)  # methods are compared within a class; the classes of a method are not
-    title, words = f"Results per class, {results[0].title}", measured_caption(protocol, results, marked, "a class")
-    return Table(f"{title}, protocol {protocol}", words, ("Class", "Method", "Data"), METRICS, marked, protocol)
-
-
-def _class_row(result: Result, name: str | None, protocol: str) -> Row:
-    """The row of a class; that of the mean for None."""
-    line = Line((result,))
-    return Row(
-        words=(name or MEAN, result.label, source_label(result.source)),
-        cells=class_cells(result, name, protocol) if name is not None else line.cells(protocol, about=False),
-        keys={"benchmark": result.benchmark, "class": name or MEAN, **line.keys(protocol)},
-        kind="plain" if name is not None else "summary",
-        block=name or MEAN,
-    )
-
-
-def _published_classes(title: str, entries: Sequence[PublishedResult]) -> Table:
-    order = list(dict.fromkeys(entry.class_name for entry in entries))
-    rows = [
-        _published_row(
-            entry, entry.class_name, (entry.class_name, METHODS[entry.method], published_words(entry.source))
-        )
-        for entry in sorted(entries, key=lambda entry: order.index(entry.class_name))
+    published = [
+        one for one in published_per_class() if one.benchmark == results[0].published_name and one.method in methods
     ]
-    marked, source = ranked(rows, METRICS), SOURCES[entries[0].source]
-    quoted = f"They quote {source.citation}; these are of {entries[0].epochs} epochs."
-    words = caption(PUBLISHED_ONLY, quoted, UNIT, ranks_words(marked, "a class"))
-    heads = ("Class", "Method", "Source")
-    return Table(f"Published results per class, {title}", words, heads, METRICS, marked, PAPER)
-
-
-def _published_row(entry: PublishedResult, block: str, words: tuple[str, ...]) -> Row:
-    keys = {
-        "benchmark": entry.benchmark,
-        **({"class": entry.class_name} if entry.class_name else {}),
-        "method": entry.method,
-        "label": METHODS[entry.method],
-        "source": entry.source,
-        "epochs": "" if entry.epochs is None else str(entry.epochs),
-        "protocol": PAPER,
-    }
-    cells = {key: Cell(value, entry.notes.get(key, ())) for key, value in entry.values.items()}
-    return Row(words, cells, keys, "published", block, entry.notes.get("", ()))
+    tables = []
+    for protocol in PROTOCOLS:
+        rows = []
+        for name in names:
+            kind = "summary" if name == MEAN else "plain"
+            for result in results:
+                if name == MEAN or name in result.metrics["per_class"]:
+                    cells = result.cells(protocol, None if name == MEAN else name)
+                    rows.append(Row({"Class": name} | result.words, cells, kind, name))
+            if protocol == PAPER:
+                rows += [_published_row(entry, name) for entry in published if entry.class_name == name]
+        title, heads = f"Results per class, {results[0].title}, protocol {protocol}", ("Class", "Method", "Data")
+        remarks = () if protocol == PAPER else evaluation_notes(results)
+        tables.append(_table(title, heads, results, rows, protocol, "a class", remarks))
+    return tables
 
 
 def published_tables(results: Sequence[Result]) -> list[Table]:
@@ -145,7 +159,6 @@ def published_tables(results: Sequence[Result]) -> list[Table]:
 
     Measured rows come first, those that may stand there, each with its difference to the paper; the caption says why others may not.
     """
-    results = [line.first for line in lines(results)]
     at_hand = {result.published_name for result in results}
     names = [name for name in BENCHMARKS if name in at_hand or (name == FOLD_MEAN and at_hand & set(FOLDS))]
     return [_published_table(name, results) for name in names]
@@ -154,76 +167,92 @@ def published_tables(results: Sequence[Result]) -> list[Table]:
 def _published_table(name: str, results: Sequence[Result]) -> Table:
     among = [result for result in results if result.published_name in (FOLDS if name == FOLD_MEAN else (name,))]
     beside = [result for result in among if not incomparable(result)]
-    measured = fold_means(beside) if name == FOLD_MEAN else lines(beside)
-    with_seeds = _with_seeds(measured)
-    published = sorted((entry for entry in published_results() if entry.benchmark == name), key=_place)
+    measured = fold_means(beside) if name == FOLD_MEAN else beside
+    published = [entry for entry in published_results() if entry.benchmark == name]
     paper = {entry.method: entry for entry in published if entry.source == PAPER}
-    rows = [row for line in measured for row in _beside(line, name, paper.get(line.first.method or ""), with_seeds)]
-    for entry in published:
-        epochs = DASH if entry.epochs is None else str(entry.epochs)
-        words = (METHODS[entry.method], published_words(entry.source), epochs, *("" for _ in with_seeds))
-        rows.append(_published_row(entry, f"rerun {epochs}" if entry.source == "rerun" else entry.source, words))
+    rows = [row for result in measured for row in _beside(result, paper.get(result.method or ""))]
+    rows += [
+        _published_row(entry, f"rerun {entry.epochs}" if entry.source == "rerun" else PAPER) for entry in published
+    ]
     marked = ranked(rows, METRICS)
-    title, words = f"Published numbers, {BENCHMARKS[name]}", _published_caption(name, among, measured, marked)
-    return Table(title, words, ("Method", "Source", "Epochs", *with_seeds), METRICS, marked, PAPER)
-
-
-def _place(entry: PublishedResult) -> tuple[int, int, int]:
-    """The order of published rows: by source and epochs of the re-run, then by method."""
-    repeated = entry.epochs if entry.source == "rerun" else 0
-    return list(SOURCES).index(entry.source), repeated or 0, list(METHODS).index(entry.method)
-
-
-def _beside(line: Line, name: str, paper: PublishedResult | None, with_seeds: Sequence[str]) -> list[Row]:
-    """The row of a measured result, and below it its difference to the paper where that has the method."""
-    keys = {key: text for key, text in line.keys(PAPER).items() if key != "protocol_version"} | {"benchmark": name}
-    words = (line.first.label, f"measured ({source_label(line.source)} data)", line.epochs or DASH)
-    cells = line.cells(PAPER, about=False)
-    row = Row((*words, *_seeds(line, with_seeds)), cells, keys, "plain", "measured", _recipes(line))
-    if paper is None:
-        return [row]
-    head = (f"{line.first.label} - paper", "difference", "", *("" for _ in with_seeds))
-    return [row, Row(head, difference(row, paper.values), keys, "difference", "measured")]
-
-
-def _recipes(line: Line) -> tuple[str, ...]:
-    """The notes on the recipe: one where all folds agree, else that of each fold that has one."""
-    notes = {member.title: recipe_note(member) for member in line.members}
-    if len(set(notes.values())) == 1:
-        return tuple(filter(None, {*notes.values()}))
-    return tuple(f"{title}: {note}" for title, note in notes.items() if note)
-
-
-def _published_caption(name: str, among: Sequence[Result], measured: Sequence[Line], rows: Sequence[Row]) -> str:
-    beside = [line.first for line in measured]
-    sources = {row.keys["source"] for row in rows if row.kind == "published"}
-    quoted = (
-        f'Rows "{published_words(key)}" quote {text.citation} ({text.where}).'
-        for key, text in SOURCES.items()
-        if key in sources
-    )
-    return caption(
-        "" if beside else PUBLISHED_ONLY,
-        UNIT,
-        *quoted,
+    reasons = dict.fromkeys(f"{result.label}: {reason}" for result in among if (reason := incomparable(result)))
+    if name == FOLD_MEAN and not fold_means(among):
+        reasons["the mean needs one result of each of the four folds"] = None
+    words = caption(
+        "" if measured else PUBLISHED_ONLY,
+        f"Protocol: {PAPER} ({PROTOCOLS[PAPER]}). Percent, higher is better.",
+        _citations(rows),
         DIFFERENCE if any(row.kind == "difference" for row in rows) else "",
-        seeds_words(beside),
-        ranks_words(rows, "the measured rows, the paper's, or one re-run"),
-        NO_EPOCHS if any(row.kind == "published" and row.words[2] == DASH for row in rows) else "",
-        sources_words(beside),
-        _left_out(name, among),
+        seeds_words(measured),
+        ranks_words(marked, "the measured rows, the paper's, or one re-run"),
+        source_sentences(result.source for result in measured),
+        f"Not beside published numbers: {'. '.join(reasons)}." if reasons else "",
+    )
+    heads = ("Method", "Data", "Epochs", *with_seeds(measured))
+    return Table(f"Published numbers, {BENCHMARKS[name]}", words, heads, METRICS, marked, PAPER)
+
+
+def _published_row(entry: PublishedResult, block: str) -> Row:
+    words = {
+        "Benchmark": BENCHMARKS[entry.benchmark],
+        "Class": entry.class_name,
+        "Method": METHODS[entry.method],
+        "Data": published_words(entry.source),
+        "Epochs": DASH if entry.epochs is None else str(entry.epochs),
+    }
+    cells = {key: Cell(value, entry.notes.get(key, ())) for key, value in entry.values.items()}
+    return Row(words, cells, "published", block, entry.notes.get("", ()))
+
+
+def _beside(result: Result, paper: PublishedResult | None) -> list[Row]:
+    """The row of a measured result, and below it its difference to the paper where that has the method."""
+    notes = dict.fromkeys(recipe_note(fold) for fold in result.folds or (result,))
+    row = Row(result.words, result.cells(PAPER), block="measured", notes=tuple(filter(None, notes)))
+    words = {"Benchmark": result.title, "Method": f"{result.label} - paper", "Data": "difference"}
+    return [row] if paper is None else [row, difference(row, paper.values, words)]
+
+
+def operating_table(results: Sequence[Result]) -> Table:
+    """The operating points of all results: of each the mean, then its classes; one row of dashes where there is none."""
+    method = ("Method",) if len({result.label for result in results}) > 1 else ()
+    return Table(
+        title="Operating point",
+        caption=caption(MEANING, seeds_words(results), source_sentences(result.source for result in results)),
+        heads=("Benchmark", "Class", *method, "Data", *with_seeds(results)),
+        columns=OPERATING_COLUMNS,
+        rows=tuple(row for result in results for row in _rows(result)),
+        remarks=evaluation_notes(results, "operating_point"),
     )
 
 
-def _left_out(name: str, among: Sequence[Result]) -> str:
-    """Why results of this benchmark do not stand beside the published ones, by method."""
-    reasons: dict[str, list[str]] = {}
-    for result in among:
-        if reason := incomparable(result):
-            reasons.setdefault(result.label, []).append(reason)
-    if name == FOLD_MEAN:
-        complete = {line.first.label for line in fold_means(among)}
-        for label in dict.fromkeys(result.label for result in among if result.label not in complete):
-            reasons.setdefault(label, []).append("the mean needs one result of each of the four folds")
-    texts = [f"{label}: {'; '.join(dict.fromkeys(given))}" for label, given in reasons.items()]
-    return f"Not beside published numbers: {'. '.join(texts)}." if texts else ""
+def _rows(result: Result) -> list[Row]:
+    words = {"Benchmark": result.title, "Class": MEAN} | result.words
+    points = [metrics.get("operating_point") for metrics in result.metrics_by_seed.values()]
+    there = [point for point in points if point is not None and any(point["held_out_images"].values())]
+    if len(there) < len(points):
+        notes = [point["notes"][0] for point in points if point is not None and point not in there]
+        reason = f"No operating point: {notes[0] if notes else 'not evaluated; run `dvc repro evaluate`'}."
+        return [
+            Row(
+                words,
+                dict.fromkeys((column.key for column in OPERATING_COLUMNS), Cell(None, (reason,))),
+                "summary",
+                result.key,
+            )
+        ]
+    rate, images = Cell(there[0]["false_positive_rate"]), there[0]["held_out_images"]
+    means = over_seeds([value_cells({key: p["mean"][key] for key in MEAN_KEYS}, p["per_class"]) for p in there])
+    cells = dict.fromkeys(MEASURED, OWN_THRESHOLDS) | means
+    found = {MEAN: cells | {"held_out_images": Cell(sum(images.values()))}}
+    for name in there[0]["per_class"]:
+        by_seed = [{key: p["per_class"][name][key] for key in MEASURED} for p in there if name in p["per_class"]]
+        found[name] = over_seeds(list(map(value_cells, by_seed))) | {"held_out_images": Cell(images[name])}
+    return [
+        Row(
+            words | {"Class": name},
+            of_class | {"false_positive_rate": rate},
+            "summary" if name == MEAN else "plain",
+            result.key,
+        )
+        for name, of_class in found.items()
+    ]

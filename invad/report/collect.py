@@ -1,10 +1,17 @@
-"""Read what the stages left on disk, or what MLflow keeps of a run, into a `Result`, the input of the report."""
+"""Read what the stages left on disk, or what MLflow keeps of a run, into a `Result`, the input of the report.
 
+What MLflow keeps beside settings and metrics is a folder of its own, the evidence: `result.json` (source, counts, cost, value ranges,
+curves) and `test_images.npz` (the arrays of `TestImages`, maps small, and the pictures that are shown). What an older version wrote beside
+them is left alone.
+"""
+
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,26 +22,27 @@ from invad.data.images import read_image
 from invad.data.source import read_source
 from invad.data.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
-from invad.files import read_json
-from invad.metrics import KEYS, PROTOCOL_VERSION
-from invad.report.evidence import read_evidence
+from invad.files import atomic_path, read_json, write_text
 from invad.report.labels import OWN, SOURCES, UNKNOWN
 from invad.report.results import Counts, Picture, Result, TestImages
 from invad.report.selection import select_samples, shown_images
 from invad.scoring.store import Scores, open_scores
 from invad.training.cost import Cost, read_cost
-from invad.training.curve import read_curve
 from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, Workspace
 
 MAP_REDUCTION = 4  # along each side; the finest features are rarely finer
 _METRICS_KEYS = ("per_class", "mean", "notes", "protocol_version")
+RESULT_FILE, TEST_FILE = "result.json", "test_images.npz"
+VERSION = 2
+_ARRAYS = [item.name for item in fields(TestImages) if item.name not in ("value_ranges", "pictures")]
+_TEXTS = ("names", "classes", "defect_types")
 _SECTIONS = ("splits", "calibration", "features", "train", "score")
 
 
 def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Result:
     """Return everything that the report shows of one benchmark; `InputError` when a part is missing or damaged."""
     name, is_own = benchmark.name, benchmark.dataset not in PUBLISHED_DATASETS
-    metrics = read_metrics(workspace.metrics(name))
+    metrics = _read_object(workspace.metrics(name), _METRICS_KEYS, "a metrics file; `dvc repro evaluate` writes it")
     split, scores = open_split(benchmark, workspace), open_scores(workspace.scores(name))
     result = Result(
         config=benchmark,
@@ -43,29 +51,16 @@ def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Result:
         cost=read_cost(workspace.cost(name)),
         counts=_counts(split, scores),
         curves=read_json(workspace.curves(name)),
-        loss=read_loss(workspace.loss(name)),
     )
-    return replace(result, tests=_test_images(benchmark, split, scores, result.thresholds))
+    return replace(result, tests=_test_images(benchmark, split, scores, result.thresholds()))
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
-    """Return the content of a metrics file; `InputError` when it is missing, half-written or something else."""
-    metrics = read_json(path)
-    if lacking := _lacking(metrics, _METRICS_KEYS):
-        raise InputError(f"{path}: not a metrics file, {lacking} missing; `dvc repro evaluate` writes it")
-    return metrics
-
-
-def _lacking(value: object, keys: tuple[str, ...]) -> str:
-    return ", ".join(key for key in keys if not isinstance(value, dict) or key not in value)
-
-
-def read_loss(path: Path) -> list[tuple[int, float]]:
-    """Return the (step, loss) pairs of a loss curve; none where there is no file, `InputError` when it is damaged."""
-    try:
-        return [(step.step, step.loss) for step in read_curve(path)]
-    except ValueError as error:
-        raise InputError(f"{path}: not a loss curve ({error})") from None
+def _read_object(path: Path, keys: tuple[str, ...], what: str) -> dict[str, Any]:
+    """Return a JSON object with all of these keys."""
+    value = read_json(path)
+    if lacking := [key for key in keys if not isinstance(value, dict) or key not in value]:
+        raise InputError(f"{path}: {', '.join(lacking)} missing; expected {what}")
+    return value
 
 
 def _counts(split: Split, scores: Scores) -> Counts:
@@ -88,21 +83,20 @@ def _test_images(
     benchmark: BenchmarkConfig, split: Split, scores: Scores, thresholds: Mapping[str, float]
 ) -> TestImages:
     rows, size = split.phase("test"), benchmark.features.image_size
-    labels, image_scores = scores.labels.tolist(), scores.image_scores.tolist()
-    chosen = {
-        *select_samples(scores.classes, labels, image_scores, scores.defect_types),
-        *shown_images(scores.classes, labels, image_scores, thresholds),
-    }
+    chosen = {*select_samples(scores), *shown_images(scores, thresholds)}
     images = {index: read_image(split.image_path(rows[index]), size, split.reading) for index in sorted(chosen)}
+    low = np.concatenate([maps.min(axis=(1, 2)) for maps in scores.maps_nhw])
+    classes = np.array(scores.classes)
+    ranges = {
+        name: (float(low[classes == name].min()), float(scores.image_scores[classes == name].max()))
+        for name in sorted(set(scores.classes))
+    }
+    same = ("classes", "defect_types", "labels", "has_mask", "image_scores")
     return TestImages(
         names=scores.images,
-        classes=scores.classes,
-        defect_types=scores.defect_types,
-        labels=scores.labels,
-        has_mask=scores.has_mask,
-        image_scores=scores.image_scores,
+        **{name: getattr(scores, name) for name in same},
         maps=np.concatenate([_reduced(maps) for maps in scores.maps_nhw]),
-        value_ranges=_value_ranges(scores),
+        value_ranges=ranges,
         pictures={index: Picture(image, scores.map_and_mask(index)[1]) for index, image in images.items()},
     )
 
@@ -115,63 +109,66 @@ def _reduced(maps: np.ndarray) -> np.ndarray:
     return blocks.mean(axis=(2, 4)).astype(np.float16)
 
 
-def _value_ranges(scores: Scores) -> dict[str, tuple[float, float]]:
-    """Return the minimum and maximum of all maps of each class."""
-    low = np.concatenate([maps.min(axis=(1, 2)) for maps in scores.maps_nhw])
-    classes = np.array(scores.classes)
-    return {
-        name: (float(low[classes == name].min()), float(scores.image_scores[classes == name].max()))
-        for name in sorted(set(scores.classes))
-    }
-
-
-def result_of_run(folder: Path, metrics: Mapping[str, float], source: str | None) -> Result:
+def result_of_run(folder: Path, source: str | None) -> Result:
     """Return the result of a run of MLflow.
 
     Args:
-        folder: Its artifacts `config.json`, `<benchmark>.json` (metrics), `<benchmark>.csv` (loss) and `evidence/`; all but the first
-            may be missing.
-        metrics: What MLflow has by name; `paper/<key>` is used where the file of metrics is missing, as for a trial.
+        folder: Its artifacts `config.json`, `<benchmark>.json` (metrics) and `evidence/`, which may be missing.
         source: Kind of data, key of `labels.SOURCES`; used where there is no evidence, and `unknown` where it is none of them.
 
     Raises:
         InputError: The settings or the metrics are missing, or a file is damaged.
     """
-    config = _config(folder / CONFIG_FILE)
+    value = _read_object(folder / CONFIG_FILE, ("name", "dataset", *_SECTIONS), "the settings of a benchmark")
+    sections = {key: value[key] for key in _SECTIONS}
+    config = parse_benchmark(value["name"], value["dataset"], sections, f"{CONFIG_FILE}: ")
     path = folder / f"{config.name}.json"
-    content = read_metrics(path) if path.exists() else _means(config.name, metrics)
-    loss = read_loss(folder / f"{config.name}.csv")
-    if not (folder / EVIDENCE_FOLDER).is_dir():
-        known = source if source in SOURCES else UNKNOWN
-        return Result(config, known, {config.train.seed: content}, cost=_counted(config), loss=loss)
-    evidence = read_evidence(folder / EVIDENCE_FOLDER)
-    parts = {name: getattr(evidence, name) for name in ("cost", "counts", "tests", "curves")}
-    return Result(config, evidence.source, {config.train.seed: content}, **parts, loss=loss)
+    if not path.exists():
+        raise InputError("no metrics of test images: not evaluated, or a trial of a study")
+    metrics = _read_object(path, _METRICS_KEYS, "a metrics file")
+    result = Result(config, source if source in SOURCES else UNKNOWN, {config.train.seed: metrics})
+    evidence = folder / EVIDENCE_FOLDER
+    return replace(result, **read_evidence(evidence)) if evidence.is_dir() else result
 
 
-def _counted(config: BenchmarkConfig) -> Cost:
-    """Return the cost of the model that these settings build."""
-    from invad.training.cost import model_cost  # with torch
+def write_evidence(result: Result, folder: Path) -> None:
+    """Write the folder, whole or not at all; the same result gives the same bytes. `result.tests` has to be there."""
+    tests = result.tests
+    if tests is None:
+        raise ValueError("a result without test images has no evidence")
+    facts = {
+        "version": VERSION,
+        "source": result.source,
+        "counts": result.counts and asdict(result.counts),
+        "cost": result.cost and asdict(result.cost),
+        "value_ranges": tests.value_ranges,
+        "curves": result.curves,
+    }
+    arrays: dict[str, Any] = {name: np.asarray(getattr(tests, name)) for name in _ARRAYS}
+    arrays["shown"] = np.array(list(tests.pictures), np.int64)
+    for name in ("image", "mask"):
+        arrays[name] = np.stack([getattr(picture, name) for picture in tests.pictures.values()])
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)
+        write_text(temporary / RESULT_FILE, json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n")
+        np.savez_compressed(temporary / TEST_FILE, **arrays)
 
-    return model_cost(config)
 
-
-def _config(path: Path) -> BenchmarkConfig:
-    value = read_json(path)
-    if lacking := _lacking(value, ("name", "dataset", *_SECTIONS)):
-        raise InputError(f"{path.name}: not the settings of a benchmark, {lacking} missing")
-    return parse_benchmark(value["name"], value["dataset"], {key: value[key] for key in _SECTIONS}, f"{path.name}: ")
-
-
-def _means(name: str, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Return what a file of metrics would hold of a run that has logged means alone."""
-    paper = {key: metrics.get(f"paper/{key}") for key in KEYS}
-    lacking = [key for key, value in paper.items() if value is None]
-    if len(lacking) == len(KEYS):
-        raise InputError("no metrics of test images: not evaluated, or a trial of `invad-pipe tune`")
-    reason = "trials of a study are evaluated by the protocol paper alone"
-    notes = [f"mean, protocol exact: {', '.join(KEYS)}: not available: {reason}"]
-    if lacking:
-        notes.append(f"mean, protocol paper: {', '.join(lacking)}: not available: the evaluation gave no value")
-    means = {"paper": paper, "exact": dict.fromkeys(KEYS)}
-    return {"benchmark": name, "per_class": {}, "mean": means, "notes": notes, "protocol_version": PROTOCOL_VERSION}
+def read_evidence(folder: Path) -> dict[str, Any]:
+    """Read the folder: attributes of `Result`; `InputError` names the file that is missing, damaged or of another version."""
+    path = folder / RESULT_FILE
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("version") != VERSION:
+        raise InputError(f"{path}: not of version {VERSION}; written by another version of invad")
+    try:
+        with np.load(folder / TEST_FILE, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in (*_ARRAYS, "shown", "image", "mask")}
+        known = {name: arrays[name].tolist() if name in _TEXTS else arrays[name] for name in _ARRAYS}
+        ranges = {name: (float(low), float(high)) for name, (low, high) in facts["value_ranges"].items()}
+        pairs = zip(arrays["image"], arrays["mask"], strict=True)
+        pictures = dict(zip(arrays["shown"].tolist(), (Picture(*pair) for pair in pairs), strict=True))
+        counts, cost = facts["counts"] and Counts(**facts["counts"]), facts["cost"] and Cost(**facts["cost"])
+        tests = TestImages(**known, value_ranges=ranges, pictures=pictures)
+        return {"source": facts["source"], "counts": counts, "cost": cost, "tests": tests, "curves": facts["curves"]}
+    except (OSError, BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: damaged ({type(error).__name__}: {error})") from None

@@ -6,9 +6,7 @@ from typing import Literal
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, GradientConfig, InvADConfig
 
-Form = Literal[
-    "percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "seconds", "number", "text"
-]
+Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
 }  # fmt: skip
 
-
 OWN = "own"  # whatever the folder or table: none of the published data sets
 UNKNOWN = "unknown"
 # How rows of each kind of data are marked, and a sentence on what the mark means.
@@ -84,8 +81,6 @@ METHODS = {
 }  # fmt: skip
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}
-HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")  # of a study's figure, and of the terminal
-NOT_RUN = "missing"  # of a variant of a study without any run
 HELD_OUT = 20  # categories of a COCO-AD fold
 
 
@@ -127,18 +122,12 @@ def benchmark_title(name: str, source: str) -> str:
     return name if source == OWN else BENCHMARKS.get(name, name)
 
 
-def benchmark_order(names: Iterable[str]) -> list[str]:
-    """Benchmarks in the order of the report: COCO-AD folds, MVTec AD, VisA, then any other by name."""
-    known = list(BENCHMARKS)
-    return sorted(names, key=lambda name: (known.index(name) if name in BENCHMARKS else len(known), name))
-
-
 def source_label(source: str) -> str:
-    """The mark of a data source in tables. Several sources in one row (a mean) are joined by `+` and marked one by one."""
-    return " + ".join(SOURCES[part][0] if part in SOURCES else part for part in source.split("+"))
+    """The mark of a data source in tables."""
+    return SOURCES[source][0]
 
 
 def source_sentences(sources: Iterable[str]) -> str:
     """What the marks used in a table mean, each once, in a fixed order."""
-    used = {part for source in sources for part in source.split("+")}
+    used = set(sources)
     return " ".join(meaning for name, (_, meaning) in SOURCES.items() if name in used)

@@ -2,12 +2,12 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 
-from invad.config import BenchmarkConfig, GradientConfig, InvADConfig
+from invad.config import GradientConfig, InvADConfig
 from invad.report.labels import METRICS, OWN
 from invad.report.results import Counts, Result
 
@@ -50,16 +50,11 @@ def published_words(source: str) -> str:
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """The metrics of one method on one benchmark, or on one class of it.
+    """The metrics of one method on one benchmark, or on one class of it (`mean` for their mean).
 
-    Attributes:
-        benchmark: `coco_ad_0` .. `coco_ad_3`, `coco_ad_mean`, `mvtec`, `visa`, and three that only the paper has.
-        method: Key of `labels.METHODS`.
-        source: Key of `SOURCES`.
-        epochs: None where the source does not say.
-        values: Keys of `labels.METRICS` -> fraction in [0, 1].
-        notes: Key -> what a reader has to know about that value; "" -> about the whole row.
-        class_name: "" for the whole benchmark, `mean` for the mean in a table of classes.
+    benchmark: a key of `labels.BENCHMARKS`, or one of three that only the paper has. method: of `labels.METHODS`. source: of `SOURCES`.
+    epochs: None where the source does not say. values: keys of `labels.METRICS` -> fraction in [0, 1]. notes: key -> what a reader has
+    to know about that value; "" -> about the whole row.
     """
 
     benchmark: str
@@ -74,16 +69,15 @@ class PublishedResult:
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
     """All published results of whole benchmarks: the paper's, then the authors' re-run with 100 and with 300 epochs."""
-    return tuple(_result(row) for row in _rows("results"))
+    return tuple(map(_result, _rows("results")))
 
 
 @cache
 def published_per_class() -> tuple[PublishedResult, ...]:
     """The re-run class by class, with the mean: InvAD and InvAD-lite on MVTec AD and VisA, 100 epochs."""
-    return tuple(_result(row) for row in _rows("per_class"))
+    return tuple(map(_result, _rows("per_class")))
 
 
-@cache
 def published_costs() -> list[dict[str, str]]:
     """Published sizes and times of a training step (`step_s`, seconds with `batch` images on `hardware`); "" where not stated."""
     return _rows("efficiency")
@@ -111,30 +105,25 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def _result(row: Mapping[str, str]) -> PublishedResult:
-    return PublishedResult(
-        benchmark=row["benchmark"],
-        method=row["method"],
-        source=row["source"],
-        epochs=int(row["epochs"]) if row["epochs"] else None,
-        values={metric.key: _fraction(row[metric.key]) for metric in METRICS},
-        notes=_notes(row),
-        class_name=row.get("class", ""),
-    )
-
-
-def _notes(row: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The notes about a row; an empty field of a note stands for anything, and no columns for the row as a whole."""
     notes: dict[str, tuple[str, ...]] = {}
     for note in _rows("notes") if "class" not in row else ():
+        # An empty field of a note stands for anything, and no columns for the row as a whole.
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split() or [""]:
                 notes[column] = (*notes.get(column, ()), note["note"])
-    return notes
+    values = {metric.key: _fraction(row[metric.key]) for metric in METRICS}
+    epochs, names = int(row["epochs"]) if row["epochs"] else None, (row["benchmark"], row["method"], row["source"])
+    return PublishedResult(*names, epochs, values, notes, row.get("class", ""))
 
 
 def incomparable(result: Result) -> str:
     """Why a result may not stand beside published numbers, in a few words; "" when it may."""
-    return "; ".join([*_other_data(result), *_other_input(result.config)])
+    features, reasons = result.config.features, _other_data(result)
+    if features.image_size != PUBLISHED_SIZE:
+        reasons.append(f"input of {features.image_size} pixels instead of {PUBLISHED_SIZE}")
+    if features.weights == "none":
+        reasons.append("an encoder without pretrained weights")
+    return "; ".join(reasons)
 
 
 def _other_data(result: Result) -> list[str]:
@@ -145,21 +134,13 @@ def _other_data(result: Result) -> list[str]:
         return ["none of the published data sets"]
     if result.counts is None:
         return ["its numbers of images are not known"]
-    own, (_, theirs) = result.counts, published
-    pairs = (
-        ("classes", own.classes, theirs.classes),
-        ("normal training images", own.train + own.held_out, theirs.train),
-        ("normal test images", own.test_normal, theirs.test_normal),
-        ("anomalous test images", own.test_anomalous, theirs.test_anomalous),
-        ("anomalous images without mask", own.without_mask, theirs.without_mask),
-    )
-    return [f"{count:,} {what} instead of {expected:,}" for what, count, expected in pairs if count != expected]
-
-
-def _other_input(config: BenchmarkConfig) -> list[str]:
-    size = config.features.image_size
-    reasons = [f"input of {size} pixels instead of {PUBLISHED_SIZE}"] if size != PUBLISHED_SIZE else []
-    return [*reasons, "an encoder without pretrained weights"] if config.features.weights == "none" else reasons
+    whole = replace(result.counts, train=result.counts.train + result.counts.held_out, held_out=0)
+    pairs = [(item.name, getattr(whole, item.name), getattr(published[1], item.name)) for item in fields(Counts)]
+    # The share of anomalous pixels is not published of all, and differs by the resize.
+    other = [
+        f"{n} {own:,} instead of {theirs:,}" for n, own, theirs in pairs if n != "anomalous_pixels" and own != theirs
+    ]
+    return [f"other numbers of images ({', '.join(other).replace('_', ' ')})"] if other else []
 
 
 def recipe_note(result: Result) -> str:

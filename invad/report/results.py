@@ -1,20 +1,33 @@
-"""What the report knows of each result: plain values and arrays, read by `collect`."""
+"""What the report knows of each result: plain values and arrays, read by `collect`; and several results in one report."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from invad.config import BenchmarkConfig
-from invad.report.labels import benchmark_title, method_label, published_benchmark, published_method, source_label
+from invad.config import BenchmarkConfig, GradientConfig
+from invad.report.labels import (
+    BENCHMARKS,
+    FOLD_MEAN,
+    FOLDS,
+    METHODS,
+    METRICS,
+    PROTOCOLS,
+    benchmark_title,
+    method_label,
+    published_benchmark,
+    published_method,
+    source_label,
+)
+from invad.report.tables import DASH, Cell, over_seeds, value_cells
 from invad.training.cost import Cost
 
-__all__ = ["Cost", "Counts", "Curve", "Picture", "Result", "TestImages"]
-
-Curve = Mapping[str, Sequence[float]]
-"""Columns of equal length."""
+Curve = Mapping[str, Sequence[float]]  # columns of equal length
 
 
 @dataclass(frozen=True)
@@ -71,17 +84,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class Result:
-    """One model on one benchmark, or several that differ in the seed alone.
+    """One model on one benchmark, or several that differ in the seed alone, or the mean of COCO-AD's folds.
 
     Attributes:
-        config: What was asked for; of several seeds, that of the first.
+        config: What was asked for; of several seeds, that of the lowest.
         source: Key of `labels.SOURCES`: what kind of data.
         metrics_by_seed: Seed -> content of `reports/metrics/<benchmark>.json`.
         cost, counts: None where they are not known.
-        tests, curves, loss: Of the first seed; empty where they are not known.
-            curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them. loss: (step, loss) pairs.
+        tests, curves: Of the first seed; empty where they are not known.
+            curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them.
         label: The method as tables name it; longer where two results of a report would have the same.
         key: Names the files of this result; differs from all others of a report.
+        folds: Of a mean over the folds, their results.
     """
 
     config: BenchmarkConfig
@@ -91,38 +105,33 @@ class Result:
     counts: Counts | None = None
     tests: TestImages | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
-    loss: Sequence[tuple[int, float]] = ()
     label: str = ""
     key: str = ""
+    folds: tuple["Result", ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or method_label(self.config))
         object.__setattr__(self, "key", self.key or self.config.name)
 
     @property
-    def benchmark(self) -> str:
-        """The benchmark's name in the settings."""
-        return self.config.name
-
-    @property
     def published_name(self) -> str | None:
-        """As `published_benchmark`."""
-        return published_benchmark(self.config)
+        """The benchmark in the published tables, as `published_benchmark`."""
+        return FOLD_MEAN if self.folds else published_benchmark(self.config)
 
     @property
     def published_or_own(self) -> str:
         """The benchmark's name in the published tables, or its own."""
-        return self.published_name or self.benchmark
+        return self.published_name or self.config.name
 
     @property
     def method(self) -> str | None:
-        """As `published_method`."""
+        """The method in the published tables, as `published_method`."""
         return published_method(self.config)
 
     @property
     def title(self) -> str:
         """The benchmark's name as people write it."""
-        return benchmark_title(self.published_name or self.benchmark, self.source)
+        return benchmark_title(self.published_or_own, self.source)
 
     @property
     def marked_title(self) -> str:
@@ -130,25 +139,117 @@ class Result:
         return f"{self.title} ({source_label(self.source)} data)"
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds, in ascending order."""
-        return tuple(sorted(self.metrics_by_seed))
-
-    @property
     def metrics(self) -> Mapping[str, Any]:
         """The metrics of the first seed."""
-        return self.metrics_by_seed[self.seeds[0]]
+        return self.metrics_by_seed[min(self.metrics_by_seed)]
 
     @property
-    def thresholds(self) -> dict[str, float]:
-        """The calibrated threshold on the image score of each class that has one (first seed)."""
-        return self._thresholds("calibrated_image_threshold")
+    def words(self) -> dict[str, str]:
+        """What the tables call it, by heading."""
+        epochs = str(self.config.train.epochs) if isinstance(self.config.train, GradientConfig) else DASH
+        seeds = ", ".join(map(str, self.metrics_by_seed))
+        data = source_label(self.source)
+        return {"Benchmark": self.title, "Method": self.label, "Data": data, "Epochs": epochs, "Seeds": seeds}
 
-    @property
-    def pixel_thresholds(self) -> dict[str, float]:
-        """The calibrated threshold on the map of each class that has one (first seed)."""
-        return self._thresholds("calibrated_pixel_threshold")
+    def cells(self, protocol: str, class_name: str | None = None) -> dict[str, Cell]:
+        """The values of a class, or the means over the classes, by metric."""
+        by_seed = []
+        for metrics in self.metrics_by_seed.values():
+            classes = {name: values[protocol] for name, values in metrics["per_class"].items()}
+            values = metrics["mean"][protocol] if class_name is None else classes[class_name]
+            by_seed.append(value_cells(values, classes if class_name is None else None))
+        return over_seeds(by_seed)
 
-    def _thresholds(self, key: str) -> dict[str, float]:
+    def thresholds(self, kind: str = "image") -> dict[str, float]:
+        """The calibrated threshold of each class that has one, of the first seed; kind: on the `image` score or the `pixel` of a map."""
         per_class = (self.metrics.get("operating_point") or {}).get("per_class", {})
-        return {name: values[key] for name, values in per_class.items() if values[key] is not None}
+        values = {name: of_class[f"calibrated_{kind}_threshold"] for name, of_class in per_class.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def grouped(results: Iterable[Result]) -> list[Result]:
+    """Return the results in the order of the report, those that differ in the seed alone as one, with labels and keys of their own.
+
+    Pictures and curves of several seeds are those of the lowest. Two results of equal settings and seed stay two.
+    """
+    groups: dict[tuple[str, int], list[Result]] = {}
+    times: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for result in sorted(results, key=lambda result: min(result.metrics_by_seed)):
+        same = repr((_seedless(result), result.source, result.counts))
+        seeds = tuple(result.metrics_by_seed)
+        times[same, seeds] += 1
+        groups.setdefault((same, times[same, seeds]), []).append(result)
+    return sorted(_distinct([_one(groups[key]) for key in sorted(groups)]), key=_place)
+
+
+def _seedless(result: Result) -> BenchmarkConfig:
+    return replace(result.config, train=replace(result.config.train, seed=0))
+
+
+def _one(group: Sequence[Result]) -> Result:
+    """Return the results of several seeds as one: that of the lowest, with the metrics of all."""
+    metrics = {seed: metrics for result in group for seed, metrics in result.metrics_by_seed.items()}
+    return replace(group[0], metrics_by_seed=dict(sorted(metrics.items())))
+
+
+def _place(result: Result) -> tuple[int, str, str, str, int, str]:
+    """The order of the report: COCO-AD's folds, MVTec AD, VisA, any other by name; then kind of data, method and label."""
+    benchmarks, methods, name = list(BENCHMARKS), list(METHODS), result.published_or_own
+    benchmark = benchmarks.index(name) if name in BENCHMARKS else len(benchmarks)
+    method = methods.index(result.method) if result.method in methods else len(methods)
+    return benchmark, name, result.source, result.config.name, method, result.label
+
+
+def _distinct(results: Sequence[Result]) -> list[Result]:
+    """Return the results with labels that tell them apart, and with keys of benchmark and label where a benchmark has several."""
+    names = [(result.published_or_own, _label(result, results)) for result in results]
+    several, distinct = Counter(result.config.name for result in results), []
+    for index, (result, name) in enumerate(zip(results, names, strict=True)):
+        run = f", run {names[: index + 1].count(name)}" if names.count(name) > 1 else ""
+        label = f"{name[1]}{run}"
+        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+        key = f"{result.config.name}_{slug}" if several[result.config.name] > 1 else result.key
+        distinct.append(replace(result, label=label, key=key))
+    return distinct
+
+
+def _label(result: Result, results: Sequence[Result]) -> str:
+    """The label, and the settings but for the seed in which the result differs from any of the same label, such as `epochs 5`."""
+    name = result.published_or_own, result.label
+    rivals = [_settings(other.config) for other in results if (other.published_or_own, other.label) == name]
+    own = _settings(result.config)
+    differing = [key for key in own if any(rival.get(key) != own[key] for rival in rivals)]
+    return ", ".join([result.label, *(f"{key[1]} {own[key]}" for key in differing)])
+
+
+def _settings(config: BenchmarkConfig) -> dict[tuple[str, str], Any]:
+    """The settings but for the seed, (section, key) -> value."""
+    sections = {name: value for name, value in asdict(config).items() if isinstance(value, dict)}
+    settings = {(name, key): value for name, section in sections.items() for key, value in section.items()}
+    return {key: value for key, value in settings.items() if key != ("train", "seed")}
+
+
+def fold_means(results: Iterable[Result]) -> list[Result]:
+    """The mean of COCO-AD's four folds of each method, settings, kind of data and seeds that have all of them."""
+    groups: dict[str, dict[str, Result]] = {}
+    for result in results:
+        if result.published_name in FOLDS:
+            config, seeds = _seedless(result), sorted(result.metrics_by_seed)
+            same = repr((result.label, result.source, seeds, config.features, config.train, config.score))
+            groups.setdefault(same, {})[result.published_name] = result
+    return [_mean_of([group[name] for name in FOLDS]) for group in groups.values() if len(group) == len(FOLDS)]
+
+
+def _mean_of(folds: Sequence[Result]) -> Result:
+    first, metrics = folds[0], {}
+    for seed in first.metrics_by_seed:
+        of_folds = [fold.metrics_by_seed[seed]["mean"] for fold in folds]
+        means = {name: {m.key: _mean([fold[name][m.key] for fold in of_folds]) for m in METRICS} for name in PROTOCOLS}
+        metrics[seed] = {**first.metrics, "mean": means, "per_class": {}, "notes": []}
+    return Result(first.config, first.source, metrics, label=first.label, key=FOLD_MEAN, folds=tuple(folds))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean, which every fold has to have a value for."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None

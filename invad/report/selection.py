@@ -1,8 +1,13 @@
 """Which test images the report shows: stated rules, so that nobody has to trust a choice made by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+
+from invad.report.results import TestImages
+from invad.scoring.store import Scores
+
+OUTCOMES = ("true positive", "false positive", "false negative", "true negative", "undecided")
 
 SELECTION_RULE = (
     "Images are chosen by rule, not by hand. Of each class: the anomalous images at evenly spaced ranks from the highest to the lowest "
@@ -13,65 +18,48 @@ SELECTION_RULE = (
 GALLERY_LIMIT = 120
 GALLERY_SIDE = 224  # pixels, the height of a picture; smaller ones keep theirs
 GALLERY_RULE = (
-    f"All test images of a benchmark that has at most {GALLERY_LIMIT}. Of a larger one that many, shared out evenly over classes and "
-    "outcomes, in each at evenly spaced ranks from the highest to the lowest image score, and those of the heat-map sheet."
+    f"All test images of a benchmark that has at most {GALLERY_LIMIT}. Of a larger one about that many, the same number of each class and "
+    "outcome where it has so many, at evenly spaced ranks from the highest to the lowest image score, and those of the heat-map sheet."
 )
 
 
-def select_samples(
-    classes: Sequence[str],
-    labels: Sequence[int],
-    image_scores: Sequence[float],
-    defect_types: Sequence[str],
-    per_class: int = 3,
-) -> list[int]:
-    """Positions of the images to show, by `SELECTION_RULE`.
+def select_samples(tests: TestImages | Scores, per_class: int = 3) -> list[int]:
+    """Positions of the images to show, by `SELECTION_RULE`: class by class in alphabetical order, the normal one last.
 
-    All sequences have one entry per test image. per_class: anomalous images, all of them when a class has fewer. Result: class by class in
-    alphabetical order, anomalous images from the highest score down, the normal one last.
+    per_class: anomalous images, all of them when a class has fewer.
     """
-    ranking = sorted(range(len(classes)), key=lambda index: (-image_scores[index], defect_types[index], index))
+    ranking = sorted(range(len(tests)), key=lambda i: (-tests.image_scores[i], tests.defect_types[i], i))
     chosen = []
-    for class_name in sorted(set(classes)):
-        ranked = [index for index in ranking if classes[index] == class_name]
-        anomalous = [index for index in ranked if labels[index]]
-        normal = [index for index in ranked if not labels[index]]
+    for name in sorted(set(tests.classes)):
+        members = [index for index in ranking if tests.classes[index] == name]
+        anomalous, normal = ([index for index in members if tests.labels[index] == label] for label in (1, 0))
         chosen += [anomalous[rank] for rank in evenly_spaced(len(anomalous), per_class)] + normal[:1]
     return chosen
 
 
-def outcome(label: int, score: float, threshold: float | None) -> str:
-    """Return `true positive`, `false positive`, `false negative` or `true negative`, strictly above is positive; else `undecided`."""
-    if threshold is None:
-        return "undecided"
-    positive = score > threshold
-    return f"{'true' if positive == bool(label) else 'false'} {'positive' if positive else 'negative'}"
+def outcomes(tests: TestImages | Scores, thresholds: Mapping[str, float]) -> list[str]:
+    """Which of `OUTCOMES` each image is; strictly above the threshold is positive.
 
-
-def shown_images(
-    classes: Sequence[str],
-    labels: Sequence[int],
-    image_scores: Sequence[float],
-    thresholds: Mapping[str, float],
-    limit: int = GALLERY_LIMIT,
-) -> list[int]:
-    """Ascending positions of the images of the gallery, by `GALLERY_RULE` (those of the heat-map sheet are not added).
-
-    All sequences have one entry per test image. thresholds: class -> calibrated threshold on the image score.
+    thresholds: class -> calibrated threshold on the image score; the images of a class without one are undecided.
     """
-    if len(classes) <= limit:
-        return list(range(len(classes)))
+    decided = []
+    for label, score, name in zip(tests.labels.tolist(), tests.image_scores.tolist(), tests.classes, strict=True):
+        positive = score > thresholds.get(name, 0.0)
+        words = f"{'true' if positive == bool(label) else 'false'} {'positive' if positive else 'negative'}"
+        decided.append(words if name in thresholds else "undecided")
+    return decided
+
+
+def shown_images(tests: TestImages | Scores, thresholds: Mapping[str, float], limit: int = GALLERY_LIMIT) -> list[int]:
+    """Ascending positions of the images of the gallery, by `GALLERY_RULE` (those of the heat-map sheet are not added)."""
+    if len(tests) <= limit:
+        return list(range(len(tests)))
     cells: dict[tuple[str, str], list[int]] = {}
-    for index in sorted(range(len(classes)), key=lambda index: (-image_scores[index], index)):
-        name = classes[index]
-        decided = outcome(labels[index], image_scores[index], thresholds.get(name))
-        cells.setdefault((name, decided), []).append(index)
-    shown: list[int] = []
-    # The smallest cells first: what they do not use is left for the larger ones.
-    for number, (_, members) in enumerate(sorted(cells.items(), key=lambda item: (len(item[1]), item[0]))):
-        share = (limit - len(shown)) // (len(cells) - number)
-        shown += [members[rank] for rank in evenly_spaced(len(members), share)] if share else []
-    return sorted(shown)
+    decided = outcomes(tests, thresholds)
+    for index in sorted(range(len(tests)), key=lambda index: (-tests.image_scores[index], index)):
+        cells.setdefault((tests.classes[index], decided[index]), []).append(index)
+    share = max(1, limit // len(cells))
+    return sorted(members[rank] for members in cells.values() for rank in evenly_spaced(len(members), share))
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

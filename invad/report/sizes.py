@@ -1,11 +1,12 @@
 """The tables of sizes: images of the data sets, and cost of the models, beside published ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
-from invad.report.cells import lines, sources_words
-from invad.report.labels import BENCHMARKS, METHODS, Metric, source_label
+from invad.report.labels import BENCHMARKS, METHODS, Metric, source_sentences
 from invad.report.published import SOURCES, published_costs, published_counts, published_words
-from invad.report.results import Counts, Result
+from invad.report.results import Result
 from invad.report.tables import Cell, Row, Table, caption
 
 DATASET_COLUMNS = (
@@ -23,7 +24,7 @@ COST_COLUMNS = (
     Metric("multiply_adds", "", "Multiply-adds (G)", "Multiply-adds for one image, in thousand millions.", "giga", None),
     Metric("step_s", "", "Step (ms)", "Time of one training step, in milliseconds.", "milliseconds", None),
 )  # fmt: skip
-NOT_STATED = "Not stated in the publication."
+NOT_KNOWN, NOT_STATED = "Not known.", "Not stated in the publication."
 COST_MEANING = (
     "Parameters and multiply-adds for one image, of encoder and method together (convolutions and matrix products are counted); of "
     "published rows also the time of a training step on the hardware named. Rows of different input are not comparable."
@@ -32,23 +33,26 @@ COST_MEANING = (
 
 def datasets_table(results: Sequence[Result]) -> Table:
     """The numbers of images of each benchmark at hand, and below them the published ones of what it is built like."""
-    results = [line.first for line in lines(results)]
     rows: list[Row] = []
     for index, result in enumerate(results):
-        row = _counted_row(result)
-        if all((row.words, row.cells) != (other.words, other.cells) for other in rows):  # methods share a data set
-            rows.append(row)
-        is_last = all(other.published_name != result.published_name for other in results[index + 1 :])
-        if is_last and result.published_name in published_counts():
-            rows.append(_published_counts(result.published_name))
-    cited = {published_counts()[row.keys["benchmark"]][0] for row in rows if row.kind == "published"}
+        words = {name: result.words[name] for name in ("Benchmark", "Data")}
+        cells = _cells(DATASET_COLUMNS, asdict(result.counts) if result.counts else {}, NOT_KNOWN)
+        row = Row(words, cells, block=result.published_or_own)
+        rows += [row] if row not in rows else []  # methods share a data set
+        name = result.published_name
+        if name in published_counts() and all(other.published_name != name for other in results[index + 1 :]):
+            source, counts = published_counts()[name]
+            words = {"Benchmark": BENCHMARKS[name], "Data": published_words(source)}
+            rows.append(Row(words, _cells(DATASET_COLUMNS, asdict(counts), NOT_STATED), "published", name))
+    shown = {row.words["Data"] for row in rows}
+    cited = [text for key, text in SOURCES.items() if published_words(key) in shown]
     return Table(
         title="Data sets",
         caption=caption(
             "Numbers of images of what was run, and of the published data sets.",
-            "Test images are counted by the data set's own labels.",
-            *(f'Rows "{published_words(key)}" follow {SOURCES[key].citation}.' for key in SOURCES if key in cited),
-            sources_words(results),
+            "Test images are counted by the data set's own labels; published shares of pixels are estimates at 256 x 256 pixels.",
+            *(f'Rows "published: {source.label}" follow {source.citation}.' for source in cited),
+            source_sentences(result.source for result in results),
         ),
         heads=("Benchmark", "Data"),
         columns=DATASET_COLUMNS,
@@ -56,33 +60,30 @@ def datasets_table(results: Sequence[Result]) -> Table:
     )
 
 
-def _counted_row(result: Result) -> Row:
-    none = Cell(None, (f"{result.title}: The split of this benchmark is not known.",))
-    cells = {column.key: none for column in DATASET_COLUMNS}
-    return Row(
-        words=(result.title, source_label(result.source)),
-        cells=cells if result.counts is None else _counts(result.counts, "Not counted."),
-        keys={"benchmark": result.benchmark, "source": result.source},
-        block=result.published_or_own,
-    )
-
-
-def _published_counts(name: str) -> Row:
-    source, counts = published_counts()[name]
-    cells = _counts(counts, NOT_STATED)
-    if counts.anomalous_pixels is not None:
-        cells["anomalous_pixels"] = Cell(counts.anomalous_pixels, ("An estimate at 256 x 256 pixels.",))
-    keys = {"benchmark": name, "source": source}
-    return Row((BENCHMARKS[name], published_words(source)), cells, keys, "published", name)
-
-
-def _counts(counts: Counts, no_pixels: str) -> dict[str, Cell]:
-    cells = {column.key: Cell(getattr(counts, column.key)) for column in DATASET_COLUMNS}
-    return cells if counts.anomalous_pixels is not None else cells | {"anomalous_pixels": Cell(None, (no_pixels,))}
+def _cells(columns: Sequence[Metric], values: Mapping[str, float | None], reason: str) -> dict[str, Cell]:
+    """The values of a row; a dash with the reason where there is none."""
+    found = {column.key: values.get(column.key) for column in columns}
+    return {key: Cell(value, () if value is not None else (reason,)) for key, value in found.items()}
 
 
 def efficiency_table(results: Sequence[Result]) -> Table:
-    """What the models at hand cost, and the published ones."""
+    """What the models at hand cost, each distinct one once, and the published ones."""
+    rows: list[Row] = []
+    for result in results:
+        setting = f"{result.config.features.image_size} px"
+        words = {"Method": result.label, "Setting": setting, "Hardware": "", "Source": "measured"}
+        cells = _cells(COST_COLUMNS[:3], asdict(result.cost) if result.cost else {}, NOT_KNOWN)
+        row = Row(words, cells, block="measured")
+        rows += [row] if row not in rows else []
+    for cost in published_costs():
+        values = {column.key: json.loads(text) for column in COST_COLUMNS if (text := cost[column.key])}
+        words = {
+            "Method": METHODS[cost["method"]],
+            "Setting": f"{cost['image_size']} px" + (f", batch {cost['batch']}" if cost["batch"] else ""),
+            "Hardware": cost["hardware"],
+            "Source": published_words(cost["source"]),
+        }
+        rows.append(Row(words, _cells(COST_COLUMNS, values, NOT_STATED), "published", "published"))
     return Table(
         title="Efficiency",
         caption=caption(
@@ -90,33 +91,5 @@ def efficiency_table(results: Sequence[Result]) -> Table:
         ),
         heads=("Method", "Setting", "Hardware", "Source"),
         columns=COST_COLUMNS,
-        rows=(*_models(results), *map(_published_cost, published_costs())),
+        rows=tuple(rows),
     )
-
-
-def _models(results: Sequence[Result]) -> Iterator[Row]:
-    """A row of each distinct model, wherever it was trained."""
-    seen = set()
-    for result in (line.first for line in lines(results)):
-        size, cost = result.config.features.image_size, result.cost
-        if (result.label, size, cost) not in seen:
-            seen.add((result.label, size, cost))
-            missing = Cell(None, ("The model's size could not be counted.",))
-            sizes = [column.key for column in COST_COLUMNS[:3]]
-            cells = {key: missing if cost is None else Cell(getattr(cost, key)) for key in sizes}
-            words = (result.label, f"{size} px", "", "measured")
-            keys = {"method": result.method or "", "label": result.label, "setting": words[1], "source": "measured"}
-            yield Row(words, cells, keys, block="measured")
-
-
-def _published_cost(cost: Mapping[str, str]) -> Row:
-    stated = {column.key: cost[column.key] for column in COST_COLUMNS}
-    cells = {key: _stated(text) for key, text in stated.items()}
-    setting = f"{cost['image_size']} px" + (f", batch {cost['batch']}" if cost["batch"] else "")
-    keys = {"method": cost["method"], "setting": setting, "source": cost["source"], "hardware": cost["hardware"]}
-    words = (METHODS[cost["method"]], setting, cost["hardware"], published_words(cost["source"]))
-    return Row(words, cells, keys, "published", "published")
-
-
-def _stated(text: str) -> Cell:
-    return Cell(int(text) if text.isdecimal() else float(text)) if text else Cell(None, (NOT_STATED,))

@@ -23,7 +23,8 @@ def plan_ablation(module: str, options: StudyOptions, params: Params) -> Study:
 
 
 def run_ablation(module: str, options: StudyOptions, params: Params, workspace: Workspace) -> AblationReport:
-    """Train and score what is missing of a module's variants, and write `reports/ablations/<module>.{csv,md,tex,png}`.
+    """Train and score what is missing of a module's variants, and write `reports/ablations/<module>.{json,csv,md,tex}`.
+
     `InputError`: as for `plan_ablation`; or the split is not built, the machine is too small, or the study is there already.
     """
     study = plan_ablation(module, options, params)

@@ -28,7 +28,7 @@ from invad.workspace import EVIDENCE_FOLDER, WEIGHTS_FILE, Workspace
 if TYPE_CHECKING:
     from invad.training.curve import Step
 
-FIGURES = ("heatmaps", "scores", "curves", "thresholds")
+FIGURES = ("heatmaps", "scores", "curves")
 logger = logging.getLogger(__name__)
 
 
@@ -105,8 +105,7 @@ def results_of(benchmark: BenchmarkConfig, workspace: Workspace) -> Content:
         return data_sets(open_split(benchmark, workspace), benchmark, source)
 
     def write_evidence(folder: Path) -> None:
-        from invad.report.collect import collect_result
-        from invad.report.evidence import write_evidence
+        from invad.report.collect import collect_result, write_evidence
 
         write_evidence(collect_result(benchmark, workspace), folder / EVIDENCE_FOLDER)
 

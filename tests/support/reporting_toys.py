@@ -85,7 +85,6 @@ def toy_result(
             pictures={index: Picture(images[index], masks[index]) for index in range(len(maps))},
         ),
         curves=curves,
-        loss=[(step, 30.0 / step) for step in range(1, 60)],
         label=label,
         key=key,
     )

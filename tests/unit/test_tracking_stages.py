@@ -83,7 +83,7 @@ def test_two_methods_that_were_evaluated_give_a_report_with_figures_and_pictures
     for each in runs:
         assert "paper/pixel_auroc" in each.data.metrics
         evidence = {Path(item.path).name for item in client.list_artifacts(each.info.run_id, "evidence")}
-        assert evidence == {"result.json", "curves.json", "test_images.parquet"}
+        assert evidence == {"result.json", "test_images.npz"}
     done = pipe("report", "--runs", *(each.info.run_id for each in runs), "--out", "both", cwd=root)
     assert done.returncode == 0, done.stderr
     figures = {path.name for path in (root / "both/figures").iterdir()}

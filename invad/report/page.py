@@ -1,0 +1,216 @@
+"""The self-contained HTML page: what it shows of a report's results, as one string without any outside resource."""
+
+import base64
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from invad.config import GradientConfig
+from invad.report.labels import Metric, source_label
+from invad.report.pictures import (
+    COLOUR_RULE,
+    colour_stops,
+    heat_layer,
+    image_kind,
+    image_panel,
+    map_scale,
+    outline_layer,
+    truth_words,
+)
+from invad.report.results import Result, TestImages
+from invad.report.selection import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, outcomes
+from invad.report.tables import Cell, Row, Table, blocks, column_groups
+
+GENERATED = "embedded"  # key of `labels.SOURCES`
+MOST_NAMED = 3  # methods in the heading
+MAP_QUALITY, PICTURE_QUALITY = 85, 82
+OUTLINE_COLOURS = 8  # line, rim and their soft edges
+# Beginning of a figure's file name -> what it shows, in words for those who cannot see it, and its caption; in the order of the page.
+PLOTS = {
+    "scores": (
+        "Histograms of the image scores of normal and anomalous test images, by class",
+        "Distribution of image scores, as a share of the normal and of the anomalous test images of a class. Overlap is what the two "
+        "histograms share: 0 % separates them fully, 100 % not at all. The dashed line is the calibrated threshold, where there is one: "
+        "images above it are called anomalous.",
+    ),
+    "curves": (
+        "ROC, precision-recall and PRO curves of images and pixels, and precision, recall, F1 and IoU over the threshold",
+        "Thick the mean over the classes, thin the classes; the area is that of the protocol exact. Last what a threshold on maps scaled "
+        "to 0..1 gives, pixel by pixel: the paper's threshold metrics are the means over the shaded range .2 to .8. AU-ROC takes no "
+        "threshold and may be high where no threshold finds the regions; IoU says how much of them is found.",
+    ),
+}  # fmt: skip
+# Anchor, heading, the beginning of the names of its tables' files, and what stands above them.
+GROUPS = (
+    (
+        "results",
+        "Results",
+        "main",
+        "A click on a heading sorts a table by that column, a second one the other way; a third restores the order. Bold is the best of a "
+        "group of rows, underlined the second best. Where a table is wider than the screen it scrolls, and its edge says so.",
+    ),
+    ("classes", "Results per class", "per_class_", ""),
+    ("published", "Published numbers", "published", ""),
+    (
+        "operating-point",
+        "Operating point",
+        "operating_point",
+        "The best-possible numbers above need the labels of the test images to find their threshold. Here the thresholds are what a user "
+        "can have: they come from normal training images that training did not see, so that at most the share asked for lies above.",
+    ),
+    ("efficiency", "Cost", "efficiency", ""),
+    ("datasets", "Data sets", "datasets", ""),
+    ("ablations", "Ablations", "ablation_", ""),
+)
+NO_EVIDENCE = (
+    "No scores, maps and pictures of the test images are at hand, so there are no score distributions, no heat maps and no gallery. "
+    "The run of a benchmark has them as its artifact `evidence`; the trials of a study keep none."
+)
+
+
+def render_page(
+    results: Sequence[Result],
+    tables: Mapping[str, Sequence[Table]],
+    figures: Path,
+    run_info: Mapping[str, Any],
+    left_out: Sequence[str],
+) -> str:
+    """The page as HTML; the same content gives the same text.
+
+    Args:
+        results: In the order of the page.
+        tables: By the name of their files.
+        figures: The folder of the plots, which are there already; those that are not are left out.
+        run_info: What is true of this run alone (commit, hardware, times): scalars, or mappings and sequences of them. It stands in the
+            one element `<aside id="run-info">`: pages of the same results differ nowhere else.
+        left_out: Results that are missing or damaged, a sentence each; stands at the top.
+    """
+    loader = PackageLoader("invad.report", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    names: dict[str, Any] = {"column_groups": column_groups, "blocks": blocks, "source_label": source_label}
+    names["raw"] = lambda name: Markup(loader.get_source(environment, name)[0])  # a file of the templates as it is
+    environment.globals.update(names)
+    groups = []
+    for anchor, heading, begin, intro in GROUPS:
+        members = [table for name, those in tables.items() if name.startswith(begin) for table in those]
+        groups += [(anchor, heading, intro, members)] if members else []
+    labels = list(dict.fromkeys(result.label for result in results))
+    return environment.get_template("index.html.j2").render(
+        methods=", ".join(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} models",
+        runs=runs_table(results),
+        groups=groups,
+        columns=list(dict.fromkeys(column for *_, members in groups for table in members for column in table.columns)),
+        sections=[_section(result, figures) for result in results],
+        run_info=run_info,
+        left_out=left_out,
+        generated=any(result.source == GENERATED for result in results),
+        colour_stops=", ".join(colour_stops()),
+        colour_rule=COLOUR_RULE,
+        gallery_rule=GALLERY_RULE,
+        no_evidence=NO_EVIDENCE,
+    )
+
+
+def runs_table(results: Sequence[Result]) -> Table:
+    """The settings of the results in words; numbers of images stand in the table of the data sets."""
+    rows = []
+    for result in results:
+        features, train = result.config.features, result.config.train
+        length, rate = f"batch {train.batch_size}", ""
+        if isinstance(train, GradientConfig):
+            length, rate = f"{train.epochs} epochs, {length}", f", learning rate {train.learning_rate:g}"
+        settings = {
+            "Encoder": f"{features.encoder}, {features.weights} weights",
+            "Input size": f"{features.image_size} x {features.image_size} pixels",
+            "Training": length + rate,
+        }
+        rows.append(Row(result.words | settings, {}))
+    heads = ("Benchmark", "Method", "Data", "Encoder", "Input size", "Training", "Seeds")
+    return Table("Settings", "", heads, (), tuple(rows))
+
+
+def _section(result: Result, figures: Path) -> dict[str, Any]:
+    """What stands in the section of a result."""
+    title, plots = f"{result.title}, {result.label}", []
+    for kind, (alt, caption) in PLOTS.items():
+        if (path := figures / f"{kind}_{result.key}.svg").exists():
+            source, alt = data_uri(path.read_bytes(), "image/svg+xml"), f"{alt}: {title}."
+            plots.append({"src": source, "alt": alt, "caption": caption})
+    return {
+        "anchor": "result-" + re.sub(r"\s", "_", result.key),
+        "title": title,
+        "source": result.source,
+        "plots": plots,
+        "gallery": build_gallery(result),
+    }
+
+
+def build_gallery(result: Result) -> dict[str, Any] | None:
+    """The images in `result.tests.pictures`, highest score first, and the counts of outcomes of all; None where there are none."""
+    tests = result.tests
+    if tests is None or not tests.pictures:
+        return None
+    decided = outcomes(tests, result.thresholds())
+    positions = sorted(tests.pictures, key=lambda index: (-tests.image_scores[index], index))
+    cards = [_card(result, tests, index, decided[index]) for index in positions]
+    return {"cards": cards, "counts": _counts(result, tests, decided), "total": len(tests)}
+
+
+def _card(result: Result, tests: TestImages, index: int, decided: str) -> dict[str, Any]:
+    """One image. threshold: of its class, None without one. scale: the map values at the two ends of the colours.
+
+    picture, heat, outline: data URIs of the image, of the colours of its map, transparent below the threshold, and of the outline of
+    the mask, "" without anomalous pixels.
+    """
+    shown, name = tests.pictures[index], tests.classes[index]
+    side, scale = min(GALLERY_SIDE, len(shown.mask)), map_scale(result, tests, name)
+    # Twice as large as the picture, so that it stays sharp in the viewer.
+    outline = outline_layer(shown.mask, 2 * side).quantize(OUTLINE_COLOURS, method=Image.Quantize.FASTOCTREE)
+    return {
+        "name": tests.names[index],
+        "class_name": name,
+        "kind": image_kind(tests, index),
+        "truth": truth_words(tests, index),
+        "score": float(tests.image_scores[index]),
+        "outcome": decided,
+        "threshold": result.thresholds().get(name),
+        "scale": (scale.low, scale.high),
+        "side": side,
+        "picture": picture_uri(image_panel(shown, side), "webp", quality=PICTURE_QUALITY),
+        "heat": picture_uri(heat_layer(result, tests, index), "webp", quality=MAP_QUALITY),
+        "outline": picture_uri(outline, "png", optimize=True) if shown.mask.any() else "",
+    }
+
+
+def _counts(result: Result, tests: TestImages, decided: Sequence[str]) -> Table:
+    columns = [
+        Metric("threshold", "", "Threshold", "Image score above which an image is called anomalous.", "score", None)
+    ]
+    columns += [Metric(name, "", name.capitalize(), "", "count", None) for name in OUTCOMES if name in decided]
+    numbers, rows = Counter(zip(tests.classes, decided, strict=True)), []
+    for name in sorted(set(tests.classes)):
+        cells = {"threshold": Cell(result.thresholds().get(name))}
+        rows.append(Row({"Class": name}, cells | {kind: Cell(numbers[name, kind]) for kind in OUTCOMES}))
+    title = f"Outcomes of all {len(tests)} test images, {result.title}, {result.label}"
+    return Table(title, "", ("Class",), tuple(columns), tuple(rows))
+
+
+def picture_uri(image: Image.Image, kind: str, **options: int) -> str:
+    """An image as a URI that a page can carry inside itself."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind.upper(), **options)
+    return data_uri(buffer.getvalue(), f"image/{kind}")
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Content as a URI."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
