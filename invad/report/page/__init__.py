@@ -92,7 +92,7 @@ def render_page(
             one element `<aside id="run-info">`: pages of the same results differ nowhere else.
         left_out: Results that are missing or damaged, a sentence each; stands at the top.
     """
-    loader = PackageLoader("invad.report", "templates")
+    loader = PackageLoader("invad.report.page", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
