@@ -91,7 +91,7 @@ def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
     assert {"metrics/ranking.py", "scoring/thresholds.py", "scoring/store.py"} <= names("evaluate")
     assert {"data/coco_ad.py", "data/own/table.py"} <= names("splits")
     assert {"data/official/unpack.py", "data/embedded/coco.py"} <= names("download")
-    assert {"report/templates/page.css", "report/published_csv/results.csv"} <= names("report")
+    assert {"report/page/templates/page.css", "report/published_csv/results.csv"} <= names("report")
     assert not {"scoring/score.py", "metrics/ranking.py", "data/coco_ad.py"} & names("train")
     assert not {"scoring/score.py", "features/encoder.py"} & names("evaluate")
     assert not {name for stage in ("train", "score", "evaluate") for name in names(stage) if name.startswith("report")}
@@ -206,7 +206,7 @@ def test_a_number_sign_in_a_text_is_no_comment_and_types_alone_are_not_run():
         ("methods/invad/style.py", {"train", "score", "ablate"}),
         ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
         ("scoring/thresholds.py", {"evaluate"}),
-        ("report/templates/page.css", {"report", "ablate"}),
+        ("report/page/templates/page.css", {"report", "ablate"}),
         ("tracking/origin.py", set()),
         ("config/methods.py", set()),  # its defaults are params
         ("config/constants.py", {"download", "splits", "features", "train", "score", "report", "ablate"}),

@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from invad.config import GradientConfig
 from invad.report.labels import Metric, source_label
 from invad.report.pictures import (
     COLOUR_RULE,
@@ -92,7 +91,7 @@ def render_page(
             one element `<aside id="run-info">`: pages of the same results differ nowhere else.
         left_out: Results that are missing or damaged, a sentence each; stands at the top.
     """
-    loader = PackageLoader("invad.report", "templates")
+    loader = PackageLoader("invad.report.page", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -125,13 +124,13 @@ def runs_table(results: Sequence[Result]) -> Table:
     rows = []
     for result in results:
         features, train = result.config.features, result.config.train
-        length, rate = f"batch {train.batch_size}", ""
-        if isinstance(train, GradientConfig):
-            length, rate = f"{train.epochs} epochs, {length}", f", learning rate {train.learning_rate:g}"
+        length = f"batch {train.batch_size}"
+        if train.length:
+            length = f"{train.length}, {length}, learning rate {train.learning_rate:g}"
         settings = {
             "Encoder": f"{features.encoder}, {features.weights} weights",
             "Input size": f"{features.image_size} x {features.image_size} pixels",
-            "Training": length + rate,
+            "Training": length,
         }
         rows.append(Row(result.words | settings, {}))
     heads = ("Benchmark", "Method", "Data", "Encoder", "Input size", "Training", "Seeds")
