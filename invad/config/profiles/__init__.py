@@ -14,11 +14,13 @@ from invad.config.sections import dataset_kind
 from invad.errors import InputError
 from invad.files import write_text
 
+_METHODS = ("rd", "patchcore", "simplenet", "uniad", "dinomaly")
 # The files that a profile is made of, each over the one before.
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "quick": ("quick",),
     "paper": ("quick", "paper"),
     "paper-lite": ("quick", "paper", "paper-lite"),
+    **{f"paper-{method}": ("quick", "paper", f"paper-{method}") for method in _METHODS},
 }
 # How a user gets at the official data: carried from profile to profile.
 _ACCESS_KEYS = ("accept_license", "images", "files", "store", "keep_archives")
@@ -65,12 +67,13 @@ def use_profile(name: str, path: Path) -> tuple[list[str], Path | None]:
 
 
 def _with_overrides(base: str, overrides: str) -> str:
-    """Return the text `base` with other settings, merged by name; a data set is replaced, since nothing of another source is of use."""
+    """Return the text `base` with other settings, merged by name; another source of data, and another method, replaces what there was."""
     settings = load_yaml(base)
     edits: dict[Entry, Any] = {}
     for section, named in load_yaml(overrides).items():
         for name, values in named.items():
-            edits[section, name] = values if section == "download" else settings[section][name] | values
+            replaced = section == "download" or "model" in values
+            edits[section, name] = values if replaced else settings[section][name] | values
     return edit_settings(base, edits)
 
 
