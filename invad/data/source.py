@@ -17,7 +17,6 @@ class Source:
         source: `embedded`, `path` or `official`.
         root: the folder laid out as the data set is published, or of the user's own images.
         sha256: digest of the files' names and sizes; of generated files, of their contents too; of official archives, their digests.
-        images_from: the address below which images that are not there yet are fetched (`val2017/000000000139.jpg` is appended), or None.
         table: the table of the user's own images, or None.
     """
 
@@ -25,7 +24,6 @@ class Source:
     source: str
     root: Path
     sha256: str
-    images_from: str | None = None
     table: Path | None = None
 
 
@@ -42,4 +40,4 @@ def read_source(folder: Path) -> Source:
         again = f"`dvc repro -f download@{value['dataset']}`"
         raise InputError(f"{root}: the files of {value['dataset']} are no longer there; mend the path or run {again}")
     table = folder / value["table"] if "table" in value else None
-    return Source(value["dataset"], value["source"], root, value["sha256"], value.get("images_from"), table)
+    return Source(value["dataset"], value["source"], root, value["sha256"], table)

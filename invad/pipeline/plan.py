@@ -33,7 +33,7 @@ from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
 _PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
-_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks and single images, models, checkpoints"
+_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks, models, checkpoints"
 
 
 class Images(NamedTuple):
@@ -164,7 +164,7 @@ def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPla
     if config.source != "official":
         return DataPlan(dataset, config.source, folder, 0, 0)
     fetch, disk = 0, 0
-    for archive in DATASETS[dataset].release.needed(config):
+    for archive in DATASETS[dataset].release.archives:
         size = archive.size if is_address(config.files.get(archive.name, archive.url)) else 0
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
         if unpacked_sha256(archive.name, folder / "files") is None:
