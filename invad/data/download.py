@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invad.config import DownloadConfig
 from invad.data.datasets import DATASETS
-from invad.data.embedded import generate
+from invad.data.embedded import GENERATORS
 from invad.data.listing import files_below
 from invad.data.official.store import put_in_place
 from invad.data.own.table import read_table
@@ -30,7 +30,7 @@ def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) 
         temporary.mkdir()
         if config.source == "embedded":
             numbers = {"train_images": config.train_images, "test_images": config.test_images}
-            generate(dataset, temporary, seed=config.seed, **numbers, image_size=config.image_size)
+            GENERATORS[dataset](temporary, seed=config.seed, **numbers, image_size=config.image_size)
             digest = _digest(temporary, files_below(temporary), contents=True)
             source = Source(dataset, "embedded", Path(), digest)
         elif config.source == "official":

@@ -106,7 +106,7 @@ def test_visa_from_its_archive(visa, server, tmp_path):
 def test_published_counts_are_checked(visa, tmp_path):
     workspace = Workspace(tmp_path)
     prepare_dataset("visa", visa, workspace)
-    message = r"not the published images .*: candle has 1 \+ 0 \+ 1, published 900 \+ 100 \+ 100; complete the data, or set `strict: false`"
+    message = r"not the published images .*: candle has 1 \+ 0 \+ 1, published 900 \+ 100 \+ 100; mend the data, or set `strict: false`"
     with pytest.raises(InputError, match=message):
         build_split(benchmark("visa", FolderSplitConfig()), workspace)
     assert not workspace.split("visa").exists()

@@ -1,8 +1,8 @@
 """Images in folders: the layouts that are understood, and the pairing of images with masks by name. MVTec AD is read by it too."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -152,13 +152,6 @@ def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> tup
     ]
     check_rows(rows)
     return rows, [mask.relative_to(root).as_posix() for mask in masks if mask not in owners]
-
-
-def twins(images: Iterable[str]) -> list[str]:
-    """Return, sorted, the images that have another one's folder and name but for the suffix: one picture saved twice, mostly."""
-    images = set(images)
-    counts = Counter(PurePosixPath(image).with_suffix("") for image in images)
-    return sorted(image for image in images if counts[PurePosixPath(image).with_suffix("")] > 1)
 
 
 def _owners(images: dict[Path, Kind], masks: list[Path]) -> dict[Path, Path]:
