@@ -49,9 +49,8 @@ FULL_COUNTS: Mapping[int, tuple[int, int, int]] = {
 def build_coco_ad(root: Path, config: CocoAdSplitConfig, out: Path) -> list[SplitRow]:
     """Return the rows of one fold and draw the masks of its anomalous test images to `out/masks/<image>.png` (1 bit, image size).
 
-    `mask` paths are relative to `out`. A held-out segmentation without any pixel (an empty list, a degenerate polygon) adds
-    nothing to the mask; its image is anomalous all the same. `InputError`: annotations are damaged or contradict each other, or files with
-    as many images as the official ones do not give the known counts.
+    `mask` paths are relative to `out`. An image whose held-out segmentations have no pixel is anomalous all the same. `InputError`:
+    annotations are damaged or contradict each other, or files with as many images as the official ones do not give the known counts.
     """
     train, test = read_both(root)
     rows = fold_rows(train, test, config)

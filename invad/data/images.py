@@ -33,7 +33,7 @@ _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _GREY16_MODES = _DEEP_GREY_MODES - {"F"}
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
 # Pillow's warnings name no file; `warnings.catch_warnings` would not do where threads read images.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _TURNED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _TURNS = {number: Image.Transpose[name] for number, name in enumerate(_TURNED, start=2)}  # by EXIF's number
 _LYING = range(5, 9)  # numbers that exchange width and height
@@ -46,8 +46,7 @@ class TooManyPixelsError(InputError):
 def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int]:
     """Return (width, height) in pixels of an image or a mask, from the header alone, after a rotation where `reading` asks for it.
 
-    `InputError`: the file is missing, no PNG, JPEG, BMP, TIFF or WebP, or an animation or several pages; or it has more than `MAX_PIXELS`
-    pixels, or colours of more than 8 bits a channel.
+    `InputError`: no PNG, JPEG, BMP, TIFF or WebP, several frames or pages, more than `MAX_PIXELS` pixels, or colours of 16 bits.
     """
     with _opened(path, path) as image:
         # Of a TIFF the size is that after the rotation, which its decoder applies.

@@ -11,13 +11,9 @@ SOURCE_FILE = "source.json"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in place.
+    """A data set in place: its `root` is laid out as it is published, or has the user's own images, which `table` lists.
 
-    Attributes:
-        source: `embedded`, `path` or `official`.
-        root: the folder laid out as the data set is published, or of the user's own images.
-        sha256: digest of the files' names and sizes; of generated files, of their contents too; of official archives, their digests.
-        table: the table of the user's own images, or None.
+    `sha256`: digest of the files' names and sizes; of generated files, of their contents too; of official archives, their digests.
     """
 
     dataset: str

@@ -5,10 +5,9 @@ from pathlib import Path
 from invad.config import BenchmarkConfig, FolderSplitConfig, TableSplitConfig, reading_of
 from invad.data.counts import check_counts
 from invad.data.datasets import DATASETS
-from invad.data.hold_out import hold_out
 from invad.data.own.table import build_table
 from invad.data.source import Source, read_source
-from invad.data.split_table import FILE_NAME, Split, SplitRow, open_split, reading_metadata, write_split_table
+from invad.data.split_table import FILE_NAME, Split, SplitRow, hold_out, open_split, reading_metadata, write_split_table
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.workspace import Workspace

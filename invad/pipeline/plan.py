@@ -19,11 +19,10 @@ from invad.data.counts import Counts, count_images
 from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
 from invad.data.embedded.products import DEFECTS
-from invad.data.hold_out import held_out_images
 from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source
-from invad.data.split_table import FILE_NAME, read_split_table
+from invad.data.split_table import FILE_NAME, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.encoder import hollow_encoder

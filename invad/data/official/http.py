@@ -6,7 +6,6 @@ urllib3 sends a request again where that may help (no connection, 429, 5xx, Retr
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ def download(remote: Remote, path: Path, *, label: str = "", policy: RetryPolicy
         verify(remote, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, failures = partial_path(path), 0
+    part, failures = path.with_name(f"{path.name}.part"), 0
     farthest = _size(part)
     with (
         _session(policy) as session,
@@ -88,11 +87,6 @@ def verify(remote: Remote, path: Path) -> None:
         raise InputError(f"{path}: no such file; expected {remote.name}")
     if problem := _problem(remote, path):
         raise InputError(f"{path}: not the {remote.name} expected: {problem}; move it away or give the right one")
-
-
-def partial_path(path: Path) -> Path:
-    """Return where the bytes of an unfinished file are."""
-    return path.with_name(f"{path.name}.part")
 
 
 def _size(path: Path) -> int:
@@ -152,7 +146,8 @@ def _continue(remote: Remote, part: Path, session: requests.Session, timeout: fl
             have = 0
         bar.update(have - bar.n)
         with part.open("ab" if have else "wb") as file:
-            for block in _body(response):
+            # Those of `iter_content` are lost where the connection breaks.
+            while block := response.raw.read1(BLOCK, decode_content=False):
                 file.write(block)
                 file.flush()  # a killed process loses nothing
                 bar.update(len(block))
@@ -160,12 +155,6 @@ def _continue(remote: Remote, part: Path, session: requests.Session, timeout: fl
                     break
             return file.tell() >= remote.size
     return False
-
-
-def _body(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body in blocks as they come; those of `iter_content` are lost where the connection breaks."""
-    while block := response.raw.read1(BLOCK, decode_content=False):
-        yield block
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from invad.config import DownloadConfig
-from invad.data.official.http import Remote, RetryPolicy, download, partial_path, verify
+from invad.data.official.http import Remote, RetryPolicy, download, verify
 from invad.data.official.unpack import unpack, unpacked_sha256
 from invad.disk import free_bytes
 from invad.errors import InputError
@@ -57,9 +57,8 @@ def put_in_place(dataset: str, release: Release, config: DownloadConfig, store: 
             raise InputError(f"{key}.files.{name}: unknown; the archives are {', '.join(known)}")
     missing = [each for each in archives if unpacked_sha256(each.name, files) != each.sha256]
     for each, path in zip(missing, _fetch(missing, config, store / "archives", dataset), strict=True):
-        label = f"download@{dataset} {each.name}"
-        sizes = {"sha256": each.sha256, "unpacked_size": each.unpacked_size}
-        unpack(path, files, name=each.name, **sizes, label=label, only=each.wanted)
+        published = {"name": each.name, "sha256": each.sha256, "unpacked_size": each.unpacked_size, "only": each.wanted}
+        unpack(path, files, **published, label=f"download@{dataset} {each.name}")
     if not config.keep_archives:
         for path in (path for each in archives for path in (store / "archives").glob(f"{each.name}*")):
             remove(path)
@@ -78,9 +77,8 @@ def _fetch(archives: Sequence[Archive], config: DownloadConfig, folder: Path, da
     remotes = [replace(each, url=config.files.get(each.name, each.url), hint=hint) for each in archives]
     paths = [folder / each.name if is_address(each.url) else Path(each.url).expanduser().absolute() for each in remotes]
     folder.mkdir(parents=True, exist_ok=True)
-    there = [path.stat().st_size for each in paths for path in (each, partial_path(each)) if path.is_file()]
-    fetched = sum(each.size for each in remotes)
-    free_bytes(folder, fetched - sum(there), label)
+    there = sum(path.stat().st_size for each in paths for path in each.parent.glob(f"{each.name}*"))  # also in part
+    free_bytes(folder, sum(each.size for each in remotes) - there, label)
     for each, path in zip(remotes, paths, strict=True):
         if is_address(each.url):
             download(each, path, label=f"{label} {each.name}", policy=RETRIES)

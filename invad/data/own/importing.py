@@ -11,11 +11,10 @@ from invad.config import AS_STORED, BenchmarkConfig, Params, TableSplitConfig, l
 from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.params_file import add_benchmark, remove_dataset, template, update_download
 from invad.data.counts import describe
-from invad.data.hold_out import hold_out
 from invad.data.listing import named
 from invad.data.own.folders import Discovery, Layout, discover
 from invad.data.own.table import split_rows, with_phases, write_import_table
-from invad.data.split_table import ANOMALOUS, SplitRow
+from invad.data.split_table import ANOMALOUS, SplitRow, hold_out
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.text import aligned

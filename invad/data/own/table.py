@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from invad.config import ReadingConfig, TableSplitConfig, reading_of
-from invad.data.hold_out import chosen
 from invad.data.images import check_mask_size, image_size
-from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
+from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow, chosen
 from invad.errors import InputError
 
 COLUMNS = ("image", "class", "phase", "label", "defect_type", "mask")
