@@ -87,10 +87,9 @@ _FactsOf = Mapping[str, _Facts]  # by the path in the split table
 
 
 def check_split(split: Split, *, workers: int | None = None, label: str) -> CheckReport:
-    """Decode all images and masks of `split` in parallel and report what is wrong with them; nothing is raised for it.
+    """Decode all images and masks of `split` in parallel and report what is wrong with them; `label` names the progress bar (on stderr).
 
-    `label` names the progress bar (on stderr). An anomalous image whose mask is empty is an error where the mask came with the data,
-    and a warning where it was drawn from annotations (COCO-AD), which no user can mend.
+    An empty mask of an anomalous image is a warning where it was drawn from annotations (COCO-AD), which no user can mend, else an error.
     """
     rows = split.rows
     image_paths = {row.image: split.image_path(row) for row in rows}

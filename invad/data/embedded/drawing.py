@@ -73,16 +73,6 @@ def _noise_bank(kind: str) -> Array:
     return np.tile((field / field.std()).astype(np.float32), (2, 2))
 
 
-def noise(rng: Rng, kind: str, height: int, width: int, zoom: float = 1.0) -> Array:
-    """A random crop (height, width) of mean 0, variance about 1; `zoom` > 1 makes its features larger."""
-    rows, columns = (min(512, max(2, round(size / zoom))) for size in (height, width))
-    top, left = rng.integers(0, 512, 2)
-    crop = _noise_bank(kind)[top : top + rows, left : left + columns]
-    if (rows, columns) == (height, width):
-        return crop
-    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BICUBIC))
-
-
 @dataclass(frozen=True)
 class Finish:
     """How a surface takes light; `blur` softens the outline, `bevel` and it are fractions of the shape's smaller side."""
@@ -117,9 +107,15 @@ class Canvas:
         """Forget what has been covered so far."""
         self.coverage = np.zeros((self.height, self.width), np.uint8)
 
-    def noise(self, kind: str, zoom: float = 1.0) -> Array:
-        """A noise field over the whole canvas."""
-        return noise(self.rng, kind, self.height, self.width, zoom * self.zoom)
+    def noise(self, kind: str, zoom: float = 1.0, size: tuple[int, int] | None = None) -> Array:
+        """Noise of mean 0, variance about 1, over the whole canvas or of `size` (height, width); `zoom` makes its features larger."""
+        height, width = size or (self.height, self.width)
+        rows, columns = (min(512, max(2, round(side / (zoom * self.zoom)))) for side in (height, width))
+        top, left = self.rng.integers(0, 512, 2)
+        crop = _noise_bank(kind)[top : top + rows, left : left + columns]
+        if (rows, columns) == (height, width):
+            return crop
+        return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BICUBIC))
 
     def axes(self) -> tuple[Array, Array]:
         """Coordinates x (1, width) and y (height, 1) in [0, 1]."""
@@ -178,8 +174,7 @@ class Canvas:
         facing = x * slope_x[window] + y * slope_y[window]
         shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * soft[window])
         if finish.noise:
-            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], self.zoom)
-            shade = shade + finish.noise_strength * surface
+            shade = shade + finish.noise_strength * self.noise(finish.noise, 1.0, shade.shape)
         lit = base * shade
         if finish.gloss:
             lit += np.float32(finish.gloss) * np.clip(facing * 1.6 - 0.35, 0, 1) ** 2
