@@ -43,9 +43,8 @@ class DownloadConfig:
     """Where a data set comes from.
 
     `path`: the user's folder (`source: path`), and `table` the table of its images, which only a data set of one's own has.
-    `official`: `accept_license` for the sets that ask for it; `images` (coco) which images are fetched; `files`: other
-    addresses or local files, by the official name; `store`: the folder of archives and images, by default `data/store/<data set>`;
-    `keep_archives` after they are unpacked.
+    `official`: `accept_license` for the sets that ask for it; `files`: other addresses or local files, by the official name; `store`: the
+    folder of archives and images, by default `data/store/<data set>`; `keep_archives` after they are unpacked.
     `embedded`: `seed`, images (coco: in all; mvtec, visa: of each class) and their side in pixels.
     """
 
@@ -53,7 +52,6 @@ class DownloadConfig:
     path: str | None = None
     table: str | None = None
     accept_license: bool = False
-    images: Literal["needed", "archive"] = "needed"
     files: dict[str, str] = field(default_factory=dict)
     store: str | None = None
     keep_archives: bool = True

@@ -10,13 +10,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image
-
 from invad.config import AS_STORED, ReadingConfig
 from invad.data.counts import Counts, count_images
 from invad.data.images import anomalous_pixels, decoded_image, decoded_mask, is_rotated, turned_size
-from invad.data.own.folders import twins
 from invad.data.parallel import parallel_map
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 from invad.errors import InputError
@@ -54,13 +50,8 @@ class CheckReport:
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold: `errors`, `warnings`, `classes`, `findings` (all files are listed)."""
         classes = [{"name": name, **counts._asdict(), "masks": masks} for name, (counts, masks) in self.classes.items()]
-        findings = [asdict(finding) for finding in self.findings]
-        return {
-            "errors": self.errors,
-            "warnings": len(findings) - self.errors,
-            "classes": classes,
-            "findings": findings,
-        }
+        counts = {"errors": self.errors, "warnings": len(self.findings) - self.errors}
+        return {**counts, "classes": classes, "findings": [asdict(finding) for finding in self.findings]}
 
     def summary(self) -> str:
         """Return the table of classes, the findings by kind (ten of each, with ten files each), and a last line of totals."""
@@ -76,9 +67,8 @@ class CheckReport:
             if len(findings) > _SHOWN:
                 lines.append(f"  and {len(findings) - _SHOWN} more")
         totals = ((self.errors, "error"), (len(self.findings) - self.errors, "warning"))
-        return "\n".join(
-            [*lines, "", ", ".join(f"{count or 'no'} {noun}{'s' * (count != 1)}" for count, noun in totals)]
-        )
+        total = ", ".join(f"{count or 'no'} {noun}{'s' * (count != 1)}" for count, noun in totals)
+        return "\n".join([*lines, "", total])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +87,15 @@ _FactsOf = Mapping[str, _Facts]  # by the path in the split table
 
 
 def check_split(split: Split, *, workers: int | None = None, label: str) -> CheckReport:
-    """Decode all images and masks of `split` in parallel and report what is wrong with them; nothing is raised for it.
+    """Decode all images and masks of `split` in parallel and report what is wrong with them; `label` names the progress bar (on stderr).
 
-    `label` names the progress bar (on stderr). An anomalous image whose mask is empty is an error where the mask came with the data,
-    and a warning where it was drawn from annotations (COCO-AD), which no user can mend.
+    An empty mask of an anomalous image is a warning where it was drawn from annotations (COCO-AD), which no user can mend, else an error.
     """
     rows = split.rows
     image_paths = {row.image: split.image_path(row) for row in rows}
     mask_paths = {row.mask: path for row in rows if row.mask and (path := split.mask_path(row))}
-    files = [(_image_facts, path) for path in image_paths.values()] + [
-        (_mask_facts, path) for path in mask_paths.values()
-    ]
+    files = [(_image_facts, path) for path in image_paths.values()]
+    files += [(_mask_facts, path) for path in mask_paths.values()]
     facts = list(parallel_map(partial(_inspect, reading=split.reading), files, label, unit="file", workers=workers))
     images = dict(zip(image_paths, facts[: len(image_paths)], strict=True))
     masks = dict(zip(mask_paths, facts[len(image_paths) :], strict=True))
@@ -127,7 +115,6 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
 
 
 def _inspect(item: tuple[Any, Path], reading: ReadingConfig = AS_STORED) -> _Facts:
-    """Return the facts of a file; whatever is wrong with it is returned, not raised."""
     facts_of, path = item
     try:
         return facts_of(path, reading)
@@ -149,28 +136,11 @@ def _image_facts(path: Path, reading: ReadingConfig) -> _Facts:
 
 
 def _mask_facts(path: Path, _reading: ReadingConfig) -> _Facts:
-    notes = []
+    notes = ()
     with decoded_mask(path) as mask:
-        anomalous = anomalous_pixels(mask)
-        if _is_lossy(mask):
-            message = (
-                "stored as JPEG or with its traces: almost black pixels count as anomalous too; save masks as 0 and 255"
-            )
-            notes.append(("mask-lossy", message))
-        if mask.mode == "P" and not np.array_equal(np.asarray(mask.convert("RGB")).any(axis=-1), anomalous):
-            message = "with a palette: index 0 counts as normal and all others as anomalous, but black in the palette is something else"
-            notes.append(("mask-palette", message))
-        return _Facts(size=mask.size, covered=float(anomalous.mean()), notes=tuple(notes))
-
-
-def _is_lossy(mask: Image.Image) -> bool:
-    """Return whether a mask is a JPEG, or has the values that one leaves behind: almost black ones (1 to 10) beside bright ones."""
-    if mask.format in ("JPEG", "MPO"):
-        return True
-    if mask.mode not in ("L", "RGB"):
-        return False
-    used = np.flatnonzero(np.asarray(mask.histogram()).reshape(-1, 256).sum(axis=0))
-    return bool(used[-1] > 128 and ((used >= 1) & (used <= 10)).any())
+        if mask.format in ("JPEG", "MPO"):
+            notes = (("mask-lossy", "stored as JPEG: almost black pixels count as anomalous too; save masks as PNG"),)
+        return _Facts(size=mask.size, covered=float(anomalous_pixels(mask).mean()), notes=notes)
 
 
 def _unreadable(role: str, facts: _FactsOf) -> Iterator[Finding]:
@@ -248,7 +218,6 @@ def _notes(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf) -> Itera
     for name, facts in (*images.items(), *masks.items()):
         for note in facts.notes:
             files[note].append(name)
-    files["image-twin", "differ from another one in the suffix alone: the same picture twice?"] = twins(images)
     files["mask-not-given", "anomalous without a mask: pixel metrics leave them out"] = [
         row.image for row in rows if row.phase == "test" and row.label == ANOMALOUS and row.mask is None
     ]

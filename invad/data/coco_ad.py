@@ -49,9 +49,8 @@ FULL_COUNTS: Mapping[int, tuple[int, int, int]] = {
 def build_coco_ad(root: Path, config: CocoAdSplitConfig, out: Path) -> list[SplitRow]:
     """Return the rows of one fold and draw the masks of its anomalous test images to `out/masks/<image>.png` (1 bit, image size).
 
-    `mask` paths are relative to `out`. A held-out segmentation without any pixel (an empty list, a degenerate polygon) adds
-    nothing to the mask; its image is anomalous all the same. `InputError`: annotations are damaged or contradict each other, or files with
-    as many images as the official ones do not give the known counts.
+    `mask` paths are relative to `out`. An image whose held-out segmentations have no pixel is anomalous all the same. `InputError`:
+    annotations are damaged or contradict each other, or files with as many images as the official ones do not give the known counts.
     """
     train, test = read_both(root)
     rows = fold_rows(train, test, config)
@@ -152,19 +151,16 @@ COCO = PublishedDataset(
                 f"{_ADDRESS}/zips/val2017.zip",
                 815_585_330,
                 "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-                of_images=True,
             ),
             Archive(
                 "train2017.zip",
                 f"{_ADDRESS}/zips/train2017.zip",
                 19_336_861_798,
                 "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-                of_images=True,
             ),
         ),
         licence="CC BY 4.0 for the annotations, images under their Flickr licences",
         terms="https://cocodataset.org/#termsofuse",
-        images=_ADDRESS,
     ),
     needs=("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
 )

@@ -1,8 +1,7 @@
 """COCO instance annotation files: read the few fields that a benchmark needs, and draw masks from the segmentations.
 
-`instances_train2017.json` has 448 MB and 860,001 annotations, nearly all of it polygons: `Annotation` skips them while the file is
-parsed, `Instance` keeps them as JSON text that is decoded when a mask is drawn. Everything in a file is checked before it is used:
-pycocotools is C code that trusts what it is given.
+`instances_train2017.json` has 448 MB, nearly all of it polygons: `Annotation` skips them, `Instance` keeps them as JSON text that is
+decoded when a mask is drawn. Everything in a file is checked before it is used: pycocotools is C code that trusts what it is given.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -110,9 +109,8 @@ def read_annotations(path: Path, kind: type[Kind]) -> AnnotationFile[Kind]:
     for image in content.images:
         other = stems.setdefault(image.stem, image.id)
         if image.id in images or other != image.id:
-            raise InputError(
-                f"{path}: image {image.id} has the id, or apart from the ending the file_name, of image {other}"
-            )
+            same = "the id, or apart from the ending the file_name,"
+            raise InputError(f"{path}: image {image.id} has {same} of image {other}")
         images[image.id] = image
     of_image: dict[int, list[Kind]] = {}
     for annotation in content.annotations:
@@ -149,9 +147,7 @@ def _pixels(segmentation: msgspec.Raw, height: int, width: int) -> np.ndarray:
         # Measured from the upper left corner, so that points far outside count as well.
         outline = sum(abs(end - start) for start, end in zip([0.0, 0.0, *polygon[:-2]], polygon, strict=True))
         if len(polygon) % 2 or outline > _MAX_OUTLINE:
-            raise ValueError(
-                f"a polygon of {len(polygon)} numbers, or one whose outline is longer than {_MAX_OUTLINE} pixels"
-            )
+            raise ValueError(f"a polygon of {len(polygon)} numbers, or of an outline longer than {_MAX_OUTLINE} pixels")
     if not parts:
         return np.zeros((height, width), dtype=bool)
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, height, width))) > 0

@@ -74,11 +74,11 @@ def check_counts(rows: Iterable[SplitRow], published: Mapping[str, Counts], root
     ]
     if deviations:
         message = f"{root}: not the published images (train, test normal, test anomalous): {'; '.join(deviations)}"
-        deviate(message, "complete the data, or", strict=strict)
+        deviate(message, strict=strict)
 
 
-def deviate(message: str, remedy: str, purpose: str = "", otherwise: str = "", *, strict: bool) -> None:
-    """Raise `InputError` with what to do, or without `strict` log as a warning what is done instead."""
+def deviate(message: str, *, strict: bool) -> None:
+    """Raise `InputError` with what to do, or without `strict` log the message as a warning."""
     if strict:
-        raise InputError(f"{message}; {remedy} set `strict: false` in its `splits` section{purpose}")
-    logger.warning("%s%s", message, otherwise)
+        raise InputError(f"{message}; mend the data, or set `strict: false` in its `splits` section")
+    logger.warning(message)

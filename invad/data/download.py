@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invad.config import DownloadConfig
 from invad.data.datasets import DATASETS
-from invad.data.embedded import generate
+from invad.data.embedded import GENERATORS
 from invad.data.listing import files_below
 from invad.data.official.store import put_in_place
 from invad.data.own.table import read_table
@@ -30,7 +30,7 @@ def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) 
         temporary.mkdir()
         if config.source == "embedded":
             numbers = {"train_images": config.train_images, "test_images": config.test_images}
-            generate(dataset, temporary, seed=config.seed, **numbers, image_size=config.image_size)
+            GENERATORS[dataset](temporary, seed=config.seed, **numbers, image_size=config.image_size)
             digest = _digest(temporary, files_below(temporary), contents=True)
             source = Source(dataset, "embedded", Path(), digest)
         elif config.source == "official":
@@ -45,7 +45,7 @@ def prepare_dataset(dataset: str, config: DownloadConfig, workspace: Workspace) 
 
 
 def store_folder(dataset: str, config: DownloadConfig, workspace: Workspace) -> Path:
-    """Return the folder of a data set's official archives and images."""
+    """Return the folder of a data set's official archives and their files."""
     if config.store is None:
         return workspace.store(dataset)
     return (workspace.root / Path(config.store).expanduser()).absolute()
@@ -56,7 +56,7 @@ def _fetch(dataset: str, config: DownloadConfig, workspace: Workspace) -> Source
     root, digest = put_in_place(dataset, release, config, store_folder(dataset, config, workspace))
     if config.store is None:  # beside the raw data: the same source.json on every machine
         root = Path(os.path.relpath(root, workspace.raw(dataset)))
-    return Source(dataset, "official", root, digest, release.images_from(config))
+    return Source(dataset, "official", root, digest)
 
 
 def _import(dataset: str, config: DownloadConfig, name: str, folder: Path, workspace: Workspace) -> Source:

@@ -1,7 +1,6 @@
 """Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
 
 import stat
-import threading
 import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -33,6 +32,8 @@ _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCb
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _GREY16_MODES = _DEEP_GREY_MODES - {"F"}
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
+# Pillow's warnings name no file; `warnings.catch_warnings` would not do where threads read images.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _TURNED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _TURNS = {number: Image.Transpose[name] for number, name in enumerate(_TURNED, start=2)}  # by EXIF's number
 _LYING = range(5, 9)  # numbers that exchange width and height
@@ -45,8 +46,7 @@ class TooManyPixelsError(InputError):
 def image_size(path: Path, reading: ReadingConfig = AS_STORED) -> tuple[int, int]:
     """Return (width, height) in pixels of an image or a mask, from the header alone, after a rotation where `reading` asks for it.
 
-    `InputError`: the file is missing, no PNG, JPEG, BMP, TIFF or WebP, or an animation or several pages; or it has more than `MAX_PIXELS`
-    pixels, or colours of more than 8 bits a channel.
+    `InputError`: no PNG, JPEG, BMP, TIFF or WebP, several frames or pages, more than `MAX_PIXELS` pixels, or colours of 16 bits.
     """
     with _opened(path, path) as image:
         # Of a TIFF the size is that after the rotation, which its decoder applies.
@@ -69,11 +69,10 @@ def check_mask_size(mask: Path, image: Path, size: tuple[int, int]) -> None:
 def read_image(path: Path, size: int | None = None, reading: ReadingConfig = AS_STORED) -> np.ndarray:
     """Decode an image as uint8 RGB (H, W, 3), resized bilinearly to (size, size) where `size` is given (aspect ratio not kept).
 
-    The pixels are those stored in the file, unless `reading` says otherwise: an EXIF rotation is not applied, because annotations and
-    masks refer to them (only that of a TIFF, which its decoder applies to images and masks alike), and 16-bit grey is refused. An alpha
-    channel is dropped. Of a photograph with a second picture behind it (MPO) the first counts. JPEG has no checksum: changed bytes in
-    its middle may decode without an error. `InputError` as for `image_size`; or the file is damaged, would take far longer than its pixels
-    explain, or has a pixel format other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
+    The pixels are those stored in the file, unless `reading` says otherwise: an EXIF rotation is not applied, because masks refer to them
+    (only that of a TIFF, which its decoder applies), and 16-bit grey is refused. Alpha is dropped; of two pictures in one file (MPO) the
+    first counts. JPEG has no checksum: changed bytes may decode. `InputError` as for `image_size`; or the file is damaged, would take far
+    longer than its pixels explain, or has a pixel format other than 8 bits a channel of grey, palette, RGB, CMYK or YCbCr.
     """
     with decoded_image(path, reading) as image:
         image = rgb(image, reading)
@@ -165,9 +164,8 @@ def is_rotated(image: Image.Image) -> bool:
 def _orientation(image: Image.Image) -> int:
     """Return EXIF's number of how an image is to be turned; 1, not at all, where it has none or not one of these."""
     try:
-        with _SILENCE:
-            orientation = image.getexif().get(Base.Orientation, 1)
-            return orientation if orientation in _TURNS else 1
+        orientation = image.getexif().get(Base.Orientation, 1)
+        return orientation if orientation in _TURNS else 1
     except Exception:  # Pillow promises no set of exceptions for damaged EXIF data, which ask for nothing
         return 1
 
@@ -181,9 +179,8 @@ def _opened(source: Path | bytes, name: Path | str, max_pixels: int = MAX_PIXELS
     """Open a file, or the bytes of one, which messages call `name`, and look at its header."""
     with ExitStack() as stack:
         with _problems_named(name, "cannot be read as an image"):
-            if isinstance(source, Path) and not stat.S_ISREG(
-                source.stat().st_mode
-            ):  # to open a pipe would wait forever
+            # To open a pipe would wait forever.
+            if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
                 raise InputError(f"{name}: not an image, not even a file")
             file = stack.enter_context(_stream(source))
             if (problem := slow_header(file)) is not None:
@@ -229,8 +226,14 @@ def _load(image: Image.Image, name: Path | str) -> None:
     if not isinstance(image, ImageFile) or not image.tile:
         image.load()
         return
-    if image.format in ("JPEG", "MPO") and _scans(image) > MOST_SCANS:
-        raise InputError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save it anew")
+    if image.format in ("JPEG", "MPO") and image.fp is not None:
+        position = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read(_MOST_SEARCHED)
+        image.fp.seek(position)
+        # Counted in earnest only where there may be too many, which is rare: it takes a tenth of the decoding.
+        if data.count(b"\xff\xda") > MOST_SCANS and count_scans(data) > MOST_SCANS:
+            raise InputError(f"{name}: a JPEG of more than {MOST_SCANS} scans; save it anew")
     if len(image.tile) > MOST_PIECES:
         raise InputError(f"{name}: has more than {MOST_PIECES} strips or tiles; save it anew")
     if image.format == "TIFF" and (compression := image.info.get("compression")) not in _TIFF_COMPRESSIONS:
@@ -240,64 +243,25 @@ def _load(image: Image.Image, name: Path | str) -> None:
     image.load()
 
 
-def _scans(image: ImageFile) -> int:
-    """Return how many scans a JPEG has; 0 where they are certainly few."""
-    if image.fp is None:
-        return 0
-    position = image.fp.tell()
-    image.fp.seek(0)
-    data = image.fp.read(_MOST_SEARCHED)
-    image.fp.seek(position)
-    # Counted in earnest only where there may be too many, which is rare: it takes a tenth of the decoding.
-    return count_scans(data) if data.count(b"\xff\xda") > MOST_SCANS else 0
-
-
 def _check_mode(image: Image.Image, name: Path | str, modes: frozenset[str]) -> None:
     if image.mode not in modes:
-        or_scaled = (
-            ", or say in its `splits` section what is white: grey16_white" if image.mode in _GREY16_MODES else ""
-        )
+        is_grey16 = image.mode in _GREY16_MODES
+        scaled = ", or say in its `splits` section what is white: grey16_white" if is_grey16 else ""
         raise InputError(
-            f"{name}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB{or_scaled}"
+            f"{name}: has the pixel format {image.mode}; convert it to 8 bits a channel, grey or RGB{scaled}"
         )
-
-
-class _Silence:
-    """No warnings while any thread is inside: `warnings.catch_warnings` by itself knows of one thread only and would leave them off."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._filters.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._filters.close()
-
-
-_SILENCE = _Silence()
 
 
 @contextmanager
 def _problems_named(path: Path | str, problem: str) -> Generator[None]:
-    """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
+    """Turn what Pillow raises into one line that names the file."""
     try:
-        with _SILENCE:
-            yield
+        yield
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    except Image.DecompressionBombError:  # so many that Pillow refuses to open it
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where these are made errors
         raise TooManyPixelsError(f"{path}: has far more than {MAX_PIXELS} pixels; at most these are accepted") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image (PNG, JPEG, BMP, TIFF or WebP), or a damaged one") from None

@@ -9,7 +9,6 @@ from invad.data.images import IMAGE_SUFFIXES
 from invad.errors import InputError
 
 NAMED = 20  # files that a message lists by name
-_SUFFIXES = 10  # that a message names
 _OF_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 
 
@@ -47,9 +46,7 @@ def is_image(path: Path) -> bool:
 def suffix_counts(paths: Iterable[Path]) -> str:
     """Return how many files there are of each suffix, the most frequent first: `3 .heic, 1 .txt, 1 without a suffix`."""
     counts = Counter(ascii(path.suffix.lower())[1:-1] or "without a suffix" for path in sorted(paths))
-    shown = [f"{count} {suffix}" for suffix, count in counts.most_common(_SUFFIXES)]
-    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_SUFFIXES))
-    return ", ".join([*shown, *([f"{rest} of other suffixes"] if rest else [])])
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
 def named(names: Collection[str]) -> str:

@@ -6,7 +6,7 @@ from invad.config import FolderSplitConfig, reading_of
 from invad.data.counts import PublishedDataset, deviate, parse_counts
 from invad.data.listing import named, subfolders
 from invad.data.official.store import Archive, Release
-from invad.data.own.folders import MVTEC, read_class, twins
+from invad.data.own.folders import MVTEC, read_class
 from invad.data.own.table import split_rows
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
@@ -15,8 +15,7 @@ from invad.errors import InputError
 def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
     """Return the rows of all classes below `root`, read by `read_class` as one's own folders of this layout are.
 
-    `InputError` as for it and `split_rows`; with `strict` also for an anomalous image without a mask, a mask without an image, and two
-    images that differ in the suffix alone.
+    `InputError` as for it and `split_rows`; with `strict` also for an anomalous image without a mask and a mask without an image.
     """
     classes = [folder for folder in subfolders(root) if (folder / "train").is_dir()]
     if not classes:
@@ -31,16 +30,7 @@ def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
     images = sorted({row.image for row in rows} - {row.image for row in usable})
     if masks or images:
         message = f"{root}: {len(images)} anomalous images without a mask and {len(masks)} masks without an image: "
-        deviate(
-            message + named(masks + images),
-            "mend the data, or",
-            " to leave them out",
-            "; left out",
-            strict=config.strict,
-        )
-    if same := twins(row.image for row in rows):
-        message = f"{root}: {len(same)} images differ from another one in the suffix alone: {named(same)}"
-        deviate(message, "mend the data, or", " to take all of them", "; all are taken", strict=config.strict)
+        deviate(f"{message}{named(masks + images)}; without `strict` they are left out", strict=config.strict)
     return split
 
 

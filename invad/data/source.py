@@ -11,21 +11,15 @@ SOURCE_FILE = "source.json"
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in place.
+    """A data set in place: its `root` is laid out as it is published, or has the user's own images, which `table` lists.
 
-    Attributes:
-        source: `embedded`, `path` or `official`.
-        root: the folder laid out as the data set is published, or of the user's own images.
-        sha256: digest of the files' names and sizes; of generated files, of their contents too; of official archives, their digests.
-        images_from: the address below which images that are not there yet are fetched (`val2017/000000000139.jpg` is appended), or None.
-        table: the table of the user's own images, or None.
+    `sha256`: digest of the files' names and sizes; of generated files, of their contents too; of official archives, their digests.
     """
 
     dataset: str
     source: str
     root: Path
     sha256: str
-    images_from: str | None = None
     table: Path | None = None
 
 
@@ -42,4 +36,4 @@ def read_source(folder: Path) -> Source:
         again = f"`dvc repro -f download@{value['dataset']}`"
         raise InputError(f"{root}: the files of {value['dataset']} are no longer there; mend the path or run {again}")
     table = folder / value["table"] if "table" in value else None
-    return Source(value["dataset"], value["source"], root, value["sha256"], value.get("images_from"), table)
+    return Source(value["dataset"], value["source"], root, value["sha256"], table)

@@ -3,7 +3,9 @@
 Paths in the table are relative, so the same data give the same bytes on every machine; `Split` knows the folders they start from.
 """
 
+import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from invad.config import AS_STORED, BenchmarkConfig, ReadingConfig, dataset_kind
+from invad.config import AS_STORED, BenchmarkConfig, CalibrationConfig, ReadingConfig, dataset_kind
 from invad.data.source import read_source
 from invad.errors import InputError
 from invad.files import atomic_path
@@ -24,14 +26,10 @@ FILE_NAME = "split.parquet"
 
 SCHEMA = pa.schema(
     [
-        ("image", pa.string()),
-        ("class", pa.string()),
-        ("phase", pa.string()),
+        *((name, pa.string()) for name in ("image", "class", "phase")),
         ("label", pa.int8()),
-        ("defect_type", pa.string()),
-        ("mask", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
+        *((name, pa.string()) for name in ("defect_type", "mask")),
+        *((name, pa.int32()) for name in ("width", "height")),
         ("dataset", pa.string()),
     ]
 )
@@ -41,9 +39,8 @@ SCHEMA = pa.schema(
 class SplitRow:
     """One image of a benchmark.
 
-    `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; a normal image has none, nor an
-    anomalous one whose mask is not known.
-    `label` is the data set's own: 0 normal, 1 anomalous. `width` and `height` are those of the image file, in pixels.
+    `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; it is None for a normal image and where
+    it is not known. `label` is the data set's own: 0 normal, 1 anomalous. `width` and `height` are those of the image file, in pixels.
     """
 
     image: str
@@ -123,3 +120,34 @@ def reading_metadata(reading: ReadingConfig) -> dict[str, str]:
 
 def _reading(metadata: Mapping[str, str]) -> ReadingConfig:
     return ReadingConfig(**json.loads(metadata.get("reading", "{}")))
+
+
+def chosen(names: Iterable[str], count: int, key: str) -> set[str]:
+    """Return `count` of different `names`: those with the lowest SHA-256 of `key` and name.
+
+    Their order does not matter, and one more name changes at most one of the others.
+    """
+    return set(sorted(names, key=lambda name: hashlib.sha256(f"{key}{name}".encode()).digest())[:count])
+
+
+def held_out_images(images: int, share: float) -> int:
+    """Return how many of a class's normal training images are held out: at least one where `share` asks for any, never all of them."""
+    return min(max(1, round(share * images)), images - 1) if share and images else 0
+
+
+def hold_out(rows: Iterable[SplitRow], config: CalibrationConfig) -> list[SplitRow]:
+    """Return `rows` in their order, the phase of the images that are held out changed from `train` to `calibration`."""
+    rows = list(rows)
+    of_class = defaultdict(set)
+    for row in rows:
+        if row.phase == "train" and row.label == NORMAL:
+            of_class[row.class_name].add(row.image)
+    held_out = {
+        ("train", NORMAL, class_name, image)
+        for class_name, images in of_class.items()
+        for image in chosen(images, held_out_images(len(images), config.share), f"{config.seed}:")
+    }
+    return [
+        replace(row, phase="calibration") if (row.phase, row.label, row.class_name, row.image) in held_out else row
+        for row in rows
+    ]

@@ -5,11 +5,9 @@ from pathlib import Path
 from invad.config import BenchmarkConfig, FolderSplitConfig, TableSplitConfig, reading_of
 from invad.data.counts import check_counts
 from invad.data.datasets import DATASETS
-from invad.data.hold_out import hold_out
-from invad.data.official.http import download_small
 from invad.data.own.table import build_table
 from invad.data.source import Source, read_source
-from invad.data.split_table import FILE_NAME, Split, SplitRow, open_split, reading_metadata, write_split_table
+from invad.data.split_table import FILE_NAME, Split, SplitRow, hold_out, open_split, reading_metadata, write_split_table
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.workspace import Workspace
@@ -18,8 +16,7 @@ from invad.workspace import Workspace
 def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     """Write the benchmark's split table (and masks, where it draws them) and return it.
 
-    Images that the table names and that are not there yet are fetched where the source says from where. `InputError`, and nothing is
-    written: the raw data are missing, damaged or do not fit together.
+    `InputError`, and nothing is written: the raw data are missing, damaged or do not fit together.
     """
     source = read_source(workspace.raw(benchmark.dataset))
     folder = workspace.split(benchmark.name)
@@ -28,10 +25,6 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         rows = hold_out(_build_rows(benchmark, source, temporary), benchmark.calibration)
-        if source.images_from is not None:
-            addresses = [(f"{source.images_from}/{row.image}", source.root / row.image) for row in rows]
-            hint = f"set another address in params.yaml: download.{benchmark.dataset}.files.images"
-            download_small(addresses, label=f"splits@{benchmark.name} images", hint=hint)
         write_split_table(rows, temporary / FILE_NAME, metadata)
     return open_split(benchmark, workspace)
 

@@ -22,10 +22,9 @@ from invad.config import (
     reading_of,
 )
 from invad.config.loading import parse_benchmark
-from invad.data.hold_out import hold_out
 from invad.data.images import IMAGE_SUFFIXES, image_size
 from invad.data.listing import image_files
-from invad.data.split_table import NORMAL, Split, SplitRow
+from invad.data.split_table import NORMAL, Split, SplitRow, hold_out
 from invad.devices import named_device, place
 from invad.errors import InputError
 from invad.features import extract_features, open_features

@@ -19,11 +19,10 @@ from invad.data.counts import Counts, count_images
 from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
 from invad.data.embedded.products import DEFECTS
-from invad.data.hold_out import held_out_images
 from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source
-from invad.data.split_table import FILE_NAME, read_split_table
+from invad.data.split_table import FILE_NAME, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.encoder import hollow_encoder
@@ -33,7 +32,7 @@ from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
 _PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
-_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks and single images, models, checkpoints"
+_NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks, models, checkpoints"
 
 
 class Images(NamedTuple):
@@ -164,7 +163,7 @@ def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPla
     if config.source != "official":
         return DataPlan(dataset, config.source, folder, 0, 0)
     fetch, disk = 0, 0
-    for archive in DATASETS[dataset].release.needed(config):
+    for archive in DATASETS[dataset].release.archives:
         size = archive.size if is_address(config.files.get(archive.name, archive.url)) else 0
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
         if unpacked_sha256(archive.name, folder / "files") is None:

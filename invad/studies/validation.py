@@ -12,9 +12,8 @@ from PIL import Image
 from scipy import ndimage
 
 from invad.config import CalibrationConfig
-from invad.data.hold_out import hold_out
 from invad.data.images import read_image
-from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow, read_split_table, write_split_table
+from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow, hold_out, read_split_table, write_split_table
 from invad.errors import InputError
 from invad.features.synthesis import blended
 from invad.files import atomic_path

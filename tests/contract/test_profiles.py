@@ -232,7 +232,11 @@ def test_the_users_own_folders_stay_and_nothing_of_the_profiles_source_beside_th
 def test_how_the_official_data_are_got_survives_a_profile_that_generates_them(params_file):
     use_profile("paper", params_file)
     edit(params_file, "accept_license: false", "accept_license: true")
-    edit(params_file, "images: archive", "images: needed, store: /big/coco, keep_archives: false")
+    edit(
+        params_file,
+        "coco: {source: official}",
+        "coco: {source: official, store: /big/coco, keep_archives: false}",
+    )
     edit(
         params_file,
         "  visa: {source: official}",
@@ -240,11 +244,11 @@ def test_how_the_official_data_are_got_survives_a_profile_that_generates_them(pa
     )
     edited = raw(params_file)
 
-    kept = ["coco.images", "coco.store", "coco.keep_archives", "mvtec.accept_license", "visa.files"]
+    kept = ["coco.store", "coco.keep_archives", "mvtec.accept_license", "visa.files"]
     taken_over, _ = use_profile("quick", params_file)
     assert sorted(taken_over) == sorted(f"download.{key}" for key in kept)
     quick = raw(params_file)
-    assert quick["download"]["coco"]["images"] == "needed"
+    assert quick["download"]["coco"]["store"] == "/big/coco"
     assert {section["source"] for section in quick["download"].values()} == {"embedded"}
     assert quick["train"] == yaml.safe_load(profile_text("quick"))["train"]
 

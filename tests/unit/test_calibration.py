@@ -23,8 +23,7 @@ from invad.config import (
 )
 from invad.data.check import check_split
 from invad.data.counts import Counts, check_counts, count_images, describe
-from invad.data.hold_out import held_out_images, hold_out
-from invad.data.split_table import Split, SplitRow
+from invad.data.split_table import Split, SplitRow, held_out_images, hold_out
 from invad.errors import InputError
 from invad.features import FeatureStore, extract_features, open_features
 from invad.methods import build_method

@@ -13,7 +13,7 @@ from PIL import Image
 
 from invad.data.check import CheckReport, Finding, check_split
 from invad.data.counts import Counts
-from invad.data.embedded import generate
+from invad.data.embedded import GENERATORS
 from invad.data.images import image_size
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 
@@ -61,14 +61,6 @@ def test_good_data_have_counts_and_no_findings(split):
     assert report == CheckReport({"bolt": (Counts(2, 1, 2), 2)}, ())
     assert report.errors == 0
     assert report.summary().endswith("\nno errors, no warnings")
-
-
-def test_images_that_differ_in_the_suffix_alone_are_named(split, tmp_path):
-    picture().save(tmp_path / "train/a.bmp")
-    twin = replace(split.rows[0], image="train/a.bmp")
-    assert found(replace(split, rows=(*split.rows, twin))) == [
-        ("warning", "image-twin", ("train/a.bmp", "train/a.png"))
-    ]
 
 
 def test_masks_that_cover_most_of_their_images_are_named_for_each_class(split, tmp_path):
@@ -226,28 +218,11 @@ def test_rotations_in_exif_are_a_warning(split, tmp_path):
     assert found(split) == [("warning", "image-rotated", ("train/a.png",))]
 
 
-def test_masks_with_traces_of_jpeg_are_a_warning(split, tmp_path):
+def test_masks_in_jpeg_are_a_warning(split, tmp_path):
     Image.fromarray(np.tri(8, k=-2, dtype=np.uint8) * 255).save(tmp_path / "masks/bad1.jpg")
-    values = np.zeros((8, 8), np.uint8)
-    values[0, :3] = 255, 250, 4
-    Image.fromarray(values).save(tmp_path / "masks/bad2.png")
     assert found(changed(split, "test/bad1.png", mask="masks/bad1.jpg")) == [
-        ("warning", "mask-lossy", ("masks/bad1.jpg", "masks/bad2.png"))
+        ("warning", "mask-lossy", ("masks/bad1.jpg",))
     ]
-    values[0, :3] = 1, 2, 10  # numbers of defect types
-    Image.fromarray(values).save(tmp_path / "masks/bad2.png")
-    assert found(split) == []
-
-
-def test_palette_masks_whose_colours_contradict_their_indices_are_a_warning(split, tmp_path):
-    mask = Image.new("P", (8, 8))
-    mask.putpixel((0, 0), 1)
-    mask.putpalette([0, 0, 0, 255, 0, 0])
-    mask.save(tmp_path / "masks/bad1.png")
-    assert found(split) == []
-    mask.putpalette([255, 255, 255, 0, 0, 0])
-    mask.save(tmp_path / "masks/bad1.png")
-    assert found(split) == [("warning", "mask-palette", ("masks/bad1.png",))]
 
 
 def test_findings_do_not_depend_on_the_order_of_rows(split, tmp_path):
@@ -307,7 +282,7 @@ def mvtec_split(root: Path) -> Split:
 
 @pytest.mark.slow
 def test_several_processes_find_the_same_as_one(tmp_path, capfd):
-    generate("mvtec", tmp_path, seed=0, train_images=20, test_images=8, image_size=64)
+    GENERATORS["mvtec"](tmp_path, seed=0, train_images=20, test_images=8, image_size=64)
     split = mvtec_split(tmp_path)
     split.image_path(split.rows[5]).write_bytes(b"no image")
     report = check_split(split, workers=2, label="check mvtec")

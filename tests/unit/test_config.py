@@ -88,7 +88,6 @@ def test_the_repositorys_own_params_are_valid():
         ),
         ("download.shop", {"source": "path", "table": "a.csv"}, "download.shop.path: is needed with `source: path`"),
         ("download.visa.table", "a.csv", "download.visa.table: is a key of a data set of your own only"),
-        ("download.coco.images", "all", "download.coco.images: must be 'needed' or 'archive', not 'all'"),
         ("download.coco.files", ["a.zip"], "download.coco.files: must be "),
         ("download.coco.accept_license", 1, "download.coco.accept_license: must be a valid boolean, not 1"),
         ("benchmarks.coco_ad_3.fold", 4, "splits.coco.fold: must be less than 4 with held_out 20"),

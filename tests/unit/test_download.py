@@ -4,6 +4,7 @@ import pytest
 
 from invad.config import DownloadConfig
 from invad.data.download import prepare_dataset
+from invad.data.embedded import GENERATORS
 from invad.data.source import read_source
 from invad.errors import InputError
 from invad.workspace import Workspace
@@ -61,7 +62,7 @@ def test_a_failed_generation_keeps_the_old_data(tmp_path, monkeypatch):
     def broken(*_args, **_kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("invad.data.download.generate", broken)
+    monkeypatch.setitem(GENERATORS, "visa", broken)
     with pytest.raises(OSError, match="disk full"):
         prepare_dataset("visa", config, Workspace(tmp_path))
     assert json.loads((tmp_path / "data/raw/visa/source.json").read_text()) == before

@@ -1,17 +1,15 @@
 import hashlib
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
 import pytest
 from http_server import Answer, http_server  # noqa: F401  (a fixture)
 
-from invad.data.official.http import Remote, RetryPolicy, download, download_small, verify
+from invad.data.official.http import Remote, RetryPolicy, download, verify
 from invad.errors import InputError
 
 BODY = bytes(range(256)) * 8  # 2048 bytes
@@ -90,7 +88,7 @@ def test_attempts_without_a_new_byte_are_bounded(server, remote, path, answer):
     server.script["a.zip"] = [answer]
     problem = f"the server answers {answer.status}" if answer.status != 200 else "3 attempts without a new byte"
     with pytest.raises(InputError, match=rf"a\.zip: http://.*{problem}.*; give another address"):
-        download(remote, path, policy=replace(QUICK, timeout=0.5), hint="give another address")
+        download(replace(remote, hint="give another address"), path, policy=replace(QUICK, timeout=0.5))
     assert server.requests("a.zip") == (4 if answer.cut else 3)  # the first one with new bytes is no failure
     assert not path.exists()
 
@@ -175,7 +173,7 @@ def wait_until(condition, seconds=20):
 def test_a_wrong_checksum_removes_the_damaged_file(server, remote, path):
     server.script["a.zip"] = [Answer(body=OTHER)]
     with pytest.raises(InputError, match=rf"a\.zip: {re.escape(remote.url)}: sha256 .*, {SHA256} is right.*; do this"):
-        download(remote, path, policy=QUICK, hint="do this")
+        download(replace(remote, hint="do this"), path, policy=QUICK)
     assert names(path.parent) == []
     assert server.requests("a.zip") == 1
 
@@ -209,7 +207,7 @@ def test_without_a_content_length_the_published_size_counts(server, remote, path
 def test_what_will_not_pass_fails_at_once_and_names_the_status(server, remote, path, status):
     server.script["a.zip"] = [Answer(status, body=b"")]
     with pytest.raises(InputError, match=rf"^a\.zip: {re.escape(remote.url)}: the server answers {status}.*; hint$"):
-        download(remote, path, policy=QUICK, hint="hint")
+        download(replace(remote, hint="hint"), path, policy=QUICK)
     assert server.requests("a.zip") == 1
     assert names(path.parent) == []
 
@@ -295,94 +293,3 @@ def test_a_local_file_is_checked_in_place_and_nothing_is_written_beside_it(remot
     local.write_bytes(BODY)
     verify(remote, local)
     assert names(tmp_path) == ["mine.zip"]
-
-
-def small_files(server, folder, count):
-    for index in range(count):
-        server.files[f"{index}.jpg"] = index.to_bytes(2, "big") * (index + 1)
-    return [(server.url(f"{index}.jpg"), folder / f"images/{index}.jpg") for index in range(count)]
-
-
-def test_small_files_come_over_few_connections_and_only_the_missing_ones(server, tmp_path, capsys):
-    urls = small_files(server, tmp_path, 80)
-    urls[7][1].parent.mkdir()
-    urls[7][1].write_bytes(b"mine")
-    assert download_small(urls + urls[:5], label="images", workers=4, policy=QUICK) == 79
-    assert urls[7][1].read_bytes() == b"mine"
-    for index in {*range(80)} - {7}:
-        assert urls[index][1].read_bytes() == server.files[f"{index}.jpg"]
-    assert names(tmp_path / "images") == sorted(path.name for _, path in urls)
-    assert len(server.seen) == 79
-    assert server.connections == 4
-    assert "80/80" in capsys.readouterr().err
-    assert download_small(urls, label="images", policy=QUICK) == 0
-
-
-def test_small_files_are_whole_or_not_there(server, tmp_path):
-    urls = small_files(server, tmp_path, 3)
-    server.script["1.jpg"] = [Answer(cut=1), Answer(500), Answer()]
-    assert download_small(urls, label="images", policy=QUICK) == 3
-    assert urls[1][1].read_bytes() == server.files["1.jpg"]
-    assert server.requests("1.jpg") == 3
-    for answer in (Answer(cut=2), Answer(length=9), Answer(stall=1)):
-        urls[2][1].unlink(missing_ok=True)
-        server.script["2.jpg"] = [answer]
-        with pytest.raises(InputError, match=r"2\.jpg: http://.*3 attempts"):
-            download_small(urls, label="images", policy=replace(QUICK, timeout=0.05))
-        assert names(tmp_path / "images") == ["0.jpg", "1.jpg"]
-
-
-def test_a_missing_small_file_stops_the_rest_and_names_its_address(server, tmp_path):
-    urls = small_files(server, tmp_path, 500)
-    server.script["20.jpg"] = [Answer(404)]
-    with pytest.raises(InputError, match=rf"^20\.jpg: {re.escape(urls[20][0])}: the server answers 404.*; hint$"):
-        download_small(urls, label="images", workers=4, policy=QUICK, hint="hint")
-    assert 0 < len(names(tmp_path / "images")) < 400
-    time.sleep(0.1)  # what was under way
-    seen = len(server.seen)
-    time.sleep(0.1)
-    assert len(server.seen) == seen
-
-
-def test_an_error_does_not_wait_for_a_server_that_says_nothing(server, tmp_path):
-    urls = small_files(server, tmp_path, 2)
-    server.script["0.jpg"] = [Answer(stall=0)]
-    server.script["1.jpg"] = [Answer(403)]
-    begin = time.monotonic()
-    with pytest.raises(InputError, match=r"^1\.jpg: .*403"):
-        download_small(urls, label="x")  # timeout 30 s
-    assert time.monotonic() - begin < 8
-
-
-@pytest.mark.parametrize("answer", [Answer(framing="close"), Answer(framing="chunked")])
-def test_a_small_file_that_cannot_be_checked_is_refused(server, tmp_path, answer):
-    urls = small_files(server, tmp_path, 1)
-    server.script["0.jpg"] = [answer]
-    with pytest.raises(InputError, match=r"0\.jpg: .*the server"):
-        download_small(urls, label="images", policy=QUICK)
-    assert not urls[0][1].exists()
-
-
-@pytest.fixture
-def interruptible():
-    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_stops_the_threads(server, tmp_path):
-    urls = small_files(server, tmp_path, 300)
-    server.script = {name: [Answer(dribble=1)] for name in server.files}
-    server.script["299.jpg"] = [Answer()]
-    timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
-    with pytest.raises(KeyboardInterrupt):
-        timer.start()
-        download_small(urls, label="images", workers=4, policy=QUICK)
-    timer.join()
-    time.sleep(0.1)  # what was under way
-    seen = len(server.seen)
-    time.sleep(0.1)
-    assert len(server.seen) == seen < 300
-    assert not [name for name in names(tmp_path / "images") if name.endswith(".tmp")]

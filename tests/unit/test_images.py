@@ -5,7 +5,6 @@ import os
 import struct
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from invad.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     TooManyPixelsError,
-    _Silence,
     check_mask_size,
     checked_image,
     image_of_bytes,
@@ -500,65 +498,3 @@ def test_a_mask_of_another_size_than_its_image_is_named_with_both_sizes(tmp_path
     with pytest.raises(InputError) as caught:
         check_mask_size(mask, image, (8, 8))
     assert str(caught.value) == f"{mask}: has 9x9 pixels, but its image {image} has 8x8"
-
-
-def warns() -> bool:
-    """Return whether a warning comes through."""
-    with pytest.MonkeyPatch.context() as patch:
-        heard = []
-        patch.setattr(warnings, "showwarning", lambda *arguments, **_: heard.append(arguments))
-        warnings.warn("test", stacklevel=2)
-    return bool(heard)
-
-
-@pytest.fixture
-def heard_filters():
-    """Filters that let every warning through; what `warnings.filters` has to be at the end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        yield warnings.filters
-
-
-@pytest.mark.parametrize("first_out", [0, 1, 2])
-def test_warnings_are_off_until_the_last_thread_has_left_and_then_as_before(heard_filters, first_out):
-    silence = _Silence()
-    threads = [ThreadPoolExecutor(1) for _ in range(3)]
-    before = list(heard_filters)
-    assert warns()
-    for thread in threads:
-        thread.submit(silence.__enter__).result()
-    order = [*threads[first_out:], *threads[:first_out]]
-    for thread in order:
-        assert not warns()
-        thread.submit(silence.__exit__).result()
-    assert warns()
-    assert warnings.filters is heard_filters
-    assert warnings.filters == before
-    for thread in threads:
-        thread.shutdown()
-
-
-def test_silence_can_be_nested_and_used_again_and_ends_with_an_error(heard_filters):
-    silence = _Silence()
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError), silence:
-            with silence:
-                assert not warns()
-            assert not warns()
-            raise ZeroDivisionError
-        assert warns()
-        assert warnings.filters is heard_filters
-
-
-def test_images_read_by_many_threads_leave_the_filters_as_they_were(tmp_path, heard_filters):
-    image = Image.new("P", (2, 1))
-    image.putpalette([10, 20, 30, 200, 100, 50])
-    image.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
-    before = list(heard_filters)
-    warnings.simplefilter("error")
-    filters = list(warnings.filters)
-    with ThreadPoolExecutor(8) as threads:
-        images = list(threads.map(lambda _: read_image(tmp_path / "palette.png"), range(200)))
-    assert len(images) == 200
-    assert warnings.filters is heard_filters
-    assert warnings.filters == filters != before

@@ -23,26 +23,23 @@ CROWD_PROBABILITY = 0.3
 OBJECTS = (0.3, 0.35, 0.22, 0.13)  # shares of scenes of one, two, three and four objects
 LARGE_PROBABILITY = 0.3  # of a scene of one or two things
 
-# The categories of COCO 2017, with their numbers.
-_CATEGORIES = """
-person: 1 person
-vehicle: 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat
-outdoor: 10 traffic light, 11 fire hydrant, 13 stop sign, 14 parking meter, 15 bench
-animal: 16 bird, 17 cat, 18 dog, 19 horse, 20 sheep, 21 cow, 22 elephant, 23 bear, 24 zebra, 25 giraffe
-accessory: 27 backpack, 28 umbrella, 31 handbag, 32 tie, 33 suitcase
-sports: 34 frisbee, 35 skis, 36 snowboard, 37 sports ball, 38 kite, 39 baseball bat, 40 baseball glove, 41 skateboard, \
-42 surfboard, 43 tennis racket
-kitchen: 44 bottle, 46 wine glass, 47 cup, 48 fork, 49 knife, 50 spoon, 51 bowl
-food: 52 banana, 53 apple, 54 sandwich, 55 orange, 56 broccoli, 57 carrot, 58 hot dog, 59 pizza, 60 donut, 61 cake
-furniture: 62 chair, 63 couch, 64 potted plant, 65 bed, 67 dining table, 70 toilet
-electronic: 72 tv, 73 laptop, 74 mouse, 75 remote, 76 keyboard, 77 cell phone
-appliance: 78 microwave, 79 oven, 80 toaster, 81 sink, 82 refrigerator
-indoor: 84 book, 85 clock, 86 vase, 87 scissors, 88 teddy bear, 89 hair drier, 90 toothbrush
-"""
+_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of the numbers 1 to 90 of COCO 2017's categories
+_LAST = {  # number of each supercategory
+    **{
+        "person": 1,
+        "vehicle": 9,
+        "outdoor": 15,
+        "animal": 25,
+        "accessory": 33,
+        "sports": 43,
+        "kitchen": 51,
+        "food": 61,
+    },
+    **{"furniture": 70, "electronic": 77, "appliance": 82, "indoor": 90},
+}
 CATEGORIES: tuple[dict[str, Any], ...] = tuple(
-    {"supercategory": supercategory, "id": int(number), "name": name}
-    for supercategory, members in (line.split(": ") for line in _CATEGORIES.strip().splitlines())
-    for number, name in (member.split(" ", 1) for member in members.split(", "))
+    {"supercategory": next(one for one, last in _LAST.items() if number <= last), "id": number, "name": name}
+    for number, name in zip((each for each in range(1, 91) if each not in _UNUSED), THINGS, strict=True)
 )
 _CATEGORY_IDS = {category["name"]: category["id"] for category in CATEGORIES}
 
@@ -57,12 +54,10 @@ class Instance:
 
 
 def generate_coco(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
-    """Write a COCO 2017 root below `root`: `annotations/instances_{train,val}2017.json`, `train2017/`, `val2017/`.
+    """Write a COCO 2017 root below `root`, with images of train2017 and val2017 whose longer edge has `image_size` pixels (4:3 or 3:4).
 
-    `train_images` and `test_images` count the images of train2017 and val2017; `image_size` is the longer edge in pixels
-    (4:3, landscape or portrait). Some images hold no object; some annotations are crowds with uncompressed run lengths.
-    Outlines are those of the visible part of an object. The same seed gives the same bytes, and more images leave the
-    earlier ones alone.
+    Some images hold no object; some annotations are crowds with uncompressed run lengths. Outlines are those of the visible part of an
+    object. The same seed gives the same bytes, and more images leave the earlier ones alone.
     """
     for phase, subset, count in (("train", "train2017", train_images), ("val", "val2017", test_images)):
         (root / subset).mkdir(parents=True, exist_ok=True)
@@ -88,9 +83,8 @@ def generate_coco(root: Path, *, seed: int, train_images: int, test_images: int,
 
 def _image_id(seed: int, phase: str, index: int) -> int:
     """Ids with gaps, increasing with the index, odd in train and even in val, so that the two never share one."""
-    return 2 * (139 + 60 * index + int(image_rng(seed, "coco", "id", phase, index).integers(0, 60))) + (
-        phase == "train"
-    )
+    number = 139 + 60 * index + int(image_rng(seed, "coco", "id", phase, index).integers(0, 60))
+    return 2 * number + (phase == "train")
 
 
 def _annotations(image_id: int, instances: list[Instance]) -> Iterator[dict[str, Any]]:
@@ -101,8 +95,8 @@ def _annotations(image_id: int, instances: list[Instance]) -> Iterator[dict[str,
             rows, columns = (np.flatnonzero(instance.mask.any(axis)) for axis in (1, 0))
             bbox = [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
             segmentation = {"counts": run_lengths(instance.mask), "size": list(instance.mask.shape)}
-            area = int(instance.mask.sum())
-            yield {"segmentation": segmentation, "area": area, "bbox": bbox, **fixed, "id": 900_100_000_000 + image_id}
+            size = {"area": int(instance.mask.sum()), "bbox": bbox}
+            yield {"segmentation": segmentation, **size, **fixed, "id": 900_100_000_000 + image_id}
             continue
         polygons = outlines(instance.mask)
         points = np.concatenate(polygons)
@@ -133,24 +127,15 @@ def signed_area(polygon: NDArray[np.float64]) -> float:
 def outlines(mask: Mask) -> list[NDArray[np.float64]]:
     """Outer outlines (n, 2) of a mask's parts as x, y in pixels, largest first; holes and specks are left out.
 
-    They run half-way between inside and outside pixels, which takes the edge off the pixel stairs. A mask of thin lines only has no such
-    part: its bounding box then stands for it.
+    They run half-way between inside and outside pixels, which takes the edge off the pixel stairs. Of a mask of specks the largest is left.
     """
-    lines: Any = contourpy.contour_generator(z=np.pad(mask, 1).astype(np.float64)).lines(
-        0.5
-    )  # closed; holes run backwards
-    polygons = [polygon for line in lines if signed_area(polygon := _corners(line[:-1] - 0.5)) >= 4]
-    if not polygons:
-        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-        x0, x1, y0, y1 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
-        polygons.append(np.asarray([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64))
-    return sorted(polygons, key=signed_area, reverse=True)
-
-
-def _corners(polygon: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the points of a polygon where it bends."""
-    arriving, leaving = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
-    return polygon[arriving[:, 0] * leaving[:, 1] != arriving[:, 1] * leaving[:, 0]]
+    lines: Any = contourpy.contour_generator(z=np.pad(mask, 1).astype(np.float64)).lines(0.5)
+    polygons = []
+    for polygon in (line[:-1] - 0.5 for line in lines):  # closed; holes run backwards
+        arriving, leaving = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
+        polygons.append(polygon[arriving[:, 0] * leaving[:, 1] != arriving[:, 1] * leaving[:, 0]])  # where it bends
+    polygons.sort(key=signed_area, reverse=True)
+    return [polygon for polygon in polygons if signed_area(polygon) >= 4] or polygons[:1]
 
 
 def draw_image(seed: int, phase: str, index: int, image_size: int) -> tuple[Image.Image, list[Instance]]:
@@ -213,10 +198,8 @@ def _draw_thing(canvas: Canvas, category: str, x: float, baseline: float, scale:
         centre_y = base_y - height * 0.4 if lying else base_y - 0.01 * height
         shift = -canvas.light[0] * 0.05 * width
         canvas.shadow(oval(base_x + shift, centre_y + 0.05 * height, 0.52 * width, reach), 0.25 * reach, 0.5)
-    draw_thing(
-        Pen(canvas, (base_x, base_y - height / 2), (width, height), angle=angle, flip=bool(rng.integers(0, 2))),
-        category,
-    )
+    pen = Pen(canvas, (base_x, base_y - height / 2), (width, height), angle=angle, flip=bool(rng.integers(0, 2)))
+    draw_thing(pen, category)
 
 
 def _draw_crowd(canvas: Canvas, category: str, ground: float) -> None:

@@ -73,19 +73,9 @@ def _noise_bank(kind: str) -> Array:
     return np.tile((field / field.std()).astype(np.float32), (2, 2))
 
 
-def noise(rng: Rng, kind: str, height: int, width: int, zoom: float = 1.0) -> Array:
-    """A random crop (height, width) of mean 0, variance about 1; `zoom` > 1 makes its features larger."""
-    rows, columns = (min(512, max(2, round(size / zoom))) for size in (height, width))
-    top, left = rng.integers(0, 512, 2)
-    crop = _noise_bank(kind)[top : top + rows, left : left + columns]
-    if (rows, columns) == (height, width):
-        return crop
-    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BICUBIC))
-
-
 @dataclass(frozen=True)
 class Finish:
-    """How a surface takes light: relief (bevel shading), bevel width, gloss, noise kind and its strength, opacity."""
+    """How a surface takes light; `blur` softens the outline, `bevel` and it are fractions of the shape's smaller side."""
 
     relief: float = 0.45
     bevel: float = 0.14
@@ -93,15 +83,14 @@ class Finish:
     noise: str | None = None
     noise_strength: float = 0.0
     opacity: float = 1.0
-    blur: float = 0.0  # softens the outline; a fraction of the shape's smaller side
+    blur: float = 0.0
 
 
 class Canvas:
-    """An RGB picture under construction, with one directional light and a record of what has been covered.
+    """An RGB picture under construction, (3, height, width) float32 at supersampled resolution, with one directional light.
 
-    `rgb` is (3, height, width) float32 at supersampled resolution; `coverage` (height, width) uint8 collects the
-    shapes drawn since `start_coverage`; `clip`, when set, limits all drawing to a (height, width) weight in [0, 1]; `kept` is an earlier
-    `rgb`, which drawing with the colour None brings back.
+    `coverage` (height, width) uint8 collects the shapes drawn since `start_coverage`; `clip`, when set, limits all drawing to a
+    (height, width) weight in [0, 1]; `kept` is an earlier `rgb`, which drawing with the colour None brings back.
     """
 
     def __init__(self, rng: Rng, width: int, height: int, light_angle: float) -> None:
@@ -118,9 +107,15 @@ class Canvas:
         """Forget what has been covered so far."""
         self.coverage = np.zeros((self.height, self.width), np.uint8)
 
-    def noise(self, kind: str, zoom: float = 1.0) -> Array:
-        """A noise field over the whole canvas."""
-        return noise(self.rng, kind, self.height, self.width, zoom * self.zoom)
+    def noise(self, kind: str, zoom: float = 1.0, size: tuple[int, int] | None = None) -> Array:
+        """Noise of mean 0, variance about 1, over the whole canvas or of `size` (height, width); `zoom` makes its features larger."""
+        height, width = size or (self.height, self.width)
+        rows, columns = (min(512, max(2, round(side / (zoom * self.zoom)))) for side in (height, width))
+        top, left = self.rng.integers(0, 512, 2)
+        crop = _noise_bank(kind)[top : top + rows, left : left + columns]
+        if (rows, columns) == (height, width):
+            return crop
+        return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BICUBIC))
 
     def axes(self) -> tuple[Array, Array]:
         """Coordinates x (1, width) and y (height, 1) in [0, 1]."""
@@ -133,7 +128,6 @@ class Canvas:
         outlines: Sequence[Outline],
         colour: Colour | None,
         finish: Finish,
-        *,
         stroke: float = 0.0,
         covers: bool = True,
     ) -> None:
@@ -157,12 +151,9 @@ class Canvas:
         weight = shape_u8.astype(np.float32) * np.float32(finish.opacity / 255)
         if self.clip is not None:
             weight = weight * self.clip[y0:y1, x0:x1]
-        kept = self.kept[:, y0:y1, x0:x1]
+        region, kept = self.rgb[:, y0:y1, x0:x1], self.kept[:, y0:y1, x0:x1]
         paint = kept if colour is None else self._surface(shape, window, radius, colour, finish)
-        region = self.rgb[:, y0:y1, x0:x1]
-        change = paint - region
-        change *= weight
-        region += change
+        region += (paint - region) * weight
         if covers:
             covered = shape_u8 if self.clip is None else (shape_u8 * self.clip[y0:y1, x0:x1]).astype(np.uint8)
             np.maximum(self.coverage[y0:y1, x0:x1], covered, out=self.coverage[y0:y1, x0:x1])
@@ -183,8 +174,7 @@ class Canvas:
         facing = x * slope_x[window] + y * slope_y[window]
         shade = np.float32(1 - 0.5 * finish.relief) + np.float32(finish.relief) * (facing + 0.5 * soft[window])
         if finish.noise:
-            surface = noise(self.rng, finish.noise, shade.shape[0], shade.shape[1], self.zoom)
-            shade = shade + finish.noise_strength * surface
+            shade = shade + finish.noise_strength * self.noise(finish.noise, 1.0, shade.shape)
         lit = base * shade
         if finish.gloss:
             lit += np.float32(finish.gloss) * np.clip(facing * 1.6 - 0.35, 0, 1) ** 2
@@ -192,8 +182,7 @@ class Canvas:
 
     def shadow(self, outline: Outline, blur: float, strength: float) -> None:
         """Darken softly under a polygon given in canvas pixels; `blur` is the Gaussian radius in pixels."""
-        points = np.asarray(outline, np.float64)
-        side = max(2.0, float(min(np.ptp(points, axis=0))))
+        side = max(2.0, float(min(np.ptp(np.asarray(outline, np.float64), axis=0))))
         finish = Finish(relief=0.0, opacity=strength, blur=max(blur, 0.5) / side)
         self.draw([outline], (0.03, 0.03, 0.05), finish, covers=False)
 
@@ -215,8 +204,7 @@ class Canvas:
 
 def _shape_image(paths: list[NDArray[np.float64]], size: tuple[int, int], stroke: float) -> Image.Image:
     shape = Image.new("L", size)
-    pencil = ImageDraw.Draw(shape)
-    half = stroke / 2
+    pencil, half = ImageDraw.Draw(shape), stroke / 2
     for path in paths:
         xy = [(float(x), float(y)) for x, y in path]
         if not stroke:
@@ -231,11 +219,7 @@ def _shape_image(paths: list[NDArray[np.float64]], size: tuple[int, int], stroke
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws on a canvas in the coordinates of an object's own box: (0, 0) top left, (1, 1) bottom right.
-
-    The box has centre (x, y), width and height in canvas pixels, is turned by `angle` radians and mirrored by `flip`.
-    Stroke widths are fractions of the box's smaller side.
-    """
+    """Draws on a canvas in the coordinates of an object's own box: (0, 0) top left, (1, 1) bottom right; sizes in canvas pixels."""
 
     canvas: Canvas
     centre: Point
@@ -278,10 +262,8 @@ def box(x0: float, y0: float, x1: float, y1: float) -> list[Point]:
 
 def oval(x: float, y: float, radius_x: float, radius_y: float, corners: int = 28) -> list[Point]:
     """Outline of an axis-aligned ellipse."""
-    return [
-        (x + radius_x * float(np.cos(turn)), y + radius_y * float(np.sin(turn)))
-        for turn in np.arange(corners) * (2 * np.pi / corners)
-    ]
+    turns = np.arange(corners) * (2 * np.pi / corners)
+    return [(x + radius_x * float(np.cos(turn)), y + radius_y * float(np.sin(turn))) for turn in turns]
 
 
 def wobbly(rng: Rng, x: float, y: float, radius: float, roughness: float, corners: int = 18) -> list[Point]:

@@ -15,13 +15,8 @@ import numpy as np
 from invad.data.embedded.drawing import Colour, Finish, Pen, Point, Rng, box, hsv, oval, plane, rounded, scaled, wobbly
 
 COLOURS: dict[str, Colour] = {
-    **{
-        "black": (0.09, 0.09, 0.10),
-        "white": (0.93, 0.93, 0.91),
-        "pane": (0.24, 0.33, 0.40),
-        "steel": (0.66, 0.67, 0.69),
-    },
-    **{"brown": (0.47, 0.30, 0.17), "leaf": (0.20, 0.43, 0.16)},
+    **{"black": (0.09, 0.09, 0.10), "white": (0.93, 0.93, 0.91), "pane": (0.24, 0.33, 0.40)},
+    **{"steel": (0.66, 0.67, 0.69), "brown": (0.47, 0.30, 0.17), "leaf": (0.20, 0.43, 0.16)},
 }
 FINISHES = {
     "flat": Finish(relief=0.0),

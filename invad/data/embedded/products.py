@@ -106,10 +106,10 @@ for _dataset, _product, _kind, _ in _OVERLAYS:
 
 
 def generate_mvtec(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
-    """Write an MVTec AD root below `root`: three classes, square 8-bit RGB PNGs of `image_size` pixels.
+    """Write an MVTec AD root below `root`: of each class so many square RGB PNGs of `image_size` pixels; masks have 8 bits, 0 or 255.
 
-    `train_images` and `test_images` count per class; the test images are split evenly over the two defect types, the rest
-    is good. Masks are 8-bit, 0 or 255. The same seed gives the same bytes, and more images leave the earlier ones alone.
+    A third of the test images has the one defect, a third the other. The same seed gives the same bytes, and more images leave the
+    earlier ones alone.
     """
     defective = test_images // 3
     for name, kinds in DEFECTS["mvtec"].items():
@@ -125,11 +125,10 @@ def generate_mvtec(root: Path, *, seed: int, train_images: int, test_images: int
 
 
 def generate_visa(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
-    """Write a VisA root below `root`: three classes and `split_csv/1cls.csv`; JPEGs of 4:3 whose longer edge is `image_size`.
+    """Write a VisA root below `root`: of each class so many JPEGs of 4:3 whose longer edge is `image_size`, and `split_csv/1cls.csv`.
 
-    `train_images` and `test_images` count per class; half of the test images (rounded down) are anomalous, their defect
-    types taken in turn. Masks are 8-bit and hold 0 or the number of the defect type (1, 2, 3), as the real ones do. The
-    same seed gives the same bytes, and more images leave the earlier ones alone.
+    Half of the test images (rounded down) are anomalous, their defect types taken in turn. Masks are 8-bit and hold 0 or the number of
+    the defect type (1, 2, 3), as the real ones do. The same seed gives the same bytes, and more images leave the earlier ones alone.
     """
     rows = [("object", "split", "label", "image", "mask")]
     size, anomalous = (image_size, round(image_size * 0.75)), test_images // 2
@@ -166,7 +165,6 @@ def draw_product(
     kind: str,
     index: int,
     size: tuple[int, int],
-    *,
     with_defect: bool = True,
 ) -> tuple[Image.Image, NDArray[np.bool_]]:
     """One image of `size` (width, height) and its mask of anomalous pixels, (height, width) bool, all False for a good one.

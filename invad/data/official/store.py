@@ -10,23 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from invad.config import DownloadConfig
-from invad.data.official.http import Remote, RetryPolicy, download, partial_path, verify
+from invad.data.official.http import Remote, RetryPolicy, download, verify
 from invad.data.official.unpack import unpack, unpacked_sha256
 from invad.disk import free_bytes
 from invad.errors import InputError
 from invad.files import remove
 
 RETRIES = RetryPolicy()
-IMAGE_ADDRESS = "images"  # the key of `files` for another address of single images
 
 
 @dataclass(frozen=True)
 class Archive(Remote):
-    """An official archive; `wanted` takes files by their names, by default all. `of_images`: not needed where single images are."""
+    """An official archive; `wanted` takes files by their names, by default all."""
 
     unpacked_size: int = 0  # bytes; by default those of the archive, because photographs hardly shrink
     wanted: Callable[[str], bool] | None = None
-    of_images: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unpacked_size", self.unpacked_size or self.size)
@@ -34,26 +32,12 @@ class Archive(Remote):
 
 @dataclass(frozen=True)
 class Release:
-    """What is published of a data set: archives, licence and its `terms`; `accept` where its owner asks for acceptance first.
-
-    `images`: the address below which images are to be had one by one, too.
-    """
+    """What is published of a data set: archives, licence and its `terms`; `accept` where its owner asks for acceptance first."""
 
     archives: tuple[Archive, ...]
     licence: str
     terms: str
     accept: bool = False
-    images: str | None = None
-
-    def needed(self, config: DownloadConfig) -> list[Archive]:
-        """Return the archives that `config` asks for, at their official addresses."""
-        return [each for each in self.archives if config.images == "archive" or not each.of_images]
-
-    def images_from(self, config: DownloadConfig) -> str | None:
-        """Return the address below which single images are fetched, or None when the archives hold them."""
-        if self.images is None or config.images == "archive":
-            return None
-        return config.files.get(IMAGE_ADDRESS, self.images).rstrip("/")
 
 
 def put_in_place(dataset: str, release: Release, config: DownloadConfig, store: Path) -> tuple[Path, str]:
@@ -61,23 +45,20 @@ def put_in_place(dataset: str, release: Release, config: DownloadConfig, store: 
 
     `InputError`: the licence is not accepted; an address or local file is unknown, missing or damaged; there is no room on the disk.
     """
-    key, files, archives = f"params.yaml: download.{dataset}", store / "files", release.needed(config)
+    key, files, archives = f"params.yaml: download.{dataset}", store / "files", release.archives
     if release.accept and not config.accept_license:
         raise InputError(
             f"{key}.accept_license: the owner of {dataset} asks for acceptance of its licence ({release.licence}); read {release.terms} "
             f"and set it to true"
         )
-    known = [each.name for each in archives] + [IMAGE_ADDRESS] * (release.images_from(config) is not None)
-    for name, address in config.files.items():
+    known = [each.name for each in archives]
+    for name in config.files:
         if name not in known:
-            raise InputError(f"{key}.files.{name}: unknown; these settings need {', '.join(known)}")
-        if name == IMAGE_ADDRESS and not is_address(address):
-            raise InputError(f"{key}.files.{name}: must be an http or https address, not {address!r}")
+            raise InputError(f"{key}.files.{name}: unknown; the archives are {', '.join(known)}")
     missing = [each for each in archives if unpacked_sha256(each.name, files) != each.sha256]
     for each, path in zip(missing, _fetch(missing, config, store / "archives", dataset), strict=True):
-        label = f"download@{dataset} {each.name}"
-        sizes = {"sha256": each.sha256, "unpacked_size": each.unpacked_size}
-        unpack(path, files, name=each.name, **sizes, label=label, only=each.wanted)
+        published = {"name": each.name, "sha256": each.sha256, "unpacked_size": each.unpacked_size, "only": each.wanted}
+        unpack(path, files, **published, label=f"download@{dataset} {each.name}")
     if not config.keep_archives:
         for path in (path for each in archives for path in (store / "archives").glob(f"{each.name}*")):
             remove(path)
@@ -93,15 +74,14 @@ def is_address(text: str) -> bool:
 def _fetch(archives: Sequence[Archive], config: DownloadConfig, folder: Path, dataset: str) -> list[Path]:
     """Return where each archive lies, verified; fetch those that are no local files."""
     label, hint = f"download@{dataset}", f"set another address or a local file in params.yaml: download.{dataset}.files"
-    remotes = [replace(each, url=config.files.get(each.name, each.url)) for each in archives]
+    remotes = [replace(each, url=config.files.get(each.name, each.url), hint=hint) for each in archives]
     paths = [folder / each.name if is_address(each.url) else Path(each.url).expanduser().absolute() for each in remotes]
     folder.mkdir(parents=True, exist_ok=True)
-    there = [path.stat().st_size for each in paths for path in (each, partial_path(each)) if path.is_file()]
-    fetched = sum(each.size for each in remotes)
-    free_bytes(folder, fetched - sum(there), label)
+    there = sum(path.stat().st_size for each in paths for path in each.parent.glob(f"{each.name}*"))  # also in part
+    free_bytes(folder, sum(each.size for each in remotes) - there, label)
     for each, path in zip(remotes, paths, strict=True):
         if is_address(each.url):
-            download(each, path, label=f"{label} {each.name}", policy=RETRIES, hint=hint)
+            download(each, path, label=f"{label} {each.name}", policy=RETRIES)
         else:
             verify(each, path)
     return paths

@@ -31,43 +31,24 @@ _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # othe
 _COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2"}  # by a file's first bytes
 
 Only = Callable[[str], bool] | None
-Members = Iterator[
-    tuple[str, int, str, Callable[[], Any]]
-]  # of files: name, bytes, why it is refused, and what opens it
+Member = tuple[str, int, str, Callable[[], Any]]  # a file: name, bytes, why it is refused, and what opens it
 
 # What the standard library raises for a damaged archive. The errors of a full disk have other numbers.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    UnicodeError,
-)
+_OF_FORMATS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+_DAMAGE = (*_OF_FORMATS, EOFError, NotImplementedError, UnicodeError)
 _DAMAGE_NUMBERS = {None, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def unpack(
-    archive: Path,
-    target: Path,
-    *,
-    name: str,
-    sha256: str,
-    unpacked_size: int,
-    label: str,
-    only: Only = None,
+    archive: Path, target: Path, *, name: str, sha256: str, unpacked_size: int, label: str, only: Only = None
 ) -> None:
     """Unpack a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2, told apart by their contents, into the folder `target`.
 
     Each top-level entry of the archive replaces the one of the same name in `target`; before, it is complete in a temporary folder
     there. `unpacked_sha256` will return `sha256` for the archive's `name`. `unpacked_size`: the bytes expected on the disk; four times as
     many are refused. `only` takes or leaves a file by its name in the archive (`annotations/a.json`). A bar on stderr counts bytes.
-
-    Raises:
-        InputError: The archive is damaged, is none of these kinds, has a member that is refused (a path that leads outside, a link, a
-            device, an encrypted one), holds no file that is taken, is far larger than expected, or does not fit on the disk. `target`
-            is as it was.
+    `InputError`, and `target` is as it was: the archive is damaged or another kind, has a member that is refused (a path that leads
+    outside, a link, a device, an encrypted one), holds no file that is taken, or does not fit on the disk.
     """
     target.mkdir(parents=True, exist_ok=True)
     free_bytes(target, unpacked_size, f"{archive} to be unpacked")
@@ -125,9 +106,8 @@ def _unpack_into(folder: Path, archive: Path, label: str, only: Only, most: int)
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _DAMAGE_NUMBERS:
             raise
-        raise InputError(
-            f"{archive}: not a zip or tar archive, or a damaged one ({error}); move it away and fetch it again"
-        ) from error
+        text = f"not a zip or tar archive, or a damaged one ({error}); move it away and fetch it again"
+        raise InputError(f"{archive}: {text}") from error
 
 
 def _problem_of_name(name: str) -> str:
@@ -137,7 +117,7 @@ def _problem_of_name(name: str) -> str:
     return "the unpacking itself uses this name" if path.parts[0].startswith(".unpack") else ""
 
 
-def _zip_members(archive: Path, most: int) -> Members:
+def _zip_members(archive: Path, most: int) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         _check_size(archive, sum(info.file_size + HEADER for info in file.infolist()), most)
         for info in file.infolist():
@@ -151,7 +131,7 @@ def _zip_members(archive: Path, most: int) -> Members:
             yield info.filename, info.file_size, problem, partial(file.open, info)
 
 
-def _tar_members(archive: Path, start: bytes, most: int) -> Members:
+def _tar_members(archive: Path, start: bytes, most: int) -> Iterator[Member]:
     kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), "")
     if kind == "xz":
         _check_memory(archive, start)
@@ -168,8 +148,9 @@ def _tar_members(archive: Path, start: bytes, most: int) -> Members:
 
 def _check_size(archive: Path, size: int, most: int) -> None:
     if size > most:
-        text = f"unpacks to more than {readable(most)}, far more than the published one; fetch it again"
-        raise InputError(f"{archive}: {text}")
+        raise InputError(
+            f"{archive}: unpacks to more than {readable(most)}, far more than the published one; fetch it again"
+        )
 
 
 def _check_memory(archive: Path, start: bytes) -> None:
@@ -179,8 +160,8 @@ def _check_memory(archive: Path, start: bytes) -> None:
     except lzma.LZMAError as error:
         if "memory usage limit" not in str(error).lower():
             raise
-        text = f"needs more than {readable(MOST_MEMORY)} of memory to be unpacked; fetch it again"
-        raise InputError(f"{archive}: {text}") from None
+        needs = f"needs more than {readable(MOST_MEMORY)} of memory to be unpacked"
+        raise InputError(f"{archive}: {needs}; fetch it again") from None
 
 
 class StrictTarInfo(tarfile.TarInfo):

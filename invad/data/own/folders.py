@@ -1,8 +1,8 @@
 """Images in folders: the layouts that are understood, and the pairing of images with masks by name. MVTec AD is read by it too."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -63,10 +63,7 @@ def _mvtec_kinds(folder: Path) -> list[Kind]:
 
 
 def named_layout(normal: Sequence[str] = ("good",), abnormal: Sequence[str] = ("bad",), masks: str = "masks") -> Layout:
-    """Return the layout of folders with these names, which may be paths, of several `abnormal` ones each for a type of defects.
-
-    `InputError`: a name leaves the class's folder.
-    """
+    """Return the layout of folders with these names or paths, `abnormal` ones by type; `InputError`: one leaves the class's folder."""
     parts = (*normal, *abnormal, masks)
     for name in parts:
         path = PurePosixPath(name)
@@ -79,17 +76,15 @@ def named_layout(normal: Sequence[str] = ("good",), abnormal: Sequence[str] = ("
         for bad in (folder / name for name in abnormal):
             defect_type = ANY_DEFECT if len(abnormal) == 1 else bad.name
             found.append(Kind(bad, "", ANOMALOUS, defect_type, (of_masks, of_masks / bad.relative_to(folder))))
-            found += [
-                Kind(kind, "", ANOMALOUS, kind.name, (of_masks, of_masks / kind.name)) for kind in subfolders(bad)
-            ]
+            types = subfolders(bad)
+            found += [Kind(each, "", ANOMALOUS, each.name, (of_masks, of_masks / each.name)) for each in types]
         return found
 
     return Layout("folders", parts, masks, kinds)
 
 
-MVTEC = Layout(
-    "MVTec-like tree", ("train/good", "test/<defect>", "ground_truth/<defect>"), "ground_truth", _mvtec_kinds
-)
+_MVTEC_PARTS = ("train/good", "test/<defect>", "ground_truth/<defect>")
+MVTEC = Layout("MVTec-like tree", _MVTEC_PARTS, "ground_truth", _mvtec_kinds)
 _LAYOUTS = (MVTEC, named_layout())
 _FLAT = Layout("folder of normal images", ("*",), ".masks", lambda folder: [Kind(folder, "", NORMAL, GOOD, ())])
 
@@ -152,13 +147,6 @@ def read_class(root: Path, class_name: str, folder: Path, layout: Layout) -> tup
     ]
     check_rows(rows)
     return rows, [mask.relative_to(root).as_posix() for mask in masks if mask not in owners]
-
-
-def twins(images: Iterable[str]) -> list[str]:
-    """Return, sorted, the images that have another one's folder and name but for the suffix: one picture saved twice, mostly."""
-    images = set(images)
-    counts = Counter(PurePosixPath(image).with_suffix("") for image in images)
-    return sorted(image for image in images if counts[PurePosixPath(image).with_suffix("")] > 1)
 
 
 def _owners(images: dict[Path, Kind], masks: list[Path]) -> dict[Path, Path]:

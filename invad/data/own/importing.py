@@ -11,11 +11,10 @@ from invad.config import AS_STORED, BenchmarkConfig, Params, TableSplitConfig, l
 from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.params_file import add_benchmark, remove_dataset, template, update_download
 from invad.data.counts import describe
-from invad.data.hold_out import hold_out
 from invad.data.listing import named
 from invad.data.own.folders import Discovery, Layout, discover
 from invad.data.own.table import split_rows, with_phases, write_import_table
-from invad.data.split_table import ANOMALOUS, SplitRow
+from invad.data.split_table import ANOMALOUS, SplitRow, hold_out
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.text import aligned
@@ -42,9 +41,8 @@ def import_data(
 ) -> str:
     """Write the table of the images in the folder `images`, add data set and benchmark `name`, and return the text to print.
 
-    The benchmark's settings are those of benchmark `like`; without one, of the first, with the `recipe` for these images and, with
-    `gpu`, for a machine that has one. With `force`, the table of a data set that is there is replaced, and its
-    benchmark's settings stay. `InputError`, and nothing is written: the name cannot be one or is taken, or anything else is wrong.
+    Its settings are those of benchmark `like`; without one, of the first, with the `recipe` for these images. With `force`, the table of a
+    data set that is there is replaced, and its benchmark's settings stay. `InputError`, and nothing is written: anything is wrong.
     """
     params = load_params(params_path)
     target = workspace.imported_table(name)
@@ -69,29 +67,24 @@ def import_data(
             add_benchmark(params_path, name, download=download, splits=splits, like=base.name, recipe=own)
             settings = f"benchmark {name} added, its features, train and score copied from {base.name}"
             settings += "" if like else ", and fitted to these images"
-    stages = [f"dvc repro splits@{name}"] if workspace.root.joinpath("dvc.yaml").exists() else []
-    fetch = [f"dvc repro -f download@{name}"] if stages and name in params.download else []
-    following = [f"dvc repro evaluate@{name}"] if stages else []
-    return "\n".join(
-        [
-            understanding(discovery),
-            "",
-            f"{name}: {describe(split)}",
-            f"{target}: written, {len(split)} images; keep it in git, and edit it where it is wrong",
-            f"{params_path}: {settings}",
-            *_training_notes(name, load_params(params_path), split),
-            "",
-            "next:",
-            *(f"  {command}" for command in (*fetch, *stages, f"invad-pipe data check {name}", *following)),
-        ]
-    )
+    commands = [f"dvc repro splits@{name}", f"invad-pipe data check {name}", f"dvc repro evaluate@{name}"]
+    if not workspace.root.joinpath("dvc.yaml").exists():
+        commands = commands[1:2]
+    elif name in params.download:
+        commands = [f"dvc repro -f download@{name}", *commands]
+    written = [
+        f"{name}: {describe(split)}",
+        f"{target}: written, {len(split)} images; keep it in git, and edit it where it is wrong",
+        f"{params_path}: {settings}",
+        *_training_notes(name, load_params(params_path), split),
+    ]
+    return "\n".join([understanding(discovery), "", *written, "", "next:", *(f"  {each}" for each in commands)])
 
 
 def remove_data(name: str, *, workspace: Workspace, params_path: Path) -> str:
     """Take back what `import_data` did: the table, the data set and all its benchmarks; return the text to print.
 
-    The images stay, and so do results, of which DVC's cache and MLflow have more than a folder. `InputError`, and nothing is removed: there
-    is no such data set, it was not imported, or other settings need it.
+    `InputError`, and nothing is removed: there is no such data set, it was not imported, or other settings need it.
     """
     params, table = load_params(params_path), workspace.imported_table(name)
     if (download := params.dataset(name)).table is None:
@@ -147,8 +140,7 @@ def _training_notes(name: str, params: Params, split: list[SplitRow]) -> list[st
         images, kept, train = phases["train"], phases["calibration"], benchmark.train
         notes.append(
             f"recipe for {images} images: {train.epochs} epochs of {train.model} at {benchmark.features.image_size} pixels, "
-            f"{train.epochs * (images // train.batch_size)} steps; --like takes another benchmark's, `invad-pipe profile list` names the "
-            "published ones, and `model: patchcore` trains nothing"
+            f"{train.epochs * (images // train.batch_size)} steps; --like takes another benchmark's"
         )
         if kept:
             notes.append(

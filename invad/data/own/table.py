@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from invad.config import ReadingConfig, TableSplitConfig, reading_of
-from invad.data.hold_out import chosen
 from invad.data.images import check_mask_size, image_size
-from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow
+from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow, chosen
 from invad.errors import InputError
 
 COLUMNS = ("image", "class", "phase", "label", "defect_type", "mask")
@@ -26,10 +25,9 @@ LABELS = {
 
 @dataclass(frozen=True)
 class ImportRow:
-    """One image; paths are relative to the images' folder and written with `/`.
+    """One image; paths are relative to the images' folder, `phase` is empty where the splits stage decides, `mask` None without one.
 
-    `phase` is empty where it is left to the splits stage. `mask` is None for a normal image, and for an anomalous one whose mask is not
-    known. `origin` is the file and line that a message names, empty for an image found in a folder.
+    `origin` is the file and line that a message names, empty for an image found in a folder.
     """
 
     image: str
@@ -134,10 +132,9 @@ def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str)
 
 
 def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, dataset: str, source: str) -> list[SplitRow]:
-    """Return the rows of all images, whose paths are relative to `root`, sorted by class, phase (train first) and image.
+    """Return `rows`, all with a phase, sorted by class, phase (train first) and image; `source`, where they come from, is for messages.
 
-    All have a phase. `source` is where they come from, for messages. `InputError`: a file is missing or not an image, a mask has another
-    size than its image, or a class has no normal image to train on or no image to test on.
+    `InputError`: a file is missing or no image, a mask has another size than its image, or a class has nothing to train or to test on.
     """
     present = defaultdict(set)
     for row in rows:
@@ -151,10 +148,9 @@ def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, datase
 
 
 def with_phases(rows: list[ImportRow], config: TableSplitConfig) -> list[ImportRow]:
-    """Return the rows, all with a phase.
+    """Return the rows, all with a phase: where there is none, anomalous images are for the test, and so is `config.test_share` of a class.
 
-    Where there is none, anomalous images are for the test; of a class's normal ones the share `config.test_share` (rounded up, but one
-    at least is left to train on), chosen by a hash of `config.seed` and their names. One more image in a class moves at most one other.
+    It is rounded up, but one image at least is left to train on; they are chosen by a hash of `config.seed` and their names.
     """
     test = {row.image for row in rows if row.label == ANOMALOUS and not row.phase}
     to_train_on = {row.class_name for row in rows if row.phase == "train"}
