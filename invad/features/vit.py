@@ -20,8 +20,7 @@ POSITION_OFFSET = 0.1  # patches that DINOv2 adds to the wanted grid, against ro
 def vision_transformer(name: str, groups: Groups, image_size: int) -> Any:  # noqa: ANN401  (what timm builds)
     """Build one of timm for square images, with the blocks that the groups need.
 
-    Raises:
-        InputError: The architecture is no ViT, has too few blocks, or patches that do not divide the image.
+    `InputError`: the architecture is no ViT, has too few blocks, or patches that do not divide the image.
     """
     import timm
     from timm.models import FeatureInfo

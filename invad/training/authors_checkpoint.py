@@ -14,8 +14,8 @@ from invad.config.constants import STRIDES
 from invad.config.methods import INVAD_LITE
 from invad.config.types import EncoderName
 from invad.errors import InputError
-from invad.features.encoder import Encoder, build_encoder, load_weights
-from invad.features.torch_files import read_tensors
+from invad.features.encoder import Encoder, build_encoder
+from invad.features.weights import load_weights, read_tensors
 from invad.methods import EncoderOutput, build_method, uniad
 from invad.methods.invad.network import InvAD
 from invad.methods.invad.reference import ENCODER_PREFIX, load_reference_state

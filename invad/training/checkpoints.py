@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from invad.features.torch_files import read_tensors
+from invad.features.weights import read_tensors
 from invad.files import atomic_path, remove
 
 _DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile)

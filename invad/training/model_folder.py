@@ -35,7 +35,8 @@ from invad.config.types import Channels
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey
-from invad.features.encoder import Encoder, check_finite, configured_encoder
+from invad.features.encoder import Encoder, configured_encoder
+from invad.features.weights import check_finite
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, Method, build_method
 from invad.methods.base import load_fitted

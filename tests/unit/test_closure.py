@@ -78,7 +78,7 @@ def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
         "methods/invad/network.py",
         "methods/invad/layers.py",
         "training/loop.py",
-        "features/live.py",
+        "features/source.py",
         "devices.py",
     } <= names("train")
     assert {

@@ -23,7 +23,7 @@ from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore, extract_features, open_features
 from invad.features import extract as extract_module
-from invad.features import live as live_module
+from invad.features import source as source_module
 from invad.features import store as store_module
 from invad.features.encoder import build_encoder, configured_encoder, normalize
 from invad.features.extract import LIVE_FILE, run_here
@@ -231,7 +231,7 @@ CONFIG = FeaturesConfig("mobilenetv2_100", image_size=32, batch_size=2, dtype="f
 
 @pytest.fixture(autouse=True)
 def encoders_are_built_once(monkeypatch):
-    for module in (extract_module, live_module):
+    for module in (extract_module, source_module):
         monkeypatch.setattr(module, "configured_encoder", built_once)
 
 
