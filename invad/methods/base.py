@@ -30,6 +30,7 @@ __all__ = [
     "TrainingPhase",
     "decay_groups",
     "load_fitted",
+    "one_phase",
     "stepped",
 ]
 
@@ -91,6 +92,22 @@ class TrainingPhase:
     def length(self, steps_per_epoch: int) -> int:
         """Return the number of steps."""
         return self.steps or self.epochs * steps_per_epoch
+
+
+def one_phase(
+    optimizer: Callable[[], Optimizer],
+    epochs: int,
+    steps: Sequence[tuple[float, float]] = (),
+    clip: float = float("inf"),
+) -> list[TrainingPhase]:
+    """Return one phase with one optimiser, whose rate falls by `steps`, see `stepped`, from the one that it is made with."""
+
+    def optimisations() -> list[Optimisation]:
+        made = optimizer()
+        rate = made.defaults["lr"]
+        return [Optimisation(made, lambda position: stepped(rate, position, steps), clip)]
+
+    return [TrainingPhase(optimisations, epochs)]
 
 
 class Prediction(NamedTuple):

@@ -1,4 +1,4 @@
-"""From features and their reconstructions to anomaly maps (arXiv:2404.10760; steps as in the authors' code)."""
+"""From features and their reconstructions to losses and anomaly maps (arXiv:2404.10760; steps as in the authors' code)."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -7,13 +7,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invad.config.types import MapDistance, MapLevels
+from invad.config.types import Loss, MapDistance, MapLevels
 from invad.devices import full_precision
 from invad.errors import InputError
 
 TRUNCATE = 4.0  # radius of the blur in sigmas
 Pair = tuple[Tensor, Tensor]  # a level's features and their reconstruction
 LEVEL_INDEX: dict[MapLevels, int] = {"fine": 0, "middle": 1, "coarse": -1}
+
+
+def reconstruction_loss(
+    features: Sequence[Tensor], reconstructions: Sequence[Tensor], weight: float = 1.0, kind: Loss = "l2"
+) -> Tensor:
+    """`weight` times the sum over levels of the mean squared error, a scalar (weight 1 for InvAD, 5 for InvAD-lite).
+
+    Both lists hold (B, C_l, H_l, W_l); half precision is widened to float32 first. kind: "l1" is the mean absolute error,
+    "cosine" one minus the cosine of each level, flattened, as Reverse Distillation has it. Raises `InputError` when their
+    shapes differ, which broadcasting would hide.
+    """
+    return weight * torch.stack([LEVEL_LOSSES[kind](x, y) for x, y in float32_pairs(features, reconstructions)]).sum()
+
+
+def float32_pairs(features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Pair the levels, widened from half precision; `InputError` when their shapes differ, which broadcasting would hide."""
+    if not features or [x.shape for x in features] != [y.shape for y in reconstructions]:
+        raise InputError("reconstructions: expected one per level of features, in the same shapes")
+    return [(_widened(x), _widened(y)) for x, y in zip(features, reconstructions, strict=True)]
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def cosine_loss(x: Tensor, y: Tensor) -> Tensor:
+    """One minus the cosine of the whole level (B, C, H, W), flattened; a scalar in [0, 2], the mean over the batch."""
+    return (1 - functional.cosine_similarity(x.flatten(1), y.flatten(1), dim=1)).mean()
+
+
+LEVEL_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "l2": lambda x, y: functional.mse_loss(y, x),
+    "l1": lambda x, y: functional.l1_loss(y, x),
+    "cosine": cosine_loss,
+}
 
 
 def reconstruction_map(
@@ -34,9 +69,7 @@ def reconstruction_map(
     rounding, [0, 2 * levels] for sums; lengths of at least 0. Raises `InputError` when the shapes of features and
     reconstructions differ.
     """
-    if not features or [x.shape for x in features] != [y.shape for y in reconstructions]:
-        raise InputError("reconstructions: expected one per level of features, in the same shapes")
-    pairs = list(zip(features, reconstructions, strict=True))
+    pairs = float32_pairs(features, reconstructions)
     if levels in LEVEL_INDEX:
         pairs = [pairs[LEVEL_INDEX[levels]]]
     with full_precision(features[0].device):

@@ -17,9 +17,8 @@ from torch.optim import Adam
 from invad.config import RDConfig, ScoreConfig
 from invad.devices import full_precision
 from invad.errors import InputError
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
-from invad.methods.losses import float32_pairs, reconstruction_loss
-from invad.methods.maps import resized
+from invad.methods.base import Batch, EncoderOutput, Method, Position, Prediction, TrainingPhase, one_phase
+from invad.methods.maps import float32_pairs, reconstruction_loss, resized
 
 Resampling = Literal["none", "halve", "double"]
 ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
@@ -182,13 +181,13 @@ class RD(Method):
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.5, 0.999) and no weight decay."""
-        rate, recipe = self.config.learning_rate, self.config.recipe
-
-        def optimisations() -> list[Optimisation]:
-            adam = Adam(self.parameters(), lr=rate, betas=(0.5, 0.999))
-            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
-
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        config = self.config
+        return one_phase(
+            lambda: Adam(self.parameters(), lr=config.learning_rate, betas=(0.5, 0.999)),
+            config.epochs,
+            STEPS[config.recipe],
+            CLIP[config.recipe],
+        )
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the sum over levels of one minus the cosine of the whole level, flattened; in [0, 2 * levels]."""

@@ -21,12 +21,11 @@ from invad.methods.base import (
     Batch,
     EncoderOutput,
     Method,
-    Optimisation,
     Position,
     Prediction,
     TrainingPhase,
     decay_groups,
-    stepped,
+    one_phase,
 )
 from invad.methods.maps import mean_filtered_maximum, on_grid, resized
 
@@ -75,11 +74,10 @@ class UniAD(Method):
         """Return one: AdamW, with a tenth of the rate after 80 % of the epochs."""
         rate, recipe = self.config.learning_rate, self.config.recipe
 
-        def optimisations() -> list[Optimisation]:
-            adamw = AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate)
-            return [Optimisation(adamw, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
+        def adamw() -> AdamW:
+            return AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate)
 
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        return one_phase(adamw, self.config.epochs, STEPS[recipe], CLIP[recipe])
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the mean squared error of the features without noise and the reconstruction of those with it."""

@@ -19,21 +19,15 @@ BLOCK_PIXELS = 1 << 21
 Stack = np.ndarray | Iterable[np.ndarray]
 """(N, H, W) at once (an array or a memory map), or batches of (n, H, W) in the same order."""
 PerImage = Sequence[Any] | np.ndarray | None
-
-
 Block = tuple[int, np.ndarray, np.ndarray]
 """Some images in a row: the position of the first among all, their maps and masks (n, H, W)."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Some images of one class, (n,) each but for the pixels.
+    """Some images of one class, (n,) each but for the pixels of those whose mask is known; labels are the data set's own.
 
-    Attributes:
-        pixels: of the images whose mask is known.
-        scores, labels: the image scores and the data set's own labels.
-        with_pixels: whether the mask has an anomalous pixel.
-        unknown: whether the image is anomalous and its mask not known.
+    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known.
     """
 
     name: str
@@ -50,13 +44,9 @@ def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
 
 
 class ImageTable:
-    """All images: their maps and masks in batches, and what is known of each image beside these.
+    """All images, given as for `evaluate`: their maps and masks in batches, and what is known of each image beside these.
 
-    Args:
-        maps, masks, classes, labels, image_scores, has_mask: as for `evaluate`.
-
-    Raises:
-        InputError: What is given contradicts itself, or an image without a mask has no label.
+    `InputError`: what is given contradicts itself, or an image without a mask has no label.
     """
 
     def __init__(
@@ -120,8 +110,7 @@ class ImageTable:
     def blocks(self) -> Iterator[Block]:
         """Read the images in their order; they are copied, since a reader may fill the same array again.
 
-        Raises:
-            InputError: Shapes, kinds of numbers or lengths do not fit, or there is no image.
+        `InputError`: shapes, kinds of numbers or lengths do not fit, or there is no image.
         """
         done, block = 0, []
         for pair in self._pairs():

@@ -5,7 +5,8 @@ from fine to coarse; inside, the generating parts (upsampler, style translator, 
 which they run.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -14,7 +15,7 @@ from torch.optim import Adam
 
 from invad.config import InvADConfig, ScoreConfig
 from invad.errors import InputError
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
+from invad.methods.base import Batch, EncoderOutput, Method, Position, Prediction, TrainingPhase, one_phase
 from invad.methods.invad.layers import ActivatedConv, ResidualBlock
 from invad.methods.invad.style import (
     Aggregation,
@@ -23,11 +24,29 @@ from invad.methods.invad.style import (
     RescalingUpsampler,
     StyleTranslator,
 )
-from invad.methods.losses import reconstruction_loss
-from invad.methods.maps import reconstruction_map
+from invad.methods.maps import reconstruction_loss, reconstruction_map
 
 STEPS = ((0.8, 0.1),)  # of the learning rate: a tenth after 80 % of the epochs
 CLIP = 5.0
+ENCODER_PREFIX = "net_encoder."  # of names in the authors' checkpoints
+# What becomes of a name here, one after the other; digits of the authors count the layers of a block.
+RENAMED = {
+    r"^aggregation\.downsamplers\.": "net_fuser.downsamples.",
+    r"^aggregation\.squeeze\.projection\.": "net_fuser.conv_cat.",
+    r"^aggregation\.squeeze\.bottleneck\.": "net_fuser.conv_bottle.0.",
+    r"^upsampler\.stages\.": "net_fuser.convs.",
+    r"^style_translator\.levels\.": "net_decoder.convs_latent.",
+    r"^decoder\.constant$": "net_decoder.input.input",
+    r"^decoder\.stem\.": "net_decoder.conv1.0.",
+    r"^decoder\.levels\.": "net_decoder.convs.",
+    r"\.ssm(\d)\.(convolution|modulation)\.": r".conv\1.conv.",
+    r"\.ssm(\d)\.activation\.": r".conv\1.activate.",
+    r"\.skip\.weight$": ".skip.0.weight",
+    r"\.skip\.blur\.": ".skip.1.",
+    r"^(net_fuser\.convs\.[1-9]\d*\.0)\.activation\.": r"\1.2.",  # behind the blur of what upsamples
+    r"\.(convolution\.blur|activation)\.": ".1.",
+    r"\.convolution\.": ".0.",
+}
 
 
 class Decoder(nn.Module):
@@ -147,12 +166,7 @@ class InvAD(Method):
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.0, 0.99) and no weight decay, a tenth of the rate in the last fifth, clipped at 5."""
         rate = self.config.learning_rate
-
-        def optimisations() -> list[Optimisation]:
-            adam = Adam(self.parameters(), lr=rate, betas=(0.0, 0.99))
-            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS), CLIP)]
-
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        return one_phase(lambda: Adam(self.parameters(), lr=rate, betas=(0.0, 0.99)), self.config.epochs, STEPS, CLIP)
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return `loss_weight` times the sum over levels of the mean squared error, or of the ablation's loss."""
@@ -166,3 +180,37 @@ class InvAD(Method):
         distance = "cosine" if score.map_distance == "method" else score.map_distance
         size = self.output.image_size
         return Prediction(reconstruction_map(batch.features, self.network(batch.features), size, levels, distance))
+
+
+def load_reference_state(model: FeatureInversion, state: Mapping[str, Tensor]) -> None:
+    """Load weights under the authors' names into `model`, the paper's network, whole or not at all.
+
+    `net_encoder.*` is ignored; the `kernel` buffers of the fixed blur are compared, not loaded; a BatchNorm's `num_batches_tracked` may be
+    absent, and a weight may have a leading 1 for the sample, as those of SSM convolutions have. `InputError` names a tensor that is
+    missing, unexpected or of another shape.
+    """
+    targets = reference_tensors(model)
+    sources = {name: tensor for name, tensor in state.items() if not name.startswith(ENCODER_PREFIX)}
+    for name in sorted(targets.keys() ^ sources.keys()):
+        if not name.endswith(".num_batches_tracked"):
+            raise InputError(f"{'missing' if name in targets else 'unexpected'}: {name}")
+    pairs = [(name, sources[name], target) for name, target in targets.items() if name in sources]
+    for name, source, target in pairs:
+        if source.squeeze(0).shape != target.squeeze(0).shape:
+            raise InputError(f"{name} {tuple(source.shape)} instead of {tuple(target.shape)}")
+        if name.endswith(".kernel") and not torch.allclose(source, target):
+            raise InputError(f"not the blur [1, 3, 3, 1]: {name}")
+    with torch.no_grad():
+        for name, source, target in pairs:
+            if not name.endswith(".kernel"):
+                target.copy_(source.reshape(target.shape))
+
+
+def reference_tensors(model: FeatureInversion) -> dict[str, Tensor]:
+    """Every parameter and buffer of the paper's network `model` under its name in the authors' checkpoints."""
+    tensors = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        for pattern, replacement in RENAMED.items():
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = tensor
+    return tensors
