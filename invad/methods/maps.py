@@ -58,16 +58,12 @@ def reconstruction_map(
     levels: MapLevels = "concatenated",
     distance: MapDistance = "cosine",
 ) -> Tensor:
-    """One map per sample: 1 - cosine similarity of features and reconstructions over the channels of all levels.
+    """Maps float32 (B, height, width) of features and reconstructions, float (B, C_l, H_l, W_l), fine to coarse.
 
-    features, reconstructions: float (B, C_l, H_l, W_l), fine to coarse.
-    size: of the maps in pixels, one number or (height, width).
+    size: in pixels, one number or (height, width).
     levels: all concatenated (the paper's), the sum of the levels' maps, or one level: the finest, second finest or coarsest.
-    distance: 1 - cosine of the levels' unit vectors (the paper's), or the length of the features' difference ("l2").
-
-    Returns float32 (B, height, width), on the features' device, whatever their dtype: cosine distances in [0, 2] up to
-    rounding, [0, 2 * levels] for sums; lengths of at least 0. Raises `InputError` when the shapes of features and
-    reconstructions differ.
+    distance: 1 - cosine of the levels' unit vectors (the paper's), in [0, 2] up to rounding, or the length of the features' difference
+    ("l2"). Raises `InputError` when the shapes of features and reconstructions differ.
     """
     pairs = float32_pairs(features, reconstructions)
     if levels in LEVEL_INDEX:

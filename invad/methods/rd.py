@@ -25,8 +25,8 @@ ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
 
 EMBEDDING_BLOCKS = 3
 DECODER_BLOCKS = (3, 4, 6)  # coarse to fine; any finer level has as many as the last
+EMBEDDING_DIVISOR = 4
 # A bottleneck's width is its output channels divided by this; None stands for basic blocks, which have no width.
-EMBEDDING_DIVISORS: dict[ResidualBlock, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 4}
 DECODER_DIVISORS: dict[ResidualBlock, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 2}
 
 
@@ -96,9 +96,8 @@ class ReverseDistillation(nn.Module):
         self.fusion = nn.ModuleList(
             _downsampler(self.channels[level:], steps[level:]) for level in range(len(channels))
         )
-        self.embedding = _stage(
-            len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, EMBEDDING_DIVISORS[block], "halve"
-        )
+        divisor = None if block == "basic" else EMBEDDING_DIVISOR
+        self.embedding = _stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
         self.decoder = nn.ModuleList()
         previous = 2 * coarsest
         for level, width in enumerate(reversed(self.channels)):

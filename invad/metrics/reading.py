@@ -62,14 +62,15 @@ class ImageTable:
             raise InputError("has_mask: must be left out where masks is None")
         self._maps = _batches(maps, "anomaly_maps")
         self._masks = None if masks is None else _batches(masks, "masks")
-        shapes = [np.asarray(each).shape for each in (maps, masks) if hasattr(each, "__array__")]
-        if len(set(shapes)) > 1:
-            raise InputError(f"masks: shape {shapes[1]} differs from that of anomaly_maps, {shapes[0]}")
         # The number of images; of batches it is not known, but the first of the others may say it.
         counted = (np.asarray(maps) if hasattr(maps, "__array__") else None, classes, labels, image_scores, has_mask)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
-        self.names = None if classes is None else _class_names(classes, sizes[0])
+        self.names = self._column(
+            "classes", classes if classes is None or isinstance(classes, str) else list(classes), "U"
+        )
+        if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
+            raise InputError(f"classes: the name of image {empty[0]} is empty")
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
@@ -183,18 +184,6 @@ class ImageTable:
         return classes
 
 
-def _class_names(classes: Sequence[str] | np.ndarray, count: int) -> np.ndarray:
-    if isinstance(classes, (str, bytes)):
-        raise InputError(f"classes: expected one class name for each of the {count} images, got a single text")
-    names = list(classes)
-    if len(names) != count:
-        raise InputError(f"classes: expected {count} names, one for each image, got {len(names)}")
-    for i, name in enumerate(names):
-        if not isinstance(name, str) or not name:
-            raise InputError(f"classes: the name of image {i} must be a text that is not empty, got {name!r}")
-    return np.array(names)
-
-
 def _batches(stack: Stack, name: str) -> Iterable[np.ndarray]:
     if hasattr(stack, "__array__"):
         return [_three_dimensional(stack, name)]
@@ -230,7 +219,7 @@ def _three_dimensional(value: Any, name: str) -> np.ndarray:  # noqa: ANN401  (w
 def _of_kind(array: np.ndarray, name: str, kinds: str) -> np.ndarray:
     """The array; `InputError`, which calls it `name`, for other `kinds` of numbers than these, named as in numpy."""
     if array.dtype.kind not in kinds:
-        names = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "floating point"}
+        names = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "floating point", "U": "text"}
         expected = ", ".join(names[kind] for kind in kinds)
         raise InputError(f"{name}: unexpected type {array.dtype}; expected {expected}")
     return array
