@@ -19,17 +19,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The folder of a run's checkpoints, `checkpoint-<step>.pt`; the newest `keep` stay."""
+    """The folder of a run's checkpoints, `checkpoint-<step>.pt`; the newest two stay."""
 
     folder: Path
-    keep: int = 2
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after `step`, counted from 1: tensors and plain values; then remove what is too old."""
         # To an open file: given a path, torch does not say that the disk is full.
         with atomic_path(self.folder / f"checkpoint-{step:08d}.pt") as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-        for path in self.paths()[self.keep :]:
+        for path in self.paths()[2:]:
             remove(path)
 
     def paths(self) -> list[Path]:

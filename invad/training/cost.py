@@ -1,7 +1,6 @@
 """What a model costs: counted, and as a file that says it without loading the model or torch."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from invad.config import STRICT, BenchmarkConfig, ScoreConfig, parse
 from invad.errors import InputError
-from invad.files import read_json, write_json
+from invad.files import read_json
 
 if TYPE_CHECKING:
     from invad.methods import Method
@@ -22,11 +21,6 @@ class Cost:
     parameters: int
     trainable: int
     multiply_adds: int
-
-
-def write_cost(cost: Cost, path: Path) -> None:
-    """Write a cost as JSON."""
-    write_json(path, asdict(cost))
 
 
 def read_cost(path: Path) -> Cost:

@@ -173,26 +173,22 @@ class Bottleneck(nn.Module):
 
 
 def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
-    """Normalisation without parameters, with `NORM_EPS`.
+    """Normalisation without parameters, with `NORM_EPS`; "layer" is over (C, H, W) of each sample, which is one group.
 
-    "layer" is over (C, H, W) of each sample, the same as group normalisation with one group.
+    "group" has the most groups, up to `MAX_GROUPS`, that leave two channels or more in each: neither layer nor instance norm. `InputError`
+    where there are none.
     """
     if kind == "none":
         return nn.Identity()
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=NORM_EPS, affine=False)
-    groups = {"layer": 1, "instance": channels}
-    return nn.GroupNorm(groups.get(kind) or _group_count(channels), channels, eps=NORM_EPS, affine=False)
-
-
-def _group_count(channels: int) -> int:
-    """The most groups, up to MAX_GROUPS, that leave two channels or more in each: neither layer nor instance norm."""
-    counts = [count for count in range(2, MAX_GROUPS + 1) if channels % count == 0 and channels >= 2 * count]
-    if not counts:
+    divisors = [count for count in range(2, MAX_GROUPS + 1) if channels % count == 0 and channels >= 2 * count]
+    groups = {"layer": 1, "instance": channels}.get(kind) or max(divisors, default=0)
+    if not groups:
         raise InputError(
             f"normalisation: 'group' needs channels that divide into groups of two or more, got {channels} channels"
         )
-    return counts[-1]
+    return nn.GroupNorm(groups, channels, eps=NORM_EPS, affine=False)
 
 
 class StyleModulation(nn.Module):
