@@ -276,7 +276,7 @@ def test_weights_that_cannot_be_fetched_are_asked_for(checkpoint, save, monkeypa
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 2
     output = capsys.readouterr()
     assert "net.pth: has no encoder; --encoder-weights: weights: resnet34.bt_in1k cannot be fetched" in output.err
-    assert output.err.endswith("give the path of a .safetensors or .pth file instead\n")
+    assert output.err.endswith("where you like, and give the path of it instead\n")
     assert (output.out, len(output.err.splitlines())) == ("", 1)
     assert not (path.parent / "models").exists()
 

@@ -16,6 +16,7 @@ from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
 from invad.methods.base import Position
 from invad.methods.invad.layers import (
+    ActivatedSum,
     FirBlur,
     LayerNormModulation,
     ResidualBlock,
@@ -173,9 +174,12 @@ def test_layer_norm_modulation_has_the_gradients_of_its_parts():
     torch.testing.assert_close(LayerNormModulation.apply(x, gamma, beta), expected)
 
 
-def test_the_blur_has_the_gradients_of_its_parts():
+def test_the_activated_sum_and_the_blur_have_the_gradients_of_their_parts():
     torch.manual_seed(0)
-    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    x, y = (torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    torch.autograd.gradcheck(ActivatedSum.apply, (x, y))
+    expected = (functional.leaky_relu(x, 0.2) + y) / math.sqrt(2)
+    torch.testing.assert_close(ActivatedSum.apply(x, y), expected)
     for padding in (1, 2):
         torch.autograd.gradcheck(FirBlur(padding).double(), x)
 

@@ -117,9 +117,28 @@ class FusedLeakyReLU(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, convolution: EqualisedConv2d | UpsamplingConv2d, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, C, H', W') as the convolution does; the factor, being positive, is in it already."""
-        return functional.leaky_relu_(convolution(x, self.bias, gain=math.sqrt(2)), NEGATIVE_SLOPE)
+    def forward(self, convolution: EqualisedConv2d | UpsamplingConv2d, x: Tensor, *, leaky_relu: bool = True) -> Tensor:
+        """(B, in, H, W) -> (B, C, H', W') as the convolution does; without the leaky ReLU the factor, being positive, is in it already."""
+        x = convolution(x, self.bias, gain=math.sqrt(2))
+        return functional.leaky_relu_(x, NEGATIVE_SLOPE) if leaky_relu else x
+
+
+class ActivatedSum(torch.autograd.Function):
+    """`(leaky_relu(x) + y) / sqrt(2)`; for the backward pass it keeps the signs of x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ANN401
+        """Both (B, C, H, W) -> (B, C, H, W)."""
+        ctx.save_for_backward(x > 0)
+        return functional.leaky_relu(x, NEGATIVE_SLOPE).add_(y).div_(math.sqrt(2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 # pyrefly: ignore[bad-override]
+        """The gradient of the output -> those of x and y."""
+        (is_positive,) = ctx.saved_tensors
+        of_y = gradient / math.sqrt(2)
+        return torch.where(is_positive, of_y, of_y * NEGATIVE_SLOPE), of_y
 
 
 class ActivatedConv(nn.Module):
@@ -263,9 +282,9 @@ class SpaceAwareConv2d(nn.Module):
         self.convolution = convolution(in_channels, out_channels, 3)
         self.activation = FusedLeakyReLU(out_channels)
 
-    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None, *, leaky_relu: bool = True) -> Tensor:
         """x (B, in, H, W) -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`; style (B, S, H, W) modulates x."""
-        return self.activation(self.convolution, self._modulated(x, style))
+        return self.activation(self.convolution, self._modulated(x, style), leaky_relu=leaky_relu)
 
     def _modulated(self, x: Tensor, style: Tensor | None) -> Tensor:
         if self.modulation is None:
@@ -294,4 +313,4 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         """x (B, in, H, W), style on the output's grid -> (B, out, H, W), or (B, out, 2H, 2W) with `upsample`."""
-        return (self.ssm2(self.ssm1(x, style), style) + self.skip(x)).div_(math.sqrt(2))
+        return ActivatedSum.apply(self.ssm2(self.ssm1(x, style), style, leaky_relu=False), self.skip(x))
