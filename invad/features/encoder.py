@@ -8,7 +8,6 @@ code of Dinomaly (CVPR 2025), which resizes the position embedding otherwise tha
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from math import isqrt
 from pathlib import Path
@@ -136,26 +135,20 @@ def hollow_encoder(config: FeaturesConfig) -> Encoder:
 def build_encoder(
     name: str, weights: str = "packaged", levels: Levels = STRIDES, image_size: int = IMAGE_SIZE
 ) -> Encoder:
-    """Build a frozen encoder.
+    """Build a frozen encoder; `image_size` is that which a ViT is built for.
 
-    Args:
-        name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
-        weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag
-            such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
-        levels: Strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
-        image_size: That a ViT is built for.
-
-    Raises:
-        InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
+    name: a timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
+    weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag such as
+    `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
+    levels: strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
+    `InputError`: unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
     """
     import timm  # slow to import, and only needed by who extracts features
 
     if name == NO_ENCODER:
         return Encoder(name, nn.Identity())
     if not timm.is_model(name):
-        near = get_close_matches(name, timm.list_models(), 3)
-        such = f", such as {', '.join(near)}" if near else ""
-        raise InputError(f"encoder: unknown architecture {name!r}; it is one of timm.list_models(){such}")
+        raise InputError(f"encoder: unknown architecture {name!r}; it is one of timm.list_models()")
     groups = [level for level in levels if not isinstance(level, int)]
     options: dict[str, Any] = {} if groups else {"features_only": True, "out_indices": _level_indices(name, levels)}
     with torch.random.fork_rng(devices=()):

@@ -31,7 +31,6 @@ __all__ = [
     "decay_groups",
     "load_fitted",
     "one_phase",
-    "stepped",
 ]
 
 
@@ -43,11 +42,6 @@ class Position(NamedTuple):
     steps: int
     epoch: int
     epochs: int
-
-
-def stepped(rate: float, position: Position, steps: Sequence[tuple[float, float]]) -> float:
-    """Return a learning rate that is times `factor` from the epoch on that each (share of the epochs, factor) of `steps` names."""
-    return rate * math.prod(factor for share, factor in steps if position.epoch >= int(share * position.epochs))
 
 
 ParameterGroup = dict[str, Any]  # of an optimiser of torch
@@ -100,12 +94,16 @@ def one_phase(
     steps: Sequence[tuple[float, float]] = (),
     clip: float = float("inf"),
 ) -> list[TrainingPhase]:
-    """Return one phase with one optimiser, whose rate falls by `steps`, see `stepped`, from the one that it is made with."""
+    """Return one phase with one optimiser, whose rate is times `factor` from the epoch on that each (share of the epochs, factor) names."""
 
     def optimisations() -> list[Optimisation]:
         made = optimizer()
-        rate = made.defaults["lr"]
-        return [Optimisation(made, lambda position: stepped(rate, position, steps), clip)]
+
+        def rate(position: Position) -> float:
+            passed = (factor for share, factor in steps if position.epoch >= int(share * position.epochs))
+            return made.defaults["lr"] * math.prod(passed)
+
+        return [Optimisation(made, rate, clip)]
 
     return [TrainingPhase(optimisations, epochs)]
 
@@ -122,12 +120,9 @@ class Prediction(NamedTuple):
 class Method(nn.Module, ABC):
     """An anomaly-detection method.
 
-    Attributes:
-        sigma: Of the Gaussian blur of its maps, in pixels of an image of 256 pixels; 0 for none.
-        align_corners: Of the bilinear resizing of its maps to the image.
-        fitted: Tensors of its state whose length is known only after `fit`.
-        needs: What it asks for.
-        output: The encoder's output that it was built for.
+    sigma: of the Gaussian blur of its maps, in pixels of an image of 256 pixels; 0 for none.
+    align_corners: of the bilinear resizing of its maps to the image.
+    fitted: tensors of its state whose length is known only after `fit`.
     """
 
     sigma: ClassVar[float] = 4.0

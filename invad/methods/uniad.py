@@ -211,10 +211,7 @@ def neighbours(side: int, size: int) -> Tensor:
 
 def imported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a checkpoint of the published comparison under the names of `UniAD`, without the encoder that it holds."""
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("net_ad."):
-            for theirs, own in CHECKPOINT_NAMES:
-                name = name.replace(theirs, own)
-            renamed[name] = tensor
-    return renamed
+    theirs = {name: tensor for name, tensor in state.items() if name.startswith(PREFIXES[1])}
+    for old, own in CHECKPOINT_NAMES:
+        theirs = {name.replace(old, own): tensor for name, tensor in theirs.items()}
+    return theirs

@@ -1,8 +1,6 @@
 """The newest checkpoints of a training, each written whole or not at all."""
 
 import logging
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,6 @@ import torch
 
 from invad.features.weights import read_tensors
 from invad.files import atomic_path, remove
-
-_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +36,7 @@ class Checkpoints:
         for path in self.paths():
             try:
                 return read_tensors(path)
-            except _DAMAGED as error:
+            except Exception as error:  # whatever torch and zipfile raise
                 reason = str(error).strip().split("\n", 1)[0]
                 logger.warning("%s: damaged checkpoint (%s); the one before is used", path, reason)
         return None

@@ -107,10 +107,10 @@ def run_job(
 
 def _resume(trainer: Trainer, job: TrainJob, share: Share) -> int:
     """Load the newest checkpoint and return after how many steps it was written; 0 when there is none."""
-    state = job.checkpoints.newest()
+    state, done = job.checkpoints.newest(), 0
     if state is not None:
-        trainer.load_state_dict(state["trainer"], state["step"])
-    done = state["step"] if state is not None else 0
+        done = state["step"]
+        trainer.load_state_dict(state["trainer"], done)
     # A file system may show them different files.
     if share.mean(torch.tensor(float(done), device=trainer.method.device)) != done:
         raise InputError(

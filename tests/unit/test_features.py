@@ -389,7 +389,7 @@ from pathlib import Path
 import torch
 from test_features import CONFIG
 from toys import split_of
-from invad.features import extract_features, live, store
+from invad.features import extract_features, source, store
 
 def read_image(path, size, reading):
     if path.name == "040.png":  # in the middle of the third shard
@@ -397,7 +397,7 @@ def read_image(path, size, reading):
         time.sleep(60)
     return original(path, size, reading)
 
-original, live.read_image, store.SHARD_BYTES = live.read_image, read_image, 1
+original, source.read_image, store.SHARD_BYTES = source.read_image, read_image, 1
 root = Path(sys.argv[1])
 torch.set_num_threads(int(sys.argv[2]))  # as the test: their number changes rounding
 extract_features(split_of(root, 60, 10, 8), CONFIG, root / "store")
