@@ -19,7 +19,7 @@ from invad.features import FeatureStore, extract_features, store
 from invad.features.batches import Batch
 from invad.features.encoder import build_encoder, normalize
 from invad.features.extract import Extraction, Run, Shard
-from invad.features.live import feature_key
+from invad.features.source import feature_key
 from invad.methods.maps import gaussian_blur
 from invad.scoring.score import blur_sigma, score_images, sharp
 from invad.scoring.store import write_scores

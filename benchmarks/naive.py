@@ -20,8 +20,7 @@ from invad.methods.invad.layers import (
     SpaceAwareConv2d,
     UpsamplingConv2d,
 )
-from invad.methods.invad.network import FeatureInversion
-from invad.methods.invad.style import UPSAMPLER_LR_MULTIPLIER, RescalingUpsampler
+from invad.methods.invad.network import UPSAMPLER_LR_MULTIPLIER, FeatureInversion, RescalingUpsampler
 
 Kind = TypeVar("Kind", bound=nn.Module)
 

@@ -13,7 +13,7 @@ from invad.config import ComputeConfig, InvADConfig
 from invad.config.constants import STRIDES
 from invad.devices import autocast, compiled, formatted, make_deterministic, place
 from invad.methods.invad.network import FeatureInversion
-from invad.methods.losses import reconstruction_loss
+from invad.methods.maps import reconstruction_loss
 
 SEED = 42
 MAX_GRADIENT_NORM = 5.0

@@ -8,8 +8,7 @@ from invad.config import FeaturesConfig
 from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.features.extract import LIVE_FILE, extract_features
-from invad.features.live import LiveFeatures
-from invad.features.source import FeatureKey, FeatureSource, split_sha256
+from invad.features.source import FeatureKey, FeatureSource, LiveFeatures, split_sha256
 from invad.features.store import FeatureStore
 from invad.files import read_json
 
@@ -17,8 +16,7 @@ from invad.files import read_json
 def open_features(folder: Path, phase: Phase, split: Split, config: FeaturesConfig) -> FeatureSource:
     """Open the features of `phase` that the stage `features` left in `folder`, and check that they belong to split and settings.
 
-    Raises:
-        InputError: They are missing, damaged, or belong to other settings; the difference is named.
+    `InputError`: they are missing, damaged, or belong to other settings; the difference is named.
     """
     if config.mode == "live":
         features: FeatureSource = LiveFeatures(split, phase, config)

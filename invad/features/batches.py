@@ -93,12 +93,7 @@ def _generator(seed: tuple[int, ...], device: torch.device = CPU) -> torch.Gener
 
 
 class BatchSource:
-    """The batches of a phase.
-
-    Attributes:
-        key: What their features depend on.
-        images: The image of each row, as the split table names it.
-    """
+    """The batches of a phase. `key`: what their features depend on. `images`: that of each row, as the split table names it."""
 
     def __init__(
         self,

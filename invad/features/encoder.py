@@ -1,38 +1,37 @@
 """The frozen pretrained encoder: images in, feature maps at several levels out (paper: phi^I).
 
-Channels and strides are read off timm's `feature_info`, so any of its networks fits that has features at the strides that are asked for;
-`invad.features.vit` has those whose levels are means over blocks.
+Channels and strides are read off timm's `feature_info`, so any of its networks fits that has features at the strides that are asked for.
+A level of a vision transformer is the mean of the outputs of a group of blocks, without the final norm. Its tokens are as in the authors'
+code of Dinomaly (CVPR 2025), which resizes the position embedding otherwise than timm does.
 """
 
-import functools
-import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
+from math import isqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from invad.config import FeaturesConfig
-from invad.config.constants import NO_ENCODER, PACKAGED_ENCODERS, STRIDES
+from invad.config.constants import NO_ENCODER, STRIDES
 from invad.config.types import Levels
 from invad.errors import InputError
-from invad.features.packaged import packaged_weights
-from invad.features.torch_files import read_tensors
-from invad.features.vit import Groups, adapted, block_means, vision_transformer
+from invad.features.weights import load_weights, read_weights, state_sha256
 
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
 
-ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
+Groups = Sequence[Sequence[int]]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Buffers of networks whose weights were trained with other statistics than these.
 INPUT_SCALE, INPUT_SHIFT = "input_scale", "input_shift"
+POSITION_OFFSET = 0.1  # patches that DINOv2 adds to the wanted grid, against rounding, before it takes the scale
 IMAGE_SIZE = 256  # that a ViT is built for by default; other networks take any
 
 
@@ -70,11 +69,7 @@ class EncoderOutput:
 class Encoder(nn.Module):
     """A frozen encoder, always in eval mode.
 
-    Attributes:
-        name: timm's name of the architecture.
-        channels: Channels of each level, fine to coarse.
-        strides: Strides of each level, fine to coarse.
-        prefix_tokens: How many prefix tokens each level has.
+    `name`: timm's name of the architecture. `channels`, `strides`: of each level, fine to coarse. `prefix_tokens`: how many each level has.
     """
 
     def __init__(self, name: str, network: nn.Module, groups: Groups = ()) -> None:
@@ -82,8 +77,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.name, self.groups = name, groups
         self.network = network.eval().requires_grad_(False)
-        levels = _feature_info(network)
-        self.channels, self.strides = tuple(levels.channels()), tuple(levels.reduction())
+        self.channels: tuple[int, ...] = ()
+        self.strides: tuple[int, ...] = ()
+        if name != NO_ENCODER:
+            levels = _feature_info(network)
+            self.channels, self.strides = tuple(levels.channels()), tuple(levels.reduction())
         self.prefix_tokens: int = vars(network)["num_prefix_tokens"] if groups else 0
 
     @cached_property
@@ -111,7 +109,9 @@ class Encoder(nn.Module):
             images_bchw = images_bchw * scale[:, None, None] + shift[:, None, None]
         if self.groups:
             return block_means(self.network, images_bchw, self.groups)
-        for side in images_bchw.shape[-2:] if self.strides else ():
+        if not self.strides:
+            return []
+        for side in images_bchw.shape[-2:]:
             if side % self.strides[-1]:
                 below = side // self.strides[-1] * self.strides[-1]
                 raise InputError(
@@ -135,68 +135,36 @@ def hollow_encoder(config: FeaturesConfig) -> Encoder:
 def build_encoder(
     name: str, weights: str = "packaged", levels: Levels = STRIDES, image_size: int = IMAGE_SIZE
 ) -> Encoder:
-    """Build a frozen encoder.
+    """Build a frozen encoder; `image_size` is that which a ViT is built for.
 
-    Args:
-        name: A timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
-        weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag
-            such as `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
-        levels: Strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
-        image_size: That a ViT is built for.
-
-    Raises:
-        InputError: Unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
+    name: a timm architecture with feature maps at `levels`, e.g. `mobilenetv2_100` or `wide_resnet50_2`.
+    weights: `packaged` (of `PACKAGED_ENCODERS`, from installed packages), `none` (random, but always the same), a timm tag such as
+    `wide_resnet50_2.racm_in1k` (downloaded by timm), or the path of a `.safetensors` or `.pth` file.
+    levels: strides of the wanted levels, fine to coarse, or groups of a ViT's blocks.
+    `InputError`: unknown architecture or weights, missing levels, or weights of another network, or NaN or infinite ones.
     """
     import timm  # slow to import, and only needed by who extracts features
 
     if name == NO_ENCODER:
-        return Encoder(name, _NoLevels())
-    _check_name(name)
-    if groups := [level for level in levels if not isinstance(level, int)]:
-        return _block_encoder(name, weights, groups, image_size)
-    is_tag = _is_tag(name, weights)
-    reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
-    missing = [stride for stride in levels if stride not in reductions]
-    if missing:
-        hint = (
-            "; levels of a ViT are groups of its blocks, such as [[2, 3], [4, 5]]" if len(set(reductions)) == 1 else ""
-        )
-        raise InputError(
-            f"encoder: {name} has no features at stride {missing[0]}, only at {sorted(set(reductions))}{hint}"
-        )
-    indices = tuple(reductions.index(stride) for stride in levels)
-    if is_tag:
-        network = _fetched(weights, features_only=True, out_indices=indices)
-    else:
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)
-            network = timm.create_model(name, features_only=True, out_indices=indices)
-    _drop_unused_blocks(network)
-    _load(network, {} if is_tag or weights == "none" else _read_weights(name, weights), name, weights)
-    return Encoder(name, network)
-
-
-def _block_encoder(name: str, weights: str, groups: Groups, image_size: int) -> Encoder:
+        return Encoder(name, nn.Identity())
+    if not timm.is_model(name):
+        raise InputError(f"encoder: unknown architecture {name!r}; it is one of timm.list_models()")
+    groups = [level for level in levels if not isinstance(level, int)]
+    options: dict[str, Any] = {} if groups else {"features_only": True, "out_indices": _level_indices(name, levels)}
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        network = vision_transformer(name, groups, image_size)
+        network: Any = vision_transformer(name, groups, image_size) if groups else timm.create_model(name, **options)
+    is_tag = weights.split(".")[0] == name and not Path(weights).exists()
     state = {}
     if weights != "none":
-        state = _fetched(weights).state_dict() if _is_tag(name, weights) else _read_weights(name, weights)
+        state = _fetched(weights, options) if is_tag else read_weights(name, weights)
+    if not groups:
+        _drop_unused_blocks(network)
+    elif state:
         state = adapted(state, network.patch_embed.grid_size[0])
-    _load(network, state, name, weights)
-    return Encoder(name, network, groups)
-
-
-def _load(network: nn.Module, state: Mapping[str, Tensor], name: str, weights: str) -> None:
-    """Load a state, unless it is empty, into a network, which takes images normalised with ImageNet's statistics from now on.
-
-    Where timm says that the weights were trained with others, the network gets buffers for that; a model folder's file has them already.
-    """
-    import timm
-
-    known = timm.get_pretrained_cfg(weights if _is_tag(name, weights) else name, allow_unregistered=True)
+    known = timm.get_pretrained_cfg(weights if is_tag else name, allow_unregistered=True)
     trained = (IMAGENET_MEAN, IMAGENET_STD) if known is None else (known.mean, known.std)
+    # A model folder's file has the buffers already.
     if INPUT_SCALE in state or trained != (IMAGENET_MEAN, IMAGENET_STD):
         (mean, std), (own_mean, own_std) = torch.tensor((IMAGENET_MEAN, IMAGENET_STD)), torch.tensor(trained)
         buffers = {INPUT_SCALE: std / own_std, INPUT_SHIFT: (mean - own_mean) / own_std}
@@ -205,41 +173,31 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], name: str, weights: s
         state = {**buffers, **state} if state else state
     if state:
         load_weights(network, state, f"{weights} weights of {name}")
+    return Encoder(name, network, groups)
 
 
-def _is_tag(name: str, weights: str) -> bool:
-    return weights.split(".")[0] == name and not Path(weights).exists()
+def _level_indices(name: str, strides: Levels) -> tuple[int, ...]:
+    """Return timm's indices of the levels of some strides; `InputError` names one that the architecture lacks."""
+    import timm
+
+    reductions = _feature_info(timm.create_model(name, features_only=True, pretrained=False)).reduction()
+    missing = [stride for stride in strides if stride not in reductions]
+    if missing:
+        is_flat = len(set(reductions)) == 1
+        hint = "; levels of a ViT are groups of its blocks, such as [[2, 3], [4, 5]]" if is_flat else ""
+        raise InputError(
+            f"encoder: {name} has no features at stride {missing[0]}, only at {sorted(set(reductions))}{hint}"
+        )
+    return tuple(reductions.index(stride) for stride in strides)
 
 
-def normalize(images_bhwc: Tensor) -> Tensor:
-    """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
-    mean, std = (torch.tensor(values, device=images_bhwc.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return images_bhwc.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
-
-
-def state_sha256(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over names, shapes and bytes of all tensors, in their order."""
-    digest = hashlib.sha256()
-    for name, tensor in state.items():
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def check_finite(state: Mapping[str, Tensor], where: str) -> None:
-    """Raise `InputError` that begins with `where` and names the first tensor with a value that is NaN or infinite."""
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{where}: the weights {name} are NaN or infinite; use another file, or train again")
-
-
-def _fetched(tag: str, **options: Any) -> nn.Module:  # noqa: ANN401  (whatever timm takes)
-    """Return the network of a timm tag with its weights, which timm downloads unless it has done so before."""
+def _fetched(tag: str, options: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of a timm tag, which timm downloads unless it has done so before; `options`: of the network that has them."""
     import timm
 
     logging.disable(logging.WARNING)  # a download that fails warns a dozen times, but the error says it all
     try:
-        return timm.create_model(tag, pretrained=True, **options)
+        return timm.create_model(tag, pretrained=True, **options).state_dict()
     except Exception as error:  # whatever timm and its download raise
         page = getattr(timm.get_pretrained_cfg(tag, allow_unregistered=True), "hf_hub_id", None) or f"timm/{tag}"
         raise InputError(
@@ -250,76 +208,10 @@ def _fetched(tag: str, **options: Any) -> nn.Module:  # noqa: ANN401  (whatever 
         logging.disable(logging.NOTSET)
 
 
-def _read_weights(name: str, weights: str) -> dict[str, Tensor]:
-    if weights == "packaged":
-        return packaged_weights(name)
-    path = Path(weights)
-    if not path.is_file():
-        raise InputError(f"weights: {weights!r} is no file, no timm tag ({name}.<tag>), and neither packaged nor none")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: damaged weights ({error})") from None
-    return _torch_load(path)
-
-
-def _torch_load(path: Path) -> dict[str, Tensor]:
-    try:
-        state = read_tensors(path)
-    except Exception as error:  # whatever torch and zipfile raise
-        raise InputError(f"{path}: not a file of plain weights ({' '.join(str(error).split())[:120]})") from None
-    if not (isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())):
-        raise InputError(f"{path}: not a state dict, a mapping of names to tensors")
-    return state
-
-
-def load_weights(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load the tensors that `network` has; a full checkpoint has more (classifier, later stages).
-
-    Raises:
-        InputError: One is missing, of another shape, or NaN or infinite; the message begins with `what`.
-    """
-    own = network.state_dict()
-    missing = [key for key in own if key not in state]
-    if missing:
-        raise InputError(f"{what}: {len(missing)} tensors are missing, the first is {missing[0]}")
-    for key, tensor in own.items():
-        if state[key].shape != tensor.shape:
-            raise InputError(f"{what}: {key} has the shape {tuple(state[key].shape)}, expected {tuple(tensor.shape)}")
-    needed = {key: state[key] for key in own}
-    check_finite(needed, what)
-    network.load_state_dict(needed)
-
-
-class _NoLevels(nn.Module):
-    """The network of the encoder `none`: images -> no features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        vars(self)["feature_info"] = self
-
-    def channels(self) -> list[int]:
-        return []
-
-    def reduction(self) -> list[int]:
-        return []
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return []
-
-
-def _check_name(name: str) -> None:
-    if name not in (NO_ENCODER, *PACKAGED_ENCODERS):
-        import timm
-
-        if name not in timm.list_models():
-            near = get_close_matches(name, timm.list_models(), 3)
-            such = f", such as {', '.join(near)}" if near else ""
-            raise InputError(f"encoder: unknown architecture {name!r}; it is one of timm.list_models(){such}")
+def normalize(images_bhwc: Tensor) -> Tensor:
+    """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
+    mean, std = (torch.tensor(values, device=images_bhwc.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return images_bhwc.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def _drop_unused_blocks(network: nn.Module) -> None:
@@ -335,21 +227,69 @@ def _feature_info(network: nn.Module) -> "FeatureInfo":
     return vars(network)["feature_info"]
 
 
-@functools.cache
-def residual_blocks(name: str) -> ResidualBlock | None:
-    """Return of which blocks a ResNet of timm consists; None for any other architecture, and for a name that timm does not know."""
-    import timm
-    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+def vision_transformer(name: str, groups: Groups, image_size: int) -> Any:  # noqa: ANN401  (what timm builds)
+    """Build one of timm for square images, with the blocks that the groups need.
 
-    if name not in timm.list_models():
-        return None
+    `InputError`: the architecture is no ViT, has too few blocks, or patches that do not divide the image.
+    """
+    import timm
+    from timm.models import FeatureInfo
+    from timm.models.vision_transformer import VisionTransformer
+
     with torch.device("meta"):
-        network = timm.create_model(name)
-    if not isinstance(network, ResNet):
-        return None
-    block = next(module for module in network.modules() if isinstance(module, BasicBlock | Bottleneck))
-    if isinstance(block, BasicBlock):
-        return "basic"
-    if block.conv2.groups > 1:  # a ResNeXt
-        return None
-    return "bottleneck" if 4 * block.conv2.out_channels == block.conv3.out_channels else "wide-bottleneck"
+        shapes = timm.create_model(name)
+    if not isinstance(shapes, VisionTransformer):
+        raise InputError(f"levels: groups of blocks are for ViTs of timm, which {name} is not; it takes strides")
+    last = max(block for group in groups for block in group)
+    if last >= len(shapes.blocks):
+        raise InputError(f"levels: {name} has no block {last}; its last one is {len(shapes.blocks) - 1}")
+    patch = shapes.patch_embed.patch_size[0]
+    if image_size % patch:
+        below = image_size // patch * patch
+        raise InputError(f"image_size: must be a multiple of {patch}, such as {below} or {below + patch}, for {name}")
+    network: Any = timm.create_model(name, img_size=image_size)
+    network.feature_info = FeatureInfo(network.feature_info, tuple(group[-1] for group in groups))
+    network.prune_intermediate_layers([last], prune_norm=True)
+    return network
+
+
+def adapted(state: Mapping[str, Tensor], grid: int) -> dict[str, Tensor]:
+    """Return weights of a ViT, under timm's names or DINOv2's, under timm's and for `grid` x `grid` patches."""
+    state = dict(state)
+    if "register_tokens" in state:  # beside registers timm keeps the class's position inside its token
+        state["reg_token"] = state.pop("register_tokens")
+        state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
+        state["pos_embed"] = state["pos_embed"][:, 1:]
+    if "pos_embed" in state:
+        state["pos_embed"] = position_embedding(state["pos_embed"], grid)
+    return state
+
+
+def position_embedding(stored: Tensor, grid: int) -> Tensor:
+    """Return a position embedding (1, P + M^2, D), row by row behind the P first tokens, for another grid: (1, P + grid^2, D).
+
+    Bicubic without antialiasing, at places that follow from the scale (grid + 0.1) / M.
+    """
+    side = isqrt(stored.shape[1])
+    if side == grid:
+        return stored
+    first, patches = stored[:, : stored.shape[1] - side**2], stored[:, stored.shape[1] - side**2 :]
+    planes = patches.transpose(1, 2).unflatten(2, (side, side)).double()  # so that all machines round alike
+    scale = (grid + POSITION_OFFSET) / side
+    planes = functional.interpolate(planes, scale_factor=(scale, scale), mode="bicubic")[..., :grid, :grid]
+    return torch.cat([first, planes.flatten(2).transpose(1, 2).to(stored)], dim=1)
+
+
+def block_means(network: Any, images_bchw: Tensor, groups: Groups) -> list[Tensor]:  # noqa: ANN401  (as above)
+    """Return the mean output of each group of blocks, (B, C, grid, grid), and then of its P prefix tokens, if any, (B, C, P, 1)."""
+    blocks = sorted({block for group in groups for block in group})
+    outputs = network.forward_intermediates(
+        images_bchw, blocks, return_prefix_tokens=True, intermediates_only=True, output_dict=True
+    )
+    prefix = [tokens.transpose(1, 2).unsqueeze(3) for tokens in outputs.get("image_intermediates_prefix", ())]
+    return [
+        torch.stack([states[blocks.index(block)] for block in group]).mean(dim=0)
+        for states in (outputs["image_intermediates"], prefix)
+        for group in groups
+        if states
+    ]

@@ -20,8 +20,7 @@ from invad.data.split_table import Phase, Split
 from invad.devices import best_device
 from invad.errors import InputError
 from invad.features.encoder import configured_encoder
-from invad.features.live import LiveFeatures, feature_key
-from invad.features.source import FeatureKey
+from invad.features.source import FeatureKey, LiveFeatures, feature_key
 from invad.features.store import images_per_shard, is_whole_shard, shard_name, write_shard
 from invad.files import remove, write_json
 
@@ -89,17 +88,9 @@ def extract_features(
 ) -> FeatureKey:
     """Write the features of all phases to `folder`, whole or not at all, and return the key of the training features.
 
-    With `mode: live` nothing but a file that says what the features depend on is written.
-
-    Args:
-        split: The benchmark's images.
-        config: The encoder.
-        folder: Replaced.
-        run: Writes shards and yields the number of images of each, in this process or by several workers.
-        on_progress: Called with the number of images that were done since, and of all.
-
-    Raises:
-        InputError: An image is missing or damaged (named), or the encoder cannot be built.
+    With `mode: live` nothing but a file that says what the features depend on is written. `run` writes shards and yields the number of
+    images of each, in this process or by several workers; `on_progress` is called with the number of images that were done since, and
+    of all. `InputError`: an image is missing or damaged (named), or the encoder cannot be built.
     """
     encoder = configured_encoder(config)
     keys = {phase: feature_key(split, phase, config, encoder) for phase in phases(split)}

@@ -1,6 +1,7 @@
-"""What training and scoring ask of features, wherever they come from."""
+"""What training and scoring ask of features, wherever they come from, and those that come from the encoder whenever they are asked for."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invad.config import AS_STORED, Precision, ReadingConfig
+from invad.config import AS_STORED, FeaturesConfig, Precision, ReadingConfig
 from invad.config.constants import STRIDES
 from invad.config.types import Levels
-from invad.data.split_table import Phase, SplitRow
-from invad.features.encoder import EncoderOutput
+from invad.data.images import read_image
+from invad.data.split_table import Phase, Split, SplitRow
+from invad.devices import autocast, compiled, place
+from invad.features.encoder import Encoder, EncoderOutput, configured_encoder, normalize
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,12 +65,7 @@ def _as_tuple(value: Any) -> Any:  # noqa: ANN401  (what JSON holds)
 
 
 class FeatureSource(Protocol):
-    """The features of one phase of a benchmark.
-
-    Attributes:
-        key: What they depend on.
-        images: The image of each row, as the split table names it.
-    """
+    """The features of one phase of a benchmark. `key`: what they depend on. `images`: that of each row, as the split table names it."""
 
     key: FeatureKey
     images: Sequence[str]
@@ -84,13 +82,8 @@ class FeatureSource(Protocol):
 
 def split_sha256(rows: Sequence[SplitRow], reading: ReadingConfig = AS_STORED) -> str:
     """Return the SHA-256 that identifies the images of `rows`, their order, and how they are read."""
-    return images_sha256([row.image for row in rows], reading)
-
-
-def images_sha256(images: Sequence[str], reading: ReadingConfig) -> str:
-    """Return the same of images by their names."""
     how = [] if reading == AS_STORED else [repr(reading)]
-    return hashlib.sha256("\n".join([*images, *how]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*(row.image for row in rows), *how]).encode()).hexdigest()
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
@@ -110,3 +103,52 @@ def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], device: to
             pending = following
         if pending is not None:
             yield pending.result()
+
+
+class LiveFeatures(FeatureSource):
+    """The features of one phase, which are not stored: computed from its images batch by batch."""
+
+    def __init__(self, split: Split, phase: Phase, config: FeaturesConfig, encoder: Encoder | None = None) -> None:
+        """Use `encoder`, or build the one of `config`."""
+        encoder = encoder or configured_encoder(config)
+        self._encoder = encoder
+        self._config = config
+        rows = split.phase(phase)
+        self._paths = [split.image_path(row) for row in rows]
+        self._reading = split.reading
+        self.images: Sequence[str] = [row.image for row in rows]
+        self.key = feature_key(split, phase, config, encoder)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
+        """Yield the features of each batch of rows: see `FeatureSource`. `InputError` names an image that is missing or damaged."""
+        encoder = compiled(place(self._encoder, device, self._config), self._config)
+        with ThreadPoolExecutor(os.cpu_count()) as decoders:
+
+            def read(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+                size = self._config.image_size
+                return np.stack(list(decoders.map(lambda row: read_image(self._paths[row], size, self._reading), rows)))
+
+            for images in read_ahead(read, batches, device):
+                with torch.no_grad(), autocast(device, self._config.precision):
+                    levels = encoder(normalize(torch.from_numpy(images).to(device)))
+                yield [level.float() for level in levels]
+
+
+def feature_key(split: Split, phase: Phase, config: FeaturesConfig, encoder: Encoder) -> FeatureKey:
+    """Return what the features of `phase` depend on with these settings."""
+    return FeatureKey(
+        encoder=encoder.name,
+        weights_sha256=encoder.weights_sha256,
+        channels=encoder.channels,
+        image_size=config.image_size,
+        precision=config.precision,
+        dtype=config.dtype if config.mode == "store" else "float32",
+        phase=phase,
+        split_sha256=split_sha256(split.phase(phase), split.reading),
+        levels=config.levels,
+        strides=encoder.strides,
+        prefix_tokens=encoder.prefix_tokens,
+    )

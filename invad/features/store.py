@@ -38,13 +38,9 @@ def images_per_shard(key: FeatureKey) -> int:
 
 
 def write_shard(path: Path, key: FeatureKey, images: Sequence[str], batches: Iterable[list[Tensor]]) -> None:
-    """Write the features of `images`, whole or not at all.
+    """Write the features of the images of these names, whole or not at all, in the dtype of `key`.
 
-    Args:
-        path: The shard.
-        key: What the features depend on; they are stored as its dtype.
-        images: Their names, in order.
-        batches: For each level float32 (b, C_l, H_l, W_l) on the CPU, fine to coarse; the lengths add up to that of `images`.
+    `batches`: for each level float32 (b, C_l, H_l, W_l) on the CPU, fine to coarse; the lengths add up to that of `images`.
     """
     metadata = {_METADATA: json.dumps(key.as_plain(), sort_keys=True).encode()}
     with atomic_path(path) as temporary:
@@ -86,12 +82,7 @@ def is_whole_shard(path: Path, key: FeatureKey, images: Sequence[str]) -> bool:
 
 
 class FeatureStore(FeatureSource):
-    """Random access to the features of one phase, memory-mapped: of the shards only the rows that are asked for are read.
-
-    Attributes:
-        key: What the features depend on.
-        images: The image of each row, as the split table names it.
-    """
+    """Random access to the features of one phase, memory-mapped: of the shards only the rows that are asked for are read."""
 
     def __init__(self, folder: Path, phase: Phase) -> None:
         """Open the shards of `phase` in `folder`; `InputError` when they are missing, damaged or of several stores."""

@@ -5,7 +5,8 @@ given, so they depend on (seed, epoch, image) alone. The defects that judge `tun
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,13 @@ class Textures:
     paths: Sequence[Path]
     groups: np.ndarray
     read: Callable[[Path], np.ndarray]
-    _cache: dict[Path, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, corruption: Corruption, images: Sequence[Path], classes: Sequence[str], read: Callable[[Path], np.ndarray]
     ) -> "Textures":
         """Return those of a recipe for the training images `images`, of `classes`; `InputError` where a folder has none."""
+        read = lru_cache(CACHED_TEXTURES)(read)
         if not corruption.textures:
             return cls(images, np.unique(classes, return_inverse=True)[1], read)
         folder = Path(corruption.textures)
@@ -63,15 +64,8 @@ class Textures:
         own = -2 if self.groups[0] == -1 else self.groups[row]
         others = np.flatnonzero(self.groups != own)
         chosen = int(rng.choice(others if len(others) else len(self.paths)))
-        texture = self._read(self.paths[chosen])
+        texture = self.read(self.paths[chosen])
         return texture if len(others) else _part(texture, rng)
-
-    def _read(self, path: Path) -> np.ndarray:
-        if path not in self._cache:
-            if len(self._cache) >= CACHED_TEXTURES:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[path] = self.read(path)
-        return self._cache[path]
 
 
 def _part(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -30,7 +30,7 @@ __all__ = [
     "TrainingPhase",
     "decay_groups",
     "load_fitted",
-    "stepped",
+    "one_phase",
 ]
 
 
@@ -42,11 +42,6 @@ class Position(NamedTuple):
     steps: int
     epoch: int
     epochs: int
-
-
-def stepped(rate: float, position: Position, steps: Sequence[tuple[float, float]]) -> float:
-    """Return a learning rate that is times `factor` from the epoch on that each (share of the epochs, factor) of `steps` names."""
-    return rate * math.prod(factor for share, factor in steps if position.epoch >= int(share * position.epochs))
 
 
 ParameterGroup = dict[str, Any]  # of an optimiser of torch
@@ -93,6 +88,26 @@ class TrainingPhase:
         return self.steps or self.epochs * steps_per_epoch
 
 
+def one_phase(
+    optimizer: Callable[[], Optimizer],
+    epochs: int,
+    steps: Sequence[tuple[float, float]] = (),
+    clip: float = float("inf"),
+) -> list[TrainingPhase]:
+    """Return one phase with one optimiser, whose rate is times `factor` from the epoch on that each (share of the epochs, factor) names."""
+
+    def optimisations() -> list[Optimisation]:
+        made = optimizer()
+
+        def rate(position: Position) -> float:
+            passed = (factor for share, factor in steps if position.epoch >= int(share * position.epochs))
+            return made.defaults["lr"] * math.prod(passed)
+
+        return [Optimisation(made, rate, clip)]
+
+    return [TrainingPhase(optimisations, epochs)]
+
+
 class Prediction(NamedTuple):
     """`maps`: float32 (B, H, W) on any grid, larger where more anomalous, neither resized nor blurred. `scores`: float32 (B,), those of the
     images where the method has a rule of its own; None where they are the maxima of the finished maps.
@@ -105,12 +120,9 @@ class Prediction(NamedTuple):
 class Method(nn.Module, ABC):
     """An anomaly-detection method.
 
-    Attributes:
-        sigma: Of the Gaussian blur of its maps, in pixels of an image of 256 pixels; 0 for none.
-        align_corners: Of the bilinear resizing of its maps to the image.
-        fitted: Tensors of its state whose length is known only after `fit`.
-        needs: What it asks for.
-        output: The encoder's output that it was built for.
+    sigma: of the Gaussian blur of its maps, in pixels of an image of 256 pixels; 0 for none.
+    align_corners: of the bilinear resizing of its maps to the image.
+    fitted: tensors of its state whose length is known only after `fit`.
     """
 
     sigma: ClassVar[float] = 4.0

@@ -16,16 +16,13 @@ from invad.config import DinomalyConfig, ScoreConfig
 from invad.devices import full_precision
 from invad.errors import InputError
 from invad.methods.base import Batch, EncoderOutput, Method, Needs, Optimisation, Position, Prediction, TrainingPhase
-from invad.methods.losses import reconstruction_loss
-from invad.methods.maps import reconstruction_map, resized
+from invad.methods.maps import reconstruction_loss, reconstruction_map, resized
 
 EXPANSION = 4  # of the hidden layers
 NORM_EPS = 1e-8
 INITIAL_STD = 0.01  # of all weights, cut at three times that
-MOST_DISCARDED, DISCARDING_STEPS = (
-    0.9,
-    1000,
-)  # the share of places that are reconstructed already, and when it is reached
+MOST_DISCARDED = 0.9  # the share of places that are reconstructed already
+DISCARDING_STEPS = 1000  # until it is reached
 DISCARDED_WEIGHT = 0.1  # of their gradient
 CLIP = 0.1
 TAPS = [math.exp(-0.5 * (offset / 4) ** 2) for offset in range(-2, 3)]  # of the map's blur of 4 pixels, cut after two
@@ -61,9 +58,8 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what each token gets of all tokens."""
-        q, k, v = (
-            self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        )  # (B, heads, T, C / heads)
+        # Each (B, heads, T, C / heads).
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         with full_precision(x.device):
             q, k = functional.elu(q.float()) + 1, functional.elu(k.float()) + 1
             summed = q @ k.sum(dim=2).unsqueeze(3)

@@ -20,21 +20,18 @@ from invad.methods.base import (
     EncoderOutput,
     Method,
     Needs,
-    Optimisation,
     Position,
     Prediction,
     TrainingPhase,
-    stepped,
+    one_phase,
 )
 from invad.methods.maps import mean_filtered_maximum
 
 SCORE_FILTER, SCORE_PADDING = 21, 10  # of the map, before its maximum is the image's score; the padding's zeros count
 WINDOW, WINDOW_SIGMA = 11, 1.5  # of SSIM, in pixels
 FOCUS, SMOOTH = 2, 1e-5  # of the focal loss
-STEPS = {
-    "paper": ((0.8, 0.2), (0.9, 0.2)),
-    "re-run": ((0.8, 0.1),),
-}  # after this share of the epochs the rate is times
+# After this share of the epochs the rate is times.
+STEPS = {"paper": ((0.8, 0.2), (0.9, 0.2)), "re-run": ((0.8, 0.1),)}
 CLIP = {"paper": float("inf"), "re-run": 5.0}
 
 
@@ -54,12 +51,7 @@ class DRAEM(Method):
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with torch's betas, a rate that falls in steps, clipped in the recipe of the re-run alone."""
         rate, recipe = self.config.learning_rate, self.config.recipe
-
-        def optimisations() -> list[Optimisation]:
-            adam = Adam(self.parameters(), lr=rate)
-            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
-
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        return one_phase(lambda: Adam(self.parameters(), lr=rate), self.config.epochs, STEPS[recipe], CLIP[recipe])
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the sum of the squared error and of one minus the SSIM of the restored image, and of the focal loss of the marks."""

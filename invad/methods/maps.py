@@ -1,4 +1,4 @@
-"""From features and their reconstructions to anomaly maps (arXiv:2404.10760; steps as in the authors' code)."""
+"""From features and their reconstructions to losses and anomaly maps (arXiv:2404.10760; steps as in the authors' code)."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -7,13 +7,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invad.config.types import MapDistance, MapLevels
+from invad.config.types import Loss, MapDistance, MapLevels
 from invad.devices import full_precision
 from invad.errors import InputError
 
 TRUNCATE = 4.0  # radius of the blur in sigmas
 Pair = tuple[Tensor, Tensor]  # a level's features and their reconstruction
 LEVEL_INDEX: dict[MapLevels, int] = {"fine": 0, "middle": 1, "coarse": -1}
+
+
+def reconstruction_loss(
+    features: Sequence[Tensor], reconstructions: Sequence[Tensor], weight: float = 1.0, kind: Loss = "l2"
+) -> Tensor:
+    """`weight` times the sum over levels of the mean squared error, a scalar (weight 1 for InvAD, 5 for InvAD-lite).
+
+    Both lists hold (B, C_l, H_l, W_l); half precision is widened to float32 first. kind: "l1" is the mean absolute error,
+    "cosine" one minus the cosine of each level, flattened, as Reverse Distillation has it. Raises `InputError` when their
+    shapes differ, which broadcasting would hide.
+    """
+    return weight * torch.stack([LEVEL_LOSSES[kind](x, y) for x, y in float32_pairs(features, reconstructions)]).sum()
+
+
+def float32_pairs(features: Sequence[Tensor], reconstructions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Pair the levels, widened from half precision; `InputError` when their shapes differ, which broadcasting would hide."""
+    if not features or [x.shape for x in features] != [y.shape for y in reconstructions]:
+        raise InputError("reconstructions: expected one per level of features, in the same shapes")
+    return [(_widened(x), _widened(y)) for x, y in zip(features, reconstructions, strict=True)]
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def cosine_loss(x: Tensor, y: Tensor) -> Tensor:
+    """One minus the cosine of the whole level (B, C, H, W), flattened; a scalar in [0, 2], the mean over the batch."""
+    return (1 - functional.cosine_similarity(x.flatten(1), y.flatten(1), dim=1)).mean()
+
+
+LEVEL_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "l2": lambda x, y: functional.mse_loss(y, x),
+    "l1": lambda x, y: functional.l1_loss(y, x),
+    "cosine": cosine_loss,
+}
 
 
 def reconstruction_map(
@@ -23,20 +58,14 @@ def reconstruction_map(
     levels: MapLevels = "concatenated",
     distance: MapDistance = "cosine",
 ) -> Tensor:
-    """One map per sample: 1 - cosine similarity of features and reconstructions over the channels of all levels.
+    """Maps float32 (B, height, width) of features and reconstructions, float (B, C_l, H_l, W_l), fine to coarse.
 
-    features, reconstructions: float (B, C_l, H_l, W_l), fine to coarse.
-    size: of the maps in pixels, one number or (height, width).
+    size: in pixels, one number or (height, width).
     levels: all concatenated (the paper's), the sum of the levels' maps, or one level: the finest, second finest or coarsest.
-    distance: 1 - cosine of the levels' unit vectors (the paper's), or the length of the features' difference ("l2").
-
-    Returns float32 (B, height, width), on the features' device, whatever their dtype: cosine distances in [0, 2] up to
-    rounding, [0, 2 * levels] for sums; lengths of at least 0. Raises `InputError` when the shapes of features and
-    reconstructions differ.
+    distance: 1 - cosine of the levels' unit vectors (the paper's), in [0, 2] up to rounding, or the length of the features' difference
+    ("l2"). Raises `InputError` when the shapes of features and reconstructions differ.
     """
-    if not features or [x.shape for x in features] != [y.shape for y in reconstructions]:
-        raise InputError("reconstructions: expected one per level of features, in the same shapes")
-    pairs = list(zip(features, reconstructions, strict=True))
+    pairs = float32_pairs(features, reconstructions)
     if levels in LEVEL_INDEX:
         pairs = [pairs[LEVEL_INDEX[levels]]]
     with full_precision(features[0].device):
@@ -98,13 +127,8 @@ def on_grid(x: Tensor, grid: torch.Size) -> Tensor:
 def gaussian_blur(maps_bhw: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, H, W) maps, within 1e-5 of `scipy.ndimage.gaussian_filter(map, sigma, mode="reflect")`.
 
-    sigma in pixels, 0 for none. Runs on the maps' device and returns float32. Raises `InputError` for a negative sigma
-    or another shape.
+    sigma in pixels, 0 for none. Runs on the maps' device and returns float32.
     """
-    if maps_bhw.ndim != 3:
-        raise InputError(f"maps: expected shape (B, H, W), got {tuple(maps_bhw.shape)}")
-    if not 0 <= sigma < float("inf"):
-        raise InputError(f"sigma: expected a number of pixels of at least 0, got {sigma!r}")
     if sigma == 0:
         return maps_bhw.float()
     # One matrix product per axis: several times faster than convolving one channel, and any radius is the same case. In

@@ -163,17 +163,12 @@ def nearest_vectors(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor
 
 
 def _nearest(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    best: tuple[Tensor, Tensor] | None = None
-    squares = queries.square().sum(dim=1, keepdim=True)
+    squares, parts = queries.square().sum(dim=1, keepdim=True), []
     for start in range(0, len(memory), BLOCK):
         block = memory[start : start + BLOCK]
         distances = squares + block.square().sum(dim=1) - 2 * queries @ block.T
         values, indices = distances.topk(min(count, len(block)), dim=1, largest=False)
-        if best is None:
-            best = values, indices + start
-            continue
-        values, indices = torch.cat([best[0], values], dim=1), torch.cat([best[1], indices + start], dim=1)
-        values, order = values.topk(min(count, values.shape[1]), dim=1, largest=False)
-        best = values, indices.gather(1, order)
-    assert best is not None
-    return best[0].clamp_min(0), best[1]
+        parts.append((values, indices + start))
+    values, indices = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
+    values, order = values.topk(min(count, values.shape[1]), dim=1, largest=False)
+    return values.clamp_min(0), indices.gather(1, order)

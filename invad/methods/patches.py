@@ -41,15 +41,12 @@ def patch_vectors(levels: Sequence[Tensor], per_level: int, dimensions: int) -> 
     neighbouring channels and positions, before the levels are concatenated and averaged to `dimensions` values.
     """
     grid = levels[0].shape[-2:]
-    pooled = [_pooled(level.float(), per_level) for level in levels]
+    pooled = []
+    for level in levels:  # the neighbourhood of each location, in the order channel, row, column, averaged over bins
+        neighbourhoods = functional.unfold(level.float(), NEIGHBOURHOOD, padding=NEIGHBOURHOOD // 2)
+        pooled.append(functional.adaptive_avg_pool1d(neighbourhoods.transpose(1, 2), per_level))
     resized = [_resized(vectors, level, (grid[0], grid[1])) for vectors, level in zip(pooled, levels, strict=True)]
     return functional.adaptive_avg_pool1d(torch.cat(resized, dim=2), dimensions)
-
-
-def _pooled(level: Tensor, count: int) -> Tensor:
-    """Return (B, H W, count): the neighbourhood of each location, in the order channel, row, column, averaged over `count` bins."""
-    neighbourhoods = functional.unfold(level, NEIGHBOURHOOD, padding=NEIGHBOURHOOD // 2)
-    return functional.adaptive_avg_pool1d(neighbourhoods.transpose(1, 2), count)
 
 
 def _resized(vectors: Tensor, level: Tensor, grid: tuple[int, int]) -> Tensor:

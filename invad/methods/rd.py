@@ -4,6 +4,7 @@ Trained on normal images, the embedding has no room for what is anomalous. Publi
 counts them from coarse to fine, the order in which it runs.
 """
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -16,17 +17,16 @@ from torch.optim import Adam
 from invad.config import RDConfig, ScoreConfig
 from invad.devices import full_precision
 from invad.errors import InputError
-from invad.features.encoder import ResidualBlock, residual_blocks
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
-from invad.methods.losses import float32_pairs, reconstruction_loss
-from invad.methods.maps import resized
+from invad.methods.base import Batch, EncoderOutput, Method, Position, Prediction, TrainingPhase, one_phase
+from invad.methods.maps import float32_pairs, reconstruction_loss, resized
 
 Resampling = Literal["none", "halve", "double"]
+ResidualBlock = Literal["basic", "bottleneck", "wide-bottleneck"]
 
 EMBEDDING_BLOCKS = 3
 DECODER_BLOCKS = (3, 4, 6)  # coarse to fine; any finer level has as many as the last
+EMBEDDING_DIVISOR = 4
 # A bottleneck's width is its output channels divided by this; None stands for basic blocks, which have no width.
-EMBEDDING_DIVISORS: dict[ResidualBlock, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 4}
 DECODER_DIVISORS: dict[ResidualBlock, int | None] = {"basic": None, "bottleneck": 4, "wide-bottleneck": 2}
 
 
@@ -96,9 +96,8 @@ class ReverseDistillation(nn.Module):
         self.fusion = nn.ModuleList(
             _downsampler(self.channels[level:], steps[level:]) for level in range(len(channels))
         )
-        self.embedding = _stage(
-            len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, EMBEDDING_DIVISORS[block], "halve"
-        )
+        divisor = None if block == "basic" else EMBEDDING_DIVISOR
+        self.embedding = _stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
         self.decoder = nn.ModuleList()
         previous = 2 * coarsest
         for level, width in enumerate(reversed(self.channels)):
@@ -181,13 +180,13 @@ class RD(Method):
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.5, 0.999) and no weight decay."""
-        rate, recipe = self.config.learning_rate, self.config.recipe
-
-        def optimisations() -> list[Optimisation]:
-            adam = Adam(self.parameters(), lr=rate, betas=(0.5, 0.999))
-            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
-
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        config = self.config
+        return one_phase(
+            lambda: Adam(self.parameters(), lr=config.learning_rate, betas=(0.5, 0.999)),
+            config.epochs,
+            STEPS[config.recipe],
+            CLIP[config.recipe],
+        )
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the sum over levels of one minus the cosine of the whole level, flattened; in [0, 2 * levels]."""
@@ -204,3 +203,21 @@ def summed_distances(features: Sequence[Tensor], reconstructions: Sequence[Tenso
     with full_precision(pairs[0][0].device):
         distances = [1 - functional.cosine_similarity(x, y, dim=1) for x, y in pairs]
         return torch.stack([resized(distance, size) for distance in distances], dim=1).sum(dim=1)
+
+
+@functools.cache
+def residual_blocks(name: str) -> ResidualBlock | None:
+    """Return of which blocks a ResNet of timm consists; None for any other architecture, and for a name that timm does not know."""
+    import timm  # slow to import
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    with torch.device("meta"):
+        network = timm.create_model(name) if timm.is_model(name) else None
+    if not isinstance(network, ResNet):
+        return None
+    block = next(module for module in network.modules() if isinstance(module, BasicBlock | Bottleneck))
+    if isinstance(block, BasicBlock):
+        return "basic"
+    if block.conv2.groups > 1:  # a ResNeXt
+        return None
+    return "bottleneck" if 4 * block.conv2.out_channels == block.conv3.out_channels else "wide-bottleneck"

@@ -21,12 +21,11 @@ from invad.methods.base import (
     Batch,
     EncoderOutput,
     Method,
-    Optimisation,
     Position,
     Prediction,
     TrainingPhase,
     decay_groups,
-    stepped,
+    one_phase,
 )
 from invad.methods.maps import mean_filtered_maximum, on_grid, resized
 
@@ -75,11 +74,10 @@ class UniAD(Method):
         """Return one: AdamW, with a tenth of the rate after 80 % of the epochs."""
         rate, recipe = self.config.learning_rate, self.config.recipe
 
-        def optimisations() -> list[Optimisation]:
-            adamw = AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate)
-            return [Optimisation(adamw, lambda position: stepped(rate, position, STEPS[recipe]), CLIP[recipe])]
+        def adamw() -> AdamW:
+            return AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate)
 
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        return one_phase(adamw, self.config.epochs, STEPS[recipe], CLIP[recipe])
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the mean squared error of the features without noise and the reconstruction of those with it."""
@@ -213,10 +211,7 @@ def neighbours(side: int, size: int) -> Tensor:
 
 def imported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a checkpoint of the published comparison under the names of `UniAD`, without the encoder that it holds."""
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("net_ad."):
-            for theirs, own in CHECKPOINT_NAMES:
-                name = name.replace(theirs, own)
-            renamed[name] = tensor
-    return renamed
+    theirs = {name: tensor for name, tensor in state.items() if name.startswith(PREFIXES[1])}
+    for old, own in CHECKPOINT_NAMES:
+        theirs = {name.replace(old, own): tensor for name, tensor in theirs.items()}
+    return theirs

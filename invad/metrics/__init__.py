@@ -1,10 +1,10 @@
 """Metrics of visual anomaly detection (arXiv:2404.10760) for anybody's anomaly maps; needs numpy and scipy only.
 
 All metrics of the paper, per class and in the mean over classes, in two protocols: `paper`, comparable to published
-numbers, and `exact`. `evaluate` is the entry point; `threshold_at` and `operating_point` choose a threshold without test data
-and measure what it gives.
+numbers, and `exact`. `evaluate` is the entry point; `operating_point` measures what a threshold gives that was chosen without
+test data.
 """
 
-from invad.metrics.calibration import Thresholds, operating_point, threshold_at
+from invad.metrics.calibration import Thresholds, operating_point
 from invad.metrics.evaluation import Evaluation, evaluate
 from invad.metrics.protocol import AVERAGES, KEYS, PROTOCOL_VERSION, PROTOCOLS

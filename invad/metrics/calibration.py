@@ -49,9 +49,9 @@ NOT_CALIBRATED = Thresholds(None, None)
 
 
 class RunningThreshold:
-    """The threshold of `threshold_at` for scores that come piece by piece; holds `rate` of them, and one more.
+    """The smallest score that at most `floor(rate * count)` of `count` normal scores lie strictly above, which come piece by piece.
 
-    `count`: how many will come in all.
+    It is the (floor(rate * count) + 1)-th largest: with rate * count below 1 the largest. So many are held.
     """
 
     def __init__(self, count: int, rate: float) -> None:
@@ -81,16 +81,6 @@ def scores_above(count: int, rate: float) -> int:
     return math.floor(Fraction(str(rate)) * count)  # exact, where 0.29 * 100 is below 29 in floats
 
 
-def threshold_at(scores: np.ndarray, rate: float) -> float | None:
-    """Return the smallest score that at most `floor(rate * n)` of the n normal scores lie strictly above; None without scores.
-
-    It is the (floor(rate * n) + 1)-th largest: with rate * n below 1 the largest.
-    """
-    running = RunningThreshold(np.size(scores), rate)
-    running.add(np.asarray(scores))
-    return running.value
-
-
 def operating_point(
     anomaly_maps: Iterable[np.ndarray],
     masks: Iterable[np.ndarray],
@@ -103,21 +93,15 @@ def operating_point(
 ) -> dict[str, Any]:
     """What the thresholds of each class give on its test images; maps and masks are read once, batch by batch.
 
-    Args:
-        anomaly_maps, masks: batches (n, H, W) of equal shapes, whose lengths add up to N; a mask is anomalous where it is not 0.
-        classes, image_scores: of each of the N images.
-        labels: (N,), 1 anomalous: the data set's own.
-        has_mask: (N,) bool; where False, an anomalous image is left out of the pixels, and a normal one has no anomalous pixel.
-        thresholds: class -> its own; those of a class may be None.
-        without: the reason that is given where they are.
+    anomaly_maps, masks: batches (n, H, W) of equal shapes, whose lengths add up to N; a mask is anomalous where it is not 0.
+    classes, labels, image_scores: of each of the N images; a label is the data set's own, 1 for anomalous.
+    has_mask: (N,) bool; where False, an anomalous image is left out of the pixels, and a normal one has no anomalous pixel.
+    thresholds: class -> its own, or None; `without` is the reason that is given then.
 
-    Returns:
-        `{"per_class": {class: {key: value}}, "mean": {key: value}, "notes": [...]}`: for each class, sorted by name, `OPERATING_KEYS`,
-        of which all but the thresholds are fractions; of `MEAN_KEYS` the mean of the classes that have a value. None where a value
-        is not defined; a note says why, and which classes a mean leaves out.
-
-    Raises:
-        InputError: Lengths or shapes differ, a class has no entry in `thresholds`, or a score or a map is NaN or infinite.
+    Returns `{"per_class": {class: {key: value}}, "mean": {key: value}, "notes": [...]}`: for each class, sorted by name, `OPERATING_KEYS`,
+    of which all but the thresholds are fractions; of `MEAN_KEYS` the mean of the classes that have a value. None where a value is not
+    defined; a note says why, and which classes a mean leaves out. `InputError`: lengths or shapes differ, a class has no entry in
+    `thresholds`, or a score or a map is NaN or infinite.
     """
     names, labels, scores = np.asarray(classes), np.asarray(labels).astype(bool), np.asarray(image_scores)
     has_mask = np.asarray(has_mask, dtype=bool)

@@ -62,37 +62,30 @@ def evaluate(
     all its images have come. Until then 2 bytes of each of its pixels are kept, and 1 to 4 more where it is anomalous; 8 bytes of scores
     that float32 cannot hold (doubles, and integers of 32 bits or more, of which doubles are made).
 
-    Args:
-        anomaly_maps: raw scores, higher is more anomalous, any finite numbers: (N, H, W) floating point or integers,
-            as one array (a memory map is read block by block) or as an iterable of batches (n, H, W).
-        masks: the same shape, or batches of any size in the same order. Bool; or integers that in an image are only 0 and
-            1, or only 0 and 255 (anomalous where not 0); or floating point in [0, 1] (anomalous where above 0.5). Nothing
-            else. None: no image has one.
-        classes: N class names; by default all images are one class "all".
-        labels: the data set's own image labels (N,), 0 or 1, taken by the `exact` protocol. By default an image is
-            anomalous when its mask has an anomalous pixel, which is what the `paper` protocol takes wherever there is a
-            mask. Required where one is lacking.
-        image_scores: (N,); by default the maximum of each map.
-        protocol: one or both of "paper" (comparable to published numbers) and "exact".
-        has_mask: (N,) bool; by default all True. Where False, the mask given is ignored: that of a normal image is
-            empty; that of an anomalous one is not known, and the image is left out of the region and pixel metrics.
-        curves: add the curves.
+    anomaly_maps: raw scores, higher is more anomalous, any finite numbers: (N, H, W) floating point or integers, as one array (a memory map
+    is read block by block) or as an iterable of batches (n, H, W).
+    masks: the same shape, or batches of any size in the same order. Bool; or integers that in an image are only 0 and 1, or only 0 and 255
+    (anomalous where not 0); or floating point in [0, 1] (anomalous where above 0.5). Nothing else. None: no image has one.
+    classes: N class names; by default all images are one class "all".
+    labels: the data set's own image labels (N,), 0 or 1, taken by the `exact` protocol. By default an image is anomalous when its mask has
+    an anomalous pixel, which is what the `paper` protocol takes wherever there is a mask. Required where one is lacking.
+    image_scores: (N,); by default the maximum of each map.
+    protocol: one or both of "paper" (comparable to published numbers) and "exact".
+    has_mask: (N,) bool; by default all True. Where False, the mask given is ignored: that of a normal image is empty; that of an anomalous
+    one is not known, and the image is left out of the region and pixel metrics.
 
-    Returns:
-        `{"per_class": {class: {protocol: {key: value}}}, "mean": {protocol: {key: value}}, "notes": [...],
-        "protocol_version": ...}` with classes sorted by name and keys as in `KEYS`. A value is a fraction in [0, 1],
-        or None where it is not defined; `notes` then says why, naming class, protocol and keys, and which classes a
-        mean leaves out. The order of images and batches changes nothing.
+    Returns `{"per_class": {class: {protocol: {key: value}}}, "mean": {protocol: {key: value}}, "notes": [...], "protocol_version": ...}`
+    with classes sorted by name and keys as in `KEYS`. A value is a fraction in [0, 1], or None where it is not defined; `notes` then says
+    why, naming class, protocol and keys, and which classes a mean leaves out. The order of images and batches changes nothing.
 
-        With `curves` also `"curves": {class: {curve: {column: [numbers]}}}`, as far as the data define them, of at most 1,000 points
-        whose straight connections keep the area of all points within 1e-4: `image_roc` and `pixel_roc` (`false_positive_rate`,
-        `true_positive_rate`), `image_pr` and `pixel_pr` (`recall`, `precision`, and `score`, the raw one at or above which an item is
-        positive), `region_pro` (`false_positive_rate`, `region_overlap`) and `pixel_thresholds` (`threshold` 0, 0.01 ... 1 on scaled
-        scores, `precision`, `recall`, `f1`, `iou`). Image curves take the labels of the `exact` protocol.
+    With `curves` also `"curves": {class: {curve: {column: [numbers]}}}`, as far as the data define them, of at most 1,000 points
+    whose straight connections keep the area of all points within 1e-4: `image_roc` and `pixel_roc` (`false_positive_rate`,
+    `true_positive_rate`), `image_pr` and `pixel_pr` (`recall`, `precision`, and `score`, the raw one at or above which an item is
+    positive), `region_pro` (`false_positive_rate`, `region_overlap`) and `pixel_thresholds` (`threshold` 0, 0.01 ... 1 on scaled
+    scores, `precision`, `recall`, `f1`, `iou`). Image curves take the labels of the `exact` protocol.
 
-    Raises:
-        InputError: NaN or infinite scores (naming image and class), shapes or lengths that do not match, empty input,
-            other mask values, masks that are lacking without labels, an unknown protocol.
+    `InputError`: NaN or infinite scores (naming image and class), shapes or lengths that do not match, empty input, other mask values,
+    masks that are lacking without labels, an unknown protocol.
     """
     protocols = checked_protocols(protocol)
     table = ImageTable(anomaly_maps, masks, classes, labels, image_scores, has_mask)

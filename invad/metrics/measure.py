@@ -24,13 +24,10 @@ EPSILON = 1e-8
 class Measured:
     """All sums along a ranking, the highest threshold first.
 
-    Attributes:
-        wins: twice the number of pairs in which the anomalous item scores higher; ties count half.
-        precision: the sum over anomalous items of the precision at their score.
-        f1, iou: the highest.
-        area: under the curve of region overlap over false positives, up to the limit, in false positives.
-        above: int64 (3, 101), what `Ranking.walk` counts above each of `THRESHOLDS`; of pixels only.
-        curves: by name; empty unless they are asked for.
+    wins: twice the number of pairs in which the anomalous item scores higher; ties count half. precision: the sum over anomalous items of
+    the precision at their score. f1, iou: the highest. area: under the curve of region overlap over false positives, up to the limit, in
+    false positives. above: int64 (3, 101), what `Ranking.walk` counts above each of `THRESHOLDS`; of pixels only. curves: by name; empty
+    unless they are asked for.
     """
 
     def __init__(self, ranking: Ranking, *, curves: bool = False) -> None:

@@ -56,15 +56,10 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 
 def region_areas(masks_nhw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The area in pixels of each anomalous pixel's 8-connected region, and of each region.
+    """The area in pixels of each anomalous pixel's 8-connected region, int32 in the order of `masks_nhw[masks_nhw]`, and of each region.
 
-    Runs of pixels in a row are joined to those that they touch in the row below: there are far fewer of them than pixels.
-
-    Args:
-        masks_nhw: bool (N, H, W). Regions of different images never connect.
-
-    Returns:
-        int32 (n_anomalous,), in the order of `masks_nhw[masks_nhw]`; and int32 (n_regions,).
+    masks_nhw: bool (N, H, W); regions of different images never connect. Runs of pixels in a row are joined to those that they touch in the
+    row below: there are far fewer of them than pixels.
     """
     images, height, width = masks_nhw.shape
     below = width + 1  # a column of False ends all runs of a row, a row of False each image
@@ -168,14 +163,10 @@ class Run:
 
 
 class Block(NamedTuple):
-    """Counts at consecutive thresholds, the distinct anomalous scores from the highest down; int64 (k,) but for the scores.
+    """Counts at consecutive thresholds, the distinct anomalous scores from the highest down; int64 (k,) but for the float64 scores.
 
-    Attributes:
-        scores: float64 (k,) the thresholds.
-        gained: anomalous items that have exactly that score.
-        true_positives, false_positives: items with a score >= threshold.
-        false_positives_above: normal items with a score > threshold: ties with the threshold left out.
-        weight: the region weight of the anomalous items with a score >= threshold.
+    gained: anomalous items that have exactly that score. true_positives, false_positives, weight (of regions): of the items with a score
+    >= threshold; false_positives_above: > threshold, without ties.
     """
 
     scores: np.ndarray
@@ -189,11 +180,7 @@ class Block(NamedTuple):
 class Ranking:
     """All items of a class in order: pixels or images, at least one.
 
-    Attributes:
-        unit: what an item is.
-        normal, anomalous: how many items there are of either label.
-        weight: the region weight of all.
-        lowest, highest: the extreme scores.
+    normal, anomalous: how many items there are of either label. weight: the region weight of all. lowest, highest: the extreme scores.
     """
 
     def __init__(self, runs: Sequence[Run], unit: Unit) -> None:
@@ -212,16 +199,10 @@ class Ranking:
         self.lowest, self.highest = min(run.lowest for run in runs), max(run.highest for run in runs)
 
     def walk(self, thresholds: Sequence[float], step: Callable[[Block], None]) -> np.ndarray:
-        """Call `step` with the counts at all anomalous scores, `BLOCK` by `BLOCK`, and count what lies strictly above fixed thresholds.
+        """Call `step` with the counts at all anomalous scores from the highest down, `BLOCK` by `BLOCK`, whatever their ranges are.
 
-        How the former are added up depends on nothing but the scores.
-
-        Args:
-            thresholds: in [0, 1], on the scale of `scaled`.
-            step: takes the thresholds from the highest down.
-
-        Returns:
-            int64 (3, n): the anomalous items, the normal items and the region weight above each of the fixed thresholds.
+        Return int64 (3, n): the anomalous items, the normal items and the region weight strictly above each of the fixed `thresholds`,
+        which are in [0, 1] on the scale of `scaled`.
         """
         first, lowest_above = self._first_pages(), self._lowest_keys_above(np.array(thresholds))
         cuts = [
@@ -277,9 +258,8 @@ class Ranking:
     ) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
         """Sort the pages from `first` to before `end`; of each run there are slices of its normal and its anomalous keys.
 
-        Returns:
-            What these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
-            former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
+        Return what these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
+        former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
         """
         one_page = self._is_narrow and end - first == 1
         parts = list(zip(self._runs, *zip(*slices, strict=True), strict=True))

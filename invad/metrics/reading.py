@@ -19,21 +19,15 @@ BLOCK_PIXELS = 1 << 21
 Stack = np.ndarray | Iterable[np.ndarray]
 """(N, H, W) at once (an array or a memory map), or batches of (n, H, W) in the same order."""
 PerImage = Sequence[Any] | np.ndarray | None
-
-
 Block = tuple[int, np.ndarray, np.ndarray]
 """Some images in a row: the position of the first among all, their maps and masks (n, H, W)."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Some images of one class, (n,) each but for the pixels.
+    """Some images of one class, (n,) each but for the pixels of those whose mask is known; labels are the data set's own.
 
-    Attributes:
-        pixels: of the images whose mask is known.
-        scores, labels: the image scores and the data set's own labels.
-        with_pixels: whether the mask has an anomalous pixel.
-        unknown: whether the image is anomalous and its mask not known.
+    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known.
     """
 
     name: str
@@ -50,13 +44,9 @@ def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
 
 
 class ImageTable:
-    """All images: their maps and masks in batches, and what is known of each image beside these.
+    """All images, given as for `evaluate`: their maps and masks in batches, and what is known of each image beside these.
 
-    Args:
-        maps, masks, classes, labels, image_scores, has_mask: as for `evaluate`.
-
-    Raises:
-        InputError: What is given contradicts itself, or an image without a mask has no label.
+    `InputError`: what is given contradicts itself, or an image without a mask has no label.
     """
 
     def __init__(
@@ -72,14 +62,15 @@ class ImageTable:
             raise InputError("has_mask: must be left out where masks is None")
         self._maps = _batches(maps, "anomaly_maps")
         self._masks = None if masks is None else _batches(masks, "masks")
-        shapes = [np.asarray(each).shape for each in (maps, masks) if hasattr(each, "__array__")]
-        if len(set(shapes)) > 1:
-            raise InputError(f"masks: shape {shapes[1]} differs from that of anomaly_maps, {shapes[0]}")
         # The number of images; of batches it is not known, but the first of the others may say it.
         counted = (np.asarray(maps) if hasattr(maps, "__array__") else None, classes, labels, image_scores, has_mask)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
-        self.names = None if classes is None else _class_names(classes, sizes[0])
+        self.names = self._column(
+            "classes", classes if classes is None or isinstance(classes, str) else list(classes), "U"
+        )
+        if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
+            raise InputError(f"classes: the name of image {empty[0]} is empty")
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
@@ -120,8 +111,7 @@ class ImageTable:
     def blocks(self) -> Iterator[Block]:
         """Read the images in their order; they are copied, since a reader may fill the same array again.
 
-        Raises:
-            InputError: Shapes, kinds of numbers or lengths do not fit, or there is no image.
+        `InputError`: shapes, kinds of numbers or lengths do not fit, or there is no image.
         """
         done, block = 0, []
         for pair in self._pairs():
@@ -194,18 +184,6 @@ class ImageTable:
         return classes
 
 
-def _class_names(classes: Sequence[str] | np.ndarray, count: int) -> np.ndarray:
-    if isinstance(classes, (str, bytes)):
-        raise InputError(f"classes: expected one class name for each of the {count} images, got a single text")
-    names = list(classes)
-    if len(names) != count:
-        raise InputError(f"classes: expected {count} names, one for each image, got {len(names)}")
-    for i, name in enumerate(names):
-        if not isinstance(name, str) or not name:
-            raise InputError(f"classes: the name of image {i} must be a text that is not empty, got {name!r}")
-    return np.array(names)
-
-
 def _batches(stack: Stack, name: str) -> Iterable[np.ndarray]:
     if hasattr(stack, "__array__"):
         return [_three_dimensional(stack, name)]
@@ -241,7 +219,7 @@ def _three_dimensional(value: Any, name: str) -> np.ndarray:  # noqa: ANN401  (w
 def _of_kind(array: np.ndarray, name: str, kinds: str) -> np.ndarray:
     """The array; `InputError`, which calls it `name`, for other `kinds` of numbers than these, named as in numpy."""
     if array.dtype.kind not in kinds:
-        names = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "floating point"}
+        names = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "floating point", "U": "text"}
         expected = ", ".join(names[kind] for kind in kinds)
         raise InputError(f"{name}: unexpected type {array.dtype}; expected {expected}")
     return array

@@ -6,6 +6,7 @@ Heavy packages are imported by the stages that need them.
 import json
 import logging
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from invad.config import BenchmarkConfig, Params
@@ -84,7 +85,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.data.split_table import open_split
     from invad.features import open_features
     from invad.features.encoder import configured_encoder
-    from invad.training.cost import model_cost, peak_memory, write_cost
+    from invad.training.cost import model_cost, peak_memory
     from invad.training.curve import Step, curve_csv
     from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model
@@ -122,7 +123,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         )
     encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
-    write_cost(model_cost(benchmark, method), workspace.cost(name))
+    write_json(workspace.cost(name), asdict(model_cost(benchmark, method)))
     write_text(workspace.loss(name), curve_csv(steps))
     tags = {
         "train.seconds": f"{time.monotonic() - started:.1f}",

@@ -14,11 +14,10 @@ from invad.config.constants import STRIDES
 from invad.config.methods import INVAD_LITE
 from invad.config.types import EncoderName
 from invad.errors import InputError
-from invad.features.encoder import Encoder, build_encoder, load_weights
-from invad.features.torch_files import read_tensors
+from invad.features.encoder import Encoder, build_encoder
+from invad.features.weights import load_weights, read_tensors
 from invad.methods import EncoderOutput, build_method, uniad
-from invad.methods.invad.network import InvAD
-from invad.methods.invad.reference import ENCODER_PREFIX, load_reference_state
+from invad.methods.invad.network import ENCODER_PREFIX, InvAD, load_reference_state
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
@@ -43,17 +42,20 @@ class Variant:
     names: tuple[str, ...] = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
 
 
-_CONSTANT = "net_decoder.input.input"
 VARIANTS = {
     "invad": Variant(
         "wide_resnet50_2",
         "wide_resnet50_2.racm_in1k",
         (256, 512, 1024),
         InvADConfig(),
-        (_CONSTANT, (1, 1024, "n", "n")),
+        ("net_decoder.input.input", (1, 1024, "n", "n")),
     ),
     "invad-lite": Variant(
-        "resnet34", "resnet34.bt_in1k", (64, 128, 256), InvADConfig(**INVAD_LITE), (_CONSTANT, (1, 256, "n", "n"))
+        "resnet34",
+        "resnet34.bt_in1k",
+        (64, 128, 256),
+        InvADConfig(**INVAD_LITE),
+        ("net_decoder.input.input", (1, 256, "n", "n")),
     ),
     "uniad": Variant(
         "tf_efficientnet_b4",
@@ -79,20 +81,12 @@ class Imported:
 def import_checkpoint(
     path: Path, variant: str, folder: Path, encoder_weights: str | None = None, *, force: bool = False
 ) -> Imported:
-    """Write the model folder of an authors' checkpoint, whole or not at all.
+    """Write the model folder of an authors' checkpoint, whole or not at all; its name becomes that of the benchmark.
 
-    The checkpoint does not know its classes and recipe: the folder has no classes, and the published recipe.
-
-    Args:
-        path: The checkpoint: a state dict, or a mapping that holds one. Code in it is not run.
-        variant: A key of `VARIANTS`.
-        folder: The new model folder, whose name becomes that of the benchmark.
-        encoder_weights: For a checkpoint without an encoder: a timm tag or a file; by default the variant's tag.
-        force: Replace the model folder that is there.
-
-    Raises:
-        InputError: The checkpoint is damaged, holds more than tensors or is not of this variant, its encoder is missing, or `folder`
-            is there already.
+    The checkpoint, a state dict or a mapping that holds one, does not know its classes and recipe: the folder has no classes, and the
+    published recipe. `encoder_weights`: for a checkpoint without an encoder, a timm tag or a file; by default the variant's tag.
+    `InputError`: it is damaged, holds more than tensors or is not of this variant, its encoder is missing, or `folder` is there already
+    and not to be replaced by `force`.
     """
     if variant not in VARIANTS:
         raise InputError(f"--variant: unknown variant {variant!r}; known are {', '.join(VARIANTS)}")
@@ -167,24 +161,15 @@ def _read_state(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 def _image_size(state: Mapping[str, Tensor], variant: str, path: Path) -> int:
     """Return the side of the square input in pixels, after a check that the checkpoint is of this variant."""
-    key = VARIANTS[variant].sized[0]
+    key, template = VARIANTS[variant].sized
     if key not in state:
         raise InputError(f"{path}: {key} is missing; this is no whole checkpoint of {variant}")
     shape = tuple(state[key].shape)
-    shapes = {name: each.sized[1] for name, each in VARIANTS.items() if each.sized[0] == key}
-    sides = {name: side for name, template in shapes.items() if (side := _side(shape, template))}
-    if not sides:
-        known = " or ".join(f"({', '.join(map(str, template))})" for template in shapes.values())
-        raise InputError(f"{path}: {key} has the shape {shape}, expected {known}")
-    if variant not in sides:
-        raise InputError(f"{path}: is a checkpoint of {min(sides)}; use --variant {min(sides)}")
-    return sides[variant] * VARIANTS[variant].strides[-1]
-
-
-def _side(shape: tuple[int, ...], template: Shape) -> int:
-    """Return what `n` stands for in a shape that is as the template; 0 in any other."""
     side = next((size for size, expected in zip(shape, template, strict=False) if expected == "n"), 0)
-    return side if shape == tuple(side if each == "n" else each for each in template) else 0
+    if shape != tuple(side if each == "n" else each for each in template):
+        expected = f"({', '.join(map(str, template))}), as {variant} has"
+        raise InputError(f"{path}: {key} has the shape {shape}, expected {expected}; try another --variant")
+    return side * VARIANTS[variant].strides[-1]
 
 
 def _encoder(state: Mapping[str, Tensor], published: Variant, weights: str | None, path: Path) -> Encoder:

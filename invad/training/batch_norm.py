@@ -39,10 +39,8 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Move the running statistics as `nn.BatchNorm2d` does, with the unbiased variance."""
-        if not self.track_running_stats:
-            return
         if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
-            raise TypeError("a layer that tracks its statistics has buffers for them")
+            return  # `track_running_stats` is false
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.float(), share)

@@ -1,35 +1,30 @@
 """The newest checkpoints of a training, each written whole or not at all."""
 
 import logging
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from invad.features.torch_files import read_tensors
+from invad.features.weights import read_tensors
 from invad.files import atomic_path, remove
-
-_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The folder of a run's checkpoints, `checkpoint-<step>.pt`; the newest `keep` stay."""
+    """The folder of a run's checkpoints, `checkpoint-<step>.pt`; the newest two stay."""
 
     folder: Path
-    keep: int = 2
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after `step`, counted from 1: tensors and plain values; then remove what is too old."""
         # To an open file: given a path, torch does not say that the disk is full.
         with atomic_path(self.folder / f"checkpoint-{step:08d}.pt") as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-        for path in self.paths()[self.keep :]:
+        for path in self.paths()[2:]:
             remove(path)
 
     def paths(self) -> list[Path]:
@@ -41,7 +36,7 @@ class Checkpoints:
         for path in self.paths():
             try:
                 return read_tensors(path)
-            except _DAMAGED as error:
+            except Exception as error:  # whatever torch and zipfile raise
                 reason = str(error).strip().split("\n", 1)[0]
                 logger.warning("%s: damaged checkpoint (%s); the one before is used", path, reason)
         return None

@@ -3,15 +3,13 @@
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
 from invad.config import STRICT, BenchmarkConfig, ScoreConfig, parse
-from invad.errors import InputError
-from invad.files import read_json, write_json
+from invad.files import read_json
 
 if TYPE_CHECKING:
     from invad.methods import Method
@@ -26,18 +24,9 @@ class Cost:
     multiply_adds: int
 
 
-def write_cost(cost: Cost, path: Path) -> None:
-    """Write a cost as JSON."""
-    write_json(path, asdict(cost))
-
-
 def read_cost(path: Path) -> Cost:
     """Read a cost; `InputError` when the file is missing or damaged."""
-    value = read_json(path)
-    try:
-        return parse(Cost, value, f"{path}: ")
-    except InputError as error:
-        raise InputError(f"{error}; not the cost of a model, run `dvc repro train`") from None
+    return parse(Cost, read_json(path), f"{path}: not the cost of a model, run `dvc repro train`: ")
 
 
 def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> Cost:

@@ -21,7 +21,7 @@ from invad.features import FeatureKey, FeatureSource, open_features
 from invad.features.batches import batch_source
 from invad.methods import METHODS, Method, build_method
 from invad.training.batch_norm import synchronised
-from invad.training.checkpoints import Checkpoints, newest_step
+from invad.training.checkpoints import Checkpoints
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
 from invad.training.loop import ALONE, NotFiniteError, Share, Trainer
 
@@ -68,21 +68,12 @@ def run_job(
     share: Share = ALONE,
     after_step: Callable[[Step], None] = lambda step: None,
     at_checkpoint: Callable[[int], None] = lambda step: None,
-    after_epoch: Callable[[int, Method], None] | None = None,
 ) -> tuple[Method, list[Step]]:
     """Train, from the newest checkpoint in the job's storage where there is one; return the method on `device` and the whole curve.
 
-    Args:
-        job: What to train.
-        device: Where this worker computes.
-        share: Which worker this is; worker 0 writes the curve and the checkpoints, and only its curve is whole when this returns.
-        after_step: Called by every worker after every step.
-        at_checkpoint: Called by every worker with the step after which a checkpoint was written.
-        after_epoch: Called with the epoch that has ended, counted from 1, and the method, which it may put into eval mode. An epoch
-            that ended shortly before an interruption may be told twice.
-
-    Raises:
-        InputError: The settings do not fit the data, or the loss is not finite; then it names the last good checkpoint.
+    Worker 0 of `share` writes the curve and the checkpoints, and only its curve is whole when this returns. Every worker calls `after_step`
+    after every step, and `at_checkpoint` with the step after which a checkpoint was written. `InputError`: the settings do not fit the
+    data, or the loss is not finite; then it names the last good checkpoint.
     """
     torch.set_num_threads(job.threads)
     features = job.open_features()
@@ -98,8 +89,6 @@ def run_job(
             if share.rank == 0:
                 append_step(job.curve, step)
             after_step(step)
-            if after_epoch is not None and trainer.ends_epoch(step.step):
-                after_epoch(step.epoch + 1, method)
             if step.step % job.checkpoint_steps == 0 or step.step == trainer.total:
                 _save(trainer, job, step.step, share)
                 at_checkpoint(step.step)
@@ -109,16 +98,19 @@ def run_job(
             _save(trainer, job, trainer.total + 1, share)
             at_checkpoint(trainer.total + 1)
     except NotFiniteError as error:
-        raise InputError(f"{error}; {_advice(job)}") from None
+        paths = job.checkpoints.paths()
+        last = f"the last good checkpoint is {paths[0]}" if paths else "there is no checkpoint yet"
+        other = " or `precision: float32`" if job.train.precision != "float32" else ""
+        raise InputError(f"{error}; {last}; try a lower learning_rate{other}") from None
     return method, read_curve(job.curve)
 
 
 def _resume(trainer: Trainer, job: TrainJob, share: Share) -> int:
     """Load the newest checkpoint and return after how many steps it was written; 0 when there is none."""
-    state = job.checkpoints.newest()
+    state, done = job.checkpoints.newest(), 0
     if state is not None:
-        trainer.load_state_dict(state["trainer"], state["step"])
-    done = state["step"] if state is not None else 0
+        done = state["step"]
+        trainer.load_state_dict(state["trainer"], done)
     # A file system may show them different files.
     if share.mean(torch.tensor(float(done), device=trainer.method.device)) != done:
         raise InputError(
@@ -132,15 +124,6 @@ def _resume(trainer: Trainer, job: TrainJob, share: Share) -> int:
 def _save(trainer: Trainer, job: TrainJob, step: int, share: Share) -> None:
     if share.rank == 0:
         job.checkpoints.save(step, {"trainer": trainer.state_dict(), "step": step})
-
-
-def _advice(job: TrainJob) -> str:
-    """Return what to do about a loss that is not finite."""
-    paths = job.checkpoints.paths()
-    step = newest_step(Path(job.storage))
-    last = f"the last good checkpoint, after step {step}, is {paths[0]}" if paths else "there is no checkpoint yet"
-    other = " or `precision: float32`" if job.train.precision != "float32" else ""
-    return f"{last}; try a lower learning_rate{other}"
 
 
 def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: WorkersConfig) -> str:

@@ -62,8 +62,7 @@ def epoch_batches(images: int, epoch: int, config: TrainConfig) -> list[np.ndarr
 def training_steps(images: int, output: EncoderOutput, config: TrainConfig) -> int:
     """Return the number of steps of a training: those of all phases, and one for what is learned without gradients.
 
-    Raises:
-        InputError: There are too few images for a batch, or the method does not take such an encoder.
+    `InputError`: there are too few images for a batch, or the method does not take such an encoder.
     """
     with torch.device("meta"):  # shapes without values
         method = build_method(output, config)
@@ -102,9 +101,8 @@ class Trainer:
     def steps(self, done: int = 0) -> Iterator[Step]:
         """Train from the first step behind `done` steps to the end of the last phase, yielding after every step.
 
-        Raises:
-            NotFiniteError: The loss or a gradient is NaN or infinite; names the step and the images. The parameters are still those of
-                the step before (BatchNorm's statistics have seen the batch).
+        `NotFiniteError` names step and images where the loss or a gradient is NaN or infinite. The parameters are still those of the step
+        before (BatchNorm's statistics have seen the batch).
         """
         while done < self.total:
             phase = self._phase_of(done)
@@ -114,10 +112,6 @@ class Trainer:
             end = min((epoch + 1) * self._per_epoch, self._starts[phase + 1])
             yield from self._part(phase, epoch, position, end - done)
             done = end
-
-    def ends_epoch(self, step: int) -> bool:
-        """Return whether an epoch ends with a step, counted from 1."""
-        return step % self._per_epoch == 0
 
     def _phase_of(self, done: int) -> int:
         """Return the phase of the step behind `done` steps; behind the last step the last phase."""
@@ -190,10 +184,9 @@ class Trainer:
         """Let the method learn what it learns without gradients, from all training images in their order."""
         self.method.eval()
         with torch.no_grad(), autocast(self._device, self.config.precision):
+            size = self.config.batch_size
             self.method.fit(
-                lambda: (
-                    batch.formatted(self.config) for batch in self.source.in_order(self.config.batch_size, self._device)
-                )
+                lambda: (batch.formatted(self.config) for batch in self.source.in_order(size, self._device))
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -35,7 +35,8 @@ from invad.config.types import Channels
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey
-from invad.features.encoder import Encoder, check_finite, configured_encoder
+from invad.features.encoder import Encoder, configured_encoder
+from invad.features.weights import check_finite
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, Method, build_method
 from invad.methods.base import load_fitted
@@ -157,11 +158,9 @@ def _check_shapes(weights: Path, config: ModelConfig) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in method.state_dict().items()}
     with safe_open(weights, "pt") as file:
         stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-    if unexpected := stored.keys() - expected.keys():
-        raise ValueError(f"{WEIGHTS_FILE}: unexpected: {min(unexpected)}")
+    for name in sorted(stored.keys() ^ expected.keys()):
+        raise ValueError(f"{WEIGHTS_FILE}: {'missing' if name in expected else 'unexpected'}: {name}")
     for name, shape in expected.items():
-        if name not in stored:
-            raise ValueError(f"{WEIGHTS_FILE}: missing: {name}")
         if name in method.fitted:  # its length is known to nobody but the file
             shape = (*stored[name][:1], *shape[1:])
         if stored[name] != shape:

@@ -14,17 +14,15 @@ OWNER_FILE = "pid"
 
 @dataclass(frozen=True)
 class Owner:
-    """A process: the machine's name, its id there, and when it started in ticks of the kernel (0 where that cannot be told)."""
+    """A process: the machine's name, its id there, and since when it works in the folder (seconds since 1970)."""
 
     host: str
     pid: int
-    start: int
+    since: float
 
     def is_alive(self) -> bool:
         """Return whether it still runs; one of another machine is taken to, since nobody here can tell."""
-        if self.host != socket.gethostname():
-            return True
-        return _runs(self.pid) and _start(self.pid) in (self.start, 0)  # else another process has got the id since
+        return self.host != socket.gethostname() or has_run_since(self.pid, self.since)
 
 
 def claim(folder: Path) -> None:
@@ -34,42 +32,30 @@ def claim(folder: Path) -> None:
         raise InputError(
             f"{folder}: process {other.pid} on {other.host} works there; wait for it, or remove {folder / OWNER_FILE} if it is gone"
         )
-    write_text(folder / OWNER_FILE, f"{socket.gethostname()} {os.getpid()} {_start(os.getpid())}\n")
+    write_text(folder / OWNER_FILE, f"{socket.gethostname()} {os.getpid()}\n")
 
 
 def owner(folder: Path) -> Owner | None:
     """Return the process that has last claimed `folder`, alive or not; None when there is none."""
+    file = folder / OWNER_FILE
     try:
-        host, pid, start = (folder / OWNER_FILE).read_text(encoding="utf-8").split()
-        return Owner(host, int(pid), int(start))
+        host, pid = file.read_text(encoding="utf-8").split()
+        return Owner(host, int(pid), file.stat().st_mtime)
     except (OSError, ValueError):
         return None
 
 
 def has_run_since(pid: int, moment: float) -> bool:
     """Return whether the process `pid` of this machine runs, and did at `moment` (seconds since 1970): else another has its id since."""
-    if not _runs(pid):
-        return False
-    start = _start(pid)
-    if not start:
-        return True
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
-    return time.time() - age <= moment + 1  # the kernel's ticks and the file system's times are coarse
-
-
-def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:  # of another user
-        return True
+        pass
     except (ProcessLookupError, OverflowError):
         return False
-    return True
-
-
-def _start(pid: int) -> int:
-    """Return when a process started, in ticks since the machine did; 0 on systems without /proc."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
+        start = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):  # a system without /proc
+        return True
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+    return time.time() - age <= moment + 1  # the kernel's ticks and the file system's times are coarse

@@ -384,7 +384,7 @@ def test_another_default_and_other_code_run_what_depends_on_them_and_comments_ru
     assert stale() == {f"train@{name}" for name in BENCHMARKS if name != "visa"} | {"ablate@blocks"}  # visa trains RD
     edit("invad/config/methods.py", "style_channels: Channels = 32", "style_channels: Channels = 64")
 
-    edit("invad/methods/invad/style.py", '"""', '"""Edited: ')
+    edit("invad/methods/invad/network.py", '"""', '"""Edited: ')
     edit("invad/scoring/score.py", "\n\n\n", "\n\n\n# A comment.\n")
     assert stages_run(copy.run("dvc", "repro")) == {"check"}
     edit("invad/methods/rd.py", "class RD(", "_EDITED = True\n\n\nclass RD(")

@@ -7,8 +7,8 @@ from torch import nn
 
 from invad.config import DinomalyConfig, ScoreConfig
 from invad.features.batches import Batch
-from invad.features.encoder import EncoderOutput, build_encoder, load_weights
-from invad.features.vit import adapted, block_means
+from invad.features.encoder import EncoderOutput, adapted, block_means, build_encoder
+from invad.features.weights import load_weights
 from invad.methods.base import Position
 from invad.methods.dinomaly import CLIP, Dinomaly, StableAdamW
 from invad.training.cost import count_multiply_adds

@@ -9,9 +9,8 @@ from networks import TINY, authors_state, network
 from reference_files import reference_files
 
 from invad.errors import InputError
-from invad.methods.invad.reference import load_reference_state, reference_tensors
-from invad.methods.losses import reconstruction_loss
-from invad.methods.maps import gaussian_blur, reconstruction_map
+from invad.methods.invad.network import load_reference_state, reference_tensors
+from invad.methods.maps import gaussian_blur, reconstruction_loss, reconstruction_map
 
 # BatchNorm takes the mean out again, so the exact gradient of these is zero and the stored norms are rounding noise
 # (about 1e-8).

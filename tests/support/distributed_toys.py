@@ -58,7 +58,7 @@ def check_not_finite(message: str, image: int, storage: Path) -> None:
     names = ", ".join(f"{index:03d}.png" for index in batches[step])
     assert message == (
         f"the loss is nan at step {step + 1} (epoch 2); its batch: {names}; "
-        f"the last good checkpoint, after step 2, is {storage / 'checkpoint-00000002.pt'}; try a lower learning_rate"
+        f"the last good checkpoint is {storage / 'checkpoint-00000002.pt'}; try a lower learning_rate"
     )
     state = torch.load(storage / "checkpoint-00000002.pt", weights_only=True)
     assert state["step"] == 2

@@ -5,8 +5,7 @@ import re
 import torch
 
 from invad.config import InvADConfig
-from invad.methods.invad.network import FeatureInversion
-from invad.methods.invad.reference import reference_tensors
+from invad.methods.invad.network import FeatureInversion, reference_tensors
 
 TINY = {"channels": (16, 24, 32), "style_channels": 16, "latent_channels": 8, "blocks": 2, "constant_size": 4}
 SSM_WEIGHT = re.compile(r"net_decoder\.convs\.\d\.\d\.conv[12]\.conv\.weight")

@@ -10,7 +10,7 @@ from invad.data.images import read_image
 from invad.errors import InputError
 from invad.features import synthesis
 from invad.features.batches import Batch, BatchSource, Needs, batch_source
-from invad.features.live import LiveFeatures
+from invad.features.source import LiveFeatures
 from invad.features.synthesis import Corruption, Textures, corrupted
 
 SIZE = 64

@@ -13,7 +13,7 @@ from benchmark_scripts import BENCHMARKS, HARDWARE_KEYS, script
 from conftest import REPOSITORY
 from networks import TINY, random_features, seeded
 
-from invad.methods.losses import reconstruction_loss
+from invad.methods.maps import reconstruction_loss
 
 # The yardstick
 

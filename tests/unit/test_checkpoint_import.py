@@ -159,9 +159,12 @@ def test_a_state_that_does_not_fit_is_named(checkpoint, save, change, message):
     ("state", "message"),
     [
         ({"net_fuser.weight": torch.zeros(1)}, rf"{CONSTANT} is missing"),
-        ({CONSTANT: torch.zeros(1, 7, 4, 4)}, r"\(1, 7, 4, 4\), expected \(1, 1024, n, n\) or \(1, 256, n, n\)"),
+        (
+            {CONSTANT: torch.zeros(1, 7, 4, 4)},
+            r"\(1, 7, 4, 4\), expected \(1, 256, n, n\), as invad-lite has; try another --variant",
+        ),
         ({CONSTANT: torch.zeros(1, 256, 1, 1)}, "is for images of 16 pixels, which is out of range"),
-        ({CONSTANT: torch.zeros(1, 1024, 4, 4)}, "is a checkpoint of invad; use --variant invad$"),
+        ({CONSTANT: torch.zeros(1, 1024, 4, 4)}, r"\(1, 1024, 4, 4\), expected \(1, 256, n, n\)"),
     ],
 )
 def test_the_constant_tells_variant_and_image_size(save, state, message):
@@ -250,18 +253,17 @@ def pipe(monkeypatch, *arguments):
 def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatch, capsys):
     save(checkpoint)
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad", "--out", "models/a") == 2
-    message = "invad-pipe: error: net.pth: is a checkpoint of invad-lite; use --variant invad-lite\n"
+    expected = "expected (1, 1024, n, n), as invad has; try another --variant\n"
+    message = f"invad-pipe: error: net.pth: {CONSTANT} has the shape (1, 256, 4, 4), {expected}"
     assert capsys.readouterr() == ("", message)
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "lite", "--out", "models/a") == 2
     assert "--variant: unknown variant 'lite'; known are invad, invad-lite, uniad" in capsys.readouterr().err
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 0
     # The paper's 17,146,544 and 8,976,240 are with a constant of 16x16; here it is one of 4x4.
     assert capsys.readouterr().out.splitlines() == [
-        "imported    invad-lite from net.pth",
-        "image size  64 px",
+        "model       models/a, invad-lite of net.pth, 64 px",
         f"parameters  {17_146_544 - 240 * 256:,}, of these trainable {8_976_240 - 240 * 256:,}",
         f"encoder     resnet34, SHA-256 {source[1].weights_sha256}",
-        "model       models/a",
     ]
     assert load_model(save(0).parent / "models/a")[1].features.weights == "resnet34.bt_in1k"
 
@@ -274,7 +276,7 @@ def test_weights_that_cannot_be_fetched_are_asked_for(checkpoint, save, monkeypa
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 2
     output = capsys.readouterr()
     assert "net.pth: has no encoder; --encoder-weights: weights: resnet34.bt_in1k cannot be fetched" in output.err
-    assert output.err.endswith("give the path of a .safetensors or .pth file instead\n")
+    assert output.err.endswith("where you like, and give the path of it instead\n")
     assert (output.out, len(output.err.splitlines())) == ("", 1)
     assert not (path.parent / "models").exists()
 

@@ -78,7 +78,7 @@ def test_a_stage_depends_on_what_its_modules_import_and_not_on_what_others_do():
         "methods/invad/network.py",
         "methods/invad/layers.py",
         "training/loop.py",
-        "features/live.py",
+        "features/source.py",
         "devices.py",
     } <= names("train")
     assert {
@@ -126,7 +126,9 @@ def test_a_stage_depends_on_all_values_of_its_settings_and_on_the_code_of_its_me
     after = dependencies(load_params(write_params(params_dict)))
     assert {name for name in before if before[name] != after[name]} == {"train/visa", "score/visa"}
     names = changed(before["train/visa"], after["train/visa"])
-    assert {"train.visa.epochs", "train.visa.recipe", "invad/methods/rd.py", "invad/methods/invad/style.py"} <= {*names}
+    assert {"train.visa.epochs", "train.visa.recipe", "invad/methods/rd.py", "invad/methods/invad/network.py"} <= {
+        *names
+    }
     assert not {"train.visa.seed", "invad/training/loop.py"} & {*names}
     assert "invad/methods/rd.py" not in after["train/mvtec"]
 
@@ -203,7 +205,7 @@ def test_a_number_sign_in_a_text_is_no_comment_and_types_alone_are_not_run():
 @pytest.mark.parametrize(
     ("file", "roots"),
     [
-        ("methods/invad/style.py", {"train", "score", "ablate"}),
+        ("methods/invad/network.py", {"train", "score", "ablate"}),
         ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
         ("scoring/thresholds.py", {"evaluate"}),
         ("report/page/templates/page.css", {"report", "ablate"}),
@@ -223,7 +225,7 @@ def test_edits_reach_the_digests_of_the_stages_that_run_them(package):
     """Of code, of a stage's own function and of what it uses in its module; and comments reach none."""
     before = {root: code_digest(*with_methods(root)) for root in ROOTS}
     for file, old, new in (
-        ("methods/invad/style.py", "return", "return None or"),
+        ("methods/invad/network.py", "return", "return None or"),
         ("pipeline/stages.py", "json.dumps(curves", "json.dumps({} or curves"),
         ("devices.py", '"""Return the GPU', '"""The GPU'),
         ("scoring/thresholds.py", "\n\n\n", "\n\n\n# A comment.\n"),

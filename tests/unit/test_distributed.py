@@ -224,7 +224,7 @@ def test_a_gradient_that_is_not_finite_names_the_last_good_checkpoint(split, tmp
     monkeypatch.setattr(InvAD, "loss", breaks)
     with pytest.raises(
         InputError,
-        match=r"^the gradient is nan at step 6 \(epoch 3\); .*; the last good checkpoint, after step 4, is ",
+        match=r"^the gradient is nan at step 6 \(epoch 3\); .*; the last good checkpoint is .*checkpoint-00000004",
     ):
         run(split, tmp_path)
     (storage,) = storages(tmp_path)

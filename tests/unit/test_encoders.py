@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from invad.errors import InputError
-from invad.features import packaged as packages
+from invad.features import weights as packages
 from invad.features.encoder import build_encoder, normalize
-from invad.features.packaged import packaged_weights
+from invad.features.weights import packaged_weights
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_normalisation_by_hand():
 @pytest.mark.slow
 def test_damaged_and_foreign_weights_files_are_one_line(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
-    with pytest.raises(InputError, match=r"cut\.safetensors: damaged weights"):
+    with pytest.raises(InputError, match=r"cut\.safetensors: not a file of plain weights"):
         build_encoder("resnet18", str(tmp_path / "cut.safetensors"))
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
     with pytest.raises(InputError, match=r"list\.pth: not a state dict"):

@@ -23,7 +23,7 @@ from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore, extract_features, open_features
 from invad.features import extract as extract_module
-from invad.features import live as live_module
+from invad.features import source as source_module
 from invad.features import store as store_module
 from invad.features.encoder import build_encoder, configured_encoder, normalize
 from invad.features.extract import LIVE_FILE, run_here
@@ -231,7 +231,7 @@ CONFIG = FeaturesConfig("mobilenetv2_100", image_size=32, batch_size=2, dtype="f
 
 @pytest.fixture(autouse=True)
 def encoders_are_built_once(monkeypatch):
-    for module in (extract_module, live_module):
+    for module in (extract_module, source_module):
         monkeypatch.setattr(module, "configured_encoder", built_once)
 
 
@@ -389,7 +389,7 @@ from pathlib import Path
 import torch
 from test_features import CONFIG
 from toys import split_of
-from invad.features import extract_features, live, store
+from invad.features import extract_features, source, store
 
 def read_image(path, size, reading):
     if path.name == "040.png":  # in the middle of the third shard
@@ -397,7 +397,7 @@ def read_image(path, size, reading):
         time.sleep(60)
     return original(path, size, reading)
 
-original, live.read_image, store.SHARD_BYTES = live.read_image, read_image, 1
+original, source.read_image, store.SHARD_BYTES = source.read_image, read_image, 1
 root = Path(sys.argv[1])
 torch.set_num_threads(int(sys.argv[2]))  # as the test: their number changes rounding
 extract_features(split_of(root, 60, 10, 8), CONFIG, root / "store")

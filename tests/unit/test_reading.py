@@ -34,8 +34,7 @@ from invad.data.split_table import Split, read_split_table
 from invad.data.splits import build_split
 from invad.errors import InputError
 from invad.features.encoder import build_encoder
-from invad.features.live import LiveFeatures
-from invad.features.source import split_sha256
+from invad.features.source import LiveFeatures, split_sha256
 from invad.predict.serve import Limits
 from invad.predict.serve.service import Service
 from invad.studies.study import rows_sha256

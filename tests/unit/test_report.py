@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from invad.report.report import write_report
 from invad.report.results import grouped
 from invad.report.selection import select_samples, shown_images
 from invad.scoring.store import write_scores
-from invad.training.cost import Cost, write_cost
+from invad.training.cost import Cost
 from invad.workspace import Workspace
 
 COST = Cost(parameters=30, trainable=20, multiply_adds=400)
@@ -337,7 +337,7 @@ def own_workspace(root: Path) -> tuple[Workspace, BenchmarkConfig]:
     }
     write_json(workspace.metrics("mvtec"), metrics)
     write_json(workspace.curves("mvtec"), {"bolt": {}})
-    write_cost(COST, workspace.cost("mvtec"))
+    write_json(workspace.cost("mvtec"), asdict(COST))
     features = FeaturesConfig("mobilenetv2_100", image_size=32)
     return workspace, BenchmarkConfig("mvtec", "mine", FolderSplitConfig(), features, InvADConfig(), ScoreConfig())
 

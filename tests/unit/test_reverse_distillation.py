@@ -12,8 +12,7 @@ from invad.errors import InputError
 from invad.features.batches import Batch
 from invad.methods import EncoderOutput
 from invad.methods.base import Position
-from invad.methods.losses import reconstruction_loss
-from invad.methods.maps import gaussian_blur
+from invad.methods.maps import gaussian_blur, reconstruction_loss
 from invad.methods.rd import RD, ReverseDistillation, summed_distances
 
 TINY = (8, 12, 16)

@@ -10,8 +10,7 @@ from torch.nn import functional
 from invad.config import FeaturesConfig, InvADConfig, PatchCoreConfig, RDConfig, ScoreConfig
 from invad.errors import InputError
 from invad.features.batches import Batch
-from invad.features.encoder import EncoderOutput, build_encoder, configured_encoder
-from invad.features.vit import position_embedding
+from invad.features.encoder import EncoderOutput, build_encoder, configured_encoder, position_embedding
 from invad.methods import build_method
 from invad.methods.invad.layers import UpsamplingConv2d
 

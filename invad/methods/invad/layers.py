@@ -192,30 +192,26 @@ class Bottleneck(nn.Module):
 
 
 def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
-    """Normalisation without parameters, with `NORM_EPS`.
+    """Normalisation without parameters, with `NORM_EPS`; "layer" is over (C, H, W) of each sample, which is one group.
 
-    "layer" is over (C, H, W) of each sample, the same as group normalisation with one group.
+    "group" has the most groups, up to `MAX_GROUPS`, that leave two channels or more in each: neither layer nor instance norm. `InputError`
+    where there are none.
     """
     if kind == "none":
         return nn.Identity()
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=NORM_EPS, affine=False)
-    groups = {"layer": 1, "instance": channels}
-    return nn.GroupNorm(groups.get(kind) or _group_count(channels), channels, eps=NORM_EPS, affine=False)
-
-
-def _group_count(channels: int) -> int:
-    """The most groups, up to MAX_GROUPS, that leave two channels or more in each: neither layer nor instance norm."""
-    counts = [count for count in range(2, MAX_GROUPS + 1) if channels % count == 0 and channels >= 2 * count]
-    if not counts:
+    divisors = [count for count in range(2, MAX_GROUPS + 1) if channels % count == 0 and channels >= 2 * count]
+    groups = {"layer": 1, "instance": channels}.get(kind) or max(divisors, default=0)
+    if not groups:
         raise InputError(
             f"normalisation: 'group' needs channels that divide into groups of two or more, got {channels} channels"
         )
-    return counts[-1]
+    return nn.GroupNorm(groups, channels, eps=NORM_EPS, affine=False)
 
 
 class StyleModulation(nn.Module):
-    """`x * gamma(style) + beta(style)`.
+    """gamma and beta of `x * gamma(style) + beta(style)`.
 
     "space-aware": gamma and beta are 3x3 convolutions of the style map, so that each position has a style of its own.
     "global": the style map is averaged over its positions first, so that each channel has one gamma and one beta.
@@ -229,15 +225,8 @@ class StyleModulation(nn.Module):
         self.gamma = EqualisedConv2d(style_channels, channels, kernel_size, bias_init=1.0) if with_gamma else None
         self.beta = EqualisedConv2d(style_channels, channels, kernel_size, bias_init=0.0) if with_beta else None
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """x (B, C, H, W) and style (B, S, H, W) -> (B, C, H, W)."""
-        gamma, beta = self.terms(style)
-        if gamma is not None:
-            x = x * gamma
-        return x if beta is None else x + beta
-
-    def terms(self, style: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return gamma and beta (B, C, H, W), or (B, C, 1, 1) for "global"; None for a term that is switched off."""
+    def forward(self, style: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Style (B, S, H, W) -> gamma and beta (B, C, H, W), or (B, C, 1, 1) for "global"; None for a term that is switched off."""
         if self.pool:
             style = style.mean(dim=(2, 3), keepdim=True)
         gamma = None if self.gamma is None else self.gamma(style)
@@ -302,9 +291,12 @@ class SpaceAwareConv2d(nn.Module):
             return self.normalisation(x)
         if style is None:
             raise TypeError("style: is needed, since it modulates x")
+        gamma, beta = self.modulation(style)
         if self.is_the_papers:
-            return LayerNormModulation.apply(x, *self.modulation.terms(style))
-        return self.modulation(self.normalisation(x), style)
+            return LayerNormModulation.apply(x, gamma, beta)
+        x = self.normalisation(x)
+        x = x if gamma is None else x * gamma
+        return x if beta is None else x + beta
 
 
 class ResidualBlock(nn.Module):

@@ -5,29 +5,148 @@ from fine to coarse; inside, the generating parts (upsampler, style translator, 
 which they run.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Adam
 
 from invad.config import InvADConfig, ScoreConfig
+from invad.config.types import AggregationKind
 from invad.errors import InputError
-from invad.methods.base import Batch, EncoderOutput, Method, Optimisation, Position, Prediction, TrainingPhase, stepped
-from invad.methods.invad.layers import ActivatedConv, ResidualBlock
-from invad.methods.invad.style import (
-    Aggregation,
-    DirectResize,
-    PerLevelAggregation,
-    RescalingUpsampler,
-    StyleTranslator,
-)
-from invad.methods.losses import reconstruction_loss
-from invad.methods.maps import reconstruction_map
+from invad.methods.base import Batch, EncoderOutput, Method, Position, Prediction, TrainingPhase, one_phase
+from invad.methods.invad.layers import ActivatedConv, Bottleneck, ConvNorm, ResidualBlock
+from invad.methods.maps import reconstruction_loss, reconstruction_map
 
 STEPS = ((0.8, 0.1),)  # of the learning rate: a tenth after 80 % of the epochs
 CLIP = 5.0
+UPSAMPLER_LR_MULTIPLIER = 0.01  # of the upsampling convolutions of the re-scaling upsampler, and of no other layer
+ENCODER_PREFIX = "net_encoder."  # of names in the authors' checkpoints
+# What becomes of a name here, one after the other; digits of the authors count the layers of a block.
+RENAMED = {
+    r"^aggregation\.downsamplers\.": "net_fuser.downsamples.",
+    r"^aggregation\.squeeze\.projection\.": "net_fuser.conv_cat.",
+    r"^aggregation\.squeeze\.bottleneck\.": "net_fuser.conv_bottle.0.",
+    r"^upsampler\.stages\.": "net_fuser.convs.",
+    r"^style_translator\.levels\.": "net_decoder.convs_latent.",
+    r"^decoder\.constant$": "net_decoder.input.input",
+    r"^decoder\.stem\.": "net_decoder.conv1.0.",
+    r"^decoder\.levels\.": "net_decoder.convs.",
+    r"\.ssm(\d)\.(convolution|modulation)\.": r".conv\1.conv.",
+    r"\.ssm(\d)\.activation\.": r".conv\1.activate.",
+    r"\.skip\.weight$": ".skip.0.weight",
+    r"\.skip\.blur\.": ".skip.1.",
+    r"^(net_fuser\.convs\.[1-9]\d*\.0)\.activation\.": r"\1.2.",  # behind the blur of what upsamples
+    r"\.(convolution\.blur|activation)\.": ".1.",
+    r"\.convolution\.": ".0.",
+}
+
+
+class Squeeze(nn.Module):
+    """1x1 convolution, BatchNorm and ReLU, then one bottleneck: to few channels on the same grid."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.projection = ConvNorm(in_channels, out_channels, 1, bias=False)
+        self.bottleneck = Bottleneck(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        return self.bottleneck(functional.relu(self.projection(x)))
+
+
+class Aggregation(nn.Module):
+    """Squeeze all levels onto the coarsest grid, so that no spatially consistent shortcut survives.
+
+    Finer levels come down by a learned strided convolution (the paper's) or, as an ablation, by average pooling.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], out_channels: int, kind: AggregationKind, strides: Sequence[int]
+    ) -> None:
+        """`strides`: how many times as high and wide as the coarsest level each is."""
+        super().__init__()
+        self.downsamplers = nn.ModuleList(
+            ConvNorm(width, width, stride, bias=True) if kind == "strided" else nn.AvgPool2d(stride)
+            for width, stride in zip(channels, strides, strict=True)
+        )
+        self.squeeze = Squeeze(sum(channels), out_channels)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features fine to coarse -> a list of one (B, out, H_coarsest, W_coarsest)."""
+        reduced = [downsampler(x) for downsampler, x in zip(self.downsamplers, features, strict=True)]
+        return [self.squeeze(torch.cat(reduced, dim=1))]
+
+
+class PerLevelAggregation(nn.Module):
+    """Ablation: every level is squeezed on its own grid and levels do not meet."""
+
+    def __init__(self, channels: Sequence[int], out_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.squeezes = nn.ModuleList(Squeeze(*pair) for pair in zip(channels, out_channels, strict=True))
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features fine to coarse -> one (B, out_l, H_l, W_l) per level, coarse to fine."""
+        return [squeeze(x) for squeeze, x in zip(self.squeezes, features, strict=True)][::-1]
+
+
+class RescalingUpsampler(nn.Module):
+    """phi^R: two convolutions per level, coarse to fine; a level that `doubles` starts by doubling the grid of the one before.
+
+    With `per_level` each level starts from its own aggregated features instead and nothing is upsampled.
+    """
+
+    def __init__(self, style_channels: Sequence[int], doubles: Sequence[bool], *, per_level: bool) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        previous = style_channels[0]
+        for level, width in enumerate(style_channels):
+            doubled = doubles[level] and not per_level
+            source = width if per_level else previous
+            first = ActivatedConv(source, width, UPSAMPLER_LR_MULTIPLIER if doubled else None)
+            self.stages.append(nn.Sequential(first, ActivatedConv(width, width)))
+            previous = width
+
+    def forward(self, aggregated: list[Tensor]) -> list[Tensor]:
+        """One aggregated map, or one per level -> (B, S_l, H_l, W_l) per level, all lists coarse to fine."""
+        outputs: list[Tensor] = []
+        for level, stage in enumerate(self.stages):
+            outputs.append(stage(aggregated[level] if level < len(aggregated) else outputs[-1]))
+        return outputs
+
+
+class DirectResize(nn.Module):
+    """Ablation of phi^R: the aggregated features, resized bilinearly to each level's grid; nothing is learned."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+
+    def forward(self, aggregated: list[Tensor]) -> list[Tensor]:
+        """One aggregated map, or one per level -> one map per level on the level's grid, all lists coarse to fine."""
+        sources = aggregated if len(aggregated) > 1 else aggregated * len(self.sizes)
+        return [
+            functional.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+            for x, size in zip(sources, self.sizes, strict=True)
+        ]
+
+
+class StyleTranslator(nn.Module):
+    """phi^S: per level, two convolutions turn upsampled features into a map of style codes."""
+
+    def __init__(self, in_channels: Sequence[int], hidden_channels: Sequence[int], latent_channels: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Sequential(ActivatedConv(width, hidden), ActivatedConv(hidden, latent_channels))
+            for width, hidden in zip(in_channels, hidden_channels, strict=True)
+        )
+
+    def forward(self, upsampled: list[Tensor]) -> list[Tensor]:
+        """(B, S_l, H_l, W_l) per level -> (B, latent, H_l, W_l) per level, in the given order."""
+        return [level(x) for level, x in zip(self.levels, upsampled, strict=True)]
 
 
 class Decoder(nn.Module):
@@ -147,12 +266,7 @@ class InvAD(Method):
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.0, 0.99) and no weight decay, a tenth of the rate in the last fifth, clipped at 5."""
         rate = self.config.learning_rate
-
-        def optimisations() -> list[Optimisation]:
-            adam = Adam(self.parameters(), lr=rate, betas=(0.0, 0.99))
-            return [Optimisation(adam, lambda position: stepped(rate, position, STEPS), CLIP)]
-
-        return [TrainingPhase(optimisations, epochs=self.config.epochs)]
+        return one_phase(lambda: Adam(self.parameters(), lr=rate, betas=(0.0, 0.99)), self.config.epochs, STEPS, CLIP)
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return `loss_weight` times the sum over levels of the mean squared error, or of the ablation's loss."""
@@ -166,3 +280,37 @@ class InvAD(Method):
         distance = "cosine" if score.map_distance == "method" else score.map_distance
         size = self.output.image_size
         return Prediction(reconstruction_map(batch.features, self.network(batch.features), size, levels, distance))
+
+
+def load_reference_state(model: FeatureInversion, state: Mapping[str, Tensor]) -> None:
+    """Load weights under the authors' names into `model`, the paper's network, whole or not at all.
+
+    `net_encoder.*` is ignored; the `kernel` buffers of the fixed blur are compared, not loaded; a BatchNorm's `num_batches_tracked` may be
+    absent, and a weight may have a leading 1 for the sample, as those of SSM convolutions have. `InputError` names a tensor that is
+    missing, unexpected or of another shape.
+    """
+    targets = reference_tensors(model)
+    sources = {name: tensor for name, tensor in state.items() if not name.startswith(ENCODER_PREFIX)}
+    for name in sorted(targets.keys() ^ sources.keys()):
+        if not name.endswith(".num_batches_tracked"):
+            raise InputError(f"{'missing' if name in targets else 'unexpected'}: {name}")
+    pairs = [(name, sources[name], target) for name, target in targets.items() if name in sources]
+    for name, source, target in pairs:
+        if source.squeeze(0).shape != target.squeeze(0).shape:
+            raise InputError(f"{name} {tuple(source.shape)} instead of {tuple(target.shape)}")
+        if name.endswith(".kernel") and not torch.allclose(source, target):
+            raise InputError(f"not the blur [1, 3, 3, 1]: {name}")
+    with torch.no_grad():
+        for name, source, target in pairs:
+            if not name.endswith(".kernel"):
+                target.copy_(source.reshape(target.shape))
+
+
+def reference_tensors(model: FeatureInversion) -> dict[str, Tensor]:
+    """Every parameter and buffer of the paper's network `model` under its name in the authors' checkpoints."""
+    tensors = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        for pattern, replacement in RENAMED.items():
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = tensor
+    return tensors
