@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from invad.errors import InputError
-from invad.predict.export import SUFFIXES, ExportPrecision, Format
+from invad.predict.export import SUFFIXES, Format
 from invad.predict.records import RecordFormat
 from invad.predict.serve import Limits
 
@@ -120,11 +120,7 @@ def serve(
 def export(
     model: ModelArgument,
     format: Annotated[Format, typer.Option(help="torch-export is for PyTorch without this package.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="By default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2.")] = None,
-    precision: Annotated[ExportPrecision, typer.Option(help="int8 is for onnx and CPUs, with --images.")] = "float32",
-    images: Annotated[
-        list[str] | None, typer.Option(help="Normal images for int8, as for predict. Repeatable.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="By default exports/NAME.onnx or NAME.pt2.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
 ) -> None:
     """Write a trained model as one file that needs neither this package nor its model folder.
@@ -134,30 +130,19 @@ def export(
     written its numbers are compared with the model's.
     """
     suffix = SUFFIXES[format]
-    if out is None:
-        name = model.resolve().name
-        out = Path("exports") / f"{name}{'' if precision == 'float32' else f'-{precision}'}{suffix}"
+    out = out or Path("exports") / f"{model.resolve().name}{suffix}"
     if out.suffix != suffix:
         raise InputError(f"--out {out}: expected a name that ends with {suffix}")
-    if precision == "int8" and format != "onnx":
-        raise InputError(f"--precision int8: is for --format onnx, not for {format}")
-    if (precision == "int8") != bool(images):
-        raise InputError(
-            f"--precision {precision}: int8 needs --images, a folder of normal images, and nothing else does"
-        )
     if out.is_dir() or (out.exists() and not force):
         raise InputError(f"{out}: {'is a folder' if out.is_dir() else 'exists; --force replaces it'}")
     if format == "onnx":
         import invad.predict.export.onnx_file  # noqa: F401  (without the extra nothing is begun)
     from invad.predict.export.model import export_model
 
-    difference = export_model(model, out, format, precision, images or ())
-    print(f"exported    {out}: {precision}, {out.stat().st_size / 1e6:.1f} MB")
-    shown = f"{difference.mean:.1g} on average and {difference.maps:.1g} at most, scores by {difference.scores:.1g}"
-    changed = f"; {difference.decisions} other decisions" if difference.decisions is not None else ""
-    print(f"compared    with the model on {difference.images} images: maps differ by {shown}{changed}")
-    if difference.decisions is None:
-        print("thresholds  none: the model is not calibrated")
+    difference = export_model(model, out, format)
+    print(f"exported    {out}: {out.stat().st_size / 1e6:.1f} MB")
+    most = f"maps differ by at most {difference.maps:.1g}, scores by {difference.scores:.1g}"
+    print(f"compared    with the model on {difference.images} images: {most}")
 
 
 def import_checkpoint(

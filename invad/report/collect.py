@@ -24,8 +24,7 @@ from invad.data.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
 from invad.files import atomic_path, read_json, write_text
 from invad.report.labels import OWN, SOURCES, UNKNOWN
-from invad.report.results import Counts, Picture, Result, TestImages
-from invad.report.selection import select_samples, shown_images
+from invad.report.results import Counts, Picture, Result, TestImages, select_samples, shown_images
 from invad.scoring.store import Scores, open_scores
 from invad.training.cost import Cost, read_cost
 from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, Workspace

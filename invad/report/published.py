@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 
-from invad.config import GradientConfig, InvADConfig
+from invad.config import InvADConfig
 from invad.report.labels import METRICS, OWN
 from invad.report.results import Counts, Result
 
@@ -146,16 +146,17 @@ def _other_data(result: Result) -> list[str]:
 def recipe_note(result: Result) -> str:
     """How the training of a published method differs from the published recipe; "" where it does not, and for any other method."""
     train, features, score = result.config.train, result.config.features, result.config.score
-    if result.method is None or not isinstance(train, GradientConfig):
+    if result.method is None:
         return ""
     published = type(train)()  # the defaults of a method's section are its published recipe
-    epochs = _EPOCHS.get(result.published_name or "", 100) if isinstance(train, InvADConfig) else train.epochs
+    epochs = _EPOCHS.get(result.published_name or "", 100)
+    length = f"{epochs} epochs" if isinstance(train, InvADConfig) else published.length
     pairs = (
         ("batch size", train.batch_size, published.batch_size),
         ("learning rate", train.learning_rate, published.learning_rate),
         ("blur", score.sigma, _SIGMA),
     )
-    differences = [f"{train.epochs} epochs instead of {epochs}"] if train.epochs != epochs else []
+    differences = [f"{train.length} instead of {length}"] if train.length != length else []
     differences += [f"{what} {own:g} instead of {theirs:g}" for what, own, theirs in pairs if own != theirs]
     if (score.map_levels, score.map_distance) != ("method", "method"):
         differences.append("another distance for the anomaly map")

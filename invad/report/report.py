@@ -9,13 +9,18 @@ from typing import Any
 
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
-from invad.report.benchmarks import measured_tables, operating_table, per_class_tables, published_tables
+from invad.report.benchmarks import (
+    datasets_table,
+    efficiency_table,
+    measured_tables,
+    operating_table,
+    per_class_tables,
+    published_tables,
+)
 from invad.report.page import render_page
 from invad.report.pictures import heatmap_sheet
 from invad.report.plots import curves_figure, save_plot, score_figure
-from invad.report.results import Result, grouped
-from invad.report.selection import select_samples
-from invad.report.sizes import datasets_table, efficiency_table
+from invad.report.results import Result, grouped, select_samples
 from invad.report.tables import Table
 from invad.report.writers import read_table, write_tables
 

@@ -29,8 +29,7 @@ from invad.report.ablations import AblationReport, TrialResult, VariantRow, writ
 from invad.report.collect import collect_result, read_evidence, write_evidence
 from invad.report.labels import OWN
 from invad.report.report import write_report
-from invad.report.results import grouped
-from invad.report.selection import select_samples, shown_images
+from invad.report.results import grouped, select_samples, shown_images
 from invad.scoring.store import write_scores
 from invad.training.cost import Cost, write_cost
 from invad.workspace import Workspace

@@ -19,7 +19,7 @@ from invad.config import PatchCoreConfig
 from invad.report.labels import METRICS, Metric
 from invad.report.page import NO_EVIDENCE, PLOTS, build_gallery, render_page, runs_table
 from invad.report.plots import save_plot, score_figure
-from invad.report.selection import GALLERY_RULE, OUTCOMES
+from invad.report.results import GALLERY_RULE, OUTCOMES
 from invad.report.tables import Cell, Row, Table
 
 COLUMNS = (

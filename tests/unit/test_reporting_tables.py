@@ -17,12 +17,18 @@ from invad.errors import InputError
 from invad.metrics import evaluate
 from invad.metrics.calibration import MEAN_KEYS, OPERATING_KEYS
 from invad.report.benchmarks import OPERATING_COLUMNS as COLUMNS
-from invad.report.benchmarks import OWN_THRESHOLDS, measured_tables, operating_table, per_class_tables
+from invad.report.benchmarks import (
+    OWN_THRESHOLDS,
+    datasets_table,
+    efficiency_table,
+    measured_tables,
+    operating_table,
+    per_class_tables,
+)
 from invad.report.labels import FOLDS, METRICS, OWN, Metric
 from invad.report.published import published_counts
 from invad.report.report import make_tables
 from invad.report.results import Counts, Result, grouped
-from invad.report.sizes import datasets_table, efficiency_table
 from invad.report.tables import (
     DASH,
     MISSING,

@@ -23,8 +23,7 @@ from invad.report.pictures import (
     outline_layer,
     truth_words,
 )
-from invad.report.results import Result, TestImages
-from invad.report.selection import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, outcomes
+from invad.report.results import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, Result, TestImages, outcomes
 from invad.report.tables import Cell, Row, Table, blocks, column_groups
 
 GENERATED = "embedded"  # key of `labels.SOURCES`
