@@ -23,9 +23,9 @@ _NAMED = 20  # images that failed
 
 def predict(
     model: ModelArgument,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Images, folders, and patterns in quotes.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Images and folders.")],
     out: Annotated[str, typer.Option(help="A folder; - writes records to stdout and no pictures.")] = "predictions",
-    format: Annotated[RecordFormat, typer.Option(help="csv has the largest region only, coco has masks.")] = "jsonl",
+    format: Annotated[RecordFormat, typer.Option(help="csv has the largest region only.")] = "jsonl",
     overlays: Annotated[bool, typer.Option(help="A picture of each image with its heat map and regions.")] = True,
     class_name: ClassOption = None,
     threshold: ThresholdOption = None,
@@ -36,13 +36,11 @@ def predict(
 ) -> None:
     """Say of each image whether it is anomalous and where, in the order of the inputs.
 
-    Writes DIR/predictions.jsonl (or .csv, or for coco .json with images.json) and
-    DIR/overlays/. An image that cannot be read is recorded, named at the end, and
-    makes the exit code 1; a mistake in the call makes it 2.
+    Writes DIR/predictions.jsonl (or .csv) and DIR/overlays/. An image that cannot be
+    read is recorded, named at the end, and makes the exit code 1; a mistake in the
+    call makes it 2.
     """
     folder = None if out == "-" else Path(out)
-    if folder is None and format == "coco":
-        raise InputError("--out -: results of COCO are two files; choose a folder, or --format jsonl or csv")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: temporary files are removed
     from invad.predict.sources import OVERLAY_FOLDER, find_images
 

@@ -88,7 +88,7 @@ class AblationReport:
 
 
 def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
-    """Write `<module>.json`, which the report reads, `.csv`, `.md` and `.tex` to `folder`; return their paths. Equal studies, equal bytes."""
+    """Write `<module>.json`, which the report reads, `.csv`, `.md` and `.tex`; return their paths. Equal studies give equal bytes."""
     table = ablation_table(report)
     write_tables([table], folder, report.module)
     write_text(folder / f"{report.module}.json", table_json(table))

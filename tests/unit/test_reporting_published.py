@@ -180,7 +180,7 @@ def test_another_recipe_than_the_papers_is_a_note():
     assert recipe_note(official()) == recipe_note(official("coco_ad_1", "paper")) == ""
     other = official(epochs=100, batch_size=8, learning_rate=0.001)
     assert recipe_note(other) == (
-        "Not the paper's recipe: 100 epochs instead of 300; batch size 8 instead of 32; learning rate 0.001 instead of 0.004."
+        "Not the paper's recipe: 100 epochs instead of 300 epochs; batch size 8 instead of 32; learning rate 0.001 instead of 0.004."
     )
     _, counts = published_counts()["mvtec"]
     calibrated = official(counts=replace(counts, train=3266, held_out=363))
