@@ -438,7 +438,7 @@ def test_twenty_failures_are_named_and_the_others_counted(folder, run):
     [
         (["nowhere"], "nowhere: no such file or folder"),
         ([""], "'': no such file or folder"),
-        (["images", "nowhere/*.png"], "nowhere/*.png: there is no folder nowhere"),
+        (["images", "nowhere/*.png"], "nowhere/*.png: no such file or folder"),
         (["images/*.gif"], "images/*.gif: no such file or folder"),
         (
             ["images/a", "void"],
