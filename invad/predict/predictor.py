@@ -111,8 +111,7 @@ class Predictor:
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> Prediction:
         """Predict one image or many, which may differ in size: an iterable of them, an array (N, H, W, 3), or a tensor (N, C, H, W).
 
-        Raises:
-            InputError: An image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
+        `InputError`: an image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
         """
         prediction = Prediction(self.stream(single_images(images)))
         for number, image in enumerate(prediction):
@@ -182,8 +181,7 @@ def load_predictor(
 def load_detector(folder: Path, score: ScoreConfig, device: torch.device, *, plain: bool = False) -> Detector:
     """Load encoder and method of a model folder in eval mode; `plain`: in float32 and not compiled, whatever the settings ask for.
 
-    Raises:
-        InputError: The folder is missing, damaged or of another format, or its encoder cannot be had.
+    `InputError`: the folder is missing, damaged or of another format, or its encoder cannot be had.
     """
     method, config = load_model(folder)
     encoder, features = load_encoder(folder, config), config.features

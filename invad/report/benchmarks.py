@@ -2,7 +2,6 @@
 the measured ones that may stand beside them; numbers of images, and what models cost.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
@@ -12,7 +11,6 @@ from invad.report.published import (
     SOURCES,
     PublishedResult,
     incomparable,
-    published_costs,
     published_counts,
     published_per_class,
     published_results,
@@ -74,12 +72,11 @@ COST_COLUMNS = (
     Metric("parameters", "", "Parameters (M)", "Parameters of encoder and method, in millions.", "millions", None),
     Metric("trainable", "", "Trained (M)", "Parameters that training changes, in millions.", "millions", None),
     Metric("multiply_adds", "", "Multiply-adds (G)", "Multiply-adds for one image, in thousand millions.", "giga", None),
-    Metric("step_s", "", "Step (ms)", "Time of one training step, in milliseconds.", "milliseconds", None),
 )  # fmt: skip
 NOT_KNOWN, NOT_STATED = "Not known.", "Not stated in the publication."
 COST_MEANING = (
-    "Parameters and multiply-adds for one image, of encoder and method together (convolutions and matrix products are counted); of "
-    "published rows also the time of a training step on the hardware named. Rows of different input are not comparable."
+    "Parameters and multiply-adds for one image, of encoder and method together (convolutions and matrix products are counted). Rows of "
+    "different input are not comparable."
 )
 
 
@@ -319,29 +316,10 @@ def _sizes(columns: Sequence[Metric], values: Mapping[str, float | None], reason
 
 
 def efficiency_table(results: Sequence[Result]) -> Table:
-    """What the models at hand cost, each distinct one once, and the published ones."""
+    """What the models at hand cost, each distinct one once."""
     rows: list[Row] = []
     for result in results:
-        setting = f"{result.config.features.image_size} px"
-        words = {"Method": result.label, "Setting": setting, "Hardware": "", "Source": "measured"}
-        cells = _sizes(COST_COLUMNS[:3], asdict(result.cost) if result.cost else {}, NOT_KNOWN)
-        row = Row(words, cells, block="measured")
+        words = {"Method": result.label, "Setting": f"{result.config.features.image_size} px"}
+        row = Row(words, _sizes(COST_COLUMNS, asdict(result.cost) if result.cost else {}, NOT_KNOWN))
         rows += [row] if row not in rows else []
-    for cost in published_costs():
-        values = {column.key: json.loads(text) for column in COST_COLUMNS if (text := cost[column.key])}
-        words = {
-            "Method": METHODS[cost["method"]],
-            "Setting": f"{cost['image_size']} px" + (f", batch {cost['batch']}" if cost["batch"] else ""),
-            "Hardware": cost["hardware"],
-            "Source": published_words(cost["source"]),
-        }
-        rows.append(Row(words, _sizes(COST_COLUMNS, values, NOT_STATED), "published", "published"))
-    return Table(
-        title="Efficiency",
-        caption=caption(
-            COST_MEANING, f'Rows "{published_words("rerun")}" quote {SOURCES["rerun"].citation}, and its code.'
-        ),
-        heads=("Method", "Setting", "Hardware", "Source"),
-        columns=COST_COLUMNS,
-        rows=tuple(rows),
-    )
+    return Table("Efficiency", COST_MEANING, ("Method", "Setting"), COST_COLUMNS, tuple(rows))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig, GradientConfig, InvADConfig
 
-Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "seconds"]
+Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "seconds"]
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,6 @@ def published_per_class() -> tuple[PublishedResult, ...]:
     return tuple(map(_result, _rows("per_class")))
 
 
-def published_costs() -> list[dict[str, str]]:
-    """Published sizes and times of a training step (`step_s`, seconds with `batch` images on `hardware`); "" where not stated."""
-    return _rows("efficiency")
-
-
 @cache
 def published_counts() -> Mapping[str, tuple[str, Counts]]:
     """Benchmark -> key of `SOURCES` and the published numbers of images; nothing is held out and every mask is there."""
@@ -118,29 +113,26 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
 
 def incomparable(result: Result) -> str:
     """Why a result may not stand beside published numbers, in a few words; "" when it may."""
-    features, reasons = result.config.features, _other_data(result)
+    features, published = result.config.features, published_counts().get(result.published_name or "")
+    reasons: list[str] = []
+    if result.source == "embedded":
+        reasons.append("generated data")
+    elif result.source == OWN or published is None:
+        reasons.append("none of the published data sets")
+    elif result.counts is None:
+        reasons.append("its numbers of images are not known")
+    else:
+        whole = replace(result.counts, train=result.counts.train + result.counts.held_out, held_out=0)
+        # The share of anomalous pixels is not published of all, and differs by the resize.
+        names = [item.name for item in fields(Counts) if item.name != "anomalous_pixels"]
+        pairs = [(name.replace("_", " "), getattr(whole, name), getattr(published[1], name)) for name in names]
+        if other := [f"{name} {own:,} instead of {theirs:,}" for name, own, theirs in pairs if own != theirs]:
+            reasons.append(f"other numbers of images ({', '.join(other)})")
     if features.image_size != PUBLISHED_SIZE:
         reasons.append(f"input of {features.image_size} pixels instead of {PUBLISHED_SIZE}")
     if features.weights == "none":
         reasons.append("an encoder without pretrained weights")
     return "; ".join(reasons)
-
-
-def _other_data(result: Result) -> list[str]:
-    if result.source == "embedded":
-        return ["generated data"]
-    published = published_counts().get(result.published_name or "")
-    if result.source == OWN or published is None:
-        return ["none of the published data sets"]
-    if result.counts is None:
-        return ["its numbers of images are not known"]
-    whole = replace(result.counts, train=result.counts.train + result.counts.held_out, held_out=0)
-    pairs = [(item.name, getattr(whole, item.name), getattr(published[1], item.name)) for item in fields(Counts)]
-    # The share of anomalous pixels is not published of all, and differs by the resize.
-    other = [
-        f"{n} {own:,} instead of {theirs:,}" for n, own, theirs in pairs if n != "anomalous_pixels" and own != theirs
-    ]
-    return [f"other numbers of images ({', '.join(other).replace('_', ' ')})"] if other else []
 
 
 def recipe_note(result: Result) -> str:
@@ -150,19 +142,15 @@ def recipe_note(result: Result) -> str:
         return ""
     published = type(train)()  # the defaults of a method's section are its published recipe
     epochs = _EPOCHS.get(result.published_name or "", 100)
-    length = f"{epochs} epochs" if isinstance(train, InvADConfig) else published.length
     pairs = (
-        ("batch size", train.batch_size, published.batch_size),
-        ("learning rate", train.learning_rate, published.learning_rate),
-        ("blur", score.sigma, _SIGMA),
+        ("", train.length, f"{epochs} epochs" if isinstance(train, InvADConfig) else published.length),
+        ("batch size ", train.batch_size, published.batch_size),
+        ("learning rate ", train.learning_rate, published.learning_rate),
+        ("blur ", score.sigma, _SIGMA),
+        ("levels of the map: ", score.map_levels, "method"),
+        ("distance of the map: ", score.map_distance, "method"),
+        ("encoder weights ", features.weights, _WEIGHTS.get(result.method, features.weights)),
+        ("held-out training images: ", result.counts.held_out if result.counts else 0, 0),
     )
-    differences = [f"{train.length} instead of {length}"] if train.length != length else []
-    differences += [f"{what} {own:g} instead of {theirs:g}" for what, own, theirs in pairs if own != theirs]
-    if (score.map_levels, score.map_distance) != ("method", "method"):
-        differences.append("another distance for the anomaly map")
-    if features.weights != _WEIGHTS.get(result.method, features.weights):
-        differences.append(f"encoder weights that may not be {_WEIGHTS[result.method]}")
-    if result.counts is not None and result.counts.held_out:
-        total = result.counts.train + result.counts.held_out
-        differences.append(f"{result.counts.held_out:,} of {total:,} normal training images held out for calibration")
+    differences = [f"{what}{own} instead of {theirs}" for what, own, theirs in pairs if own != theirs]
     return f"Not the paper's recipe: {'; '.join(differences)}." if differences else ""

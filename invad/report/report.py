@@ -35,20 +35,10 @@ def write_report(
     left_out: Sequence[str] = (),
     run_info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`; other files there stay as they are.
+    """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`, each replaced as a whole; `InputError` without results.
 
-    Each of the four is replaced as a whole.
-
-    Args:
-        folder: Is made where it is not there.
-        results: Those of several seeds are folded.
-        ablations: Folder of the files of ablation studies.
-        left_out: `<name>: left out: <why>` for each result that is missing or damaged.
-        run_info: What differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or
-            figure.
-
-    Raises:
-        InputError: There are no results.
+    ablations: folder of the files of studies. left_out: `<name>: left out: <why>` for each result that is missing or damaged. run_info:
+    what differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or figure.
     """
     if not results:
         reasons = "".join(f"; {sentence}" for sentence in left_out)

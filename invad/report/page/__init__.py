@@ -82,13 +82,8 @@ def render_page(
 ) -> str:
     """The page as HTML; the same content gives the same text.
 
-    Args:
-        results: In the order of the page.
-        tables: By the name of their files.
-        figures: The folder of the plots, which are there already; those that are not are left out.
-        run_info: What is true of this run alone (commit, hardware, times): scalars, or mappings and sequences of them. It stands in the
-            one element `<aside id="run-info">`: pages of the same results differ nowhere else.
-        left_out: Results that are missing or damaged, a sentence each; stands at the top.
+    tables: by the name of their files. figures: the folder of the plots; those that are not there are left out. run_info: what is true
+    of this run alone, in `<aside id="run-info">` and nowhere else. left_out: a sentence on each result that is missing or damaged.
     """
     loader = PackageLoader("invad.report.page", "templates")
     environment = Environment(
