@@ -2,8 +2,7 @@
 the measured ones that may stand beside them; numbers of images, and what models cost.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 
 from invad.metrics.calibration import MEAN_KEYS
 from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS, PROTOCOLS, Metric, source_sentences
@@ -11,13 +10,11 @@ from invad.report.published import (
     SOURCES,
     PublishedResult,
     incomparable,
-    published_counts,
-    published_per_class,
     published_results,
     published_words,
     recipe_note,
 )
-from invad.report.results import Result, fold_means
+from invad.report.results import Counts, Result, fold_means
 from invad.report.tables import (
     DASH,
     Cell,
@@ -30,6 +27,7 @@ from invad.report.tables import (
     ranks_words,
     value_cells,
 )
+from invad.training.cost import Cost
 
 MEAN, PAPER = "mean", "paper"
 PUBLISHED_ONLY = "All rows are published, none is measured here."
@@ -73,7 +71,6 @@ COST_COLUMNS = (
     Metric("trainable", "", "Trained (M)", "Parameters that training changes, in millions.", "millions", None),
     Metric("multiply_adds", "", "Multiply-adds (G)", "Multiply-adds for one image, in thousand millions.", "giga", None),
 )  # fmt: skip
-NOT_KNOWN, NOT_STATED = "Not known.", "Not stated in the publication."
 COST_MEANING = (
     "Parameters and multiply-adds for one image, of encoder and method together (convolutions and matrix products are counted). Rows of "
     "different input are not comparable."
@@ -112,7 +109,6 @@ def _table(
     versions = sorted({str(metrics["protocol_version"]) for one in results for metrics in one.metrics_by_seed.values()})
     words = caption(
         f"Protocol: {protocol}, version {' and '.join(versions)} ({PROTOCOLS[protocol]}). Percent, higher is better.",
-        _citations(marked),
         seeds_words(results),
         ranks_words(marked, block),
         source_sentences(result.source for result in results),
@@ -149,16 +145,8 @@ def evaluation_notes(results: Sequence[Result], part: str = "") -> tuple[str, ..
 
 
 def per_class_tables(results: Sequence[Result]) -> list[Table]:
-    """One table per protocol; results: all of one benchmark, which stand below each other in each class.
-
-    That of the protocol `paper` has the published classes of the methods of which any result may stand beside them, the last one the notes
-    of the evaluation.
-    """
+    """One table per protocol, the last one with the notes of the evaluation; results: all of one benchmark, together in each class."""
     names = [*dict.fromkeys(name for result in results for name in result.metrics["per_class"]), MEAN]
-    methods = {result.method for result in results if not incomparable(result)}
-    published = [
-        one for one in published_per_class() if one.benchmark == results[0].published_name and one.method in methods
-    ]
     tables = []
     for protocol in PROTOCOLS:
         rows = []
@@ -168,8 +156,6 @@ def per_class_tables(results: Sequence[Result]) -> list[Table]:
                 if name == MEAN or name in result.metrics["per_class"]:
                     cells = result.cells(protocol, None if name == MEAN else name)
                     rows.append(Row({"Class": name} | result.words, cells, kind, name))
-            if protocol == PAPER:
-                rows += [_published_row(entry, name) for entry in published if entry.class_name == name]
         title, heads = f"Results per class, {results[0].title}, protocol {protocol}", ("Class", "Method", "Data")
         remarks = () if protocol == PAPER else evaluation_notes(results)
         tables.append(_table(title, heads, results, rows, protocol, "a class", remarks))
@@ -217,7 +203,6 @@ def _published_table(name: str, results: Sequence[Result]) -> Table:
 def _published_row(entry: PublishedResult, block: str) -> Row:
     words = {
         "Benchmark": BENCHMARKS[entry.benchmark],
-        "Class": entry.class_name,
         "Method": METHODS[entry.method],
         "Data": published_words(entry.source),
         "Epochs": DASH if entry.epochs is None else str(entry.epochs),
@@ -281,38 +266,21 @@ def _rows(result: Result) -> list[Row]:
 
 
 def datasets_table(results: Sequence[Result]) -> Table:
-    """The numbers of images of each benchmark at hand, and below them the published ones of what it is built like."""
+    """The numbers of images of each benchmark at hand, once."""
     rows: list[Row] = []
-    for index, result in enumerate(results):
+    for result in results:
         words = {name: result.words[name] for name in ("Benchmark", "Data")}
-        cells = _sizes(DATASET_COLUMNS, asdict(result.counts) if result.counts else {}, NOT_KNOWN)
-        row = Row(words, cells, block=result.published_or_own)
+        row = Row(words, _sizes(DATASET_COLUMNS, result.counts))
         rows += [row] if row not in rows else []  # methods share a data set
-        name = result.published_name
-        if name in published_counts() and all(other.published_name != name for other in results[index + 1 :]):
-            source, counts = published_counts()[name]
-            words = {"Benchmark": BENCHMARKS[name], "Data": published_words(source)}
-            rows.append(Row(words, _sizes(DATASET_COLUMNS, asdict(counts), NOT_STATED), "published", name))
-    shown = {row.words["Data"] for row in rows}
-    cited = [text for key, text in SOURCES.items() if published_words(key) in shown]
-    return Table(
-        title="Data sets",
-        caption=caption(
-            "Numbers of images of what was run, and of the published data sets.",
-            "Test images are counted by the data set's own labels; published shares of pixels are estimates at 256 x 256 pixels.",
-            *(f'Rows "published: {source.label}" follow {source.citation}.' for source in cited),
-            source_sentences(result.source for result in results),
-        ),
-        heads=("Benchmark", "Data"),
-        columns=DATASET_COLUMNS,
-        rows=tuple(rows),
-    )
+    about = "Numbers of images of what was run; test images are counted by the data set's own labels."
+    about = caption(about, source_sentences(result.source for result in results))
+    return Table("Data sets", about, ("Benchmark", "Data"), DATASET_COLUMNS, tuple(rows))
 
 
-def _sizes(columns: Sequence[Metric], values: Mapping[str, float | None], reason: str) -> dict[str, Cell]:
-    """The values of a row; a dash with the reason where there is none."""
-    found = {column.key: values.get(column.key) for column in columns}
-    return {key: Cell(value, () if value is not None else (reason,)) for key, value in found.items()}
+def _sizes(columns: Sequence[Metric], facts: Counts | Cost | None) -> dict[str, Cell]:
+    """The values of a row; a dash with a note where they are not known."""
+    found = {column.key: getattr(facts, column.key, None) for column in columns}
+    return {key: Cell(value, () if value is not None else ("Not known.",)) for key, value in found.items()}
 
 
 def efficiency_table(results: Sequence[Result]) -> Table:
@@ -320,6 +288,6 @@ def efficiency_table(results: Sequence[Result]) -> Table:
     rows: list[Row] = []
     for result in results:
         words = {"Method": result.label, "Setting": f"{result.config.features.image_size} px"}
-        row = Row(words, _sizes(COST_COLUMNS, asdict(result.cost) if result.cost else {}, NOT_KNOWN))
+        row = Row(words, _sizes(COST_COLUMNS, result.cost))
         rows += [row] if row not in rows else []
     return Table("Efficiency", COST_MEANING, ("Method", "Setting"), COST_COLUMNS, tuple(rows))

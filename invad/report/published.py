@@ -18,7 +18,7 @@ class PublishedSource:
 
     label: str
     citation: str
-    where: str = ""
+    where: str
 
 
 SOURCES = {
@@ -34,8 +34,6 @@ SOURCES = {
         "Anomaly Detection, arXiv:2406.03262",
         "benchmark logs of 100 and 300 epochs, last epoch, 2024-05",
     ),
-    "mvtec": PublishedSource("MVTec AD", "P. Bergmann et al., MVTec AD, CVPR 2019"),
-    "visa": PublishedSource("VisA", "Y. Zou et al., SPot-the-Difference (VisA), ECCV 2022"),
 }
 PUBLISHED_SIZE = 256  # pixels: side of the input of all published numbers
 _EPOCHS = {"mvtec": 300, "visa": 100}  # of InvAD in the paper; every fold of COCO-AD has 100
@@ -50,7 +48,7 @@ def published_words(source: str) -> str:
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """The metrics of one method on one benchmark, or on one class of it (`mean` for their mean).
+    """The metrics of one method on one benchmark.
 
     benchmark: a key of `labels.BENCHMARKS`, or one of three that only the paper has. method: of `labels.METHODS`. source: of `SOURCES`.
     epochs: None where the source does not say. values: keys of `labels.METRICS` -> fraction in [0, 1]. notes: key -> what a reader has
@@ -63,19 +61,12 @@ class PublishedResult:
     epochs: int | None
     values: Mapping[str, float]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    class_name: str = ""
 
 
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
     """All published results of whole benchmarks: the paper's, then the authors' re-run with 100 and with 300 epochs."""
     return tuple(map(_result, _rows("results")))
-
-
-@cache
-def published_per_class() -> tuple[PublishedResult, ...]:
-    """The re-run class by class, with the mean: InvAD and InvAD-lite on MVTec AD and VisA, 100 epochs."""
-    return tuple(map(_result, _rows("per_class")))
 
 
 @cache
@@ -101,14 +92,14 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 def _result(row: Mapping[str, str]) -> PublishedResult:
     notes: dict[str, tuple[str, ...]] = {}
-    for note in _rows("notes") if "class" not in row else ():
+    for note in _rows("notes"):
         # An empty field of a note stands for anything, and no columns for the row as a whole.
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split() or [""]:
                 notes[column] = (*notes.get(column, ()), note["note"])
     values = {metric.key: _fraction(row[metric.key]) for metric in METRICS}
     epochs, names = int(row["epochs"]) if row["epochs"] else None, (row["benchmark"], row["method"], row["source"])
-    return PublishedResult(*names, epochs, values, notes, row.get("class", ""))
+    return PublishedResult(*names, epochs, values, notes)
 
 
 def incomparable(result: Result) -> str:

@@ -39,10 +39,9 @@ PLOTS = {
         "images above it are called anomalous.",
     ),
     "curves": (
-        "ROC, precision-recall and PRO curves of images and pixels, and precision, recall, F1 and IoU over the threshold",
-        "Thick the mean over the classes, thin the classes; the area is that of the protocol exact. Last what a threshold on maps scaled "
-        "to 0..1 gives, pixel by pixel: the paper's threshold metrics are the means over the shaded range .2 to .8. AU-ROC takes no "
-        "threshold and may be high where no threshold finds the regions; IoU says how much of them is found.",
+        "ROC, precision-recall and PRO curves of images and pixels",
+        "Thick the mean over the classes, thin the classes; the area is that of the protocol exact. AU-ROC takes no threshold and may be "
+        "high where no threshold finds the regions; the IoU of the tables says how much of them is found.",
     ),
 }  # fmt: skip
 # Anchor, heading, the beginning of the names of its tables' files, and what stands above them.
