@@ -19,6 +19,7 @@ from invad.report.tables import (
     DASH,
     Cell,
     Row,
+    RowKind,
     Table,
     caption,
     difference,
@@ -85,15 +86,10 @@ def measured_tables(results: Sequence[Result]) -> list[Table]:
 def _measured_table(results: Sequence[Result], protocol: str) -> Table:
     folds = [result for result in results if result.published_name in FOLDS]
     others = [result for result in results if result.published_name not in FOLDS]
-    rows = [
-        Row(
-            result.words,
-            result.cells(protocol),
-            "summary" if result.folds else "plain",
-            f"{result.published_or_own}, {result.source}",
-        )
-        for result in (*folds, *fold_means(folds), *others)
-    ]
+    rows = []
+    for result in (*folds, *fold_means(folds), *others):
+        kind, block = "summary" if result.folds else "plain", f"{result.published_or_own}, {result.source}"
+        rows.append(Row(result.words, result.cells(protocol), kind, block))
     lacking = [result for result in results if None in result.metrics["mean"][protocol].values()]
     heads = ("Benchmark", "Method", "Data", "Epochs")
     title = f"Results per benchmark, protocol {protocol}"
@@ -239,29 +235,19 @@ def _rows(result: Result) -> list[Row]:
     if len(there) < len(points):
         notes = [point["notes"][0] for point in points if point is not None and point not in there]
         reason = f"No operating point: {notes[0] if notes else 'not evaluated; run `dvc repro evaluate`'}."
-        return [
-            Row(
-                words,
-                dict.fromkeys((column.key for column in OPERATING_COLUMNS), Cell(None, (reason,))),
-                "summary",
-                result.key,
-            )
-        ]
+        dashes = dict.fromkeys((column.key for column in OPERATING_COLUMNS), Cell(None, (reason,)))
+        return [Row(words, dashes, "summary", result.key)]
     rate, images = Cell(there[0]["false_positive_rate"]), there[0]["held_out_images"]
     means = over_seeds([value_cells({key: p["mean"][key] for key in MEAN_KEYS}, p["per_class"]) for p in there])
     cells = dict.fromkeys(MEASURED, OWN_THRESHOLDS) | means
+    kinds: dict[str, RowKind] = {MEAN: "summary"}
     found = {MEAN: cells | {"held_out_images": Cell(sum(images.values()))}}
     for name in there[0]["per_class"]:
         by_seed = [{key: p["per_class"][name][key] for key in MEASURED} for p in there if name in p["per_class"]]
         found[name] = over_seeds(list(map(value_cells, by_seed))) | {"held_out_images": Cell(images[name])}
     return [
-        Row(
-            words | {"Class": name},
-            of_class | {"false_positive_rate": rate},
-            "summary" if name == MEAN else "plain",
-            result.key,
-        )
-        for name, of_class in found.items()
+        Row(words | {"Class": name}, cells | {"false_positive_rate": rate}, kinds.get(name, "plain"), result.key)
+        for name, cells in found.items()
     ]
 
 

@@ -55,10 +55,8 @@ def write_report(
                 left_out.append(f"ablation {path.stem}: left out: {error}.")
         for sentence in left_out:
             logger.warning("%s", sentence)
-        names = ", ".join(sentence.partition(": left out")[0] for sentence in left_out)
         for name, members in tables.items():
-            remark = f"Left out, and the page says why: {names}." if names and name == "main" else ""
-            write_tables(members, new["tables"], name, remark)
+            write_tables(members, new["tables"], name)
         new["figures"].mkdir(parents=True)
         write_figures(results, new["figures"])
         write_json(new["run_info.json"], run_info)

@@ -15,9 +15,9 @@ from invad.report.tables import DASH, Row, Table, blocks, column_groups, flat_he
 _TABLE = TypeAdapter(Table)
 
 
-def write_tables(tables: Sequence[Table], folder: Path, name: str, remark: str = "") -> None:
-    """Write all of them as `name`.md, .csv and .tex. remark: a last sentence of the Markdown."""
-    write_text(folder / f"{name}.md", markdown(tables) + (f"\n{remark}\n" if remark else ""))
+def write_tables(tables: Sequence[Table], folder: Path, name: str) -> None:
+    """Write all of them as `name`.md, .csv and .tex."""
+    write_text(folder / f"{name}.md", markdown(tables))
     write_text(folder / f"{name}.csv", csv_text(tables))
     write_text(folder / f"{name}.tex", latex(tables))
 

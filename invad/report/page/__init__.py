@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from invad.report.labels import Metric, source_label
+from invad.report.labels import source_label
 from invad.report.pictures import (
     COLOUR_RULE,
     colour_stops,
@@ -24,7 +23,7 @@ from invad.report.pictures import (
     truth_words,
 )
 from invad.report.results import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, Result, TestImages, outcomes
-from invad.report.tables import Cell, Row, Table, blocks, column_groups
+from invad.report.tables import Row, Table, blocks, column_groups
 
 GENERATED = "embedded"  # key of `labels.SOURCES`
 MOST_NAMED = 3  # methods in the heading
@@ -147,14 +146,15 @@ def _section(result: Result, figures: Path) -> dict[str, Any]:
 
 
 def build_gallery(result: Result) -> dict[str, Any] | None:
-    """The images in `result.tests.pictures`, highest score first, and the counts of outcomes of all; None where there are none."""
+    """The images in `result.tests.pictures`, highest score first, and their classes and outcomes; None where there are none."""
     tests = result.tests
     if tests is None or not tests.pictures:
         return None
     decided = outcomes(tests, result.thresholds())
     positions = sorted(tests.pictures, key=lambda index: (-tests.image_scores[index], index))
     cards = [_card(result, tests, index, decided[index]) for index in positions]
-    return {"cards": cards, "counts": _counts(result, tests, decided), "total": len(tests)}
+    kinds = [kind for kind in OUTCOMES if any(card["outcome"] == kind for card in cards)]
+    return {"cards": cards, "classes": sorted(set(tests.classes)), "outcomes": kinds, "total": len(tests)}
 
 
 def _card(result: Result, tests: TestImages, index: int, decided: str) -> dict[str, Any]:
@@ -181,19 +181,6 @@ def _card(result: Result, tests: TestImages, index: int, decided: str) -> dict[s
         "heat": picture_uri(heat_layer(result, tests, index), "webp", quality=MAP_QUALITY),
         "outline": picture_uri(outline, "png", optimize=True) if shown.mask.any() else "",
     }
-
-
-def _counts(result: Result, tests: TestImages, decided: Sequence[str]) -> Table:
-    columns = [
-        Metric("threshold", "", "Threshold", "Image score above which an image is called anomalous.", "score", None)
-    ]
-    columns += [Metric(name, "", name.capitalize(), "", "count", None) for name in OUTCOMES if name in decided]
-    numbers, rows = Counter(zip(tests.classes, decided, strict=True)), []
-    for name in sorted(set(tests.classes)):
-        cells = {"threshold": Cell(result.thresholds().get(name))}
-        rows.append(Row({"Class": name}, cells | {kind: Cell(numbers[name, kind]) for kind in OUTCOMES}))
-    title = f"Outcomes of all {len(tests)} test images, {result.title}, {result.label}"
-    return Table(title, "", ("Class",), tuple(columns), tuple(rows))
 
 
 def picture_uri(image: Image.Image, kind: str, **options: int) -> str:
