@@ -152,13 +152,10 @@ def overlay_picture(picture: Image.Image) -> Image.Image:
 
 
 def draw_overlay(picture: Image.Image, prediction: ImagePrediction, *, words: bool = True) -> Image.Image:
-    """Return an image in grey with what lies above the pixel threshold in colours, RGB.
+    """Return an image, or its `overlay_picture`, in grey with what lies above the pixel threshold in colours, RGB.
 
-    Colours run from the pixel threshold to twice of it, so that they compare between all images of a model, or, without such a
-    threshold, from the lowest to the highest value of the map. Lines stand around them, unless the image is normal. With `words`
-    decision, score, threshold and the ends of the colours stand below it. Raises `InputError` as `prediction.check`.
-
-    `picture`: the image, or the `overlay_picture` of it.
+    Colours run from the pixel threshold to twice of it or, without one, over the values of the map. Lines stand around them, unless the
+    image is normal. With `words` decision, score, threshold and the ends of the colours stand below it. `InputError` as `check`.
     """
     decision, ink = _DECISIONS[prediction.anomalous]
     grey = overlay_picture(picture)

@@ -142,10 +142,7 @@ class Predictor:
 
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch.
-
-        This is the one place where a trained model computes, and so where a runtime other than torch has its place.
-        """
+        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch."""
         images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)
         maps, scores = self.detector(images)
         return maps.cpu().numpy(), scores.cpu().numpy()

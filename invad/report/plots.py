@@ -115,7 +115,8 @@ def curves_figure(result: Result) -> Figure | None:
     with _titled(f"Curves, {result.marked_title}\n{result.label}", (9.6, 6.8)) as figure:
         *axes, last = figure.subplots(2, 3).ravel()
         for axis, (curve, metric, title, labels) in zip(axes, PANELS, strict=True):
-            axis.set_title(f"{title} {_percent(result.metrics['mean']['exact'].get(metric))}")
+            area = result.metrics["mean"]["exact"].get(metric)
+            axis.set_title(f"{title} {'not available' if area is None else f'{100 * area:.1f}'}")
             axis.set(xlabel=labels[0], ylabel=labels[1])
             _rates(axis, result.curves, curve)
         for axis in axes:
@@ -146,10 +147,6 @@ def _points(curve: Curve) -> tuple[list[float], list[float]]:
     """x and y; a precision is drawn back to a recall of 0, as it is counted in the area."""
     x, y, *_ = curve.values()
     return ([0.0, *x], [y[0], *y]) if "recall" in curve else (list(x), list(y))
-
-
-def _percent(value: float | None) -> str:
-    return "not available" if value is None else f"{100 * value:.1f}"
 
 
 def save_plot(figure: Figure, folder: Path, name: str) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from invad.config import BenchmarkConfig
+from invad.config import BenchmarkConfig, CocoAdSplitConfig
 from invad.report.labels import (
     BENCHMARKS,
     FOLD_MEAN,
     FOLDS,
+    HELD_OUT,
     METHODS,
     METRICS,
     PROTOCOLS,
     benchmark_title,
     method_label,
-    published_benchmark,
     published_method,
     source_label,
 )
@@ -131,8 +131,12 @@ class Result:
 
     @property
     def published_name(self) -> str | None:
-        """The benchmark in the published tables, as `published_benchmark`."""
-        return FOLD_MEAN if self.folds else published_benchmark(self.config)
+        """The benchmark of the published tables that this one is built like, key of `labels.BENCHMARKS`; None for any other."""
+        splits, dataset = self.config.splits, self.config.dataset
+        if isinstance(splits, CocoAdSplitConfig):
+            fold = f"coco_ad_{splits.fold}" if splits.held_out == HELD_OUT else None
+            return FOLD_MEAN if self.folds else fold
+        return dataset if dataset in ("mvtec", "visa") else None
 
     @property
     def published_or_own(self) -> str:
