@@ -75,8 +75,7 @@ class Ways:
                 yield name, torch_runtime(self._graph(name))
 
     def _graph(self, name: str) -> Graph:
-        loaded = load_graph(self._model)
-        detector = loaded.graph.detector
+        detector = load_graph(self._model).detector
         precision, compile = "bfloat16" if name == "bfloat16" else "float32", name == "compile"
         features = replace(detector.features, precision=precision, compile=compile)
         score = replace(detector.score, precision=precision, compile=compile)

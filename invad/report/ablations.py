@@ -159,9 +159,7 @@ def _caption(report: AblationReport, rows: Sequence[Row]) -> str:
     done = [run for run in report.results if run.status == FINISHED]
     devices = sorted({run.device for run in done if run.device})
     seeds = _seeds(sorted({run.seed for run in done})).lower()
-    spread = (
-        f"one run per variant ({seeds}), which tells nothing of the spread between seeds" if done else "no run finished"
-    )
+    spread = f"one run per variant ({seeds}), which tells nothing of their spread" if done else "no run finished"
     if any(cell.std is not None for row in rows for cell in row.cells.values()):
         spread = f"mean ± sample standard deviation over {seeds}"
     return caption(

@@ -70,13 +70,13 @@ def published_results() -> tuple[PublishedResult, ...]:
 
 
 @cache
-def published_counts() -> Mapping[str, tuple[str, Counts]]:
-    """Benchmark -> key of `SOURCES` and the published numbers of images; nothing is held out and every mask is there."""
+def published_counts() -> Mapping[str, Counts]:
+    """Benchmark -> published numbers of images; nothing is held out and every mask is there."""
     found = {}
     for row in _rows("datasets"):
         numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous")}
         share = _fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
-        found[row["benchmark"]] = row["source"], Counts(**numbers, held_out=0, anomalous_pixels=share)
+        found[row["benchmark"]] = Counts(**numbers, held_out=0, anomalous_pixels=share)
     return found
 
 
@@ -116,7 +116,7 @@ def incomparable(result: Result) -> str:
         whole = replace(result.counts, train=result.counts.train + result.counts.held_out, held_out=0)
         # The share of anomalous pixels is not published of all, and differs by the resize.
         names = [item.name for item in fields(Counts) if item.name != "anomalous_pixels"]
-        pairs = [(name.replace("_", " "), getattr(whole, name), getattr(published[1], name)) for name in names]
+        pairs = [(name.replace("_", " "), getattr(whole, name), getattr(published, name)) for name in names]
         if other := [f"{name} {own:,} instead of {theirs:,}" for name, own, theirs in pairs if own != theirs]:
             reasons.append(f"other numbers of images ({', '.join(other)})")
     if features.image_size != PUBLISHED_SIZE:

@@ -35,7 +35,6 @@ from invad.predict.export import model as export_module
 from invad.predict.export import onnx_file
 from invad.predict.export.model import (
     Graph,
-    LoadedGraph,
     compare,
     export_model,
     exported_program,
@@ -267,13 +266,10 @@ def test_a_pt2_holds_no_pickle_but_its_example(workplace):
     assert not any(entry["use_pickle"] for config in configs for entry in config.values())
 
 
-def loaded(predictor, graph: Graph) -> LoadedGraph:
-    return LoadedGraph(graph, predictor.config, None)
-
-
-def test_an_uncalibrated_model_exports_without_thresholds(workplace, predictor, tmp_path, monkeypatch, capsys):
+def test_an_uncalibrated_model_exports_without_thresholds(workplace, tmp_path, monkeypatch, capsys):
     graph, _, model = translated("invad-global-sum")
-    monkeypatch.setattr(export_module, "load_graph", lambda folder: loaded(predictor, graph))
+    monkeypatch.setattr(export_module, "load_graph", lambda folder: graph)
+    monkeypatch.setattr(export_module, "load_calibration", lambda folder: None)
     monkeypatch.setattr(export_module, "exported_program", lambda graph: None)
     monkeypatch.setattr(onnx_file, "onnx_model", lambda program: model)
     out = tmp_path / "deep/er/a.onnx"
@@ -283,9 +279,9 @@ def test_an_uncalibrated_model_exports_without_thresholds(workplace, predictor, 
     assert (values["image_threshold"], values["pixel_threshold"], values["class_thresholds"]) == (None, None, {})
 
 
-def test_a_file_that_computes_something_else_is_not_written(workplace, predictor, tmp_path, monkeypatch):
+def test_a_file_that_computes_something_else_is_not_written(workplace, tmp_path, monkeypatch):
     graph, _, model = translated("invad-global-sum")
-    monkeypatch.setattr(export_module, "load_graph", lambda folder: loaded(predictor, graph))
+    monkeypatch.setattr(export_module, "load_graph", lambda folder: graph)
     monkeypatch.setattr(export_module, "exported_program", lambda graph: None)
     monkeypatch.setattr(onnx_file, "onnx_model", lambda program: model)
     right = onnx_file.onnx_runtime
@@ -327,7 +323,7 @@ def test_a_memory_that_is_too_large_for_a_graph_is_refused(workplace, tmp_path, 
     config = replace(read_config(workplace / "models/mvtec"), train=method.config, features=features)
     folder = tmp_path / "bank"
     save_model(method, config, folder, build_encoder("mobilenetv2_100", "none"))
-    assert load_graph(folder).graph.image_size == 64
+    assert load_graph(folder).image_size == 64
     monkeypatch.setattr(export_module, "MOST_MEMORY", 3_199)
     assert run_pipe(monkeypatch, str(folder), "--out", str(tmp_path / "a.onnx")) == 2
     (line,) = capsys.readouterr().err.splitlines()

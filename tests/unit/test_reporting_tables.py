@@ -542,7 +542,7 @@ def embedded_results():
 
 
 def comparable_results():
-    seeds, (_, counts) = (1, 2, 3), published_counts()["mvtec"]
+    seeds, counts = (1, 2, 3), published_counts()["mvtec"]
     kinds = (("paper", 0.7), ("paper-lite", 0.6))
     return [toy_result("mvtec", "official", seeds, profile=p, counts=counts, offset=o) for p, o in kinds]
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +29,7 @@ from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.export import Format
 from invad.predict.predictor import Detector, load_calibration, load_detector
 from invad.scoring.score import blur_sigma, image_scores
-from invad.scoring.thresholds import Calibration
-from invad.training.model_folder import ModelConfig, read_config
+from invad.training.model_folder import read_config
 from invad.workspace import WEIGHTS_FILE
 
 METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
@@ -65,15 +64,7 @@ class Graph(nn.Module):
         return image_scores(maps, scores, self.detector.score), maps
 
 
-class LoadedGraph(NamedTuple):
-    """A model folder, ready to be exported: its graph in eval mode on the CPU, and what `invad.load` reads beside it."""
-
-    graph: Graph
-    config: ModelConfig
-    calibration: Calibration | None
-
-
-def load_graph(folder: Path) -> LoadedGraph:
+def load_graph(folder: Path) -> Graph:
     """Load a model folder for the CPU and in float32; `InputError` as `load_detector`, or for more than `MOST_MEMORY` fitted."""
     config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
@@ -84,7 +75,7 @@ def load_graph(folder: Path) -> LoadedGraph:
             f"{folder}: the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB "
             f"at most; use `predict` or `serve`, or train it with a smaller memory"
         )
-    return LoadedGraph(Graph(detector).eval(), config, calibration)
+    return Graph(detector).eval()
 
 
 @torch.no_grad()
@@ -110,9 +101,9 @@ def torch_runtime(module: nn.Module) -> Runtime:
     return run
 
 
-def metadata(loaded: LoadedGraph, folder: Path) -> dict[str, Any]:
+def metadata(graph: Graph, folder: Path) -> dict[str, Any]:
     """Return what a runtime has to know beside the graph; `folder` is that of the model."""
-    config, calibration, score = loaded.config, loaded.calibration, loaded.graph.detector.score
+    config, calibration, score = read_config(folder), load_calibration(folder), graph.detector.score
     encoded = not config.train.SEES_IMAGES  # others have no encoder, and normalise nothing
     per_class = {} if calibration is None else calibration.per_class
     return {
@@ -124,7 +115,7 @@ def metadata(loaded: LoadedGraph, folder: Path) -> dict[str, Any]:
         "model_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
         "encoder_sha256": config.encoder_sha256,
         "precision": "float32",
-        "image_size": loaded.graph.image_size,
+        "image_size": graph.image_size,
         "resize": RESIZE,
         "colour_order": "RGB",
         "normalisation_inside": True,
@@ -132,7 +123,7 @@ def metadata(loaded: LoadedGraph, folder: Path) -> dict[str, Any]:
         "std": IMAGENET_STD if encoded else None,
         "map_levels": score.map_levels,
         "map_distance": score.map_distance,
-        "sigma": loaded.graph.sigma,
+        "sigma": graph.sigma,
         **_pair(NOT_CALIBRATED if calibration is None else calibration.all.thresholds),
         "class_thresholds": {name: _pair(held_out.thresholds) for name, held_out in per_class.items()},
         "false_positive_rate": None if calibration is None else calibration.false_positive_rate,
@@ -165,8 +156,8 @@ def export_model(folder: Path, out: Path, format: Format = "onnx") -> Difference
     Returns how far it is from the model. A file that is there is replaced, unless there is an `InputError`: the model cannot be read, or
     the file would compute something else than the model.
     """
-    loaded = load_graph(folder)
-    program, described = exported_program(loaded.graph), metadata(loaded, folder)
+    graph = load_graph(folder)
+    program, described = exported_program(graph), metadata(graph, folder)
     if format == "onnx":
         from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime
 
@@ -174,7 +165,7 @@ def export_model(folder: Path, out: Path, format: Format = "onnx") -> Difference
         exported = onnx_runtime(data)
     else:
         data, exported = torch_bytes(program, described), torch_runtime(program.module())
-    difference = compare(torch_runtime(loaded.graph), exported, random_batches(loaded.graph.image_size))
+    difference = compare(torch_runtime(graph), exported, random_batches(graph.image_size))
     if not difference.is_rounding:
         raise InputError(
             f"{out}: not written, because it would not compute what {folder} does: maps differ by {difference.maps:.2g}, scores by "
