@@ -22,7 +22,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages have it; to
 
 import numpy as np
 import torch
-from export_variants import FLOAT16, FLOAT32, INT8, INT8_ENCODER, onnx_variant
 from hardware import hardware
 from onnxruntime import InferenceSession, SessionOptions
 from results import command, number, write_results
@@ -33,22 +32,17 @@ from invad.config import FeaturesConfig, InvADConfig, check_image_size
 from invad.config.constants import STRIDES
 from invad.features.encoder import build_encoder
 from invad.predict.export.model import Graph, Outputs, Runtime, exported_program, load_graph, torch_runtime
-from invad.predict.export.onnx_file import onnx_model
+from invad.predict.export.onnx_file import onnx_bytes, onnx_model
 from invad.predict.predictor import Detector
 
 CPU = torch.device("cpu")
-RANGE_IMAGES = 4  # of noise, for int8
 LABELS = {
     "torch": "PyTorch",
     "bfloat16": "PyTorch, bfloat16",
     "compile": "PyTorch, compiled",
     "program": "torch.export module",
-    "onnx": "ONNX Runtime, float32",
-    "int8": "ONNX Runtime, int8",
-    "int8-encoder": "ONNX Runtime, int8, encoder too (not offered)",
-    "float16": "ONNX Runtime, float16 (not offered)",
+    "onnx": "ONNX Runtime",
 }
-ONNX_WAYS = {"onnx": FLOAT32, "int8": INT8, "int8-encoder": INT8_ENCODER, "float16": FLOAT16}
 NOTES = (
     "From resized images, uint8, in main memory to scores and maps in float32. Latency is the median time of a batch of one, images per "
     "second are batch over median time. The ways take turns, so that a noisy machine is noisy to all alike: compare rows, not tables. The "
@@ -81,8 +75,7 @@ class Ways:
                 yield name, torch_runtime(self._graph(name))
 
     def _graph(self, name: str) -> Graph:
-        loaded = load_graph(self._model)
-        detector = loaded.graph.detector
+        detector = load_graph(self._model).detector
         precision, compile = "bfloat16" if name == "bfloat16" else "float32", name == "compile"
         features = replace(detector.features, precision=precision, compile=compile)
         score = replace(detector.score, precision=precision, compile=compile)
@@ -93,13 +86,11 @@ class Ways:
         return exported_program(self._graph("program"))
 
     def _onnx_sessions(self) -> dict[str, Runtime]:
-        chosen = [name for name in self.names if name in ONNX_WAYS]
-        if not chosen:
+        if "onnx" not in self.names:
             return {}
-        model, noise = onnx_model(self._program), images(RANGE_IMAGES, self._graph("onnx").image_size)
-        files = {name: onnx_variant(ONNX_WAYS[name], model, noise) for name in chosen}
-        self.megabytes = {name: len(data) / 1e6 for name, data in files.items()}
-        return {name: onnx_runtime(data, self._threads) for name, data in files.items()}
+        data = onnx_bytes(onnx_model(self._program), {})
+        self.megabytes = {"onnx": len(data) / 1e6}
+        return {"onnx": onnx_runtime(data, self._threads)}
 
 
 def onnx_runtime(data: bytes, threads: int) -> Runtime:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from invad.errors import InputError
-from invad.predict.export import SUFFIXES, ExportPrecision, Format
+from invad.predict.export import SUFFIXES, Format
 from invad.predict.records import RecordFormat
 from invad.predict.serve import Limits
 
@@ -23,9 +23,9 @@ _NAMED = 20  # images that failed
 
 def predict(
     model: ModelArgument,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Images, folders, and patterns in quotes.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Images and folders.")],
     out: Annotated[str, typer.Option(help="A folder; - writes records to stdout and no pictures.")] = "predictions",
-    format: Annotated[RecordFormat, typer.Option(help="csv has the largest region only, coco has masks.")] = "jsonl",
+    format: Annotated[RecordFormat, typer.Option(help="csv has the largest region only.")] = "jsonl",
     overlays: Annotated[bool, typer.Option(help="A picture of each image with its heat map and regions.")] = True,
     class_name: ClassOption = None,
     threshold: ThresholdOption = None,
@@ -36,13 +36,11 @@ def predict(
 ) -> None:
     """Say of each image whether it is anomalous and where, in the order of the inputs.
 
-    Writes DIR/predictions.jsonl (or .csv, or for coco .json with images.json) and
-    DIR/overlays/. An image that cannot be read is recorded, named at the end, and
-    makes the exit code 1; a mistake in the call makes it 2.
+    Writes DIR/predictions.jsonl (or .csv) and DIR/overlays/. An image that cannot be
+    read is recorded, named at the end, and makes the exit code 1; a mistake in the
+    call makes it 2.
     """
     folder = None if out == "-" else Path(out)
-    if folder is None and format == "coco":
-        raise InputError("--out -: results of COCO are two files; choose a folder, or --format jsonl or csv")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: temporary files are removed
     from invad.predict.sources import OVERLAY_FOLDER, find_images
 
@@ -120,11 +118,7 @@ def serve(
 def export(
     model: ModelArgument,
     format: Annotated[Format, typer.Option(help="torch-export is for PyTorch without this package.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="By default exports/NAME.onnx, NAME-int8.onnx or NAME.pt2.")] = None,
-    precision: Annotated[ExportPrecision, typer.Option(help="int8 is for onnx and CPUs, with --images.")] = "float32",
-    images: Annotated[
-        list[str] | None, typer.Option(help="Normal images for int8, as for predict. Repeatable.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="By default exports/NAME.onnx or NAME.pt2.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
 ) -> None:
     """Write a trained model as one file that needs neither this package nor its model folder.
@@ -134,30 +128,19 @@ def export(
     written its numbers are compared with the model's.
     """
     suffix = SUFFIXES[format]
-    if out is None:
-        name = model.resolve().name
-        out = Path("exports") / f"{name}{'' if precision == 'float32' else f'-{precision}'}{suffix}"
+    out = out or Path("exports") / f"{model.resolve().name}{suffix}"
     if out.suffix != suffix:
         raise InputError(f"--out {out}: expected a name that ends with {suffix}")
-    if precision == "int8" and format != "onnx":
-        raise InputError(f"--precision int8: is for --format onnx, not for {format}")
-    if (precision == "int8") != bool(images):
-        raise InputError(
-            f"--precision {precision}: int8 needs --images, a folder of normal images, and nothing else does"
-        )
     if out.is_dir() or (out.exists() and not force):
         raise InputError(f"{out}: {'is a folder' if out.is_dir() else 'exists; --force replaces it'}")
     if format == "onnx":
         import invad.predict.export.onnx_file  # noqa: F401  (without the extra nothing is begun)
     from invad.predict.export.model import export_model
 
-    difference = export_model(model, out, format, precision, images or ())
-    print(f"exported    {out}: {precision}, {out.stat().st_size / 1e6:.1f} MB")
-    shown = f"{difference.mean:.1g} on average and {difference.maps:.1g} at most, scores by {difference.scores:.1g}"
-    changed = f"; {difference.decisions} other decisions" if difference.decisions is not None else ""
-    print(f"compared    with the model on {difference.images} images: maps differ by {shown}{changed}")
-    if difference.decisions is None:
-        print("thresholds  none: the model is not calibrated")
+    difference = export_model(model, out, format)
+    print(f"exported    {out}: {out.stat().st_size / 1e6:.1f} MB")
+    most = f"maps differ by at most {difference.maps:.1g}, scores by {difference.scores:.1g}"
+    print(f"compared    with the model on {difference.images} images: {most}")
 
 
 def import_checkpoint(

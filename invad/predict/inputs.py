@@ -45,11 +45,7 @@ def prepared(picture: Image.Image, size: int, source: ImageInput | None = None) 
 
 
 def rgb_image(image: ImageInput, reading: ReadingConfig = AS_STORED) -> Image.Image:
-    """Return an image as a PIL image of mode RGB at its own size.
-
-    Raises:
-        InputError: The file is missing, damaged or no image; or a PIL image, an array or a tensor is not as `ImageInput` says.
-    """
+    """Return an image as a PIL image of mode RGB at its own size; `InputError` for a damaged file, or what is not as `ImageInput` says."""
     if isinstance(image, str | Path):
         with decoded_image(Path(image), reading) as decoded:
             return rgb(decoded, reading)

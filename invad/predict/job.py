@@ -16,7 +16,7 @@ from tqdm import tqdm
 from invad.errors import InputError
 from invad.files import atomic_path
 from invad.predict.inputs import PreparedImage, prepared, rgb_image
-from invad.predict.predictions import ImagePrediction, draw_overlay, overlay_picture, region_mask
+from invad.predict.predictions import ImagePrediction, draw_overlay, overlay_picture
 from invad.predict.predictor import Predictor
 from invad.predict.records import FIELDS, Record, RecordFormat, record_writer
 from invad.predict.sources import FoundImage, Sources
@@ -60,10 +60,8 @@ class Job:
 
         An image that cannot be read is recorded and counted, and the job goes on. At most about two batches and three images for each
         worker are in memory at a time, and of each of them the resized input and a picture of a megapixel. `batch_size`: by default as
-        when the model was scored. `workers`: threads that decode and draw, which change nothing that is written.
-
-        Raises:
-            InputError: A batch does not fit in the memory of the GPU.
+        when the model was scored. `workers`: threads that decode and draw, which change nothing that is written. `InputError`: a batch
+        does not fit in the memory of the GPU.
         """
         size = batch_size or self.predictor.batch_size
         workers = workers or min(4, len(os.sched_getaffinity(0)))
@@ -113,15 +111,12 @@ class Job:
             return record
         record |= {"width": prediction.width, "height": prediction.height}
         try:
-            labels, regions = prediction.labelled_regions()
+            regions = prediction.regions()
         except InputError as error:
             return record | {"error": str(error)}
         record |= {"score": prediction.score, "anomalous": prediction.anomalous}
         if thresholds.pixel is not None:
             record["regions"] = [asdict(region) for region in regions]
-        if self.format == "coco":
-            for number, region in enumerate(regions):
-                record["regions"][number]["segmentation"] = region_mask(labels, number, region)
         if read.picture is None or self.out is None:
             return record
         name = self.sources.overlay_name(read.found)

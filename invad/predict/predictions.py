@@ -3,12 +3,10 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from invad.config import AS_STORED, ReadingConfig
@@ -63,29 +61,24 @@ class ImagePrediction:
         self.check()
         return None if self.thresholds.image is None else self.score > self.thresholds.image
 
-    def labelled_regions(self) -> tuple[NDArray[np.int32], list[Region]]:
+    def regions(self) -> list[Region]:
         """Return `find_regions` of the map at the size of the image, none without a pixel threshold. Raises `InputError` as `check`."""
         self.check()
         threshold = self.thresholds.pixel
         if threshold is None or float(self.anomaly_map.max()) <= threshold:  # the score may be another
-            return np.zeros((self.height, self.width), np.int32), []
+            return []
         return find_regions(map_at_size(self.anomaly_map, self.width, self.height), threshold)
 
-    def regions(self) -> list[Region]:
-        """Return the regions of the map above the pixel threshold, at the size of the image, the highest score first."""
-        return self.labelled_regions()[1]
-
     def mask(self) -> NDArray[np.bool_]:
-        """Return bool (height, width): True where the map lies above the pixel threshold."""
-        return self.labelled_regions()[0] > 0
+        """Return bool (height, width): True where the map lies above the pixel threshold. Raises `InputError` as `check`."""
+        self.check()
+        threshold = np.inf if self.thresholds.pixel is None else self.thresholds.pixel
+        return map_at_size(self.anomaly_map, self.width, self.height) > np.float64(threshold)
 
     def overlay(self, image: ImageInput | None = None) -> Image.Image:
         """Return the image in grey with what is anomalous in colours, RGB, the score below it; a notebook shows it.
 
-        `image`: by default the one that was predicted, a file of which is read again.
-
-        Raises:
-            InputError: The image is not kept (as of `Predictor.stream` with images prepared elsewhere), or its file is gone.
+        `image`: by default the one that was predicted, a file of which is read again; `InputError` where it is not kept, or gone.
         """
         drawn_on = self.source if image is None else image
         if drawn_on is None:
@@ -130,35 +123,21 @@ def map_at_size(anomaly_map: NDArray[np.float32], width: int, height: int) -> ND
     return np.asarray(Image.fromarray(anomaly_map).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int32], list[Region]]:
-    """Return labels int32 (H, W), `k + 1` in the region `k` and 0 elsewhere, and the regions of a map, the highest score first."""
+def find_regions(anomaly_map: NDArray[np.float32], threshold: float) -> list[Region]:
+    """Return the regions of a map (H, W) above the threshold, the highest score first."""
     above = anomaly_map > np.float64(threshold)
     labels, count = ndimage.label(above, structure=np.ones((3, 3)))
     inside = labels[above]
     areas = np.bincount(inside, minlength=count + 1)
     scores = np.full(count + 1, -np.inf, anomaly_map.dtype)
     np.maximum.at(scores, inside, anomaly_map[above])  # ndimage.maximum sorts all pixels of the image
-    order = 1 + np.argsort(-scores[1:], kind="stable")
-    ranks = np.zeros_like(labels, shape=count + 1)
-    ranks[order] = np.arange(1, count + 1)
-    labels[above] = ranks[inside]
-    boxes = (
-        (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        for rows, columns in ndimage.find_objects(labels)
-    )
-    return labels, [Region(box, int(areas[k]), float(scores[k])) for box, k in zip(boxes, order, strict=True)]
-
-
-def region_mask(labels: NDArray[np.int32], number: int, region: Region) -> dict[str, Any]:
-    """Return the mask of the region `number` of the labels (H, W) as COCO has it: `size` [height, width], and `counts`, compressed."""
-    height, width = labels.shape
-    left, _, columns, _ = region.box
-    # From where the label begins and ends in the columns of the box: no mask of the whole image is in memory.
-    inside = (labels[:, left : left + columns] == number + 1).ravel(order="F")
-    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)) + left * height
-    counts = np.diff(edges, prepend=0, append=height * width if edges[-1] < height * width else [])
-    mask = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": mask["size"], "counts": mask["counts"].decode("ascii")}
+    found = [
+        Region(
+            (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start), int(area), float(score)
+        )
+        for (rows, columns), area, score in zip(ndimage.find_objects(labels), areas[1:], scores[1:], strict=True)
+    ]
+    return sorted(found, key=lambda region: -region.score)
 
 
 def overlay_picture(picture: Image.Image) -> Image.Image:
@@ -173,13 +152,10 @@ def overlay_picture(picture: Image.Image) -> Image.Image:
 
 
 def draw_overlay(picture: Image.Image, prediction: ImagePrediction, *, words: bool = True) -> Image.Image:
-    """Return an image in grey with what lies above the pixel threshold in colours, RGB.
+    """Return an image, or its `overlay_picture`, in grey with what lies above the pixel threshold in colours, RGB.
 
-    Colours run from the pixel threshold to twice of it, so that they compare between all images of a model, or, without such a
-    threshold, from the lowest to the highest value of the map. Lines stand around them, unless the image is normal. With `words`
-    decision, score, threshold and the ends of the colours stand below it. Raises `InputError` as `prediction.check`.
-
-    `picture`: the image, or the `overlay_picture` of it.
+    Colours run from the pixel threshold to twice of it or, without one, over the values of the map. Lines stand around them, unless the
+    image is normal. With `words` decision, score, threshold and the ends of the colours stand below it. `InputError` as `check`.
     """
     decision, ink = _DECISIONS[prediction.anomalous]
     grey = overlay_picture(picture)

@@ -111,8 +111,7 @@ class Predictor:
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> Prediction:
         """Predict one image or many, which may differ in size: an iterable of them, an array (N, H, W, 3), or a tensor (N, C, H, W).
 
-        Raises:
-            InputError: An image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
+        `InputError`: an image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
         """
         prediction = Prediction(self.stream(single_images(images)))
         for number, image in enumerate(prediction):
@@ -143,10 +142,7 @@ class Predictor:
 
     @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch.
-
-        This is the one place where a trained model computes, and so where a runtime other than torch has its place.
-        """
+        """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch."""
         images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)
         maps, scores = self.detector(images)
         return maps.cpu().numpy(), scores.cpu().numpy()
@@ -182,8 +178,7 @@ def load_predictor(
 def load_detector(folder: Path, score: ScoreConfig, device: torch.device, *, plain: bool = False) -> Detector:
     """Load encoder and method of a model folder in eval mode; `plain`: in float32 and not compiled, whatever the settings ask for.
 
-    Raises:
-        InputError: The folder is missing, damaged or of another format, or its encoder cannot be had.
+    `InputError`: the folder is missing, damaged or of another format, or its encoder cannot be had.
     """
     method, config = load_model(folder)
     encoder, features = load_encoder(folder, config), config.features

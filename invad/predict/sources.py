@@ -1,9 +1,7 @@
-"""The images that files, folders and patterns stand for."""
+"""The images that files and folders stand for."""
 
-import glob
 import os
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,24 +39,24 @@ class Sources(NamedTuple):
 
 
 def find_images(inputs: Sequence[str], out: Path | None = None) -> Sources:
-    """Find the images of files, folders, and patterns with `*`, `?`, `[...]` and `**`; a name that is there is taken literally.
+    """Find the images of files and folders.
 
-    `out`: the folder that is written to. Images in it are not found, unless an input lies in it; its overlays never are.
-
-    Raises:
-        InputError: An input is not there, has no image or lies among the overlays, or there is none.
+    `out`: the folder that is written to. Images in it are not found, unless an input lies in it; its overlays never are. `InputError`:
+    an input is not there, has no image or lies among the overlays.
     """
     written = () if out is None else (out.resolve(), (out / OVERLAY_FOLDER).resolve())
     found, others, folders = dict[Path, FoundImage](), set[Path](), list[Path]()
     for given in inputs:
-        path, pattern = _understood(given)
+        path = Path(given)
+        if not given or not os.path.lexists(path):
+            raise InputError(f"{given or repr(given)}: no such file or folder")
         is_folder = os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises where a folder may not be entered)
         folders.append(path.resolve() if is_folder else path.parent.resolve())
         if written and folders[-1].is_relative_to(written[1]):
             raise InputError(f"{given}: lies in the folder that overlays are written to; choose another --out")
         files = [FoundImage(path, folders[-1] / path.name)]
         if is_folder:
-            below = sorted(_below(path, pattern, written), key=lambda each: each.place.parts)
+            below = sorted(_below(path, written), key=lambda each: each.place.parts)
             files = [each for each in below if each.problem or is_image(each.place)]
             passed = {each.place for each in below} - {each.place for each in files}
             others |= passed
@@ -70,38 +68,13 @@ def find_images(inputs: Sequence[str], out: Path | None = None) -> Sources:
     return Sources(tuple(found.values()), Path(os.path.commonpath(folders)), suffix_counts(others - found.keys()))
 
 
-def _understood(given: str) -> tuple[Path, tuple[str, ...]]:
-    """Return a file or folder that is there, and the parts of a pattern below it; `InputError` where there is none."""
-    path = Path(given)
-    if given and os.path.lexists(path):
-        return path, ()
-    fixed = next((at for at, part in enumerate(path.parts) if glob.has_magic(part)), None)
-    if fixed is None:
-        raise InputError(f"{given or repr(given)}: no such file or folder")
-    root = Path(*path.parts[:fixed])
-    if not os.path.isdir(root):  # noqa: PTH112
-        raise InputError(f"{given}: there is no folder {root}")
-    return root, path.parts[fixed:]
-
-
-def _below(root: Path, pattern: tuple[str, ...], written: tuple[Path, ...]) -> Iterator[FoundImage]:
-    """Yield the files below a folder that a pattern names or that lie in what it names; folders that cannot be read too."""
+def _below(root: Path, written: tuple[Path, ...]) -> Iterator[FoundImage]:
+    """Yield the files below a folder, and the folders that cannot be read."""
     whole, unreadable = root.resolve(), list[OSError]()
     for name, folders, files in os.walk(root, onerror=unreadable.append):
         inner = Path(name).relative_to(root)
         folders[:] = [each for each in folders if not hidden(each) and whole / inner / each not in written]
-        for file in files:
-            if not hidden(file) and _matches((*inner.parts, file), pattern):
-                yield FoundImage(root / inner / file, whole / inner / file)
+        yield from (FoundImage(root / inner / file, whole / inner / file) for file in files if not hidden(file))
     for error in unreadable:
         folder = Path(error.filename)
         yield FoundImage(folder, whole / folder.relative_to(root), f"cannot be read ({error.strerror})")
-
-
-def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Return whether the parts of a pattern name a path or a folder above it."""
-    if not (names and pattern):
-        return not pattern
-    if pattern[0] == "**":
-        return _matches(names, pattern[1:]) or _matches(names[1:], pattern)
-    return fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])

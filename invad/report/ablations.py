@@ -1,14 +1,12 @@
 """What an ablation study measured: its table, its files, and a short text for the terminal."""
 
-import math
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from invad.files import atomic_path
+from invad.files import write_text
 from invad.report.labels import METRICS, PROTOCOLS, Metric, benchmark_title, source_label, source_sentences
 from invad.report.tables import (
     Cell,
@@ -21,7 +19,7 @@ from invad.report.tables import (
     ranks_words,
     value_cells,
 )
-from invad.report.writers import csv_text, latex, markdown, table_json
+from invad.report.writers import markdown, table_json, write_tables
 
 COST = (
     Metric("parameters", "Cost", "Param. (M)", "Trained parameters in millions, without the encoder.", "millions", None),
@@ -95,17 +93,11 @@ class AblationReport:
 
 
 def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
-    """Write `<module>.json`, `.csv`, `.md` and `.tex` to `folder`, all or none, and return their paths.
-
-    The JSON is what the report reads. The same study gives the same bytes.
-    """
+    """Write `<module>.json`, which the report reads, `.csv`, `.md` and `.tex`; return their paths. Equal studies give equal bytes."""
     table = ablation_table(report)
-    texts = {"json": table_json(table), "csv": csv_text([table]), "md": markdown([table]), "tex": latex([table])}
-    paths = {suffix: folder / f"{report.module}.{suffix}" for suffix in texts}
-    with ExitStack() as stack:  # the files get their names when all of them are written
-        for suffix, path in paths.items():
-            stack.enter_context(atomic_path(path)).write_text(texts[suffix], encoding="utf-8")
-    return list(paths.values())
+    write_tables([table], folder, report.module)
+    write_text(folder / f"{report.module}.json", table_json(table))
+    return [folder / f"{report.module}.{suffix}" for suffix in ("json", "csv", "md", "tex")]
 
 
 def ablation_table(report: AblationReport) -> Table:
@@ -126,7 +118,7 @@ def ablation_table(report: AblationReport) -> Table:
         columns=COST + METRICS,
         rows=marked,
         protocol="paper",
-        remarks=tuple(map(_one_line, report.notes)),
+        remarks=tuple(report.notes),
     )
 
 
@@ -134,18 +126,14 @@ def _row(report: AblationReport, variant: VariantRow) -> Row:
     runs, done = report.runs(variant), report.runs(variant, finished=True)
     status = NOT_RUN if not runs else FINISHED if len(done) == len(runs) else PARTIAL if done else FAILED
     words = {
-        "Variant": _one_line(variant.name) + (PAPER_MARK if variant.is_paper else ""),
+        "Variant": variant.name + (PAPER_MARK if variant.is_paper else ""),
         "Seeds": str(len(done)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}",
         "Status": status,
     }
     changes = ", ".join(f"{key} = {value}" for key, value in variant.changes.items())
-    about = "; ".join(_one_line(text) for text in (variant.note, changes) if text)
-    notes = (f"{_one_line(variant.name)}: {about}",) if about else ()
+    about = "; ".join(filter(None, (variant.note, changes)))
+    notes = (f"{variant.name}: {about}",) if about else ()
     return Row(words, _cost(done) | _means(done), notes=(*notes, *_unfinished(runs)))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _unfinished(runs: Sequence[TrialResult]) -> tuple[str, ...]:
@@ -167,22 +155,16 @@ def _cost(done: Sequence[TrialResult]) -> dict[str, Cell]:
 
 def _means(done: Sequence[TrialResult]) -> dict[str, Cell]:
     """The metrics over the finished seeds; dashes without a note where there are none: the row says why."""
-    by_seed = [value_cells({metric.key: _finite(run.metrics.get(metric.key)) for metric in METRICS}) for run in done]
+    by_seed = [value_cells({metric.key: run.metrics.get(metric.key) for metric in METRICS}) for run in done]
     return over_seeds(by_seed) if done else {metric.key: Cell() for metric in METRICS}
 
 
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
 def _caption(report: AblationReport, rows: Sequence[Row]) -> str:
-    question = _one_line(report.description).rstrip(".")
+    question = report.description.rstrip(".")
     done = [run for run in report.results if run.status == FINISHED]
-    devices = sorted({_one_line(run.device) for run in done if run.device})
+    devices = sorted({run.device for run in done if run.device})
     seeds = _seeds(sorted({run.seed for run in done})).lower()
-    spread = (
-        f"one run per variant ({seeds}), which tells nothing of the spread between seeds" if done else "no run finished"
-    )
+    spread = f"one run per variant ({seeds}), which tells nothing of their spread" if done else "no run finished"
     if any(cell.std is not None for row in rows for cell in row.cells.values()):
         spread = f"mean ± sample standard deviation over {seeds}"
     return caption(

@@ -1,5 +1,5 @@
 """The tables of results: by benchmark, class by class, what thresholds from held-out normal images give, and the published numbers with
-the measured ones that may stand beside them.
+the measured ones that may stand beside them; numbers of images, and what models cost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,16 @@ from invad.report.published import (
     SOURCES,
     PublishedResult,
     incomparable,
-    published_per_class,
     published_results,
     published_words,
     recipe_note,
 )
-from invad.report.results import Result, fold_means
+from invad.report.results import Counts, Result, fold_means
 from invad.report.tables import (
     DASH,
     Cell,
     Row,
+    RowKind,
     Table,
     caption,
     difference,
@@ -28,6 +28,7 @@ from invad.report.tables import (
     ranks_words,
     value_cells,
 )
+from invad.training.cost import Cost
 
 MEAN, PAPER = "mean", "paper"
 PUBLISHED_ONLY = "All rows are published, none is measured here."
@@ -57,6 +58,25 @@ MEANING = (
     "of images."
 )
 
+DATASET_COLUMNS = (
+    Metric("classes", "", "Classes", "Number of classes.", "count", None),
+    Metric("train", "Training", "normal", "Normal images that the method learns from.", "count", None),
+    Metric("held_out", "Training", "held out", "Normal training images kept for calibrating thresholds.", "count", None),
+    Metric("test_normal", "Test", "normal", "Normal test images.", "count", None),
+    Metric("test_anomalous", "Test", "anomalous", "Anomalous test images.", "count", None),
+    Metric("without_mask", "Test", "without mask", "Anomalous test images whose mask is not known.", "count", None),
+    Metric("anomalous_pixels", "Test", "anomalous pixels (%)", "Share of the test pixels that are anomalous.", best=None),
+)  # fmt: skip
+COST_COLUMNS = (
+    Metric("parameters", "", "Parameters (M)", "Parameters of encoder and method, in millions.", "millions", None),
+    Metric("trainable", "", "Trained (M)", "Parameters that training changes, in millions.", "millions", None),
+    Metric("multiply_adds", "", "Multiply-adds (G)", "Multiply-adds for one image, in thousand millions.", "giga", None),
+)  # fmt: skip
+COST_MEANING = (
+    "Parameters and multiply-adds for one image, of encoder and method together (convolutions and matrix products are counted). Rows of "
+    "different input are not comparable."
+)
+
 
 def measured_tables(results: Sequence[Result]) -> list[Table]:
     """The means over the classes of each benchmark and method: one table per protocol. COCO-AD has its mean over the folds as well."""
@@ -66,15 +86,10 @@ def measured_tables(results: Sequence[Result]) -> list[Table]:
 def _measured_table(results: Sequence[Result], protocol: str) -> Table:
     folds = [result for result in results if result.published_name in FOLDS]
     others = [result for result in results if result.published_name not in FOLDS]
-    rows = [
-        Row(
-            result.words,
-            result.cells(protocol),
-            "summary" if result.folds else "plain",
-            f"{result.published_or_own}, {result.source}",
-        )
-        for result in (*folds, *fold_means(folds), *others)
-    ]
+    rows = []
+    for result in (*folds, *fold_means(folds), *others):
+        kind, block = "summary" if result.folds else "plain", f"{result.published_or_own}, {result.source}"
+        rows.append(Row(result.words, result.cells(protocol), kind, block))
     lacking = [result for result in results if None in result.metrics["mean"][protocol].values()]
     heads = ("Benchmark", "Method", "Data", "Epochs")
     title = f"Results per benchmark, protocol {protocol}"
@@ -90,7 +105,6 @@ def _table(
     versions = sorted({str(metrics["protocol_version"]) for one in results for metrics in one.metrics_by_seed.values()})
     words = caption(
         f"Protocol: {protocol}, version {' and '.join(versions)} ({PROTOCOLS[protocol]}). Percent, higher is better.",
-        _citations(marked),
         seeds_words(results),
         ranks_words(marked, block),
         source_sentences(result.source for result in results),
@@ -127,16 +141,8 @@ def evaluation_notes(results: Sequence[Result], part: str = "") -> tuple[str, ..
 
 
 def per_class_tables(results: Sequence[Result]) -> list[Table]:
-    """One table per protocol; results: all of one benchmark, which stand below each other in each class.
-
-    That of the protocol `paper` has the published classes of the methods of which any result may stand beside them, the last one the notes
-    of the evaluation.
-    """
+    """One table per protocol, the last one with the notes of the evaluation; results: all of one benchmark, together in each class."""
     names = [*dict.fromkeys(name for result in results for name in result.metrics["per_class"]), MEAN]
-    methods = {result.method for result in results if not incomparable(result)}
-    published = [
-        one for one in published_per_class() if one.benchmark == results[0].published_name and one.method in methods
-    ]
     tables = []
     for protocol in PROTOCOLS:
         rows = []
@@ -146,8 +152,6 @@ def per_class_tables(results: Sequence[Result]) -> list[Table]:
                 if name == MEAN or name in result.metrics["per_class"]:
                     cells = result.cells(protocol, None if name == MEAN else name)
                     rows.append(Row({"Class": name} | result.words, cells, kind, name))
-            if protocol == PAPER:
-                rows += [_published_row(entry, name) for entry in published if entry.class_name == name]
         title, heads = f"Results per class, {results[0].title}, protocol {protocol}", ("Class", "Method", "Data")
         remarks = () if protocol == PAPER else evaluation_notes(results)
         tables.append(_table(title, heads, results, rows, protocol, "a class", remarks))
@@ -195,7 +199,6 @@ def _published_table(name: str, results: Sequence[Result]) -> Table:
 def _published_row(entry: PublishedResult, block: str) -> Row:
     words = {
         "Benchmark": BENCHMARKS[entry.benchmark],
-        "Class": entry.class_name,
         "Method": METHODS[entry.method],
         "Data": published_words(entry.source),
         "Epochs": DASH if entry.epochs is None else str(entry.epochs),
@@ -232,27 +235,45 @@ def _rows(result: Result) -> list[Row]:
     if len(there) < len(points):
         notes = [point["notes"][0] for point in points if point is not None and point not in there]
         reason = f"No operating point: {notes[0] if notes else 'not evaluated; run `dvc repro evaluate`'}."
-        return [
-            Row(
-                words,
-                dict.fromkeys((column.key for column in OPERATING_COLUMNS), Cell(None, (reason,))),
-                "summary",
-                result.key,
-            )
-        ]
+        dashes = dict.fromkeys((column.key for column in OPERATING_COLUMNS), Cell(None, (reason,)))
+        return [Row(words, dashes, "summary", result.key)]
     rate, images = Cell(there[0]["false_positive_rate"]), there[0]["held_out_images"]
     means = over_seeds([value_cells({key: p["mean"][key] for key in MEAN_KEYS}, p["per_class"]) for p in there])
     cells = dict.fromkeys(MEASURED, OWN_THRESHOLDS) | means
+    kinds: dict[str, RowKind] = {MEAN: "summary"}
     found = {MEAN: cells | {"held_out_images": Cell(sum(images.values()))}}
     for name in there[0]["per_class"]:
         by_seed = [{key: p["per_class"][name][key] for key in MEASURED} for p in there if name in p["per_class"]]
         found[name] = over_seeds(list(map(value_cells, by_seed))) | {"held_out_images": Cell(images[name])}
     return [
-        Row(
-            words | {"Class": name},
-            of_class | {"false_positive_rate": rate},
-            "summary" if name == MEAN else "plain",
-            result.key,
-        )
-        for name, of_class in found.items()
+        Row(words | {"Class": name}, cells | {"false_positive_rate": rate}, kinds.get(name, "plain"), result.key)
+        for name, cells in found.items()
     ]
+
+
+def datasets_table(results: Sequence[Result]) -> Table:
+    """The numbers of images of each benchmark at hand, once."""
+    rows: list[Row] = []
+    for result in results:
+        words = {name: result.words[name] for name in ("Benchmark", "Data")}
+        row = Row(words, _sizes(DATASET_COLUMNS, result.counts))
+        rows += [row] if row not in rows else []  # methods share a data set
+    about = "Numbers of images of what was run; test images are counted by the data set's own labels."
+    about = caption(about, source_sentences(result.source for result in results))
+    return Table("Data sets", about, ("Benchmark", "Data"), DATASET_COLUMNS, tuple(rows))
+
+
+def _sizes(columns: Sequence[Metric], facts: Counts | Cost | None) -> dict[str, Cell]:
+    """The values of a row; a dash with a note where they are not known."""
+    found = {column.key: getattr(facts, column.key, None) for column in columns}
+    return {key: Cell(value, () if value is not None else ("Not known.",)) for key, value in found.items()}
+
+
+def efficiency_table(results: Sequence[Result]) -> Table:
+    """What the models at hand cost, each distinct one once."""
+    rows: list[Row] = []
+    for result in results:
+        words = {"Method": result.label, "Setting": f"{result.config.features.image_size} px"}
+        row = Row(words, _sizes(COST_COLUMNS, result.cost))
+        rows += [row] if row not in rows else []
+    return Table("Efficiency", COST_MEANING, ("Method", "Setting"), COST_COLUMNS, tuple(rows))

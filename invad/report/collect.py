@@ -24,8 +24,7 @@ from invad.data.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
 from invad.files import atomic_path, read_json, write_text
 from invad.report.labels import OWN, SOURCES, UNKNOWN
-from invad.report.results import Counts, Picture, Result, TestImages
-from invad.report.selection import select_samples, shown_images
+from invad.report.results import Counts, Picture, Result, TestImages, select_samples, shown_images
 from invad.scoring.store import Scores, open_scores
 from invad.training.cost import Cost, read_cost
 from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, Workspace
@@ -110,14 +109,10 @@ def _reduced(maps: np.ndarray) -> np.ndarray:
 
 
 def result_of_run(folder: Path, source: str | None) -> Result:
-    """Return the result of a run of MLflow.
+    """Return the result of a run of MLflow; `InputError` where settings or metrics are missing, or a file is damaged.
 
-    Args:
-        folder: Its artifacts `config.json`, `<benchmark>.json` (metrics) and `evidence/`, which may be missing.
-        source: Kind of data, key of `labels.SOURCES`; used where there is no evidence, and `unknown` where it is none of them.
-
-    Raises:
-        InputError: The settings or the metrics are missing, or a file is damaged.
+    folder: its artifacts `config.json`, `<benchmark>.json` (metrics) and `evidence/`, which may be missing. source: kind of data where
+    there is no evidence, `unknown` where it is no key of `labels.SOURCES`.
     """
     value = _read_object(folder / CONFIG_FILE, ("name", "dataset", *_SECTIONS), "the settings of a benchmark")
     sections = {key: value[key] for key in _SECTIONS}

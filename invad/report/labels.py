@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, GradientConfig, InvADConfig
+from invad.config import BenchmarkConfig, GradientConfig, InvADConfig
 
-Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "milliseconds", "seconds"]
+Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,6 @@ METHODS = {
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}
 HELD_OUT = 20  # categories of a COCO-AD fold
-
-
-def published_benchmark(config: BenchmarkConfig) -> str | None:
-    """The benchmark of the published tables that `config` builds: `coco_ad_0` .. `coco_ad_3`, `mvtec`, `visa`; None for any other."""
-    if isinstance(config.splits, CocoAdSplitConfig):
-        return f"coco_ad_{config.splits.fold}" if config.splits.held_out == HELD_OUT else None
-    return config.dataset if config.dataset in ("mvtec", "visa") else None
 
 
 def published_method(config: BenchmarkConfig) -> str | None:

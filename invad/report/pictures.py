@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from invad.report.results import Picture, Result, TestImages
-from invad.report.selection import SELECTION_RULE
+from invad.report.results import SELECTION_RULE, Picture, Result, TestImages
 from invad.scoring.overlay import Scale, coloured, draw_lines, heat, line_layer, overlay, palette
 
 COLOUR_RULE = (

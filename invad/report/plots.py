@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from invad.metrics.curves import mean_curve
-from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT, FAMILY, THRESHOLDS
+from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT
 from invad.report.results import Curve, Result
 
 DPI = 120
@@ -24,8 +24,6 @@ INK, MUTED, GRID = "#1b1f24", "#57606a", "#d8dee4"
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"
 COLUMNS, TITLE_WIDTH = 3, 36  # panels beside each other, and characters above one
 TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
-OVER_THRESHOLD = "pixel_thresholds"
-BAND = (THRESHOLDS[FAMILY[0]], THRESHOLDS[FAMILY[-1]])
 ROC, PRECISION_RECALL = ("false positive rate", "true positive rate"), ("recall", "precision")
 # The name of a curve, the metric that is the area under it, the title of the panel, and the labels of its axes.
 PANELS = (
@@ -34,13 +32,6 @@ PANELS = (
     ("region_pro", "region_aupro", "Region PRO: AU-PRO", ("false positive rate", "region overlap")),
     ("image_pr", "image_ap", "Image precision-recall: AP", PRECISION_RECALL),
     ("pixel_pr", "pixel_ap", "Pixel precision-recall: AP", PRECISION_RECALL),
-)
-# Column of the curve over the threshold, its name, the metrics of the `paper` protocol that stand there, colour and style.
-LINES = (
-    ("iou", "IoU", {"pixel_miou": "mIoU", "pixel_iou_max": "IoUmax"}, NORMAL, "-"),
-    ("f1", "F1", {"pixel_mf1": "mF1"}, ANOMALOUS, "--"),
-    ("recall", "recall", {"pixel_macc": "mAcc"}, "#009e73", "-."),
-    ("precision", "precision", {}, "#cc79a7", ":"),
 )
 # The look of all figures, as matplotlib's settings. Names may hold dollar signs, which are not formulas.
 STYLE: dict[str, Any] = {
@@ -115,28 +106,26 @@ def _entries(axes: Iterable[Axes]) -> dict[str, Artist]:
 
 
 def curves_figure(result: Result) -> Figure | None:
-    """ROC, precision-recall and PRO curves, thick the mean over classes and thin the classes, and pixel metrics over the threshold.
+    """ROC, precision-recall and PRO curves, thick the mean over classes and thin the classes; None when the result has no curves.
 
-    The title of a panel gives the area under it, the mean over classes of the `exact` protocol in percent; the last panel has the metrics
-    of the `paper` protocol, means over the shaded thresholds. None when the result has no curves.
+    The title of a panel gives the area under it, the mean over classes of the `exact` protocol in percent.
     """
     if not any(result.curves.values()):
         return None
     with _titled(f"Curves, {result.marked_title}\n{result.label}", (9.6, 6.8)) as figure:
         *axes, last = figure.subplots(2, 3).ravel()
         for axis, (curve, metric, title, labels) in zip(axes, PANELS, strict=True):
-            axis.set_title(f"{title} {_percent(result.metrics['mean']['exact'].get(metric))}")
+            area = result.metrics["mean"]["exact"].get(metric)
+            axis.set_title(f"{title} {'not available' if area is None else f'{100 * area:.1f}'}")
             axis.set(xlabel=labels[0], ylabel=labels[1])
             _rates(axis, result.curves, curve)
-        last.set_title("Pixel metrics over the threshold")
-        last.set_xlabel("threshold on maps scaled to 0..1")
-        _over_threshold(last, result)
-        for axis in (*axes, last):
+        for axis in axes:
             axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=TICKS, yticks=TICKS)
             if not axis.lines:
                 axis.text(0.5, 0.5, "no curve", ha="center")
-        entries = _entries((*axes, last))
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4)
+        entries = _entries(axes)
+        last.axis("off")
+        last.legend(entries.values(), entries.keys(), loc="center")
     return figure
 
 
@@ -158,23 +147,6 @@ def _points(curve: Curve) -> tuple[list[float], list[float]]:
     """x and y; a precision is drawn back to a recall of 0, as it is counted in the area."""
     x, y, *_ = curve.values()
     return ([0.0, *x], [y[0], *y]) if "recall" in curve else (list(x), list(y))
-
-
-def _over_threshold(axis: Axes, result: Result) -> None:
-    curve, metrics = mean_curve(result.curves, OVER_THRESHOLD), result.metrics["mean"]["paper"]
-    if not curve:
-        return
-    axis.axvspan(*BAND, color=NORMAL, alpha=0.08, linewidth=0)
-    for column, name, keys, colour, line in LINES:
-        end = -1 if column == "precision" else None  # nothing lies above the highest threshold
-        label = ", ".join([name, *(f"{word} {_percent(metrics.get(key))}" for key, word in keys.items())])
-        axis.plot(
-            curve["threshold"][:end], curve[column][:end], linewidth=1.8, label=label, color=colour, linestyle=line
-        )
-
-
-def _percent(value: float | None) -> str:
-    return "not available" if value is None else f"{100 * value:.1f}"
 
 
 def save_plot(figure: Figure, folder: Path, name: str) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 
-from invad.config import GradientConfig, InvADConfig
+from invad.config import InvADConfig
 from invad.report.labels import METRICS, OWN
 from invad.report.results import Counts, Result
 
@@ -18,7 +18,7 @@ class PublishedSource:
 
     label: str
     citation: str
-    where: str = ""
+    where: str
 
 
 SOURCES = {
@@ -34,8 +34,6 @@ SOURCES = {
         "Anomaly Detection, arXiv:2406.03262",
         "benchmark logs of 100 and 300 epochs, last epoch, 2024-05",
     ),
-    "mvtec": PublishedSource("MVTec AD", "P. Bergmann et al., MVTec AD, CVPR 2019"),
-    "visa": PublishedSource("VisA", "Y. Zou et al., SPot-the-Difference (VisA), ECCV 2022"),
 }
 PUBLISHED_SIZE = 256  # pixels: side of the input of all published numbers
 _EPOCHS = {"mvtec": 300, "visa": 100}  # of InvAD in the paper; every fold of COCO-AD has 100
@@ -50,7 +48,7 @@ def published_words(source: str) -> str:
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """The metrics of one method on one benchmark, or on one class of it (`mean` for their mean).
+    """The metrics of one method on one benchmark.
 
     benchmark: a key of `labels.BENCHMARKS`, or one of three that only the paper has. method: of `labels.METHODS`. source: of `SOURCES`.
     epochs: None where the source does not say. values: keys of `labels.METRICS` -> fraction in [0, 1]. notes: key -> what a reader has
@@ -63,7 +61,6 @@ class PublishedResult:
     epochs: int | None
     values: Mapping[str, float]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    class_name: str = ""
 
 
 @cache
@@ -73,24 +70,13 @@ def published_results() -> tuple[PublishedResult, ...]:
 
 
 @cache
-def published_per_class() -> tuple[PublishedResult, ...]:
-    """The re-run class by class, with the mean: InvAD and InvAD-lite on MVTec AD and VisA, 100 epochs."""
-    return tuple(map(_result, _rows("per_class")))
-
-
-def published_costs() -> list[dict[str, str]]:
-    """Published sizes and times of a training step (`step_s`, seconds with `batch` images on `hardware`); "" where not stated."""
-    return _rows("efficiency")
-
-
-@cache
-def published_counts() -> Mapping[str, tuple[str, Counts]]:
-    """Benchmark -> key of `SOURCES` and the published numbers of images; nothing is held out and every mask is there."""
+def published_counts() -> Mapping[str, Counts]:
+    """Benchmark -> published numbers of images; nothing is held out and every mask is there."""
     found = {}
     for row in _rows("datasets"):
         numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous")}
         share = _fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
-        found[row["benchmark"]] = row["source"], Counts(**numbers, held_out=0, anomalous_pixels=share)
+        found[row["benchmark"]] = Counts(**numbers, held_out=0, anomalous_pixels=share)
     return found
 
 
@@ -106,19 +92,33 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 def _result(row: Mapping[str, str]) -> PublishedResult:
     notes: dict[str, tuple[str, ...]] = {}
-    for note in _rows("notes") if "class" not in row else ():
+    for note in _rows("notes"):
         # An empty field of a note stands for anything, and no columns for the row as a whole.
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split() or [""]:
                 notes[column] = (*notes.get(column, ()), note["note"])
     values = {metric.key: _fraction(row[metric.key]) for metric in METRICS}
     epochs, names = int(row["epochs"]) if row["epochs"] else None, (row["benchmark"], row["method"], row["source"])
-    return PublishedResult(*names, epochs, values, notes, row.get("class", ""))
+    return PublishedResult(*names, epochs, values, notes)
 
 
 def incomparable(result: Result) -> str:
     """Why a result may not stand beside published numbers, in a few words; "" when it may."""
-    features, reasons = result.config.features, _other_data(result)
+    features, published = result.config.features, published_counts().get(result.published_name or "")
+    reasons: list[str] = []
+    if result.source == "embedded":
+        reasons.append("generated data")
+    elif result.source == OWN or published is None:
+        reasons.append("none of the published data sets")
+    elif result.counts is None:
+        reasons.append("its numbers of images are not known")
+    else:
+        whole = replace(result.counts, train=result.counts.train + result.counts.held_out, held_out=0)
+        # The share of anomalous pixels is not published of all, and differs by the resize.
+        names = [item.name for item in fields(Counts) if item.name != "anomalous_pixels"]
+        pairs = [(name.replace("_", " "), getattr(whole, name), getattr(published, name)) for name in names]
+        if other := [f"{name} {own:,} instead of {theirs:,}" for name, own, theirs in pairs if own != theirs]:
+            reasons.append(f"other numbers of images ({', '.join(other)})")
     if features.image_size != PUBLISHED_SIZE:
         reasons.append(f"input of {features.image_size} pixels instead of {PUBLISHED_SIZE}")
     if features.weights == "none":
@@ -126,42 +126,22 @@ def incomparable(result: Result) -> str:
     return "; ".join(reasons)
 
 
-def _other_data(result: Result) -> list[str]:
-    if result.source == "embedded":
-        return ["generated data"]
-    published = published_counts().get(result.published_name or "")
-    if result.source == OWN or published is None:
-        return ["none of the published data sets"]
-    if result.counts is None:
-        return ["its numbers of images are not known"]
-    whole = replace(result.counts, train=result.counts.train + result.counts.held_out, held_out=0)
-    pairs = [(item.name, getattr(whole, item.name), getattr(published[1], item.name)) for item in fields(Counts)]
-    # The share of anomalous pixels is not published of all, and differs by the resize.
-    other = [
-        f"{n} {own:,} instead of {theirs:,}" for n, own, theirs in pairs if n != "anomalous_pixels" and own != theirs
-    ]
-    return [f"other numbers of images ({', '.join(other).replace('_', ' ')})"] if other else []
-
-
 def recipe_note(result: Result) -> str:
     """How the training of a published method differs from the published recipe; "" where it does not, and for any other method."""
     train, features, score = result.config.train, result.config.features, result.config.score
-    if result.method is None or not isinstance(train, GradientConfig):
+    if result.method is None:
         return ""
     published = type(train)()  # the defaults of a method's section are its published recipe
-    epochs = _EPOCHS.get(result.published_name or "", 100) if isinstance(train, InvADConfig) else train.epochs
+    epochs = _EPOCHS.get(result.published_name or "", 100)
     pairs = (
-        ("batch size", train.batch_size, published.batch_size),
-        ("learning rate", train.learning_rate, published.learning_rate),
-        ("blur", score.sigma, _SIGMA),
+        ("", train.length, f"{epochs} epochs" if isinstance(train, InvADConfig) else published.length),
+        ("batch size ", train.batch_size, published.batch_size),
+        ("learning rate ", train.learning_rate, published.learning_rate),
+        ("blur ", score.sigma, _SIGMA),
+        ("levels of the map: ", score.map_levels, "method"),
+        ("distance of the map: ", score.map_distance, "method"),
+        ("encoder weights ", features.weights, _WEIGHTS.get(result.method, features.weights)),
+        ("held-out training images: ", result.counts.held_out if result.counts else 0, 0),
     )
-    differences = [f"{train.epochs} epochs instead of {epochs}"] if train.epochs != epochs else []
-    differences += [f"{what} {own:g} instead of {theirs:g}" for what, own, theirs in pairs if own != theirs]
-    if (score.map_levels, score.map_distance) != ("method", "method"):
-        differences.append("another distance for the anomaly map")
-    if features.weights != _WEIGHTS.get(result.method, features.weights):
-        differences.append(f"encoder weights that may not be {_WEIGHTS[result.method]}")
-    if result.counts is not None and result.counts.held_out:
-        total = result.counts.train + result.counts.held_out
-        differences.append(f"{result.counts.held_out:,} of {total:,} normal training images held out for calibration")
+    differences = [f"{what}{own} instead of {theirs}" for what, own, theirs in pairs if own != theirs]
     return f"Not the paper's recipe: {'; '.join(differences)}." if differences else ""

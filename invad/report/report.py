@@ -9,13 +9,18 @@ from typing import Any
 
 from invad.errors import InputError
 from invad.files import atomic_path, write_json, write_text
-from invad.report.benchmarks import measured_tables, operating_table, per_class_tables, published_tables
+from invad.report.benchmarks import (
+    datasets_table,
+    efficiency_table,
+    measured_tables,
+    operating_table,
+    per_class_tables,
+    published_tables,
+)
 from invad.report.page import render_page
 from invad.report.pictures import heatmap_sheet
 from invad.report.plots import curves_figure, save_plot, score_figure
-from invad.report.results import Result, grouped
-from invad.report.selection import select_samples
-from invad.report.sizes import datasets_table, efficiency_table
+from invad.report.results import Result, grouped, select_samples
 from invad.report.tables import Table
 from invad.report.writers import read_table, write_tables
 
@@ -30,20 +35,10 @@ def write_report(
     left_out: Sequence[str] = (),
     run_info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`; other files there stay as they are.
+    """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`, each replaced as a whole; `InputError` without results.
 
-    Each of the four is replaced as a whole.
-
-    Args:
-        folder: Is made where it is not there.
-        results: Those of several seeds are folded.
-        ablations: Folder of the files of ablation studies.
-        left_out: `<name>: left out: <why>` for each result that is missing or damaged.
-        run_info: What differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or
-            figure.
-
-    Raises:
-        InputError: There are no results.
+    ablations: folder of the files of studies. left_out: `<name>: left out: <why>` for each result that is missing or damaged. run_info:
+    what differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or figure.
     """
     if not results:
         reasons = "".join(f"; {sentence}" for sentence in left_out)
@@ -60,10 +55,8 @@ def write_report(
                 left_out.append(f"ablation {path.stem}: left out: {error}.")
         for sentence in left_out:
             logger.warning("%s", sentence)
-        names = ", ".join(sentence.partition(": left out")[0] for sentence in left_out)
         for name, members in tables.items():
-            remark = f"Left out, and the page says why: {names}." if names and name == "main" else ""
-            write_tables(members, new["tables"], name, remark)
+            write_tables(members, new["tables"], name)
         new["figures"].mkdir(parents=True)
         write_figures(results, new["figures"])
         write_json(new["run_info.json"], run_info)

@@ -104,11 +104,6 @@ def number_text(form: Form, value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def _significant(value: float) -> str:
-    """Three significant digits, but never fewer than the whole number."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
-
-
 _FORMS: Mapping[str, Callable[[float], str]] = {
     "percent": lambda value: f"{100 * value:.1f}",
     "points": lambda value: f"{100 * value:+.1f}",
@@ -117,7 +112,6 @@ _FORMS: Mapping[str, Callable[[float], str]] = {
     "count": lambda value: f"{round(value):,}",
     "millions": lambda value: f"{value / 1e6:,.2f}",
     "giga": lambda value: f"{value / 1e9:,.2f}",
-    "milliseconds": lambda value: _significant(1000 * value),
     "seconds": lambda value: f"{value:,.{int(value < 100)}f}",
 }
 

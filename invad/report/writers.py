@@ -15,9 +15,9 @@ from invad.report.tables import DASH, Row, Table, blocks, column_groups, flat_he
 _TABLE = TypeAdapter(Table)
 
 
-def write_tables(tables: Sequence[Table], folder: Path, name: str, remark: str = "") -> None:
-    """Write all of them as `name`.md, .csv and .tex. remark: a last sentence of the Markdown."""
-    write_text(folder / f"{name}.md", markdown(tables) + (f"\n{remark}\n" if remark else ""))
+def write_tables(tables: Sequence[Table], folder: Path, name: str) -> None:
+    """Write all of them as `name`.md, .csv and .tex."""
+    write_text(folder / f"{name}.md", markdown(tables))
     write_text(folder / f"{name}.csv", csv_text(tables))
     write_text(folder / f"{name}.tex", latex(tables))
 
@@ -28,16 +28,11 @@ def table_json(table: Table) -> str:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table; `InputError` when the file is missing or does not hold what `table_json` gives."""
+    """Read a table; `InputError` where the file does not hold what `table_json` gives."""
     try:
         return _TABLE.validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{path}: not a table of this project ({'.'.join(map(str, first['loc']))}: {first['msg']})"
-        ) from None
+        raise InputError(f"{path}: not a table of this project ({error.errors()[0]['msg']})") from None
 
 
 def markdown(tables: Sequence[Table]) -> str:

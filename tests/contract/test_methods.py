@@ -167,7 +167,7 @@ def test_a_method_exports_or_says_why_not(model, tmp_path):
 
     benchmark, root, _ = model
     try:
-        graph = load_graph(root / "model").graph
+        graph = load_graph(root / "model")
         program = exported_program(graph)
     except InputError as error:
         assert benchmark.train.model not in EXPORTS

@@ -683,6 +683,7 @@ def test_the_documentation_has_the_limits_that_hold():
     assert f"`--max-bytes`, {limits.max_bytes // 10**6} MB" in DOCS
     assert f"`--max-pixels`, {limits.max_pixels // 10**6} million" in DOCS
     assert f"`--queue`, {limits.queue}" in DOCS and f"`--timeout`, {limits.timeout:g} s" in DOCS
+    assert f"({limits.queue * limits.max_bytes / 1e9:.1f} GB)" in DOCS
     assert f"more than {CONNECTIONS} connections" in DOCS and f"`--batch-size` ({limits.batch_size})" in DOCS
     options = {parameter.name: parameter.default for parameter in signature(serve).parameters.values()}
     assert {name: options[name] for name in vars(limits)} == vars(limits)

@@ -136,17 +136,7 @@ def test_curves_without_masks_say_what_is_not_there(result):
     means["exact"]["image_auroc"] = 0.5
     figure = curves_figure(replace(result, curves=curves, metrics_by_seed={0: {"mean": means}}))
     assert titles(figure)[:2] == ["Image ROC: AU-ROC 50.0", "Pixel ROC: AU-ROC not available"]
-    assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [[], *[["no curve"]] * 5]
-
-
-def test_the_last_panel_has_the_threshold_metrics_of_the_paper_protocol(result):
-    mean = result.metrics["mean"]["paper"]
-    words = " ".join(legend(curves_figure(result)))
-    names = {"pixel_miou": "mIoU", "pixel_mf1": "mF1", "pixel_macc": "mAcc", "pixel_iou_max": "IoUmax"}
-    assert all(f"{name} {100 * mean[key]:.1f}" in words for key, name in names.items())
-    metrics = {"mean": {name: dict.fromkeys(mean) for name in ("paper", "exact")}}
-    figure = curves_figure(replace(result, metrics_by_seed={42: metrics}))
-    assert "IoU, mIoU not available, IoUmax not available" in legend(figure)
+    assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [[], *[["no curve"]] * 4, []]
 
 
 def test_a_map_has_the_colours_between_the_ends_of_its_class(result):

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -19,7 +20,7 @@ from invad.config import PatchCoreConfig
 from invad.report.labels import METRICS, Metric
 from invad.report.page import NO_EVIDENCE, PLOTS, build_gallery, render_page, runs_table
 from invad.report.plots import save_plot, score_figure
-from invad.report.selection import GALLERY_RULE, OUTCOMES
+from invad.report.results import GALLERY_RULE, outcomes
 from invad.report.tables import Cell, Row, Table
 
 COLUMNS = (
@@ -233,19 +234,19 @@ def test_words_of_the_user_are_never_markup():
 
 
 def test_outcomes_agree_with_the_operating_point(result):
-    gallery = build_gallery(result)
-    assert gallery["total"] == len(result.tests) == 2 * IMAGES
-    assert [row.words["Class"] for row in gallery["counts"].rows] == ["metal_nut", "wood"]
-    for row in gallery["counts"].rows:
-        values = result.metrics["operating_point"]["per_class"][row.words["Class"]]
-        counts = {kind: row.cells[kind].value for kind in OUTCOMES}
+    gallery, tests = build_gallery(result), result.tests
+    decided = outcomes(tests, result.thresholds())
+    assert gallery["total"] == len(tests) == len(decided) == 2 * IMAGES
+    assert gallery["classes"] == ["metal_nut", "wood"]
+    for name in gallery["classes"]:
+        values = result.metrics["operating_point"]["per_class"][name]
+        counts = Counter(kind for kind, of in zip(decided, tests.classes, strict=True) if of == name)
         positives = counts["true positive"] + counts["false negative"]
         negatives = counts["false positive"] + counts["true negative"]
         assert (positives, negatives, counts["undecided"]) == (IMAGES / 2, IMAGES / 2, 0)
         assert values["calibrated_image_recall"] == counts["true positive"] / positives
         assert values["calibrated_image_fpr"] == counts["false positive"] / negatives
-    columns = {column.key for column in gallery["counts"].columns}
-    assert {card["outcome"] for card in gallery["cards"]} == columns - {"threshold"}
+    assert {card["outcome"] for card in gallery["cards"]} == set(gallery["outcomes"]) == set(decided)
 
 
 def test_without_a_threshold_all_is_undecided(result):
@@ -421,8 +422,9 @@ def test_the_gallery_filters_and_sorts(opened, result):
     assert len(cards) == IMAGES and all(card[2].startswith("wood, ") for card in cards)
     choose(opened, "outcome", 1)
     cards = opened.run(CARDS)
-    counts = next(row.cells for row in build_gallery(result)["counts"].rows if row.words["Class"] == "wood")
-    assert len(cards) == counts["true positive"].value and all(card[1] == "✓ true positive" for card in cards)
+    decided = outcomes(result.tests, result.thresholds())
+    found = sum(pair == ("true positive", "wood") for pair in zip(decided, result.tests.classes, strict=True))
+    assert len(cards) == found and all(card[1] == "✓ true positive" for card in cards)
     assert opened.run(status) == f"{len(cards)} of 16 images"
 
 

@@ -232,6 +232,27 @@ def test_a_client_whose_body_does_not_come_holds_no_place(folder):
     assert asyncio.run(ask(Service(invad.load(folder, device="cpu"), "toys", Limits(queue=1, timeout=1))))["score"] > 0
 
 
+def test_bodies_that_are_coming_have_a_bound_together(folder):
+    data = encoded()
+    limits = Limits(max_bytes=len(data), queue=2, timeout=1)
+
+    async def ask(service):
+        async with service.running(None):
+            slow = [
+                asyncio.create_task(service.predict(request_of(data[:-9], more=True), None, False)) for _ in range(2)
+            ]
+            await asyncio.sleep(0.05)
+            with pytest.raises(HTTPException, match="too many images are on their way") as refused:
+                await service.predict(request_of(data), None, False)
+            assert refused.value.status_code == 429
+            await asyncio.wait(slow)
+            return json.loads(await service.predict(request_of(data), None, False)), [task.exception() for task in slow]
+
+    answer, refusals = asyncio.run(ask(Service(invad.load(folder, device="cpu"), "toys", limits)))
+    assert answer["score"] > 0
+    assert [refusal.status_code for refusal in refusals] == [408, 408]
+
+
 def request_of(body, *, more=False):
     """A request as the service sees it; `more`: the rest of its body never comes."""
     parts = [{"type": "http.request", "body": body, "more_body": more}]

@@ -3,5 +3,4 @@
 from typing import Literal
 
 Format = Literal["onnx", "torch-export"]
-ExportPrecision = Literal["float32", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}

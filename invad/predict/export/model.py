@@ -7,10 +7,10 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,25 +20,20 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from invad import __version__
-from invad.config import AS_STORED, ReadingConfig, ScoreConfig
-from invad.data.images import read_image
+from invad.config import ScoreConfig
 from invad.errors import InputError
 from invad.features.encoder import IMAGENET_MEAN, IMAGENET_STD
 from invad.files import atomic_path
 from invad.methods.maps import blur_matrix
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
-from invad.predict.export import ExportPrecision, Format
+from invad.predict.export import Format
 from invad.predict.predictor import Detector, load_calibration, load_detector
-from invad.predict.sources import find_images
 from invad.scoring.score import blur_sigma, image_scores
-from invad.scoring.thresholds import Calibration
-from invad.training.model_folder import ModelConfig, read_config
+from invad.training.model_folder import read_config
 from invad.workspace import WEIGHTS_FILE
 
 METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
 TOLERANCE = 1e-4  # of scores and maps; times the largest value of the maps where that is above 1
-BATCH = 8  # of the images that int8 is compared on
-MOST_IMAGES = 128  # that int8 takes its ranges from; more take long and change little
 MOST_MEMORY = 100_000_000  # bytes of what a method has fitted, which the graph holds as a constant
 TRACED_BATCH = 2  # of 1 image torch would conclude that there is never another number
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (B,) and maps (B, S, S)
@@ -69,21 +64,8 @@ class Graph(nn.Module):
         return image_scores(maps, scores, self.detector.score), maps
 
 
-class LoadedGraph(NamedTuple):
-    """A model folder, ready to be exported: its graph in eval mode on the CPU, and what `invad.load` reads beside it."""
-
-    graph: Graph
-    config: ModelConfig
-    calibration: Calibration | None
-
-
-def load_graph(folder: Path) -> LoadedGraph:
-    """Load a model folder as `invad.load` does, but always for the CPU and in float32.
-
-    Raises:
-        InputError: The folder is missing, damaged or of another format, its encoder cannot be had, or what its method has fitted has
-            more than `MOST_MEMORY`.
-    """
+def load_graph(folder: Path) -> Graph:
+    """Load a model folder for the CPU and in float32; `InputError` as `load_detector`, or for more than `MOST_MEMORY` fitted."""
     config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
     detector = load_detector(folder, score, torch.device("cpu"), plain=True)
@@ -93,7 +75,7 @@ def load_graph(folder: Path) -> LoadedGraph:
             f"{folder}: the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB "
             f"at most; use `predict` or `serve`, or train it with a smaller memory"
         )
-    return LoadedGraph(Graph(detector).eval(), config, calibration)
+    return Graph(detector).eval()
 
 
 @torch.no_grad()
@@ -119,9 +101,9 @@ def torch_runtime(module: nn.Module) -> Runtime:
     return run
 
 
-def metadata(loaded: LoadedGraph, folder: Path, precision: str) -> dict[str, Any]:
-    """Return what a runtime has to know beside the graph; `folder` and `precision` are those of model and file."""
-    config, calibration, score = loaded.config, loaded.calibration, loaded.graph.detector.score
+def metadata(graph: Graph, folder: Path) -> dict[str, Any]:
+    """Return what a runtime has to know beside the graph; `folder` is that of the model."""
+    config, calibration, score = read_config(folder), load_calibration(folder), graph.detector.score
     encoded = not config.train.SEES_IMAGES  # others have no encoder, and normalise nothing
     per_class = {} if calibration is None else calibration.per_class
     return {
@@ -132,8 +114,8 @@ def metadata(loaded: LoadedGraph, folder: Path, precision: str) -> dict[str, Any
         "classes": config.classes,
         "model_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
         "encoder_sha256": config.encoder_sha256,
-        "precision": precision,
-        "image_size": loaded.graph.image_size,
+        "precision": "float32",
+        "image_size": graph.image_size,
         "resize": RESIZE,
         "colour_order": "RGB",
         "normalisation_inside": True,
@@ -141,7 +123,7 @@ def metadata(loaded: LoadedGraph, folder: Path, precision: str) -> dict[str, Any
         "std": IMAGENET_STD if encoded else None,
         "map_levels": score.map_levels,
         "map_distance": score.map_distance,
-        "sigma": loaded.graph.sigma,
+        "sigma": graph.sigma,
         **_pair(NOT_CALIBRATED if calibration is None else calibration.all.thresholds),
         "class_thresholds": {name: _pair(held_out.thresholds) for name, held_out in per_class.items()},
         "false_positive_rate": None if calibration is None else calibration.false_positive_rate,
@@ -159,10 +141,8 @@ class Difference:
 
     images: int  # that it was compared on
     maps: float  # the largest absolute difference of the maps' pixels
-    mean: float  # of the same
     scores: float  # the largest absolute difference
     most: float  # of maps and scores for rounding: `TOLERANCE` times the largest value of the model's maps, or 1 if larger
-    decisions: int | None  # that are others; None without an image threshold
 
     @property
     def is_rounding(self) -> bool:
@@ -170,42 +150,23 @@ class Difference:
         return self.maps <= self.most and self.scores <= self.most
 
 
-def export_model(
-    folder: Path,
-    out: Path,
-    format: Format = "onnx",
-    precision: ExportPrecision = "float32",
-    images: Sequence[str] = (),
-) -> Difference:
+def export_model(folder: Path, out: Path, format: Format = "onnx") -> Difference:
     """Write a model as one file: input `images`, uint8 (batch, S, S, 3), outputs `scores` (batch,) and `maps` (batch, S, S).
 
-    Returns how far it is from the model. A file that is there is replaced. `precision`: of the method's network; int8 is for onnx, and
-    takes the ranges of activations from `images`: files, folders and patterns of normal images.
-
-    Raises:
-        InputError: The model or the images cannot be read, or the file would compute something else than the model; what was at `out` is
-            still there then.
+    Returns how far it is from the model. A file that is there is replaced, unless there is an `InputError`: the model cannot be read, or
+    the file would compute something else than the model.
     """
-    loaded = load_graph(folder)
-    size, described = loaded.graph.image_size, metadata(loaded, folder, precision)
-    batches = random_batches(size)
+    graph = load_graph(folder)
+    program, described = exported_program(graph), metadata(graph, folder)
     if format == "onnx":
-        from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime, quantized
+        from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime
 
-        if precision == "int8":
-            normal = calibration_images(images, size, loaded.config.reading)
-            batches = np.array_split(normal, -(-len(normal) // BATCH))
-            proto = quantized(onnx_model(exported_program(loaded.graph)), normal)
-        else:
-            proto = onnx_model(exported_program(loaded.graph)).proto
-        data = onnx_bytes(proto, described)
+        data = onnx_bytes(onnx_model(program), described)
         exported = onnx_runtime(data)
     else:
-        program = exported_program(loaded.graph)
         data, exported = torch_bytes(program, described), torch_runtime(program.module())
-    threshold = None if loaded.calibration is None else loaded.calibration.all.image_threshold
-    difference = compare(torch_runtime(loaded.graph), exported, batches, threshold)
-    if precision == "float32" and not difference.is_rounding:
+    difference = compare(torch_runtime(graph), exported, random_batches(graph.image_size))
+    if not difference.is_rounding:
         raise InputError(
             f"{out}: not written, because it would not compute what {folder} does: maps differ by {difference.maps:.2g}, scores by "
             f"{difference.scores:.2g}, which is more than {difference.most:.2g}"
@@ -215,35 +176,21 @@ def export_model(
     return difference
 
 
-def compare(
-    model: Runtime, export: Runtime, batches: Iterable[NDArray[np.uint8]], threshold: float | None = None
-) -> Difference:
-    """Run a model and its export on batches of images, uint8 (B, S, S, 3); `threshold` is that of the image score."""
+def compare(model: Runtime, export: Runtime, batches: Iterable[NDArray[np.uint8]]) -> Difference:
+    """Run a model and its export on batches of images, uint8 (B, S, S, 3)."""
     pairs = [(*model(batch), *export(batch)) for batch in batches]
     scores, maps, other_scores, other_maps = (
         np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)
     )
-    of_maps, of_scores = np.abs(maps - other_maps), np.abs(scores - other_scores)
-    changed = None if threshold is None else int(((scores > threshold) != (other_scores > threshold)).sum())
     most = TOLERANCE * max(1.0, float(maps.max()))
-    return Difference(len(scores), float(of_maps.max()), float(of_maps.mean()), float(of_scores.max()), most, changed)
+    of_maps, of_scores = float(np.abs(maps - other_maps).max()), float(np.abs(scores - other_scores).max())
+    return Difference(len(scores), of_maps, of_scores, most)
 
 
 def random_batches(size: int) -> list[NDArray[np.uint8]]:
     """Return batches of noise, uint8 (B, size, size, 3), always the same, of more than one length."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (length, size, size, 3), np.uint8) for length in (1, 3)]
-
-
-def calibration_images(inputs: Sequence[str], size: int, reading: ReadingConfig = AS_STORED) -> NDArray[np.uint8]:
-    """Return at most `MOST_IMAGES` images of files, folders and patterns, evenly spread, resized, uint8 (n, size, size, 3).
-
-    Raises:
-        InputError: An input is not there, has no images, or one of the images cannot be read.
-    """
-    images = find_images(inputs).images
-    chosen = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(int))
-    return np.stack([read_image(images[index].path, size, reading) for index in chosen])
 
 
 def torch_bytes(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:

@@ -59,11 +59,7 @@ class _Protocol(H11Protocol):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; who connects before the model is loaded waits.
-
-    Raises:
-        InputError: The port is taken or not allowed, or `host` is no address of this machine.
-    """
+    """Return a socket that listens; `InputError` where it cannot. Who connects before the model is loaded waits."""
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family)

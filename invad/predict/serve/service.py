@@ -5,7 +5,7 @@ import base64
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -57,14 +57,13 @@ class Service:
     A batch is whatever waits when the network is free, up to `limits.batch_size` images. While it computes, the next one fills up.
 
     Attributes:
-        limits: What is refused.
         taken: How many requests are waiting or computed: those whose body has come, so that a slow client holds no place.
         registry, requests, seconds: What `/metrics` shows; the latter two are counted by whoever sends the answer.
     """
 
     def __init__(self, predictor: Predictor, model: str, limits: Limits) -> None:
         """Serve `predictor` under the name `model`; requests that name no class get its thresholds."""
-        self.limits, self.taken = limits, 0
+        self.limits, self.taken, self._held = limits, 0, 0
         self._predictor, self._model = predictor, model
         self._waiting: asyncio.Queue[tuple[PreparedImage, asyncio.Future[ImagePrediction]]] = asyncio.Queue()
         self._network, self._decoders = ThreadPoolExecutor(1), ThreadPoolExecutor(_DECODERS)
@@ -109,22 +108,25 @@ class Service:
         }
 
     async def predict(self, request: Request, class_name: str | None, heatmap: bool) -> bytes:
-        """Return a `PredictionAnswer` as JSON.
-
-        Raises:
-            HTTPException: The request is not as it should be, or there is no room or no time for it.
-        """
+        """Return a `PredictionAnswer` as JSON; `HTTPException` where the request is wrong, or there is no room or no time for it."""
         loop, limit, predictor = asyncio.get_running_loop(), self.limits.timeout, self._predictor
         name = predictor.class_name if class_name is None else class_name
         try:
             thresholds = predictor.thresholds_of(name)
         except InputError as error:
             raise HTTPException(400, str(error)) from None
-        late = HTTPException(408, f"the body did not arrive within {limit:g} s")
+        late, held = HTTPException(408, f"the body did not arrive within {limit:g} s"), 0
+
+        def hold(size: int) -> None:  # bodies that are coming count too: slow clients must not fill the memory
+            nonlocal held
+            if self._held + size > self.limits.queue * self.limits.max_bytes:
+                raise HTTPException(429, "too many images are on their way; try again later", {"Retry-After": "1"})
+            self._held, held = self._held + size, held + size
+
         try:
             async with asyncio.timeout(limit):
                 self._check_room()  # before the body comes, and after
-                body = await read_body(request, self.limits.max_bytes)
+                body = await read_body(request, self.limits.max_bytes, hold)
                 late = HTTPException(503, f"no answer within {limit:g} s; try again later", {"Retry-After": "5"})
                 self._check_room()
                 self.taken += 1
@@ -143,6 +145,8 @@ class Service:
         except InputError as error:  # no score: the model's fault, not the image's
             _LOG.error("POST /predict: %s", error)
             raise HTTPException(500, f"image: {error}") from None
+        finally:
+            self._held -= held
 
     def _check_room(self) -> None:
         if self.taken >= self.limits.queue:
@@ -209,12 +213,11 @@ class Service:
         return [self._outcomes([image])[0] for image in images]  # one image must not cost the others their answers
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Return the body, of which no more than the limit is kept, whatever its headers say.
+async def read_body(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:
+    """Return the body, of which no more than the limit is kept, whatever its headers say. `hold` is told of the bytes that have come.
 
-    Raises:
-        HTTPException: 415 for a content type that a page of another site could send, 413 for a body that is too long, 400 for an empty
-            one or one that breaks off.
+    `HTTPException`: 415 for a content type that a page of another site could send, 413 for a body that is too long, 400 for an empty one
+    or one that breaks off.
     """
     kind = request.headers.get("content-type", "").lower()
     # A page of another site can send forms and text without asking first; but its browser adds `Origin` then.
@@ -229,6 +232,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             body += chunk
             if len(body) > max_bytes:
                 raise too_long
+            hold(len(chunk))
     except ClientDisconnect:
         raise HTTPException(400, "the body broke off") from None
     if not body:
@@ -239,8 +243,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 def image_of_form(body: bytes, content_type: str) -> bytes:
     """Return the image that a body is: that of its only field where it is a form (RFC 7578), otherwise the body itself.
 
-    Raises:
-        HTTPException: 400 for a form that is damaged, or holds anything else than one file.
+    `HTTPException`: 400 for a form that is damaged, or holds anything else than one file.
     """
     if not content_type.lower().startswith(FORM):
         return body

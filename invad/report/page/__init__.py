@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from invad.report.labels import Metric, source_label
+from invad.report.labels import source_label
 from invad.report.pictures import (
     COLOUR_RULE,
     colour_stops,
@@ -23,9 +22,8 @@ from invad.report.pictures import (
     outline_layer,
     truth_words,
 )
-from invad.report.results import Result, TestImages
-from invad.report.selection import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, outcomes
-from invad.report.tables import Cell, Row, Table, blocks, column_groups
+from invad.report.results import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, Result, TestImages, outcomes
+from invad.report.tables import Row, Table, blocks, column_groups
 
 GENERATED = "embedded"  # key of `labels.SOURCES`
 MOST_NAMED = 3  # methods in the heading
@@ -40,10 +38,9 @@ PLOTS = {
         "images above it are called anomalous.",
     ),
     "curves": (
-        "ROC, precision-recall and PRO curves of images and pixels, and precision, recall, F1 and IoU over the threshold",
-        "Thick the mean over the classes, thin the classes; the area is that of the protocol exact. Last what a threshold on maps scaled "
-        "to 0..1 gives, pixel by pixel: the paper's threshold metrics are the means over the shaded range .2 to .8. AU-ROC takes no "
-        "threshold and may be high where no threshold finds the regions; IoU says how much of them is found.",
+        "ROC, precision-recall and PRO curves of images and pixels",
+        "Thick the mean over the classes, thin the classes; the area is that of the protocol exact. AU-ROC takes no threshold and may be "
+        "high where no threshold finds the regions; the IoU of the tables says how much of them is found.",
     ),
 }  # fmt: skip
 # Anchor, heading, the beginning of the names of its tables' files, and what stands above them.
@@ -83,13 +80,8 @@ def render_page(
 ) -> str:
     """The page as HTML; the same content gives the same text.
 
-    Args:
-        results: In the order of the page.
-        tables: By the name of their files.
-        figures: The folder of the plots, which are there already; those that are not are left out.
-        run_info: What is true of this run alone (commit, hardware, times): scalars, or mappings and sequences of them. It stands in the
-            one element `<aside id="run-info">`: pages of the same results differ nowhere else.
-        left_out: Results that are missing or damaged, a sentence each; stands at the top.
+    tables: by the name of their files. figures: the folder of the plots; those that are not there are left out. run_info: what is true
+    of this run alone, in `<aside id="run-info">` and nowhere else. left_out: a sentence on each result that is missing or damaged.
     """
     loader = PackageLoader("invad.report.page", "templates")
     environment = Environment(
@@ -154,14 +146,15 @@ def _section(result: Result, figures: Path) -> dict[str, Any]:
 
 
 def build_gallery(result: Result) -> dict[str, Any] | None:
-    """The images in `result.tests.pictures`, highest score first, and the counts of outcomes of all; None where there are none."""
+    """The images in `result.tests.pictures`, highest score first, and their classes and outcomes; None where there are none."""
     tests = result.tests
     if tests is None or not tests.pictures:
         return None
     decided = outcomes(tests, result.thresholds())
     positions = sorted(tests.pictures, key=lambda index: (-tests.image_scores[index], index))
     cards = [_card(result, tests, index, decided[index]) for index in positions]
-    return {"cards": cards, "counts": _counts(result, tests, decided), "total": len(tests)}
+    kinds = [kind for kind in OUTCOMES if any(card["outcome"] == kind for card in cards)]
+    return {"cards": cards, "classes": sorted(set(tests.classes)), "outcomes": kinds, "total": len(tests)}
 
 
 def _card(result: Result, tests: TestImages, index: int, decided: str) -> dict[str, Any]:
@@ -188,19 +181,6 @@ def _card(result: Result, tests: TestImages, index: int, decided: str) -> dict[s
         "heat": picture_uri(heat_layer(result, tests, index), "webp", quality=MAP_QUALITY),
         "outline": picture_uri(outline, "png", optimize=True) if shown.mask.any() else "",
     }
-
-
-def _counts(result: Result, tests: TestImages, decided: Sequence[str]) -> Table:
-    columns = [
-        Metric("threshold", "", "Threshold", "Image score above which an image is called anomalous.", "score", None)
-    ]
-    columns += [Metric(name, "", name.capitalize(), "", "count", None) for name in OUTCOMES if name in decided]
-    numbers, rows = Counter(zip(tests.classes, decided, strict=True)), []
-    for name in sorted(set(tests.classes)):
-        cells = {"threshold": Cell(result.thresholds().get(name))}
-        rows.append(Row({"Class": name}, cells | {kind: Cell(numbers[name, kind]) for kind in OUTCOMES}))
-    title = f"Outcomes of all {len(tests)} test images, {result.title}, {result.label}"
-    return Table(title, "", ("Class",), tuple(columns), tuple(rows))
 
 
 def picture_uri(image: Image.Image, kind: str, **options: int) -> str:
