@@ -108,16 +108,12 @@ def _check_address(address: str) -> None:
     """Raise `InputError` in seconds unless something listens at `address`: Ray itself waits for minutes, and then ends the process."""
     if address in ("auto", "local"):
         return
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not (port.isdecimal() and 0 < int(port) < 65536):
-        raise InputError(
-            f"RAY_ADDRESS: {address!r} is no address of a cluster; it must be HOST:PORT as `ray start` prints it, or `auto`"
-        )
     try:
+        host, port = address.rsplit(":", 1)
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"RAY_ADDRESS: cannot reach {address} ({why}); is the cluster running there?") from None
+    except (OSError, ValueError, OverflowError) as error:
+        expected = "HOST:PORT of a running cluster, as `ray start` prints it, or `auto`"
+        raise InputError(f"RAY_ADDRESS: cannot reach {address!r} ({error}); expected {expected}") from None
 
 
 def here() -> Cluster:

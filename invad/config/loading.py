@@ -14,7 +14,6 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from invad.config.compute import check_image_size
 from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS
 from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
@@ -32,7 +31,7 @@ from invad.config.sections import (
     WorkersConfig,
     dataset_kind,
 )
-from invad.config.types import Name
+from invad.config.types import Name, check_image_size
 from invad.errors import InputError
 
 T = TypeVar("T")
@@ -56,12 +55,8 @@ def load_yaml(text: str, where: str = "params.yaml") -> Any:  # noqa: ANN401  (w
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
-        mark = (
-            f" at line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-            if error.problem_mark
-            else ""
-        )
-        raise InputError(f"{where}: not valid YAML: {error.problem}{mark}") from None
+        place = (mark := error.problem_mark) and f" at line {mark.line + 1}, column {mark.column + 1}"
+        raise InputError(f"{where}: not valid YAML: {error.problem}{place or ''}") from None
     # Also what ruamel raises for a date or a number that is none, and for thousands of brackets within each other.
     except (YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"{where}: not valid YAML: {error}") from None
@@ -74,8 +69,8 @@ def parse_params(text: str, where: str) -> Params:
         dataset: _parse_download(section, dataset, f"{where}: download.{dataset}")
         for dataset, section in parse(dict[Name, Any], sections["download"], f"{where}: download").items()
     }
-    extraction, sections["features"] = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
-    training, sections["train"] = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
+    extraction = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
+    training = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
     for key in NAMED_SECTIONS:
         for name, value in sections[key].items():
             if not isinstance(value, dict):
@@ -148,11 +143,6 @@ def _parse_entry(
 ) -> BenchmarkConfig:
     """Return a benchmark with the settings that its entry in `benchmarks` names."""
     here = f"{where}: benchmarks.{name}"
-    if isinstance(value, str):  # as it was before settings had names
-        raise InputError(
-            f"{here}: must be a mapping now, such as {{dataset: {value}, settings: {name}}}; the sections "
-            f"{', '.join(NAMED_SECTIONS)} may stay as they are, but for the fold of COCO-AD, which moves from splits to here"
-        )
     entry = parse(BenchmarkEntry, value, here)
     _check_known(entry.dataset, download, f"{here}.dataset: unknown data set")
     if (entry.fold is None) == (dataset_kind(entry.dataset) == "coco"):
@@ -174,11 +164,9 @@ def _check_known(name: str, known: Collection[str], problem: str) -> None:
         raise InputError(f"{problem} {name!r}; known are {', '.join(known)}")
 
 
-def _parse_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> tuple[Workers, dict[str, Any]]:
-    """Return what says how a stage is run, and the settings by name that stand beside it."""
-    keys = {field.name for field in fields(kind)}
-    workers = parse(kind, {key: value for key, value in section.items() if key in keys}, where)
-    return workers, {name: value for name, value in section.items() if name not in keys}
+def _parse_workers(kind: type[Workers], section: dict[str, Any], where: str) -> Workers:
+    """Take out of a section what says how its stage is run; the settings by name stay."""
+    return parse(kind, {field.name: section.pop(field.name) for field in fields(kind) if field.name in section}, where)
 
 
 def _recipe(train: object, where: str) -> type[TrainConfig]:
@@ -190,10 +178,7 @@ def _recipe(train: object, where: str) -> type[TrainConfig]:
 
 
 def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a section `train` without what an edit of `model` alone has left there: another method's usual values.
-
-    `InputError`: a key is another method's and has a value that somebody has chosen.
-    """
+    """Return a section `train` without another method's usual values, left by an edit of `model`; `InputError`: chosen ones."""
     own = _recipe(train, where)
     kept = {}
     for key, value in train.items():

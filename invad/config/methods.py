@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from invad.config.compute import ComputeConfig
 from invad.config.types import (
     STRICT,
     AggregationKind,
     BatchSize,
     Blocks,
     Channels,
+    ComputeConfig,
     Loss,
     Modulation,
     ModulationTerms,

@@ -17,11 +17,7 @@ OF_METHOD = ("train", "score")  # stages that run a method
 
 
 def dependencies(params: Params) -> dict[str, str]:
-    """Return the text of each file in `data/code`, by its name without suffix: `train/mvtec`.
-
-    Raises:
-        InputError: The settings of an ablation are wrong.
-    """
+    """Return the text of each file in `data/code`, by its name without suffix, as `train/mvtec`; `InputError`: an ablation is wrong."""
     texts = {"report": digest_lines("report")}
     for dataset, download in params.download.items():
         texts[f"download/{dataset}"] = _lines(f"download.{dataset}", asdict(download)) + digest_lines("download")

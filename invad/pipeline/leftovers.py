@@ -1,6 +1,5 @@
 """What interrupted runs and studies have left in the workspace: what it is, whether a start may go on from it, and removing it."""
 
-import fcntl
 import re
 import time
 from collections.abc import Iterable
@@ -76,17 +75,8 @@ def _leftover(path: Path, what: str, *, useful: bool) -> Leftover | None:
 
 
 def _is_running(path: Path) -> bool:
-    """Return whether a process works there: a training leaves its id in its folder, a study holds a lock, a temporary has an id as name."""
+    """Return whether a process works there: a training and a study leave its id in their folders, a temporary has one as its name."""
     if match := _TEMPORARY.fullmatch(path.name):
         return path.exists() and has_run_since(int(match[2]), path.stat().st_mtime)
     process = owner(path)
-    if process is not None and process.is_alive():
-        return True
-    if not (path / "lock").is_file():
-        return False
-    with (path / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return process is not None and process.is_alive()

@@ -4,6 +4,7 @@ From Python: `read_inputs(maps, masks).evaluate()`. Masks of folders are found b
 has been read, nothing is ever unpickled, and every error names its file.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -66,11 +67,7 @@ class Inputs:
 def read_inputs(
     maps: Path, masks: Path | None = None, classes: Path | None = None, labels: Path | None = None
 ) -> Inputs:
-    """Open anomaly maps and what belongs to them; `invad-pipe evaluate --help` says what each file may be.
-
-    `InputError`: a file is missing, damaged or of the wrong kind, or the files do not fit together. Most files of a folder are read by
-    `Inputs.evaluate` only, which raises it then.
-    """
+    """Open maps and what belongs to them; `InputError`: a file is damaged or does not fit, also when `Inputs.evaluate` reads it."""
     for path in (maps,) if masks is None else (maps, masks):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
@@ -201,10 +198,7 @@ def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
 
 
 def read_map(path: Path) -> np.ndarray:
-    """Read one map (H, W): a `.npy` of any real numbers, or a grey TIFF or PNG of 8 or 16 bits, or float32 (TIFF only).
-
-    `InputError`: the file is missing or damaged, has other dimensions, colours or several pages, more than `MAX_PIXELS`, or NaN.
-    """
+    """Read a map (H, W), `.npy`, grey TIFF or PNG; `InputError`: damaged, of other dimensions, colours, too many pixels, or NaN."""
     array = open_arrays(path, (MAPS,))[MAPS] if path.suffix.lower() == ".npy" else _read_grey(path)
     _check_map(array, path, ("H", "W"))
     if array.size > MAX_PIXELS:
@@ -274,25 +268,25 @@ def _map_paths(mask: str) -> Iterator[str]:
 
 
 def _read_classes(path: Path, count: int) -> list[str]:
-    return _lines(path, count, lambda line: line != "", "the name of a class")
+    return _lines(path, count, ".+", "the name of a class")
 
 
 def _read_labels(path: Path, count: int) -> np.ndarray:
-    return np.array(_lines(path, count, lambda line: line in ("0", "1"), "0 (normal) or 1 (anomalous)"), dtype=np.int8)
+    return np.array(_lines(path, count, "[01]", "0 (normal) or 1 (anomalous)"), dtype=np.int8)
 
 
-def _lines(path: Path, count: int, is_right: Callable[[str], bool], expected: str) -> list[str]:
-    """Return the `count` lines of a text file; `InputError` where there are more, fewer or one that is not right."""
+def _lines(path: Path, count: int, pattern: str, expected: str) -> list[str]:
+    """Return the `count` lines of a text file; `InputError` where there are more, fewer or one that does not match."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
+        text = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error})"
+        ) from None
+    lines = [line.strip() for line in text.split("\n")]
     if len(lines) != count:
         raise InputError(f"{path}: has {len(lines)} line(s), but there are {count} maps; expected one for each")
-    lines = [line.strip() for line in lines]
     for number, line in enumerate(lines, 1):
-        if not is_right(line):
+        if not re.fullmatch(pattern, line):
             raise InputError(f"{path}, line {number}: {line!r}; expected {expected}")
     return lines

@@ -40,11 +40,7 @@ class HeldOut:
 
 @dataclass(frozen=True, config=STRICT)
 class Calibration:
-    """What `calibration.json` holds.
-
-    `all`: of all classes together. `notes`: what a reader has to know of the thresholds. `score`: how the maps were made that they are
-    for.
-    """
+    """What `calibration.json` holds. `all`: of all classes together; `score`: how the maps were made that they are for."""
 
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
     images: Count
@@ -67,11 +63,8 @@ def calibrate(
 ) -> Calibration:
     """Return the thresholds that anomaly maps and scores of held-out normal images give.
 
-    Args:
-        scored: Batches of maps float32 (n, H, W) of the benchmark's image size, each read once, and of scores of images, float32 (n,).
-        classes: Of each of the images, in the same order.
-        names: All classes of the benchmark, with images among them or not.
-        benchmark: Its name, image size and false-positive rate.
+    `scored`: batches of maps float32 (n, H, W) of the benchmark's image size, each read once, and of scores of images, float32 (n,).
+    `classes`: of each of the images, in the same order. `names`: all classes of the benchmark, with images among them or not.
     """
     rate = benchmark.calibration.false_positive_rate
     counts: Counter[str | None] = Counter(classes)

@@ -120,10 +120,7 @@ def finished_study(
 
 
 def prepare(folder: Path, names: Sequence[str], options: StudyOptions) -> int:
-    """Remove the results of the trials that have failed, which are tried again, or all that is there when the study begins anew.
-
-    Return how many are finished. `InputError`: there are results of these trials, and the options do not say what to do.
-    """
+    """Remove failed results, or all where the study begins anew; return how many stay; `InputError`: `options` do not say which."""
     for path in folder.iterdir() if options.restart else ():
         if path.name != OWNER_FILE:
             remove(path)
@@ -192,10 +189,7 @@ def trial_split(split: Split, *, test: bool) -> Split:
 
 
 def features_folder(study: Study, workspace: Workspace, run: Run, config: FeaturesConfig, split: Split) -> Path:
-    """Return the folder of a split's features: the benchmark's own where they fit, else one that is kept beside the studies.
-
-    The latter is extracted where it is not there, by `run`; `InputError` as for `extract_features`.
-    """
+    """Return the folder of a split's features: the benchmark's own where they fit, else one that is extracted once by `run`."""
     own = workspace.features(study.base.name)
     weights = _weights_in(own, split, config)
     if weights is not None and weights == configured_encoder(config).weights_sha256:

@@ -99,10 +99,7 @@ def attempt(tasks: Mapping[str, TrialTask], name: str) -> None:
 
 
 def run_task(task: TrialTask) -> None:
-    """Train, from the newest checkpoint where there is one, and write the result of every trial that has none.
-
-    `InputError`: there are no features, the settings do not fit the data, or the loss is not finite.
-    """
+    """Train, from the newest checkpoint, and write all results that lack; `InputError`: settings or features do not fit."""
     if task.lacking:
         raise InputError(task.lacking)
     device = best_device()
@@ -152,10 +149,7 @@ def _trained(task: TrialTask, device: torch.device) -> tuple[Method, float]:
 
 
 def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dict[str, float | None]:
-    """Return the mean over the classes by the paper's protocol on the judging images, and the one number that samples are compared by.
-
-    Maps and masks lie on the disk meanwhile, never together in memory.
-    """
+    """Return the means by the paper's protocol, and the score of validation; maps and masks lie on the disk meanwhile."""
     config, source = benchmark.score, open_features(Path(task.judged_features), "test", task.judged, benchmark.features)
     batches = batch_source(source, method.needs, task.judged, "test", benchmark.features)
     with TemporaryDirectory(dir=task.storage) as folder:

@@ -43,10 +43,7 @@ def validation_split(split: Split, share: float, seed: int, folder: Path) -> Spl
 
 
 def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
-    """Return which of the training images stay when `share`, in [0, 1), of each class's normal ones is held out, one at least, never all.
-
-    `InputError`: a class has a single normal training image.
-    """
+    """Return which training images stay when `share` of each class's normal ones is held out; `InputError`: there is but one."""
     held = hold_out(split.phase("train"), CalibrationConfig(share, 0.01, seed))
     normal = {row.class_name for row in held if row.label == NORMAL}
     single = normal - {row.class_name for row in held if row.phase == "calibration"}

@@ -77,10 +77,7 @@ def environment_tags(workspace: Workspace) -> dict[str, str]:
 
 
 def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dict[str, str]]:
-    """Return the images of each phase as a data set: name, digest, source, counts of images and classes; a phase without any has none.
-
-    source: `embedded`, `path` or `official`.
-    """
+    """Return the images of each phase as MLflow's data sets; source: `embedded`, `path` or `official`."""
     from invad.features.source import split_sha256  # with torch
 
     found = []

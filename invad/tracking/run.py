@@ -99,10 +99,7 @@ class Run:
         write_json(self.folder / RECORD_FILE, known)
 
     def log(self, content: Content = Content()) -> bool | None:
-        """Log what MLflow lacks of a content and of the record.
-
-        Return whether that were more than settings and tags, None where MLflow does not answer.
-        """
+        """Log what MLflow lacks; return whether that were more than settings and tags, None where MLflow does not answer."""
         self.tags |= content.tags
         self.save()
         return connection(self.workspace).tell(lambda client: self._send(content, client))

@@ -301,11 +301,11 @@ def test_ray_starts_whatever_the_length_of_the_temporary_folder(length):
         assert any(folder.iterdir()) == (length == 37)  # Ray's own choice where it will do
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:port", "host:99999", "ray://host:10001"])
+@pytest.mark.parametrize("address", ["nonsense", "host:", "host:port", "host:99999", "ray://host:10001"])
 def test_a_malformed_ray_address_is_named(address, monkeypatch):
-    assert fails_to_join(address, monkeypatch) == (
-        f"RAY_ADDRESS: {address!r} is no address of a cluster; it must be HOST:PORT as `ray start` prints it, or `auto`"
-    )
+    message = fails_to_join(address, monkeypatch)
+    assert message.startswith(f"RAY_ADDRESS: cannot reach {address!r} (")
+    assert message.endswith("expected HOST:PORT of a running cluster, as `ray start` prints it, or `auto`")
 
 
 def test_a_closed_port_and_a_host_that_cannot_be_reached_are_named(monkeypatch):
@@ -313,7 +313,7 @@ def test_a_closed_port_and_a_host_that_cannot_be_reached_are_named(monkeypatch):
         free.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{free.getsockname()[1]}"
     for address in (closed, "192.0.2.1:6379", "no-such-host.invalid:6379"):
-        assert fails_to_join(address, monkeypatch).startswith(f"RAY_ADDRESS: cannot reach {address} (")
+        assert fails_to_join(address, monkeypatch).startswith(f"RAY_ADDRESS: cannot reach {address!r} (")
 
 
 def test_nccl_is_for_whole_gpus_that_ray_has_found_itself():
