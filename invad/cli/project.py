@@ -179,11 +179,8 @@ def register(
 
 
 @runs.command("list")
-def list_runs(
-    experiment: Annotated[str | None, typer.Option(help="benchmark, ablation or tune; by default all.")] = None,
-) -> None:
+def list_runs() -> None:
     """List all runs, the newest first."""
     from invad import tracking
 
-    for line in tracking.list_runs(Workspace(), experiment):
-        print(line)
+    print(*tracking.list_runs(Workspace()), sep="\n")

@@ -73,11 +73,7 @@ def quiet() -> None:
 
 @contextmanager
 def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
-    """Yield the nodes of a Ray of this machine's own that ends with the block, or of the cluster of RAY_ADDRESS.
-
-    `local`: what `ray.init` is told of a Ray of our own, such as `num_gpus`. Raises `InputError` where RAY_ADDRESS names no cluster that
-    can be joined.
-    """
+    """Yield the nodes of a Ray of our own, begun with `local`, or of RAY_ADDRESS; `InputError`: that cannot be joined."""
     address = os.environ.get("RAY_ADDRESS") or None
     settings: dict[str, Any] = {}
     if address is not None:

@@ -106,10 +106,7 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
 
 
 def after_failure(error: Exception, job: TrainJob, before: int | None, cluster: Cluster) -> int:
-    """Return the step of the checkpoint from which a training goes on whose workers have failed; `before`: the same of the last failure.
-
-    `InputError`: the failure is the user's mistake, or a disk is full. `RuntimeError`: there is no new checkpoint since the last failure.
-    """
+    """Return the step that a training goes on from; `InputError`: a mistake or a full disk; `RuntimeError`: it is that of `before`."""
     for cause in causes(error):
         if isinstance(cause, InputError):
             raise cause from error

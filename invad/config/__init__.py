@@ -15,7 +15,6 @@ from invad.config.methods import (
 )
 from invad.config.sections import (
     AS_STORED,
-    SPLIT_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
     CocoAdSplitConfig,

@@ -211,10 +211,7 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
 
 
 def parse(kind: type[T], value: object, where: str) -> T:
-    """Validate `value`, made of what JSON has, as `kind`; `InputError` names the first key that is unknown, missing or wrong.
-
-    `where` is the file and key that an error begins with, or the file alone, with a colon and a space.
-    """
+    """Validate plain `value` as `kind`; `InputError` begins with `where` (file and key, or file and `: `) and names the first wrong key."""
     try:
         # As JSON, because strict validation of Python values takes no mapping for a dataclass.
         return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)

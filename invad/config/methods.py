@@ -98,10 +98,7 @@ INVAD_LITE = {"loss_weight": 5.0, "blocks": 4}  # what it has instead of the def
 
 @dataclass(frozen=True, config=STRICT)
 class RDConfig(GradientConfig):
-    """Reverse Distillation; the defaults are those of its paper.
-
-    `recipe`: `re-run` is that of the published comparison, clipped at 5 and with a tenth of the learning rate after 80 % of the epochs.
-    """
+    """RD with its paper's defaults. `recipe` `re-run`: gradients clipped at 5, a tenth of the rate after 80 % of the epochs."""
 
     GRID_MULTIPLE: ClassVar[int] = 2  # its bottleneck strides once more
 

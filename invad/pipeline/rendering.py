@@ -1,6 +1,7 @@
 """Reports of this workspace's results or of runs that MLflow keeps: what is there is rendered, what is not is named and left out."""
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,22 +16,9 @@ from invad.report.results import Result
 from invad.workspace import Workspace
 
 FINISHED = "FINISHED"
-# Tags of a run that `run_info.json` shows, and what it calls them.
-_FACTS = {
-    "git.commit": "commit",
-    "git.dirty": "uncommitted_changes",
-    "train.seconds": "training_seconds",
-    "train.steps": "training_steps",
-    "train.peak_memory_mb": "training_peak_memory_mb",
-    "hardware.cpu": "cpu",
-    "machine": "machine",
-    "hardware.memory": "memory",
-    "hardware.gpu": "gpu",
-    "python": "python",
-    "package.torch": "torch",
-    "package.invad": "invad",
-}
-_NUMBERS = ("git.dirty", "train.seconds", "train.steps", "train.peak_memory_mb")  # and a truth value: JSON
+_FACTS = re.compile(
+    r"(git|train|hardware|package)\.(?!remote)\w+|machine|python"
+)  # tags of a run that `run_info.json` shows
 
 
 def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict[str, Result]:
@@ -80,11 +68,11 @@ def _write(
 ) -> None:
     from invad.report.report import write_report  # with matplotlib
 
-    names = [name for tag, name in _FACTS.items() if not tag.startswith("train.")]
-    same = [name for name in names if facts and all(name in each and each[name] == facts[0][name] for each in facts)]
+    shared = [tag for tag in (facts[0] if facts else {}) if _FACTS.fullmatch(tag) and not tag.startswith("train.")]
+    same = [tag for tag in shared if all(each.get(tag) == facts[0][tag] for each in facts)]
     run_info = {
         "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "rendered_with": _named(tracking.environment_tags(workspace)),
+        "rendered_with": _shown(tracking.environment_tags(workspace)),
         "all_trained_with": {name: facts[0][name] for name in same},
         "results": [{name: value for name, value in each.items() if name not in same} for each in facts],
     }
@@ -94,12 +82,14 @@ def _write(
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:
     """Return what is true of a result's training alone; what is not known is left out."""
     first = {"benchmark": result.title, "method": result.label, "seed": min(result.metrics_by_seed)}
-    return {**first, **({"mlflow_run": run_id} if run_id else {}), **_named(tags)}
+    return {**first, **({"mlflow_run": run_id} if run_id else {}), **_shown(tags)}
 
 
-def _named(tags: Mapping[str, str]) -> dict[str, Any]:
+def _shown(tags: Mapping[str, str]) -> dict[str, Any]:
     return {
-        name: json.loads(tags[tag]) if tag in _NUMBERS else tags[tag] for tag, name in _FACTS.items() if tag in tags
+        tag: json.loads(value) if tag.startswith("train.") else value
+        for tag, value in sorted(tags.items())
+        if _FACTS.fullmatch(tag)
     }
 
 

@@ -166,11 +166,7 @@ def _read_folders(maps: Path, masks: Path | None, classes: Path | None, labels: 
 
 
 def list_files(root: Path, suffixes: frozenset[str], what: str) -> tuple[list[str], list[str]]:
-    """Return the files of these suffixes below `root` (relative, with `/`, sorted as text), and a note where others were ignored.
-
-    Hidden files are ignored without a note, and links to folders are not followed; `InputError` where there are no such files, or two
-    that differ in their suffix alone.
-    """
+    """Return the files of these suffixes below `root`, sorted, and a note of others; `InputError`: there are none, or two of one name."""
     paths = [path.relative_to(root) for path in files_below(root)]
     names = sorted(path.as_posix() for path in paths if path.suffix.lower() in suffixes)
     if not names:
@@ -184,11 +180,7 @@ def list_files(root: Path, suffixes: frozenset[str], what: str) -> tuple[list[st
 
 
 def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
-    """Return the class of each map: the first folder of its path, as in MVTec AD, or the one class "all".
-
-    The latter where the maps lie directly in `root`, or in folders `good` or `normal` there (those of a single class); `InputError` where
-    some lie directly in `root` and others do not.
-    """
+    """Return each map's class: its first folder, or "all" where that is `good` or none; `InputError`: some lie in no folder."""
     folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
     if not any(folders) or _NORMAL_FOLDERS & set(folders):
         return ["all"] * len(folders)

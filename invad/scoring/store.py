@@ -59,11 +59,7 @@ class Scores:
 
 
 def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], folder: Path) -> None:
-    """Write the scores, whole or not at all, as the folder `folder`.
-
-    `table`: a row for each image, the columns `COLUMNS` without `image_score`. `batches`, in its order: maps float32 (n, H, W), masks bool
-    (n, H, W) and scores of the images float32 (n,).
-    """
+    """Write scores as `folder`: a table row for each image, and in their order (maps, masks, image scores), whole or not at all."""
     image_scores: list[np.ndarray] = []
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)

@@ -80,10 +80,7 @@ def _read(split: Split, row: SplitRow) -> np.ndarray:
 
 
 def add_defect(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a copy of an image, uint8 (H, W, 3), at least 16 pixels a side, with a defect in it, and its mask, bool (H, W).
-
-    A blob shows another place of the image `other`, uint8 of any size, in other colours.
-    """
+    """Return an image, uint8 (H, W, 3), with a blob that shows another place of `other` in other colours, and its mask, bool (H, W)."""
     height, width = image.shape[:2]
     source = np.asarray(Image.fromarray(other).resize((width, height), Image.Resampling.BILINEAR))
     for _ in range(_TRIES):

@@ -27,11 +27,7 @@ from invad.workspace import Workspace
 
 
 def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: MlflowClient) -> None:
-    """Log the model folder as the model of a run; `InputError` where it is damaged or of another version.
-
-    It takes `images`, uint8 RGB (n, size, size, 3), and gives `scores`, float32 (n,), and `maps`, float32 (n, size, size), as the
-    stage `score` does.
-    """
+    """Log a model folder as the run's model: `images` as `Predictor.maps` takes them, `scores` and `maps` out; `InputError`: damaged."""
     config = read_config(folder)
     size, run_id = config.features.image_size, run.info.run_id
     images = TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")

@@ -120,11 +120,7 @@ def results_of(benchmark: BenchmarkConfig, workspace: Workspace) -> Content:
 
 
 def flatten_result(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the metrics of `reports/metrics/<benchmark>.json` by name.
-
-    Of the mean they are `<protocol>/<metric>`, of a class `<protocol>/<metric>/<class>`; those at the calibrated thresholds have
-    `calibrated` in place of the protocol. None stands for what cannot be computed.
-    """
+    """Return metrics by name: `<protocol>/<metric>[/<class>]`, protocol `calibrated` for those at thresholds; None: not computable."""
     point = result.get("operating_point", {})
     rows = [("", kind, values) for kind, values in result["mean"].items()]
     rows += [(name, kind, values) for name, kinds in result["per_class"].items() for kind, values in kinds.items()]
