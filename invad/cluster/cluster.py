@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,10 +23,9 @@ _SLACK = 1e-6  # ten workers of a tenth of a CPU fit on one
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to compute on: the resources of each node as Ray names them, such as CPU and GPU, and where Ray's logs lie."""
+    """What there is to compute on: the resources of each node as Ray names them, such as CPU and GPU."""
 
     nodes: tuple[Mapping[str, float], ...]
-    logs: Path | None = None
 
     def total(self, kind: str) -> float:
         """Return how much of a resource all nodes have."""
@@ -92,10 +90,7 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
             raise
         raise InputError(f"RAY_ADDRESS: {address}: cannot join this cluster ({' '.join(str(error).split())})") from None
     try:
-        from ray._private.worker import global_worker
-
-        logs = Path(global_worker.node.get_logs_dir_path()) if global_worker.node is not None else None
-        yield Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]), logs)
+        yield Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]))
     finally:
         ray.shutdown()
 

@@ -102,10 +102,10 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
                 _trainer(job, workers, gpus, _backend(gpus, cluster)).fit()
                 return
             except TrainingFailedError as error:
-                failed_after = after_failure(error, job, failed_after, cluster)
+                failed_after = after_failure(error, job, failed_after)
 
 
-def after_failure(error: Exception, job: TrainJob, before: int | None, cluster: Cluster) -> int:
+def after_failure(error: Exception, job: TrainJob, before: int | None) -> int:
     """Return the step that a training goes on from; `InputError`: a mistake or a full disk; `RuntimeError`: it is that of `before`."""
     for cause in causes(error):
         if isinstance(cause, InputError):
@@ -118,7 +118,7 @@ def after_failure(error: Exception, job: TrainJob, before: int | None, cluster: 
     if step == before:
         raise RuntimeError(
             f"training failed twice after the checkpoint of step {step}; this is a bug or a machine that cannot hold it, not bad luck. "
-            f"The last failure: {reason}. The checkpoints: {job.storage}. Ray's logs: {cluster.logs}"
+            f"The last failure: {reason}. The checkpoints: {job.storage}"
         ) from None
     logger.warning("a worker was lost (%s); going on after step %d", reason, step)
     return step

@@ -3,6 +3,7 @@
 They stand here and not beside the networks, because stages read them that must not import torch.
 """
 
+from dataclasses import fields
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -46,11 +47,8 @@ class TrainConfig(ComputeConfig):
     @property
     def length(self) -> str:
         """How long is trained by gradients, in words; "" for not at all."""
-        return ""
-
-    def training_steps(self, images: int) -> int:
-        """Return the number of steps on so many images; what is learned without gradients counts as one."""
-        return 1
+        known = {field.name for field in fields(self)}
+        return next((f"{getattr(self, unit):,} {unit}" for unit in ("steps", "epochs") if unit in known), "")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -59,15 +57,6 @@ class GradientConfig(TrainConfig):
 
     epochs: Positive = 100  # pyrefly: ignore[bad-override]
     learning_rate: PositiveFloat = 0.004  # pyrefly: ignore[bad-override]
-
-    @property
-    def length(self) -> str:
-        """Its epochs."""
-        return f"{self.epochs} epochs"
-
-    def training_steps(self, images: int) -> int:
-        """Return the whole batches of all epochs."""
-        return images // self.batch_size * self.epochs
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -193,15 +182,6 @@ class DinomalyConfig(TrainConfig):
     map_size: Annotated[int, Field(ge=8, le=1024)] = 256
     zero_border: bool = True
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @property
-    def length(self) -> str:
-        """Its steps."""
-        return f"{self.steps:,} steps"
-
-    def training_steps(self, images: int) -> int:
-        """Return its steps."""
-        return self.steps
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +27,9 @@ from invad.data.split_table import FILE_NAME, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.encoder import hollow_encoder
+from invad.methods import EncoderOutput
 from invad.text import aligned
-from invad.training.loop import steps_per_epoch
+from invad.training.loop import training_steps
 from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
@@ -116,12 +118,16 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
     return DATASETS[benchmark.dataset].counts
 
 
+@cache
+def _output(config: FeaturesConfig) -> EncoderOutput:
+    return hollow_encoder(config).output(config.image_size)
+
+
 def feature_bytes(images: int, config: FeaturesConfig) -> int:
     """Return the bytes of the tensors that the feature store of so many images holds; 0 where features are not stored."""
     if config.mode == "live":
         return 0
-    shapes = hollow_encoder(config).output(config.image_size).shapes
-    return images * sum(map(math.prod, shapes)) * np.dtype(config.dtype).itemsize
+    return images * sum(map(math.prod, _output(config).shapes)) * np.dtype(config.dtype).itemsize
 
 
 def map_bytes(images: Images, image_size: int) -> int:
@@ -133,12 +139,10 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
     images, config = _count(benchmark, data, workspace), benchmark.features
     if images is None:
         return TrainingPlan(benchmark.name, None)
-    steps = benchmark.train.training_steps(images.train)
-    if benchmark.train.length:
-        try:
-            steps_per_epoch(images.train, benchmark.train)
-        except InputError as error:
-            raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
+    try:
+        steps = training_steps(images.train, _output(config), benchmark.train)
+    except InputError as error:
+        raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     features = feature_bytes(sum(images), config)
     return TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
 

@@ -243,7 +243,7 @@ def test_dinomaly_takes_blocks_and_steps(params_dict, write_params):
     }
     change(params_dict, "features.visa", blocks)
     train = load_params(write_params(params_dict)).benchmark("visa").train
-    assert (train.length, train.training_steps(160)) == ("20 steps", 20)
+    assert train.length == "20 steps"
 
 
 @pytest.mark.parametrize("levels", [[16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])
