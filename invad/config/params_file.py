@@ -28,11 +28,10 @@ def add_benchmark(
     like: str | None = None,
     recipe: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """Add data set `name`, and a benchmark and settings of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
+    """Add data set `name`, and a benchmark and settings of the same name, to the settings in `path`; return the benchmark they are like.
 
-    `download`, `splits`: its sections, of plain values. `like`: as for `template`: the benchmark whose `features`, `train` and `score` are
-    copied, and whose name is returned. `recipe`: what is set otherwise than copied, by section. `InputError`: `path` is not valid or would
-    not be with the addition, `name` is taken, or there is no benchmark `like`.
+    `download`, `splits`: its sections. `like`: as for `template`: whose `features`, `train` and `score` are copied. `recipe`: what is set
+    otherwise, by section. `InputError`: `path` is not valid or would not be, `name` is taken, or there is no benchmark `like`.
     """
     recipe, base, text = recipe or {}, template(load_params(path), like), read_settings(path)
     data = load_yaml(text)

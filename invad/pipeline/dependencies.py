@@ -1,7 +1,4 @@
-"""What each stage depends on beside its data: all values of its settings, and the code that it runs, as a text that DVC compares.
-
-A line has a value or a digest, two spaces, and whose it is. So a stage runs again when a default changes, and not when another method does.
-"""
+"""What each stage depends on beside its data, as a text that DVC compares: a line has a value or a digest, and whose it is."""
 
 import json
 from dataclasses import asdict

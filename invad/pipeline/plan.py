@@ -1,7 +1,4 @@
-"""`invad-pipe plan`: what `dvc repro` fetches, trains on and writes, counted before it starts.
-
-Sizes are those of tensors and of published archives. What neither settings nor files tell is said to be unknown; nothing is guessed.
-"""
+"""`invad-pipe plan`: what `dvc repro` fetches, trains on and writes, counted before it starts; nothing is guessed."""
 
 import math
 import shutil

@@ -1,7 +1,4 @@
-"""What each stage of `dvc.yaml` does: read its inputs, call one module, write its outputs, tell MLflow.
-
-Heavy packages are imported by the stages that need them.
-"""
+"""What each stage of `dvc.yaml` does, between its inputs and outputs; heavy packages are imported by the stages that need them."""
 
 import json
 import logging
@@ -27,10 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what each stage depends on beside its data: its settings, defaults included, and its code.
-
-    `InputError`: timm has no such encoder, or none with such levels, or the settings of an ablation are wrong.
-    """
+    """Write what each stage depends on beside data: settings and code; `InputError`: timm has no such encoder, or an ablation is wrong."""
     from invad.features.encoder import hollow_encoder
     from invad.pipeline.dependencies import dependencies
 

@@ -36,11 +36,7 @@ class Predictions(NamedTuple):
 
 
 def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
-    """Write raw anomaly maps, resized masks and image scores, as `invad.scoring.store` has them.
-
-    Those of the test images go to the folder `out`, those of the normal images held out for thresholds to the folder `calibration` in it.
-    `InputError`: features or model are missing or do not belong together, or the file of a mask is missing or damaged.
-    """
+    """Write maps, masks and scores of test images to `out`, of held-out ones to `calibration` in it; `InputError`: inputs do not fit."""
     folders: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER}
     with atomic_path(out) as temporary:
         for phase, folder in folders.items():

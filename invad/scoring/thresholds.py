@@ -1,8 +1,4 @@
-"""Thresholds from the normal images that were held out of training, as the file `calibration.json` beside the model.
-
-They are those of the image score (the maximum of the map) and of the map's pixels, for each class and for all classes together. The
-latter are for images whose class is not known.
-"""
+"""Thresholds of image scores and pixels from held-out normal images, for each class and for all: `calibration.json` of a model."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

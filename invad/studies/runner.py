@@ -53,11 +53,10 @@ Find = Callable[[FeaturesConfig, Split], Path]  # the folder of features
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """How a study is run, and on what.
+    """How a study is run, and on what; `set`: other values of the benchmark's settings, by dotted key.
 
-    `benchmark`: its name. `set`: other values of its settings, by dotted key. `max_concurrent`: trials at a time, None for as many as
-    fit. `trials_per_gpu`: how many share one, None for one each. `resume`: go on with a study that is there; `restart`: remove it first.
-    Of an ablation, `variants`: some of the module's, all where none are named; `seeds`: how many trainings of each.
+    `max_concurrent`: trials at a time, None for as many as fit. `trials_per_gpu`: how many share one, None for one each. Of an ablation,
+    `variants`: some of the module's, all where none are named; `seeds`: how many trainings of each.
     """
 
     benchmark: str

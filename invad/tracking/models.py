@@ -1,7 +1,4 @@
-"""The trained model in MLflow: logged with its run, and as a version of a registered model.
-
-It is the model folder and a copy of this package, so that it gives the same after an upgrade, and no pickle.
-"""
+"""A trained model in MLflow, without pickle: its folder and a copy of this package, logged with the run, and versions of it."""
 
 import tempfile
 import warnings
@@ -54,12 +51,9 @@ def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: Mlflow
 
 
 def register_model(run_id: str, workspace: Workspace, *, name: str | None = None, alias: str | None = None) -> str:
-    """Make the model of a run (MLflow's id, or a benchmark's name) a version of a registered model, and return `models:/<name>/<number>`.
+    """Make the model of a run a version of a registered model, once, led to by `alias`, and return `models:/<name>/<number>`.
 
-    `name`: by default `invad-<benchmark>`. The same model becomes no
-    second version. `alias`, such as `champion`, leads to the version from now on.
-
-    `InputError`: there is no such run, it has no model, or MLflow does not answer or refuses name or alias.
+    `run_id`: MLflow's, or a benchmark's name. `InputError`: there is no such run, it has no model, or MLflow refuses name or alias.
     """
     with answering(workspace) as client:
         run = find_run(run_id, client, workspace)

@@ -56,9 +56,8 @@ class Files:
 class Content:
     """What is logged of a run; of what is empty, nothing.
 
-    `metrics`: final values; one that is not available is None. `curves`: the (step, value) pairs of a metric. `data`: returns what
-    `data_sets` does, and is asked where the run has none. `files`: by the name of their group. `model`: the folder of the trained model,
-    and its benchmark.
+    `metrics`: final values, None for one that is not available. `curves`: (step, value) pairs. `data`: returns what `data_sets` does.
+    `files`: by the name of their group. `model`: the folder of the trained model, and its benchmark.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)

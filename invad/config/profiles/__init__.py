@@ -1,7 +1,4 @@
-"""The settings that come with the package: `quick`, the default, and the recipes of the paper.
-
-`quick.yaml` is a whole params.yaml; the others say what differs from it.
-"""
+"""The settings that come with the package: `quick.yaml` is a whole params.yaml, the others say what differs from it."""
 
 import re
 from collections.abc import Mapping
