@@ -1,8 +1,4 @@
-"""Reading `params.yaml`, once and as a whole.
-
-Every section is checked before anything runs: an unknown key, a wrong type, a value out of range or a name that is not there is an
-`InputError` of one line that names the key and what is accepted. Settings that no benchmark names are taken, for experiments.
-"""
+"""Reading `params.yaml`, once and as a whole: an `InputError` of one line names the first key that is wrong, and what is right."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -93,11 +89,7 @@ def parse_params(text: str, where: str) -> Params:
 def parse_benchmark(
     name: str, dataset: str, sections: Mapping[str, Any], where: str, settings: str | None = None
 ) -> BenchmarkConfig:
-    """Check the sections of one benchmark, given as plain values; `splits` has its fold.
-
-    `where`: what an error begins with, such as `params.yaml: `. `settings`: their name in params.yaml; an error then names
-    `train.<settings>.epochs`, otherwise `train.epochs`. `InputError`: a key is unknown, or a value has the wrong type or range.
-    """
+    """Check the sections of one benchmark, plain values; `InputError` begins with `where` and names the key, with `settings` if given."""
     key = {section: f"{where}{section}.{settings}" if settings else f"{where}{section}" for section in NAMED_SECTIONS}
     kinds: dict[str, type[Any]] = {
         "splits": SPLIT_CONFIGS[dataset_kind(dataset)],

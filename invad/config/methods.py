@@ -1,7 +1,4 @@
-"""The settings of the methods: what stands in a section `train`, with the defaults of the papers.
-
-They stand here and not beside the networks, because stages read them that must not import torch.
-"""
+"""The settings of the methods, the papers' by default; apart from the networks, for stages that must not import torch."""
 
 from dataclasses import fields
 from typing import Annotated, ClassVar, Literal

@@ -131,10 +131,9 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
 
 @dataclass(frozen=True, config=STRICT)
 class CalibrationConfig:
-    """The normal training images that thresholds are taken from.
+    """The normal training images that thresholds are taken from; no key has a default, because dvc.yaml names each.
 
-    `share` of each class's, chosen by `seed`, is kept from training. `false_positive_rate`: the share of these images, and of their
-    pixels, that may lie above the thresholds. No key has a default, because dvc.yaml names each and DVC needs it in the file.
+    `share` of each class's, chosen by `seed`, is kept from training. `false_positive_rate`: of these images, and of their pixels.
     """
 
     share: Annotated[float, Field(ge=0, lt=1)]

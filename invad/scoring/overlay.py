@@ -63,11 +63,7 @@ def overlay(
     outlined: bool,
     half: float | None = None,
 ) -> Image.Image:
-    """The image in grey, mode L, with the colours of its map; RGB.
-
-    values: the map, float32 (H, W), at the size of the image. outlined: draw lines around what lies above the pixel threshold: not for
-    an image that is called normal. half: as for `draw_lines`.
-    """
+    """The image in grey (L) with the colours of its map, float32 (H, W), as RGB; outlined: lines around what is above the threshold."""
     colours, opacity = heat(values, scale)
     drawn = Image.composite(colours, grey.convert("RGB"), opacity)
     if outlined and threshold is not None:

@@ -57,11 +57,7 @@ def calibrate(
     names: Iterable[str],
     benchmark: BenchmarkConfig,
 ) -> Calibration:
-    """Return the thresholds that anomaly maps and scores of held-out normal images give.
-
-    `scored`: batches of maps float32 (n, H, W) of the benchmark's image size, each read once, and of scores of images, float32 (n,).
-    `classes`: of each of the images, in the same order. `names`: all classes of the benchmark, with images among them or not.
-    """
+    """Return thresholds from batches of (maps, scores) of held-out images of `classes`; `names`: all classes of the benchmark."""
     rate = benchmark.calibration.false_positive_rate
     counts: Counter[str | None] = Counter(classes)
     counts[_ALL] = len(classes)

@@ -81,11 +81,7 @@ class StudyOptions:
 def finished_study(
     study: Study, options: StudyOptions, params: Params, workspace: Workspace, *start: str
 ) -> Generator[tuple[list[TrialResult], Callable[[Iterable[Path]], None]]]:
-    """Run what is missing of a study; yield the results of all its trials, and what logs the files that sum them up.
-
-    `params`: has the workers of extraction and training. `start`: the first words of the command that runs the study again. `InputError`:
-    the settings are wrong, the split is not built, a trial does not fit this machine, or another process runs the study.
-    """
+    """Run what is missing of a study; yield all results, and what logs files of them; `InputError`: it does not fit, or runs already."""
     from invad.cluster.cluster import here
     from invad.cluster.extract import shard_runner
     from invad.cluster.tune import run_trials, trial_resources

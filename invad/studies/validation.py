@@ -27,11 +27,7 @@ _TRIES = 20
 
 
 def validation_split(split: Split, share: float, seed: int, folder: Path) -> Split:
-    """Return the images that `rows_for_training` leaves, and copies with defects, in phase `test`.
-
-    Images and masks are written to `folder` as PNG files, at most 640 pixels a side, once, all or none: the same split and seed give the
-    same bytes. `InputError`: a class has a single normal training image, or an image is damaged.
-    """
+    """Return held-out images, and copies with defects, in phase `test`, as PNGs in `folder`; `InputError`: a class has but one."""
     if not (folder / _TABLE).exists():
         kept = set(rows_for_training(split, share, seed))
         held_out = [row for index, row in enumerate(split.phase("train")) if index not in kept]

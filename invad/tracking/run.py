@@ -213,11 +213,7 @@ def start_run(
     tags: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
 ) -> Run:
-    """Note the benchmark's settings and where code and data came from, as they are now, for a run that MLflow is told of later.
-
-    `name`: by default benchmark, method, encoder, epochs and seed. `key`: of a study or trial, whose run of before goes on with it.
-    `parent`: the study that it is a trial of. `tags` and `params`: further ones, or others. `InputError`: MLFLOW_TRACKING_URI is malformed.
-    """
+    """Note what a run starts with, for MLflow later; `key`: of a study or trial, whose run goes on; `InputError`: a malformed address."""
     tracking_uri(workspace)
     key = key or ("" if experiment == BENCHMARK else uuid.uuid4().hex)
     folder = workspace.private / "runs" / (key or benchmark.name)

@@ -37,11 +37,10 @@ def profile_text(name: str) -> str:
 
 
 def use_profile(name: str, path: Path) -> tuple[list[str], Path | None]:
-    """Make profile `name` the settings in `path`, and keep the old file beside it as `<name>.bak`, `.bak2` and so on.
+    """Make profile `name` the settings in `path`; return what was taken over, and the old file, kept as `.bak`, `.bak2` and so on.
 
     Taken over are data sets with `source: path`, those with `source: official` where the profile has that too, and the user's own with
-    their benchmarks: returned are their dotted keys, and the old file, None where nothing had to be written.
-    `InputError`: there is no such profile, or the settings in `path` are not valid.
+    their benchmarks. `InputError`: there is no such profile, or the settings in `path` are not valid.
     """
     profile = profile_text(name)
     if not path.exists():
