@@ -50,9 +50,8 @@ def train_model(
 ) -> tuple[Method, list[Step]]:
     """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
 
-    `folder`: what the stage `features` has written, which depends on `key`. `storage`: for checkpoints, in a folder whose name begins with
-    `name`; it is removed when the training has ended well. `on_progress`: called on the driver every now and then with the new steps, the
-    number of all steps, and after how many of them this start has gone on; first of all with the steps of earlier starts, if any.
+    `folder`: of the features, which depend on `key`. `storage`: of checkpoints, in a folder whose name begins with `name`, until the end.
+    `on_progress`: called every now and then with new steps, the number of all, and how many earlier starts have made, first with those.
     `InputError`: the settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
     """
     total, count = training_steps(len(split.phase("train")), key.output, config), workers.workers

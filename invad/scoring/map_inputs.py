@@ -1,7 +1,6 @@
-"""Anomaly maps of any method in files, with all that belongs to them: what `invad-pipe evaluate` evaluates.
+"""Anomaly maps of any method in files, and what belongs to them, for `invad-pipe evaluate` and `read_inputs(maps, masks).evaluate()`.
 
-From Python: `read_inputs(maps, masks).evaluate()`. Masks of folders are found by name, never by position. Every file is hostile until it
-has been read, nothing is ever unpickled, and every error names its file.
+Masks of folders are found by name. Every file is hostile until it has been read, nothing is unpickled, and every error names its file.
 """
 
 import re
@@ -97,11 +96,10 @@ def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: P
 
 
 def open_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Return the array of a `.npy` file, memory-mapped, or arrays of an `.npz` file, by name.
+    """Return the array of a `.npy` file, memory-mapped, or arrays of an `.npz` file, by name; `InputError`: it is damaged or pickled.
 
     `names`: what the main array of an `.npz` may be called, the first of which it is called then; a single one may have any name.
-    `others`: arrays that are read too, where there are any. `InputError`: the file is missing, damaged or pickled, has more than
-    `MAX_BYTES`, or does not tell which is the main array.
+    `others`: read too, where they are there.
     """
     if not path.is_file():  # to open a pipe would wait forever
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")

@@ -1,7 +1,6 @@
-"""The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read.
+"""The validation split: normal training images that training does not see, and the same with synthetic defects.
 
-The defects, on 0.5 to 10 percent of each image, are another kind than the anomalies that methods are trained on, whose masks are Perlin
-noise (`invad.features.synthesis`): what has learned to see a generator must not be judged by it.
+The defects are another kind than those of `invad.features.synthesis`: what has learned to see a generator must not be judged by it.
 """
 
 from dataclasses import replace

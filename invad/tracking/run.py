@@ -116,9 +116,8 @@ class Run:
         """Log what MLflow lacks of the record of a run that has ended; return whether there was anything."""
         if self.status == "RUNNING" or (self.run_id is not None and not self.content):
             return False
-        value = self.content or {"metrics": {}, "curves": {}, "data": []}
-        content = Content(metrics=value["metrics"], curves=value["curves"], data=lambda: value["data"])
-        if self.log(content) is not None:
+        value: dict[str, Any] = {"metrics": {}, "curves": {}, "data": []} | self.content
+        if self.log(Content({}, value["metrics"], value["curves"], lambda: value["data"])) is not None:
             self.content = {}
             self.save()
             if self.parent is not None:  # MLflow has all of this trial
