@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from invad.config import Params, load_params
 from invad.disk import disk_problem
 from invad.errors import InputError
+from invad.training.cost import peak_memory
 from invad.workspace import Workspace
 
 
@@ -33,9 +33,3 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     print(
         f"{label}: done in {time.monotonic() - started:.1f} s, {peak_memory() / 1e6:.0f} MB of memory", file=sys.stderr
     )
-
-
-def peak_memory() -> int:
-    """Return the most bytes of main memory that this process, or the largest of its finished children, has held."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
-from invad.pipeline.frame import peak_memory
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.data.split_table import open_split
     from invad.features import open_features
     from invad.features.encoder import configured_encoder
-    from invad.training.cost import model_cost, write_cost
+    from invad.training.cost import model_cost, peak_memory, write_cost
     from invad.training.curve import curve_csv
     from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model

@@ -27,6 +27,8 @@ COST = (
     Metric("parameters", "Cost", "Param. (M)", "Trained parameters in millions, without the encoder.", "millions", None),
     Metric("multiply_adds", "Cost", "M-adds (G)", "Multiply-adds for one image in thousand millions, with the encoder.", "giga", None),
     Metric("seconds", "Cost", "Training (s)", "Mean training time of a run in seconds.", "seconds", None),
+    Metric("images_per_second", "Cost", "Images/s", "Test images scored in a second, metrics included.", "score", None),
+    Metric("memory", "Cost", "Memory (GB)", "Most main memory of a run's process.", "giga", None),
 )  # fmt: skip
 FINISHED, FAILED = "finished", "failed"
 PARTIAL, NOT_RUN = "partial", "not run"  # of a variant: only some runs, or none
@@ -35,7 +37,7 @@ DIFFERENCE = 'A row "- paper" is the difference to the paper\'s setting in perce
 NO_PAPER = "There are no differences: the paper's setting is not among the finished variants."
 MEANING = (
     "Param.: trained parameters, without the encoder. M-adds: multiply-adds for one image, with the encoder. "
-    "Training: mean time of a run"
+    "Images/s: test images scored, metrics included. Memory: the most main memory of a run. Training: mean time of a run"
 )
 HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 ERROR_LENGTH = 200  # characters of an error in a footnote
@@ -46,7 +48,8 @@ class TrialResult:
     """One run: a variant with one seed.
 
     status: "finished", "failed" (`error` says why) or, of a search alone, "stopped" (early, after `epochs`). multiply_adds: of one image.
-    seconds: of training. metrics: keys of `METRICS` -> fraction in [0, 1] or `None` when not available; of finished runs alone.
+    seconds: of training. images_per_second: of scoring, metrics included. memory: the most main memory that its process held, in bytes.
+    metrics: keys of `METRICS` -> fraction in [0, 1] or `None` when not available; of finished runs alone.
     """
 
     variant: str
@@ -56,6 +59,8 @@ class TrialResult:
     parameters: int | None = None
     multiply_adds: int | None = None
     seconds: float | None = None
+    images_per_second: float | None = None
+    memory: int | None = None
     epochs: int | None = None
     device: str = ""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
@@ -197,7 +202,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def summary_text(report: AblationReport) -> str:
     """The table without differences and with the main metrics alone, for the terminal."""
     table = ablation_table(report)
-    columns = (*COST, *(metric for metric in METRICS if metric.key in HEADLINE))
+    columns = (*COST[:3], *(metric for metric in METRICS if metric.key in HEADLINE))
     return markdown(
         [replace(table, columns=columns, rows=tuple(row for row in table.rows if row.kind != "difference"))]
     )

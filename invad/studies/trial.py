@@ -22,7 +22,7 @@ from invad.report.ablations import TrialResult
 from invad.scoring.score import predictions, write_phase
 from invad.scoring.store import open_scores
 from invad.studies.study import Trial
-from invad.training.cost import model_cost
+from invad.training.cost import model_cost, peak_memory
 from invad.training.job import TrainJob, run_job
 
 VALIDATION_SCORE = "validation_score"
@@ -96,6 +96,8 @@ def run_task(task: TrialTask) -> None:
     method, seconds = _trained(task, device)
     cost = model_cost(task.trials[0][1].benchmark, method.eval())
     for name, trial in task.pending().items():
+        started = time.monotonic()
+        values = _metrics(method, task, trial.benchmark)
         result = TrialResult(
             trial.variant,
             trial.seed,
@@ -103,9 +105,11 @@ def run_task(task: TrialTask) -> None:
             parameters=cost.trainable,
             multiply_adds=cost.multiply_adds,
             seconds=seconds,
+            images_per_second=len(task.judged.phase("test")) / (time.monotonic() - started),
+            memory=peak_memory(),
             epochs=trial.benchmark.train.epochs,
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-            metrics=_metrics(method, task, trial.benchmark),
+            metrics=values,
         )
         folder = trial_folder(task.folder, name)
         write_json(folder / RESULT_FILE, asdict(result))

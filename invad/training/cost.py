@@ -1,5 +1,7 @@
 """What a model costs: counted, and as a file that says it without loading the model or torch."""
 
+import resource
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -78,3 +80,9 @@ def count_multiply_adds(run: Callable[[], object]) -> int:
         run()
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     return (flops["Global"] - sum(count for name, count in flops.items() if name.endswith(".blur"))) // 2
+
+
+def peak_memory() -> int:
+    """Return the most bytes of main memory that this process, or the largest of its finished children, has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -63,21 +63,40 @@ def test_no_line_is_folded_when_dvc_writes_the_settings_of_an_experiment(name):
 
 
 def test_the_list_describes_each_profile_by_its_first_line():
-    assert [name for name, _ in list_profiles()] == ["quick", "paper", "paper-lite"]
+    assert [name for name, _ in list_profiles()] == [*PROFILES]
     for name, description in list_profiles():
         assert f"# {description}\n" == profile_text(name).splitlines(keepends=True)[0]
 
 
-@pytest.mark.parametrize("name", ["paper", "paper-lite"])
+@pytest.mark.parametrize("name", [*PROFILES][1:])
 def test_a_profile_keeps_the_comments_and_the_order_of_the_default_below_its_own_title(name):
     ours, quick = profile_text(name).splitlines(), profile_text("quick").splitlines()
-    assert [line for line in ours if line.startswith("#")][2:] == [line for line in quick if line.startswith("#")][1:]
+    comments = [line for line in quick if line.startswith("#")][1:]
+    assert [line for line in ours if line.startswith("#")][-len(comments) :] == comments
     assert list(yaml.safe_load(profile_text(name))) == list(yaml.safe_load(profile_text("quick")))
+
+
+def test_the_profiles_of_other_methods_hold_their_published_settings():
+    found = {name.removeprefix("paper-"): profile_params(name).benchmark("mvtec") for name in [*PROFILES][3:]}
+    assert {name: one.train.model for name, one in found.items()} == {name: name for name in found}
+    assert {name: one.features.levels for name, one in found.items()} == {
+        "rd": STRIDES,
+        "patchcore": (8, 16),
+        "simplenet": (8, 16),
+        "uniad": (2, 4, 8, 16),
+        "dinomaly": ((2, 3, 4, 5), (6, 7, 8, 9)),
+    }
+    assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad")} == {"re-run"}
+    assert {name for name, one in found.items() if one.score.sigma == "method"} == {"uniad", "dinomaly"}
+    assert {one.features.image_size for one in found.values()} == {256, 392}
+    assert {one.features.weights for one in found.values()} <= set(timm.list_pretrained())
 
 
 def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):
     for ask in (profile_text, lambda name: use_profile(name, params_file)):
-        with pytest.raises(InputError, match=r"unknown profile 'papier'; known are quick, paper, paper-lite"):
+        with pytest.raises(
+            InputError, match=r"unknown profile 'papier'; known are quick, paper, paper-lite, paper-rd, "
+        ):
             ask("papier")
 
 

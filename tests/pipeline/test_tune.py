@@ -33,6 +33,7 @@ from invad.studies.search import draw_samples, run_search, search_text
 from invad.tracking import tracking_uri
 
 pytestmark = pytest.mark.ray
+MEASURED = ("seconds", "images_per_second", "memory")
 RANGES = TuneConfig(
     samples=3,
     validation_share=0.2,
@@ -243,7 +244,7 @@ def _content(workspace):
         path.parent.name: json.loads(path.read_text())
         for path in workspace.private.glob("studies/*/trials/*/result.json")
     }
-    return {name: {key: value for key, value in one.items() if key != "seconds"} for name, one in results.items()}
+    return {name: {key: value for key, value in one.items() if key not in MEASURED} for name, one in results.items()}
 
 
 def test_a_killed_study_goes_on_and_gives_what_it_would_have_given(one_session, toy, tmp_path_factory):

@@ -189,7 +189,16 @@ def test_the_plan_of_the_paper_is_told_before_anything_is_fetched(folder):
 def test_profiles_are_listed_shown_and_used(folder):
     shutil.copy(REPOSITORY / "params.yaml", folder)
     listed = pipe("profile", "list", cwd=folder).stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["quick", "paper", "paper-lite"]
+    assert [line.split()[0] for line in listed] == [
+        "quick",
+        "paper",
+        "paper-lite",
+        "paper-rd",
+        "paper-patchcore",
+        "paper-simplenet",
+        "paper-uniad",
+        "paper-dinomaly",
+    ]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
     used = pipe("profile", "use", "paper", cwd=folder).stdout
     assert used == "params.yaml is now the profile paper\nbefore params.yaml.bak\n"

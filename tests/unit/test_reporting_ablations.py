@@ -37,6 +37,8 @@ class Run:
     parameters: int | None = 12_345_678
     multiply_adds: int | None = 3_456_789_000
     seconds: float | None = 1500.0
+    images_per_second: float | None = 20.0
+    memory: int | None = 1_500_000_000
     epochs: int | None = 30
     device: str = "cpu"
     metrics: dict = field(default_factory=dict)
@@ -80,8 +82,8 @@ def cells_of(text, name):
 def test_several_seeds_are_mean_and_sample_standard_deviation():
     text = markdown_of(three_by_three())
     _, *cells = cells_of(text, "full (paper)<sup>1</sup>")
-    assert cells == ["3", "12.35", "3.46", "1,500", *["91.0 ± 1.0"] * len(KEYS)]
-    assert cells_of(text, "full (paper) - paper")[5:] == ["0.0"] * len(KEYS)
+    assert cells == ["3", "12.35", "3.46", "1,500", "20", "1.50", *["91.0 ± 1.0"] * len(KEYS)]
+    assert cells_of(text, "full (paper) - paper")[7:] == ["0.0"] * len(KEYS)
     assert "sample standard deviation over seeds 0, 1, 2" in text
     assert float(csv_of(three_by_three())[0]["mad_std"]) == statistics.stdev([0.9, 0.91, 0.92])
 
@@ -91,7 +93,7 @@ def test_one_seed_has_no_standard_deviation():
     text = markdown_of(report)
     assert "±" not in text
     assert "one run per variant (seed 0)" in text
-    assert cells_of(text, "no_style - paper")[5:] == ["-25.0"] * len(KEYS)
+    assert cells_of(text, "no_style - paper")[7:] == ["-25.0"] * len(KEYS)
     assert "mad_std" not in csv_of(report)[0]
     assert [row["mad"] for row in csv_of(report, "difference")] == ["0.0", "-0.25"]
 

@@ -1,8 +1,7 @@
 """The settings that come with the package: `quick.yaml` is a whole params.yaml, the others say what differs from it."""
 
-import re
 from collections.abc import Mapping
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from invad.config.sections import dataset_kind
 from invad.errors import InputError
 from invad.files import write_text
 
+_METHODS = ("rd", "patchcore", "simplenet", "uniad", "dinomaly")
 # The files that a profile is made of, each over the one before.
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "quick": ("quick",),
     "paper": ("quick", "paper"),
     "paper-lite": ("quick", "paper", "paper-lite"),
+    **{f"paper-{method}": ("quick", "paper", f"paper-{method}") for method in _METHODS},
 }
 
 
@@ -32,7 +33,8 @@ def profile_text(name: str) -> str:
     text, *others = (read_settings(Path(__file__).parent / f"{file}.yaml") for file in PROFILES[name])
     for overrides in others:
         text = _with_overrides(text, overrides)
-    title = re.findall("^#.*\n", others[-1] if others else "", re.MULTILINE)
+    lines = others[-1].splitlines(keepends=True) if others else []
+    title = list(takewhile(lambda line: line.startswith("#"), lines))
     return "".join(title) + text.partition("\n")[2] if title else text
 
 
@@ -60,12 +62,13 @@ def use_profile(name: str, path: Path) -> tuple[list[str], Path | None]:
 
 
 def _with_overrides(base: str, overrides: str) -> str:
-    """Return the text `base` with other settings, merged by name; a data set is replaced, since nothing of another source is of use."""
+    """Return the text `base` with other settings, merged by name; another source of data, and another method, replaces what there was."""
     settings = load_yaml(base)
     edits: dict[Entry, Any] = {}
     for section, named in load_yaml(overrides).items():
         for name, values in named.items():
-            edits[section, name] = values if section == "download" else settings[section][name] | values
+            replaced = section == "download" or "model" in values
+            edits[section, name] = values if replaced else settings[section][name] | values
     return edit_settings(base, edits)
 
 
