@@ -66,16 +66,11 @@ def train(
     settings and number of threads give the same bits. Nothing is kept on the disk; `Predictor.save` writes the model folder.
 
     `images`: normal ones: a folder, or paths, PIL images, arrays or tensors (of one class, called `name`); a dict of class -> those; or a
-    `Split`, whose phases `train` and `calibration` are used. `method`: a name of `invad.methods.METHODS`, whose settings, the fields of its
-    class in `invad.config.TRAIN_CONFIGS`, are keyword arguments, as in `epochs=20`; or its settings as a whole. `features`: the encoder and
-    the size of its images; by default `FeaturesConfig("mobilenetv2_100")`, which takes 256 x 256 pixels. `calibration`: how many images of
-    each class are held out, and which share of them may lie above the thresholds; by default a tenth and 1 %; of a `Split` the latter only.
-    `reading`: whether images are turned as EXIF says, and 16-bit grey is scaled: the model reads so ever after; by default neither; of a
-    `Split` its own counts. `name`: of the model, as a benchmark has one. `device`: `cpu`, `cuda`, `cuda:1`; by default a GPU where there
-    is one. `threads`: of torch while it trains; by default as many as it uses already. The stage `train` has one for each CPU of its
-    `resources_per_worker`. `progress`: whether bars are shown.
-
-    `InputError`: an image cannot be read, there are too few, a setting is unknown or wrong, or the loss is not finite.
+    `Split`, whose phases `train` and `calibration` are used, and whose reading counts. `method`: of `invad.methods.METHODS`, settings as
+    keyword arguments (`epochs=20`), or its settings as a whole. `calibration`: by default a tenth of each class is held out, and 1 % of it
+    may lie above the thresholds. `reading`: whether EXIF turns images, and 16-bit grey is scaled. `device`: `cpu`, `cuda`, `cuda:1`; by
+    default a GPU where there is one. `threads`: of torch while it trains. `progress`: whether bars are shown. `InputError`: an image cannot
+    be read, there are too few, a setting is unknown or wrong, or the loss is not finite.
     """
     recipe = asdict(method) if isinstance(method, TrainConfig) else {"model": method}
     sections = {

@@ -189,7 +189,14 @@ def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
 
 def read_map(path: Path) -> np.ndarray:
     """Read a map (H, W), `.npy`, grey TIFF or PNG; `InputError`: damaged, of other dimensions, colours, too many pixels, or NaN."""
-    array = open_arrays(path, (MAPS,))[MAPS] if path.suffix.lower() == ".npy" else _read_grey(path)
+    if path.suffix.lower() == ".npy":
+        array = open_arrays(path, (MAPS,))[MAPS]
+    else:
+        with decoded_mask(path) as image:  # the modes of masks include all grey ones
+            if image.mode not in _GREY_MODES:
+                expected = "a map has one grey value of 8 or 16 bits or float32 for each pixel"
+                raise InputError(f"{path}: has the pixel format {image.mode}; {expected}")
+            array = np.asarray(image)
     _check_map(array, path, ("H", "W"))
     if array.size > MAX_PIXELS:
         raise InputError(f"{path}: has {array.size} pixels; at most {MAX_PIXELS} are accepted")
@@ -197,14 +204,6 @@ def read_map(path: Path) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{path}: holds NaN or infinity; scores must be finite")
     return array
-
-
-def _read_grey(path: Path) -> np.ndarray:
-    with decoded_mask(path) as image:  # the modes of masks include all grey ones
-        if image.mode not in _GREY_MODES:
-            expected = "a map has one grey value of 8 or 16 bits or float32 for each pixel"
-            raise InputError(f"{path}: has the pixel format {image.mode}; {expected}")
-        return np.asarray(image)
 
 
 def _check_map(array: np.ndarray, path: Path, dimensions: tuple[str, ...]) -> None:
