@@ -516,7 +516,7 @@ def test_a_sample_is_judged_by_the_validation_images_and_not_trained_on_them(tin
 
 def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp_path, monkeypatch):
     task = task_of(tiny, tmp_path)
-    too_many = apply(task.benchmark, {"train.batch_size": 99})
+    too_many = apply(task.trials[0][1].benchmark, {"train.batch_size": 99})
     task = replace(task, job=replace(task.job, train=too_many.train))
     attempt({"one": task}, "one")
     for name, _ in task.trials:
