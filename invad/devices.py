@@ -10,11 +10,6 @@ from torch import Tensor, nn
 from invad.config import ComputeConfig, Precision
 from invad.errors import InputError
 
-DTYPES: dict[Precision, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -60,7 +55,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Return the context in which convolutions run in `precision`; what is sensitive to rounding stays float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=DTYPES[precision])
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -18,11 +18,7 @@ _TEXT = re.compile("No space left on device|Disk quota exceeded|database or disk
 
 
 def free_bytes(folder: Path, needed: int, purpose: str) -> int:
-    """Return the free bytes of the disk that holds the existing `folder`.
-
-    Raises:
-        InputError: They are fewer than `needed`; `purpose` is the start of the message.
-    """
+    """Return the free bytes of the disk of the existing `folder`; `InputError`, which begins with `purpose`: fewer than `needed`."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(

@@ -14,10 +14,7 @@ from invad.errors import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Generator[Path]:
-    """Yield a temporary sibling of `path` to write a file or a folder to; rename it to `path` on success, remove it on failure.
-
-    An existing file or folder at `path` is replaced. The parent folder is made when missing.
-    """
+    """Yield a temporary sibling of `path`, renamed to it on success, in place of what is there, and removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     remove(temporary)
@@ -50,11 +47,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  (anything that 
 
 
 def read_json(path: Path, most_bytes: int | None = None) -> Any:  # noqa: ANN401
-    """Read a JSON file, which has neither NaN nor infinity.
-
-    Raises:
-        InputError: It is missing, no file that can be read, longer than `most_bytes`, or not JSON.
-    """
+    """Read a JSON file without NaN or infinity; `InputError`: it is missing, no file, longer than `most_bytes`, or not JSON."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait forever

@@ -33,13 +33,10 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
             f"benchmark  {name:<12} {train.model} on {features.encoder} ({features.weights} weights), "
             f"{features.image_size} px, {f'{train.length}, ' if train.length else ''}batch {train.batch_size}"
         )
-    for module in settings.ablations:
-        from invad.studies.ablation import ablation_of_params, plan_ablation
-
-        options = ablation_of_params(module, settings)
-        names = ", ".join(variant.name for variant in plan_ablation(module, options, settings).variants)
-        seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
-        print(f"ablation   {module:<12} of {options.benchmark}: {names}; {seeds}")
+    for module, one in settings.ablations.items():
+        print(
+            f"ablation   {module:<12} of {one.benchmark}: {', '.join(one.variants) or 'all variants'}; {one.seeds} seeds"
+        )
     for stage, text in dependencies(settings).items():
         before = Workspace().code(stage)
         if before.exists() and (names := changed(before.read_text(encoding="utf-8"), text)):
@@ -179,11 +176,8 @@ def register(
 
 
 @runs.command("list")
-def list_runs(
-    experiment: Annotated[str | None, typer.Option(help="benchmark, ablation or tune; by default all.")] = None,
-) -> None:
+def list_runs() -> None:
     """List all runs, the newest first."""
     from invad import tracking
 
-    for line in tracking.list_runs(Workspace(), experiment):
-        print(line)
+    print(*tracking.list_runs(Workspace()), sep="\n")

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,10 +23,9 @@ _SLACK = 1e-6  # ten workers of a tenth of a CPU fit on one
 
 @dataclass(frozen=True)
 class Cluster:
-    """What there is to compute on: the resources of each node as Ray names them, such as CPU and GPU, and where Ray's logs lie."""
+    """What there is to compute on: the resources of each node as Ray names them, such as CPU and GPU."""
 
     nodes: tuple[Mapping[str, float], ...]
-    logs: Path | None = None
 
     def total(self, kind: str) -> float:
         """Return how much of a resource all nodes have."""
@@ -73,11 +71,7 @@ def quiet() -> None:
 
 @contextmanager
 def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
-    """Yield the nodes of a Ray of this machine's own that ends with the block, or of the cluster of RAY_ADDRESS.
-
-    `local`: what `ray.init` is told of a Ray of our own, such as `num_gpus`. Raises `InputError` where RAY_ADDRESS names no cluster that
-    can be joined.
-    """
+    """Yield the nodes of a Ray of our own, begun with `local`, or of RAY_ADDRESS; `InputError`: that cannot be joined."""
     address = os.environ.get("RAY_ADDRESS") or None
     settings: dict[str, Any] = {}
     if address is not None:
@@ -96,10 +90,7 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
             raise
         raise InputError(f"RAY_ADDRESS: {address}: cannot join this cluster ({' '.join(str(error).split())})") from None
     try:
-        from ray._private.worker import global_worker
-
-        logs = Path(global_worker.node.get_logs_dir_path()) if global_worker.node is not None else None
-        yield Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]), logs)
+        yield Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]))
     finally:
         ray.shutdown()
 
@@ -108,16 +99,12 @@ def _check_address(address: str) -> None:
     """Raise `InputError` in seconds unless something listens at `address`: Ray itself waits for minutes, and then ends the process."""
     if address in ("auto", "local"):
         return
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not (port.isdecimal() and 0 < int(port) < 65536):
-        raise InputError(
-            f"RAY_ADDRESS: {address!r} is no address of a cluster; it must be HOST:PORT as `ray start` prints it, or `auto`"
-        )
     try:
+        host, port = address.rsplit(":", 1)
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"RAY_ADDRESS: cannot reach {address} ({why}); is the cluster running there?") from None
+    except (OSError, ValueError, OverflowError) as error:
+        expected = "HOST:PORT of a running cluster, as `ray start` prints it, or `auto`"
+        raise InputError(f"RAY_ADDRESS: cannot reach {address!r} ({error}); expected {expected}") from None
 
 
 def here() -> Cluster:

@@ -50,9 +50,8 @@ def train_model(
 ) -> tuple[Method, list[Step]]:
     """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
 
-    `folder`: what the stage `features` has written, which depends on `key`. `storage`: for checkpoints, in a folder whose name begins with
-    `name`; it is removed when the training has ended well. `on_progress`: called on the driver every now and then with the new steps, the
-    number of all steps, and after how many of them this start has gone on; first of all with the steps of earlier starts, if any.
+    `folder`: of the features, which depend on `key`. `storage`: of checkpoints, in a folder whose name begins with `name`, until the end.
+    `on_progress`: called every now and then with new steps, the number of all, and how many earlier starts have made, first with those.
     `InputError`: the settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
     """
     total, count = training_steps(len(split.phase("train")), key.output, config), workers.workers
@@ -102,14 +101,11 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
                 _trainer(job, workers, gpus, _backend(gpus, cluster)).fit()
                 return
             except TrainingFailedError as error:
-                failed_after = after_failure(error, job, failed_after, cluster)
+                failed_after = after_failure(error, job, failed_after)
 
 
-def after_failure(error: Exception, job: TrainJob, before: int | None, cluster: Cluster) -> int:
-    """Return the step of the checkpoint from which a training goes on whose workers have failed; `before`: the same of the last failure.
-
-    `InputError`: the failure is the user's mistake, or a disk is full. `RuntimeError`: there is no new checkpoint since the last failure.
-    """
+def after_failure(error: Exception, job: TrainJob, before: int | None) -> int:
+    """Return the step that a training goes on from; `InputError`: a mistake or a full disk; `RuntimeError`: it is that of `before`."""
     for cause in causes(error):
         if isinstance(cause, InputError):
             raise cause from error
@@ -121,7 +117,7 @@ def after_failure(error: Exception, job: TrainJob, before: int | None, cluster: 
     if step == before:
         raise RuntimeError(
             f"training failed twice after the checkpoint of step {step}; this is a bug or a machine that cannot hold it, not bad luck. "
-            f"The last failure: {reason}. The checkpoints: {job.storage}. Ray's logs: {cluster.logs}"
+            f"The last failure: {reason}. The checkpoints: {job.storage}"
         ) from None
     logger.warning("a worker was lost (%s); going on after step %d", reason, step)
     return step

@@ -1,7 +1,4 @@
-"""Ray Tune around a study: it starts the trials, as many at a time as there is room for, each once more when its process is lost.
-
-What a trial does and where its result lies is none of Tune's business: it is told names, and calls back when one has ended.
-"""
+"""Ray Tune starts the trials of a study, as many at a time as fit, each once more when its process is lost; it keeps no results."""
 
 import logging
 import os

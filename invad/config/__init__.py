@@ -1,6 +1,5 @@
 """`params.yaml` as frozen dataclasses, checked as a whole."""
 
-from invad.config.compute import ComputeConfig, check_image_size
 from invad.config.loading import load_params, parse
 from invad.config.methods import (
     TRAIN_CONFIGS,
@@ -16,7 +15,6 @@ from invad.config.methods import (
 )
 from invad.config.sections import (
     AS_STORED,
-    SPLIT_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
     CocoAdSplitConfig,
@@ -34,4 +32,4 @@ from invad.config.sections import (
     dataset_kind,
     reading_of,
 )
-from invad.config.types import STRICT, Precision
+from invad.config.types import STRICT, ComputeConfig, Precision, check_image_size

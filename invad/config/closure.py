@@ -44,10 +44,7 @@ class _Run(ast.NodeTransformer):
 
 
 def closure(*roots: str) -> list[Path]:
-    """Return the files that a result depends on, sorted; those of other kinds in their packages, such as templates, are among them.
-
-    `roots`: dotted names of modules, or stages, whose own functions in `invad/pipeline/stages.py` are not among the files.
-    """
+    """Return the files that a result depends on, sorted, templates among them; `roots`: dotted names of modules, or stages."""
     waiting = [name for root in roots for name in ([root] if root in _modules() else _imports(*_definitions(root)))]
     found: dict[str, Path] = {}
     while waiting:

@@ -1,8 +1,4 @@
-"""Reading `params.yaml`, once and as a whole.
-
-Every section is checked before anything runs: an unknown key, a wrong type, a value out of range or a name that is not there is an
-`InputError` of one line that names the key and what is accepted. Settings that no benchmark names are taken, for experiments.
-"""
+"""Reading `params.yaml`, once and as a whole: an `InputError` of one line names the first key that is wrong, and what is right."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -14,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from invad.config.compute import check_image_size
 from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS
 from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
@@ -32,7 +27,7 @@ from invad.config.sections import (
     WorkersConfig,
     dataset_kind,
 )
-from invad.config.types import Name
+from invad.config.types import Name, check_image_size
 from invad.errors import InputError
 
 T = TypeVar("T")
@@ -56,12 +51,8 @@ def load_yaml(text: str, where: str = "params.yaml") -> Any:  # noqa: ANN401  (w
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
-        mark = (
-            f" at line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
-            if error.problem_mark
-            else ""
-        )
-        raise InputError(f"{where}: not valid YAML: {error.problem}{mark}") from None
+        place = (mark := error.problem_mark) and f" at line {mark.line + 1}, column {mark.column + 1}"
+        raise InputError(f"{where}: not valid YAML: {error.problem}{place or ''}") from None
     # Also what ruamel raises for a date or a number that is none, and for thousands of brackets within each other.
     except (YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"{where}: not valid YAML: {error}") from None
@@ -74,8 +65,8 @@ def parse_params(text: str, where: str) -> Params:
         dataset: _parse_download(section, dataset, f"{where}: download.{dataset}")
         for dataset, section in parse(dict[Name, Any], sections["download"], f"{where}: download").items()
     }
-    extraction, sections["features"] = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
-    training, sections["train"] = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
+    extraction = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
+    training = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
     for key in NAMED_SECTIONS:
         for name, value in sections[key].items():
             if not isinstance(value, dict):
@@ -98,11 +89,7 @@ def parse_params(text: str, where: str) -> Params:
 def parse_benchmark(
     name: str, dataset: str, sections: Mapping[str, Any], where: str, settings: str | None = None
 ) -> BenchmarkConfig:
-    """Check the sections of one benchmark, given as plain values; `splits` has its fold.
-
-    `where`: what an error begins with, such as `params.yaml: `. `settings`: their name in params.yaml; an error then names
-    `train.<settings>.epochs`, otherwise `train.epochs`. `InputError`: a key is unknown, or a value has the wrong type or range.
-    """
+    """Check the sections of one benchmark, plain values; `InputError` begins with `where` and names the key, with `settings` if given."""
     key = {section: f"{where}{section}.{settings}" if settings else f"{where}{section}" for section in NAMED_SECTIONS}
     kinds: dict[str, type[Any]] = {
         "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
@@ -148,11 +135,6 @@ def _parse_entry(
 ) -> BenchmarkConfig:
     """Return a benchmark with the settings that its entry in `benchmarks` names."""
     here = f"{where}: benchmarks.{name}"
-    if isinstance(value, str):  # as it was before settings had names
-        raise InputError(
-            f"{here}: must be a mapping now, such as {{dataset: {value}, settings: {name}}}; the sections "
-            f"{', '.join(NAMED_SECTIONS)} may stay as they are, but for the fold of COCO-AD, which moves from splits to here"
-        )
     entry = parse(BenchmarkEntry, value, here)
     _check_known(entry.dataset, download, f"{here}.dataset: unknown data set")
     if (entry.fold is None) == (dataset_kind(entry.dataset) == "coco"):
@@ -174,11 +156,9 @@ def _check_known(name: str, known: Collection[str], problem: str) -> None:
         raise InputError(f"{problem} {name!r}; known are {', '.join(known)}")
 
 
-def _parse_workers(kind: type[Workers], section: Mapping[str, Any], where: str) -> tuple[Workers, dict[str, Any]]:
-    """Return what says how a stage is run, and the settings by name that stand beside it."""
-    keys = {field.name for field in fields(kind)}
-    workers = parse(kind, {key: value for key, value in section.items() if key in keys}, where)
-    return workers, {name: value for name, value in section.items() if name not in keys}
+def _parse_workers(kind: type[Workers], section: dict[str, Any], where: str) -> Workers:
+    """Take out of a section what says how its stage is run; the settings by name stay."""
+    return parse(kind, {field.name: section.pop(field.name) for field in fields(kind) if field.name in section}, where)
 
 
 def _recipe(train: object, where: str) -> type[TrainConfig]:
@@ -190,10 +170,7 @@ def _recipe(train: object, where: str) -> type[TrainConfig]:
 
 
 def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a section `train` without what an edit of `model` alone has left there: another method's usual values.
-
-    `InputError`: a key is another method's and has a value that somebody has chosen.
-    """
+    """Return a section `train` without another method's usual values, left by an edit of `model`; `InputError`: chosen ones."""
     own = _recipe(train, where)
     kept = {}
     for key, value in train.items():
@@ -226,10 +203,7 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
 
 
 def parse(kind: type[T], value: object, where: str) -> T:
-    """Validate `value`, made of what JSON has, as `kind`; `InputError` names the first key that is unknown, missing or wrong.
-
-    `where` is the file and key that an error begins with, or the file alone, with a colon and a space.
-    """
+    """Validate plain `value` as `kind`; `InputError` begins with `where` (file and key, or file and `: `) and names the first wrong key."""
     try:
         # As JSON, because strict validation of Python values takes no mapping for a dataclass.
         return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)

@@ -1,20 +1,18 @@
-"""The settings of the methods: what stands in a section `train`, with the defaults of the papers.
+"""The settings of the methods, the papers' by default; apart from the networks, for stages that must not import torch."""
 
-They stand here and not beside the networks, because stages read them that must not import torch.
-"""
-
+from dataclasses import fields
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from invad.config.compute import ComputeConfig
 from invad.config.types import (
     STRICT,
     AggregationKind,
     BatchSize,
     Blocks,
     Channels,
+    ComputeConfig,
     Loss,
     Modulation,
     ModulationTerms,
@@ -46,11 +44,8 @@ class TrainConfig(ComputeConfig):
     @property
     def length(self) -> str:
         """How long is trained by gradients, in words; "" for not at all."""
-        return ""
-
-    def training_steps(self, images: int) -> int:
-        """Return the number of steps on so many images; what is learned without gradients counts as one."""
-        return 1
+        known = {field.name for field in fields(self)}
+        return next((f"{getattr(self, unit):,} {unit}" for unit in ("steps", "epochs") if unit in known), "")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -59,15 +54,6 @@ class GradientConfig(TrainConfig):
 
     epochs: Positive = 100  # pyrefly: ignore[bad-override]
     learning_rate: PositiveFloat = 0.004  # pyrefly: ignore[bad-override]
-
-    @property
-    def length(self) -> str:
-        """Its epochs."""
-        return f"{self.epochs} epochs"
-
-    def training_steps(self, images: int) -> int:
-        """Return the whole batches of all epochs."""
-        return images // self.batch_size * self.epochs
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -98,10 +84,7 @@ INVAD_LITE = {"loss_weight": 5.0, "blocks": 4}  # what it has instead of the def
 
 @dataclass(frozen=True, config=STRICT)
 class RDConfig(GradientConfig):
-    """Reverse Distillation; the defaults are those of its paper.
-
-    `recipe`: `re-run` is that of the published comparison, clipped at 5 and with a tenth of the learning rate after 80 % of the epochs.
-    """
+    """RD with its paper's defaults. `recipe` `re-run`: gradients clipped at 5, a tenth of the rate after 80 % of the epochs."""
 
     GRID_MULTIPLE: ClassVar[int] = 2  # its bottleneck strides once more
 
@@ -196,15 +179,6 @@ class DinomalyConfig(TrainConfig):
     map_size: Annotated[int, Field(ge=8, le=1024)] = 256
     zero_border: bool = True
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @property
-    def length(self) -> str:
-        """Its steps."""
-        return f"{self.steps:,} steps"
-
-    def training_steps(self, images: int) -> int:
-        """Return its steps."""
-        return self.steps
 
 
 @dataclass(frozen=True, config=STRICT)

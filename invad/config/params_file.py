@@ -28,17 +28,10 @@ def add_benchmark(
     like: str | None = None,
     recipe: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """Add data set `name`, and a benchmark and settings of the same name, calibrated as `CALIBRATION` says, to the settings in `path`.
+    """Add data set `name`, and a benchmark and settings of the same name, to the settings in `path`; return the benchmark they are like.
 
-    Args:
-        path: The settings, replaced as a whole when the result is valid.
-        name: Of the data set, the benchmark and its settings.
-        download, splits: Its sections, of plain values.
-        like: As for `template`: the benchmark whose `features`, `train` and `score` are copied, and whose name is returned.
-        recipe: What is set otherwise than copied, by section.
-
-    Raises:
-        InputError: `path` is not valid or would not be with the addition, `name` is taken, or there is no benchmark `like`.
+    `download`, `splits`: its sections. `like`: as for `template`: whose `features`, `train` and `score` are copied. `recipe`: what is set
+    otherwise, by section. `InputError`: `path` is not valid or would not be, `name` is taken, or there is no benchmark `like`.
     """
     recipe, base, text = recipe or {}, template(load_params(path), like), read_settings(path)
     data = load_yaml(text)
@@ -71,10 +64,7 @@ def update_download(path: Path, dataset: str, download: Mapping[str, Any]) -> No
 
 
 def remove_dataset(path: Path, dataset: str, benchmarks: Collection[str]) -> None:
-    """Remove a data set, its `benchmarks` and the settings that no other benchmark has from the settings in `path`.
-
-    `InputError`: those would not be valid afterwards (the last benchmark, one that a study needs).
-    """
+    """Remove a data set, `benchmarks` and settings that no other has; `InputError`: what is left would not be valid."""
     params = load_params(path)
     others = {each.settings for each in params.benchmarks.values() if each.name not in benchmarks}
     if not others:
@@ -97,10 +87,7 @@ def write_settings(path: Path, text: str) -> None:
 
 
 def edit_settings(text: str, edits: Mapping[Entry, Any]) -> str:
-    """Return the YAML `text` with other entries: new ones last in their section, and without those whose value is None.
-
-    `InputError`: a section that gets an entry is written in braces.
-    """
+    """Return the YAML `text` with entries replaced, added last, or (None) removed; `InputError`: a section is in braces."""
     data, sections = load_yaml(text), _sections(text)
     lines, changes = text.splitlines(), []
     for (section, name), value in edits.items():

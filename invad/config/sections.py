@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from invad.config.compute import ComputeConfig, check_image_size
 from invad.config.constants import COCO_CATEGORIES, NO_ENCODER, PACKAGED_ENCODERS, PUBLISHED_DATASETS, STRIDES
 from invad.config.methods import TrainConfig
 from invad.config.types import (
@@ -17,6 +16,7 @@ from invad.config.types import (
     BatchSize,
     Blocks,
     Channels,
+    ComputeConfig,
     DatasetKind,
     EncoderName,
     Levels,
@@ -27,6 +27,7 @@ from invad.config.types import (
     PositiveFloat,
     Seed,
     Sigma,
+    check_image_size,
 )
 from invad.errors import InputError
 
@@ -95,11 +96,7 @@ AS_STORED = ReadingConfig()
 
 @dataclass(frozen=True, config=STRICT)
 class FolderSplitConfig(ReadingConfig):
-    """MVTec AD and VisA: `strict` makes a deviation from the published data set an error.
-
-    Such are an image or mask without its partner, which is otherwise left out with a warning, and a class of the published set with
-    another number of images than it has.
-    """
+    """MVTec AD and VisA. `strict`: an image or mask without its partner, and unpublished numbers of images, are errors, not warnings."""
 
     strict: bool = True
 
@@ -132,10 +129,9 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
 
 @dataclass(frozen=True, config=STRICT)
 class CalibrationConfig:
-    """The normal training images that thresholds are taken from.
+    """The normal training images that thresholds are taken from; no key has a default, because dvc.yaml names each.
 
-    `share` of each class's, chosen by `seed`, is kept from training. `false_positive_rate`: the share of these images, and of their
-    pixels, that may lie above the thresholds. No key has a default, because dvc.yaml names each and DVC needs it in the file.
+    `share` of each class's, chosen by `seed`, is kept from training. `false_positive_rate`: of these images, and of their pixels.
     """
 
     share: Annotated[float, Field(ge=0, lt=1)]
@@ -237,10 +233,7 @@ class ScoreConfig(ComputeConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class BenchmarkEntry:
-    """What the section `benchmarks` says of one: its data set, the name of its settings, and of COCO-AD which fold it is.
-
-    `settings` has no default, because dvc.yaml looks up `train.${item.settings}` and DVC has no defaults.
-    """
+    """An entry of the section `benchmarks`. `settings`: their name, without a default, because dvc.yaml looks it up."""
 
     dataset: str
     settings: Name
@@ -249,10 +242,7 @@ class BenchmarkEntry:
 
 @dataclass(frozen=True, config=STRICT)
 class AblationConfig:
-    """One ablation of a `dvc repro`: the `variants` of a module (all where none are named), each trained `seeds` times.
-
-    `set`: other values of the benchmark's settings, by dotted key such as `train.epochs`.
-    """
+    """The `variants` of a module (all where none are named), each trained `seeds` times; `set`: other settings, by dotted key."""
 
     benchmark: Name
     variants: tuple[str, ...] = field(default_factory=tuple)
@@ -274,10 +264,7 @@ class RangeConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TuneConfig:
-    """What `invad-pipe tune` tries: `samples` settings from these ranges, chosen from `seed`.
-
-    `validation_share`: of each class's normal training images, kept from training to judge the settings by, with defects drawn into them.
-    """
+    """What `invad-pipe tune` tries. `validation_share`: of each class's normal training images, kept to judge the settings by."""
 
     samples: Positive = 16
     seed: Seed = 0
@@ -290,10 +277,7 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """All settings of one benchmark, and the name of the data set it is built from.
-
-    `settings`: what they are called in the sections of params.yaml; as the benchmark itself where nothing else is said.
-    """
+    """All settings of one benchmark, and its data set. `settings`: what they are called in params.yaml; by default as the benchmark."""
 
     name: str
     dataset: str
@@ -310,10 +294,7 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Params:
-    """The whole of `params.yaml`. `extraction`, `training`: the workers of the sections `features` and `train`.
-
-    `ablations`: by module, of `invad.studies.modules`.
-    """
+    """The whole of `params.yaml`. `extraction`, `training`: the workers of the sections `features` and `train`."""
 
     download: Mapping[str, DownloadConfig]
     benchmarks: Mapping[str, BenchmarkConfig]

@@ -1,8 +1,9 @@
-"""The types of the values in `params.yaml`: names, ranges and choices."""
+"""The types of the values in `params.yaml`: names, ranges and choices; and what all sections of networks share."""
 
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of every section
 
@@ -31,3 +32,25 @@ Sigma = Annotated[float, Field(ge=0, le=1024)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+def check_image_size(size: int, multiple: int) -> None:
+    """Raise `ValueError` that names the nearest accepted sizes unless `size` is a multiple of `multiple`."""
+    if size % multiple:
+        below = size // multiple * multiple
+        raise ValueError(
+            f"image_size: must be a multiple of {multiple}, such as {below} or {below + multiple}, not {size}"
+        )
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ComputeConfig:
+    """How a network runs. None of it is part of the recipe, but each changes how results are rounded (docs/speed.md has by how much).
+
+    `precision`: of convolutions, by torch's autocast; weights, losses and maps stay float32. `channels_last`: the memory format of
+    convolutions. `compile`: by torch.compile, which takes a minute at the start and needs a C++ compiler on a CPU.
+    """
+
+    precision: Precision = "float32"
+    channels_last: bool = True
+    compile: bool = False

@@ -1,7 +1,4 @@
-"""What each stage depends on beside its data: all values of its settings, and the code that it runs, as a text that DVC compares.
-
-A line has a value or a digest, two spaces, and whose it is. So a stage runs again when a default changes, and not when another method does.
-"""
+"""What each stage depends on beside its data, as a text that DVC compares: a line has a value or a digest, and whose it is."""
 
 import json
 from dataclasses import asdict
@@ -17,11 +14,7 @@ OF_METHOD = ("train", "score")  # stages that run a method
 
 
 def dependencies(params: Params) -> dict[str, str]:
-    """Return the text of each file in `data/code`, by its name without suffix: `train/mvtec`.
-
-    Raises:
-        InputError: The settings of an ablation are wrong.
-    """
+    """Return the text of each file in `data/code`, by its name without suffix, as `train/mvtec`; `InputError`: an ablation is wrong."""
     texts = {"report": digest_lines("report")}
     for dataset, download in params.download.items():
         texts[f"download/{dataset}"] = _lines(f"download.{dataset}", asdict(download)) + digest_lines("download")

@@ -64,25 +64,12 @@ def train(
     It is what the stages `features`, `train`, `score` and `evaluate` do, in this process, without DVC, Ray and MLflow: the same split,
     settings and number of threads give the same bits. Nothing is kept on the disk; `Predictor.save` writes the model folder.
 
-    Args:
-        images: Normal ones: a folder, or paths, PIL images, arrays or tensors (of one class, called `name`); a dict of class -> those; or a
-            `Split`, whose phases `train` and `calibration` are used.
-        method: A name of `invad.methods.METHODS`, whose settings are keyword arguments, as in `epochs=20`; or its settings as a whole.
-        features: The encoder and the size of its images; by default `FeaturesConfig("mobilenetv2_100")`, which takes 256 x 256 pixels.
-        score: How maps are made; by default `ScoreConfig()`.
-        calibration: How many images of each class are held out, and which share of them may lie above the thresholds; by default a
-            tenth and 1 %. Of a `Split` the latter only counts.
-        reading: Whether images are turned as EXIF says, and 16-bit grey is scaled: the model reads so ever after; by default neither. Of a
-            `Split` its own counts.
-        name: Of the model, as a benchmark has one.
-        device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
-        threads: Of torch while it trains; by default as many as it uses already. The stage `train` has one for each CPU of its
-            `resources_per_worker`.
-        progress: Whether bars are shown.
-        **settings: Of the method: the fields of its class in `invad.config.TRAIN_CONFIGS`.
-
-    Raises:
-        InputError: An image cannot be read, there are too few, a setting is unknown or wrong, or the loss is not finite.
+    `images`: normal ones: a folder, or paths, PIL images, arrays or tensors (of one class, called `name`); a dict of class -> those; or a
+    `Split`, whose phases `train` and `calibration` are used, and whose reading counts. `method`: of `invad.methods.METHODS`, settings as
+    keyword arguments (`epochs=20`), or its settings as a whole. `calibration`: by default a tenth of each class is held out, and 1 % of it
+    may lie above the thresholds. `reading`: whether EXIF turns images, and 16-bit grey is scaled. `device`: `cpu`, `cuda`, `cuda:1`; by
+    default a GPU where there is one. `threads`: of torch while it trains. `progress`: whether bars are shown. `InputError`: an image cannot
+    be read, there are too few, a setting is unknown or wrong, or the loss is not finite.
     """
     recipe = asdict(method) if isinstance(method, TrainConfig) else {"model": method}
     sections = {

@@ -1,7 +1,4 @@
-"""`invad-pipe plan`: what `dvc repro` fetches, trains on and writes, counted before it starts.
-
-Sizes are those of tensors and of published archives. What neither settings nor files tell is said to be unknown; nothing is guessed.
-"""
+"""`invad-pipe plan`: what `dvc repro` fetches, trains on and writes, counted before it starts; nothing is guessed."""
 
 import math
 import shutil
@@ -26,8 +23,9 @@ from invad.data.split_table import FILE_NAME, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.encoder import hollow_encoder
+from invad.methods import EncoderOutput
 from invad.text import aligned
-from invad.training.loop import steps_per_epoch
+from invad.training.loop import training_steps
 from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
@@ -50,8 +48,8 @@ class DataPlan:
     dataset: str
     source: str
     folder: Path
-    fetch: int = 0
-    disk: int = 0
+    fetch: int
+    disk: int
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,7 @@ class TrainingPlan:
 
 
 def make_plan(params: Params, workspace: Workspace) -> tuple[list[DataPlan], list[TrainingPlan]]:
-    """Return the plan of all data sets and of all benchmarks; nothing is run.
-
-    Raises:
-        InputError: A batch is larger than the images to train on.
-    """
+    """Return the plan of all data sets and of all benchmarks; `InputError`: a batch is larger than the images to train on."""
     data = [_data(name, config, workspace) for name, config in params.download.items()]
     return data, [_training(each, params.dataset(each.dataset), workspace) for each in params.benchmarks.values()]
 
@@ -95,29 +89,24 @@ def plan_text(params: Params, workspace: Workspace) -> str:
 
 def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Images | None:
     """Return the images of a benchmark, from its split table, the settings or the published numbers; None where none of them tells."""
-    if not (classes := _of_table(benchmark, config, workspace) or _of_settings(benchmark, config)):
+    try:
+        source = read_source(workspace.raw(benchmark.dataset))
+        rows, metadata = read_split_table(workspace.split(benchmark.name) / FILE_NAME)
+        is_of_these = source.source == config.source and metadata.get("data_sha256") == source.sha256
+    except InputError:  # not there yet, or no longer
+        rows, is_of_these = [], False
+    if not (classes := count_images(rows) if is_of_these else _of_settings(benchmark, config)):
         return None
     held_out = sum(held_out_images(counts.train, benchmark.calibration.share) for counts in classes.values())
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
     return Images(train - held_out, held_out, normal + anomalous)
 
 
-def _of_table(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Workspace) -> Mapping[str, Counts]:
-    """Return the counts of a table that was made of the data in place, which are of the source that the settings name; else none."""
-    try:
-        source = read_source(workspace.raw(benchmark.dataset))
-        rows, metadata = read_split_table(workspace.split(benchmark.name) / FILE_NAME)
-    except InputError:  # not there yet, or no longer
-        return {}
-    is_of_these = source.source == config.source and metadata.get("data_sha256") == source.sha256
-    return count_images(rows) if is_of_these else {}
-
-
 def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:
-    if config.source == "embedded":  # of COCO it shows only when the scenes are drawn which of them are normal
-        names = DEFECTS.get(benchmark.dataset, ())
-        return {name: Counts(config.train_images, config.test_images, 0) for name in names}
     split = benchmark.splits
+    if config.source == "embedded":  # of COCO it shows only when the scenes are drawn which of them are normal
+        counts = Counts(config.train_images, config.test_images, 0)
+        return dict.fromkeys(DEFECTS.get(benchmark.dataset, ()), counts)
     if config.source != "official":
         return {}
     if isinstance(split, CocoAdSplitConfig):
@@ -126,16 +115,15 @@ def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[
 
 
 @cache
-def _shapes(config: FeaturesConfig) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of an image's features, of an encoder without weights."""
-    return hollow_encoder(config).output(config.image_size).shapes
+def _output(config: FeaturesConfig) -> EncoderOutput:
+    return hollow_encoder(config).output(config.image_size)
 
 
 def feature_bytes(images: int, config: FeaturesConfig) -> int:
     """Return the bytes of the tensors that the feature store of so many images holds; 0 where features are not stored."""
     if config.mode == "live":
         return 0
-    return images * sum(map(math.prod, _shapes(config))) * np.dtype(config.dtype).itemsize
+    return images * sum(map(math.prod, _output(config).shapes)) * np.dtype(config.dtype).itemsize
 
 
 def map_bytes(images: Images, image_size: int) -> int:
@@ -147,23 +135,18 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
     images, config = _count(benchmark, data, workspace), benchmark.features
     if images is None:
         return TrainingPlan(benchmark.name, None)
-    steps = benchmark.train.training_steps(images.train)
-    if benchmark.train.length:
-        try:
-            steps_per_epoch(images.train, benchmark.train)
-        except InputError as error:
-            raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
+    try:
+        steps = training_steps(images.train, _output(config), benchmark.train)
+    except InputError as error:
+        raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     features = feature_bytes(sum(images), config)
     return TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
 
 
 def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPlan:
     """Return the bytes of a data set's official archives; of other sources nothing is fetched, and nor is a local archive."""
-    folder = store_folder(dataset, config, workspace)
-    if config.source != "official":
-        return DataPlan(dataset, config.source, folder, 0, 0)
-    fetch, disk = 0, 0
-    for archive in DATASETS[dataset].release.archives:
+    folder, fetch, disk = store_folder(dataset, config, workspace), 0, 0
+    for archive in DATASETS[dataset].release.archives if config.source == "official" else ():
         size = archive.size if is_address(config.files.get(archive.name, archive.url)) else 0
         disk += archive.unpacked_size + (size if config.keep_archives else 0)
         if unpacked_sha256(archive.name, folder / "files") is None:

@@ -1,6 +1,7 @@
 """Reports of this workspace's results or of runs that MLflow keeps: what is there is rendered, what is not is named and left out."""
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,46 +16,29 @@ from invad.report.results import Result
 from invad.workspace import Workspace
 
 FINISHED = "FINISHED"
-# Tags of a run that `run_info.json` shows, and what it calls them.
-_FACTS = {
-    "git.commit": "commit",
-    "git.dirty": "uncommitted_changes",
-    "train.seconds": "training_seconds",
-    "train.steps": "training_steps",
-    "train.peak_memory_mb": "training_peak_memory_mb",
-    "hardware.cpu": "cpu",
-    "machine": "machine",
-    "hardware.memory": "memory",
-    "hardware.gpu": "gpu",
-    "python": "python",
-    "package.torch": "torch",
-    "package.invad": "invad",
-}
-_NUMBERS = ("git.dirty", "train.seconds", "train.steps", "train.peak_memory_mb")  # and a truth value: JSON
+_FACTS = re.compile(
+    r"(git|train|hardware|package)\.(?!remote)\w+|machine|python"
+)  # tags of a run that `run_info.json` shows
 
 
 def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict[str, Result]:
-    """Write the report of all benchmarks of params.yaml into `folder`; return the results that are in it by benchmark.
-
-    `InputError`: no benchmark has a whole result.
-    """
+    """Write the report of all benchmarks into `folder`; return the results by name; `InputError`: there is no whole one."""
     results, left_out = {}, []
     for name, benchmark in params.benchmarks.items():
         try:
             results[name] = collect_result(benchmark, workspace)
         except InputError as error:
             left_out.append(_left_out(name, error))
-    known = {name: tracking.known_run(params.benchmarks[name], workspace) for name in results}
-    facts = [_facts(result, run.tags if (run := known[name]) else {}) for name, result in results.items()]
+    facts = []
+    for name, result in results.items():
+        run = tracking.known_run(params.benchmarks[name], workspace)
+        facts.append(_facts(result, run.tags if run else {}))
     _write(list(results.values()), left_out, facts, workspace, folder, ablations=workspace.ablations)
     return results
 
 
 def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> None:
-    """Write the report of runs that MLflow keeps into `folder`; one that is given twice counts once.
-
-    `run_ids`: MLflow's, or those of this workspace. `InputError`: one is not known, MLflow does not answer, or no run has a whole result.
-    """
+    """Write the report of runs of MLflow, each once, into `folder`; `InputError`: one is not known, or none has a whole result."""
     results, left_out, facts = [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         fetched = [
@@ -65,7 +49,7 @@ def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> N
             try:
                 if run.status != FINISHED:
                     raise InputError(f"its status is {run.status}, it has to be {FINISHED}")
-                result = result_of_run(run.folder, run.source)
+                result = result_of_run(run.folder)
             except InputError as error:
                 left_out.append(_left_out(run.title, InputError(str(error).replace(f"{run.folder}/", ""))))
                 continue
@@ -84,32 +68,28 @@ def _write(
 ) -> None:
     from invad.report.report import write_report  # with matplotlib
 
+    shared = [tag for tag in (facts[0] if facts else {}) if _FACTS.fullmatch(tag) and not tag.startswith("train.")]
+    same = [tag for tag in shared if all(each.get(tag) == facts[0][tag] for each in facts)]
     run_info = {
         "rendered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "rendered_with": _named(tracking.environment_tags(workspace)),
-        **_shared(facts),
+        "rendered_with": _shown(tracking.environment_tags(workspace)),
+        "all_trained_with": {name: facts[0][name] for name in same},
+        "results": [{name: value for name, value in each.items() if name not in same} for each in facts],
     }
     write_report(folder, results, ablations=ablations, left_out=left_out, run_info=run_info)
 
 
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:
     """Return what is true of a result's training alone; what is not known is left out."""
-    known = _named(tags)
     first = {"benchmark": result.title, "method": result.label, "seed": min(result.metrics_by_seed)}
-    return {**first, **({"mlflow_run": run_id} if run_id else {}), **known}
+    return {**first, **({"mlflow_run": run_id} if run_id else {}), **_shown(tags)}
 
 
-def _shared(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the facts of all results, those of code and machine that all of them share apart."""
-    names = [name for tag, name in _FACTS.items() if not tag.startswith("train.")]
-    same = [name for name in names if all(name in each and each[name] == facts[0][name] for each in facts)]
-    rows = [{name: value for name, value in each.items() if name not in same} for each in facts]
-    return {"all_trained_with": {name: facts[0][name] for name in same}, "results": rows} if facts else {}
-
-
-def _named(tags: Mapping[str, str]) -> dict[str, Any]:
+def _shown(tags: Mapping[str, str]) -> dict[str, Any]:
     return {
-        name: json.loads(tags[tag]) if tag in _NUMBERS else tags[tag] for tag, name in _FACTS.items() if tag in tags
+        tag: json.loads(value) if tag.startswith("train.") else value
+        for tag, value in sorted(tags.items())
+        if _FACTS.fullmatch(tag)
     }
 
 

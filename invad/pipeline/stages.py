@@ -1,7 +1,4 @@
-"""What each stage of `dvc.yaml` does: read its inputs, call one module, write its outputs, tell MLflow.
-
-Heavy packages are imported by the stages that need them.
-"""
+"""What each stage of `dvc.yaml` does, between its inputs and outputs; heavy packages are imported by the stages that need them."""
 
 import json
 import logging
@@ -15,9 +12,6 @@ from invad.files import write_json, write_text
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from invad.metrics.curves import Curve
     from invad.scoring.store import Scores
     from invad.scoring.thresholds import Calibration
 
@@ -30,11 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what each stage depends on beside its data: its settings, defaults included, and its code; all are checked before.
-
-    Raises:
-        InputError: timm has no such encoder, or none with such levels, or the settings of an ablation are wrong.
-    """
+    """Write what each stage depends on beside data: settings and code; `InputError`: timm has no such encoder, or an ablation is wrong."""
     from invad.features.encoder import hollow_encoder
     from invad.pipeline.dependencies import dependencies
 
@@ -86,7 +76,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.features import open_features
     from invad.features.encoder import configured_encoder
     from invad.training.cost import model_cost, peak_memory
-    from invad.training.curve import Step, curve_csv
+    from invad.training.curve import curve_csv
     from invad.training.loop import training_steps
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
@@ -102,13 +92,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     log = workspace.private / "logs" / f"train@{name}.log"
     logger.info("progress also in %s", log)
     progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
-    started, resumed_at = time.monotonic(), 0
-
-    def on_progress(steps: list[Step], total: int, resumed: int) -> None:
-        nonlocal resumed_at
-        resumed_at = resumed
-        progress(steps, total, resumed)
-
+    started = time.monotonic()
     with progress:
         method, steps = train_model(
             workspace.features(name),
@@ -119,7 +103,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
             name=name,
             workers=params.training,
             storage=workspace.private / "ray",
-            on_progress=on_progress,
+            on_progress=progress,
         )
     encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
@@ -127,7 +111,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     write_text(workspace.loss(name), curve_csv(steps))
     tags = {
         "train.seconds": f"{time.monotonic() - started:.1f}",
-        "train.steps": str(len(steps) - resumed_at),  # those of this process
+        "train.steps": str(len(steps) - progress.resumed),  # those of this process
         "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
     }
     tracking.log_training(run, benchmark, workspace, tags)
@@ -150,6 +134,7 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
+    from invad.metrics.curves import mean_curve_csvs
     from invad.scoring.store import open_scores
     from invad.tracking import log_evaluation
 
@@ -158,7 +143,10 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     calibration = _calibrate(benchmark, workspace)
     images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
     result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True)
-    _write_curves(result.pop("curves"), name, workspace)
+    curves = result.pop("curves")
+    write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
+    for curve, text in mean_curve_csvs(curves).items():  # for `dvc plots show`; one that cannot be computed has no rows
+        write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
     point = _operating_point(scores, calibration, benchmark.settings)
     write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
     mean = {label: result["mean"]["paper"][key] for label, key in SUMMARY.items()}
@@ -187,15 +175,6 @@ def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration
     calibration = calibrate(scored, classes, {row.class_name for row in split.rows}, benchmark)
     write_calibration(calibration, workspace.calibration(benchmark.name))
     return calibration
-
-
-def _write_curves(curves: "Mapping[str, Mapping[str, Curve]]", name: str, workspace: Workspace) -> None:
-    """Write the curves of all classes, and for `dvc plots show` their means, a file each; one that cannot be computed has no rows."""
-    from invad.metrics.curves import mean_curve_csvs
-
-    write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
-    for curve, text in mean_curve_csvs(curves).items():
-        write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
 
 
 def _operating_point(scores: "Scores", calibration: "Calibration", settings: str) -> dict[str, Any]:

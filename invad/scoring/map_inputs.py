@@ -1,9 +1,9 @@
-"""Anomaly maps of any method in files, with all that belongs to them: what `invad-pipe evaluate` evaluates.
+"""Anomaly maps of any method in files, and what belongs to them, for `invad-pipe evaluate` and `read_inputs(maps, masks).evaluate()`.
 
-From Python: `read_inputs(maps, masks).evaluate()`. Masks of folders are found by name, never by position. Every file is hostile until it
-has been read, nothing is ever unpickled, and every error names its file.
+Masks of folders are found by name. Every file is hostile until it has been read, nothing is unpickled, and every error names its file.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -66,11 +66,7 @@ class Inputs:
 def read_inputs(
     maps: Path, masks: Path | None = None, classes: Path | None = None, labels: Path | None = None
 ) -> Inputs:
-    """Open anomaly maps and what belongs to them; `invad-pipe evaluate --help` says what each file may be.
-
-    `InputError`: a file is missing, damaged or of the wrong kind, or the files do not fit together. Most files of a folder are read by
-    `Inputs.evaluate` only, which raises it then.
-    """
+    """Open maps and what belongs to them; `InputError`: a file is damaged or does not fit, also when `Inputs.evaluate` reads it."""
     for path in (maps,) if masks is None else (maps, masks):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
@@ -100,11 +96,10 @@ def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: P
 
 
 def open_arrays(path: Path, names: Sequence[str], others: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Return the array of a `.npy` file, memory-mapped, or arrays of an `.npz` file, by name.
+    """Return the array of a `.npy` file, memory-mapped, or arrays of an `.npz` file, by name; `InputError`: it is damaged or pickled.
 
     `names`: what the main array of an `.npz` may be called, the first of which it is called then; a single one may have any name.
-    `others`: arrays that are read too, where there are any. `InputError`: the file is missing, damaged or pickled, has more than
-    `MAX_BYTES`, or does not tell which is the main array.
+    `others`: read too, where they are there.
     """
     if not path.is_file():  # to open a pipe would wait forever
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
@@ -169,11 +164,7 @@ def _read_folders(maps: Path, masks: Path | None, classes: Path | None, labels: 
 
 
 def list_files(root: Path, suffixes: frozenset[str], what: str) -> tuple[list[str], list[str]]:
-    """Return the files of these suffixes below `root` (relative, with `/`, sorted as text), and a note where others were ignored.
-
-    Hidden files are ignored without a note, and links to folders are not followed; `InputError` where there are no such files, or two
-    that differ in their suffix alone.
-    """
+    """Return the files of these suffixes below `root`, sorted, and a note of others; `InputError`: there are none, or two of one name."""
     paths = [path.relative_to(root) for path in files_below(root)]
     names = sorted(path.as_posix() for path in paths if path.suffix.lower() in suffixes)
     if not names:
@@ -187,11 +178,7 @@ def list_files(root: Path, suffixes: frozenset[str], what: str) -> tuple[list[st
 
 
 def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
-    """Return the class of each map: the first folder of its path, as in MVTec AD, or the one class "all".
-
-    The latter where the maps lie directly in `root`, or in folders `good` or `normal` there (those of a single class); `InputError` where
-    some lie directly in `root` and others do not.
-    """
+    """Return each map's class: its first folder, or "all" where that is `good` or none; `InputError`: some lie in no folder."""
     folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
     if not any(folders) or _NORMAL_FOLDERS & set(folders):
         return ["all"] * len(folders)
@@ -201,11 +188,15 @@ def classes_of_folders(names: Sequence[str], root: Path) -> list[str]:
 
 
 def read_map(path: Path) -> np.ndarray:
-    """Read one map (H, W): a `.npy` of any real numbers, or a grey TIFF or PNG of 8 or 16 bits, or float32 (TIFF only).
-
-    `InputError`: the file is missing or damaged, has other dimensions, colours or several pages, more than `MAX_PIXELS`, or NaN.
-    """
-    array = open_arrays(path, (MAPS,))[MAPS] if path.suffix.lower() == ".npy" else _read_grey(path)
+    """Read a map (H, W), `.npy`, grey TIFF or PNG; `InputError`: damaged, of other dimensions, colours, too many pixels, or NaN."""
+    if path.suffix.lower() == ".npy":
+        array = open_arrays(path, (MAPS,))[MAPS]
+    else:
+        with decoded_mask(path) as image:  # the modes of masks include all grey ones
+            if image.mode not in _GREY_MODES:
+                expected = "a map has one grey value of 8 or 16 bits or float32 for each pixel"
+                raise InputError(f"{path}: has the pixel format {image.mode}; {expected}")
+            array = np.asarray(image)
     _check_map(array, path, ("H", "W"))
     if array.size > MAX_PIXELS:
         raise InputError(f"{path}: has {array.size} pixels; at most {MAX_PIXELS} are accepted")
@@ -213,14 +204,6 @@ def read_map(path: Path) -> np.ndarray:
     if not np.isfinite(array).all():
         raise InputError(f"{path}: holds NaN or infinity; scores must be finite")
     return array
-
-
-def _read_grey(path: Path) -> np.ndarray:
-    with decoded_mask(path) as image:  # the modes of masks include all grey ones
-        if image.mode not in _GREY_MODES:
-            expected = "a map has one grey value of 8 or 16 bits or float32 for each pixel"
-            raise InputError(f"{path}: has the pixel format {image.mode}; {expected}")
-        return np.asarray(image)
 
 
 def _check_map(array: np.ndarray, path: Path, dimensions: tuple[str, ...]) -> None:
@@ -274,25 +257,25 @@ def _map_paths(mask: str) -> Iterator[str]:
 
 
 def _read_classes(path: Path, count: int) -> list[str]:
-    return _lines(path, count, lambda line: line != "", "the name of a class")
+    return _lines(path, count, ".+", "the name of a class")
 
 
 def _read_labels(path: Path, count: int) -> np.ndarray:
-    return np.array(_lines(path, count, lambda line: line in ("0", "1"), "0 (normal) or 1 (anomalous)"), dtype=np.int8)
+    return np.array(_lines(path, count, "[01]", "0 (normal) or 1 (anomalous)"), dtype=np.int8)
 
 
-def _lines(path: Path, count: int, is_right: Callable[[str], bool], expected: str) -> list[str]:
-    """Return the `count` lines of a text file; `InputError` where there are more, fewer or one that is not right."""
+def _lines(path: Path, count: int, pattern: str, expected: str) -> list[str]:
+    """Return the `count` lines of a text file; `InputError` where there are more, fewer or one that does not match."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
+        text = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as UTF-8 text ({getattr(error, 'strerror', None) or error})"
+        ) from None
+    lines = [line.strip() for line in text.split("\n")]
     if len(lines) != count:
         raise InputError(f"{path}: has {len(lines)} line(s), but there are {count} maps; expected one for each")
-    lines = [line.strip() for line in lines]
     for number, line in enumerate(lines, 1):
-        if not is_right(line):
+        if not re.fullmatch(pattern, line):
             raise InputError(f"{path}, line {number}: {line!r}; expected {expected}")
     return lines

@@ -63,11 +63,7 @@ def overlay(
     outlined: bool,
     half: float | None = None,
 ) -> Image.Image:
-    """The image in grey, mode L, with the colours of its map; RGB.
-
-    values: the map, float32 (H, W), at the size of the image. outlined: draw lines around what lies above the pixel threshold: not for
-    an image that is called normal. half: as for `draw_lines`.
-    """
+    """The image in grey (L) with the colours of its map, float32 (H, W), as RGB; outlined: lines around what is above the threshold."""
     colours, opacity = heat(values, scale)
     drawn = Image.composite(colours, grey.convert("RGB"), opacity)
     if outlined and threshold is not None:
@@ -82,33 +78,19 @@ def draw_lines(
     colour: tuple[int, int, int] = LINE,
     half: float | None = None,
 ) -> None:
-    """Draw a line with a dark rim around what lies above the threshold, equally wide everywhere, also along the border of the image.
-
-    half: half the line's width in pixels; by default a thin one that grows with the image.
-    """
-    for ink, share in _lines(values, threshold, colour, half):
-        drawn.paste(ink, mask=share)
+    """Draw a line with a dark rim around what lies above the threshold; half: of its width in pixels, by default a thin one."""
+    layer = line_layer(values, threshold, colour, half)
+    drawn.paste(layer, mask=layer.getchannel("A"))
 
 
 def line_layer(
     values: NDArray[np.float32], threshold: float, colour: tuple[int, int, int] = LINE, half: float | None = None
 ) -> Image.Image:
-    """The lines of `draw_lines` alone, RGBA: transparent elsewhere."""
-    layer = Image.new("RGB", values.shape[::-1], RIM)
-    lines = _lines(values, threshold, colour, half)
-    for ink, share in lines:
-        layer.paste(ink, mask=share)
-    layer.putalpha(lines[0][1] if lines else 0)
-    return layer
-
-
-def _lines(
-    values: NDArray[np.float32], threshold: float, colour: tuple[int, int, int], half: float | None
-) -> list[tuple[tuple[int, int, int], Image.Image]]:
-    """The rim, then the line: its colour and its opacity, L. None where nothing lies above the threshold."""
+    """The lines of `draw_lines` alone, RGBA: transparent elsewhere, and everywhere where nothing lies above the threshold."""
+    layer = Image.new("RGBA", values.shape[::-1], (*RIM, 0))
     above = values > np.float64(threshold)
     if not above.any():
-        return []
+        return layer
     slope = np.full_like(values, 1e-30)  # flat ground is far from any line
     for axis, length in enumerate(values.shape):
         if length > 1:
@@ -117,5 +99,10 @@ def _lines(
     rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]).astype(np.float32) for n in values.shape)
     np.minimum(distance, np.minimum(rows[:, None], columns), out=distance, where=above)
     half = half or 0.5 + min(values.shape) / 2048
-    shares = (np.clip(reach - distance, 0, 1) * np.float32(255) for reach in (half + 1.5, half + 0.5))
-    return [(ink, Image.fromarray(share.astype(np.uint8))) for ink, share in zip((RIM, colour), shares, strict=True)]
+    rim, line = (
+        Image.fromarray((np.clip(reach - distance, 0, 1) * np.float32(255)).astype(np.uint8))
+        for reach in (half + 1.5, half + 0.5)
+    )
+    layer.paste(colour, mask=line)
+    layer.putalpha(rim)
+    return layer

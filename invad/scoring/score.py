@@ -36,13 +36,7 @@ class Predictions(NamedTuple):
 
 
 def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
-    """Write raw anomaly maps, resized masks and image scores, as `invad.scoring.store` has them.
-
-    Those of the test images go to the folder `out`, those of the normal images held out for thresholds to the folder `calibration` in it.
-
-    Raises:
-        InputError: Features or model are missing or do not belong together, or the file of a mask is missing or damaged.
-    """
+    """Write maps, masks and scores of test images to `out`, of held-out ones to `calibration` in it; `InputError`: inputs do not fit."""
     folders: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER}
     with atomic_path(out) as temporary:
         for phase, folder in folders.items():
@@ -72,11 +66,7 @@ def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size:
 def phase_predictions(
     benchmark: BenchmarkConfig, split: Split, phase: Phase, features: Path, model: Path, *, label: str
 ) -> Iterator[Predictions]:
-    """Return what a model says of all images of a phase, batch by batch in the table's order; `label` names the progress bar.
-
-    Raises:
-        InputError: At once, when the folders that the stages `features` and `train` left are missing or do not belong together.
-    """
+    """Return what a model says of a phase's images, batch by batch; `InputError`, at once: model and features do not fit."""
     method, config = load_model(model)
     source = open_features(features, phase, split, benchmark.features)
     check_features(config, source.key, model)
@@ -87,10 +77,7 @@ def phase_predictions(
 
 @torch.no_grad()
 def predictions(method: Method, source: BatchSource, config: ScoreConfig, *, label: str = "") -> Iterator[Predictions]:
-    """Yield what a method, in eval mode and on its device, says of all images of a source, batch by batch in its order.
-
-    `label` names a progress bar; without it there is none. `InputError`: a map or a score is NaN or infinite.
-    """
+    """Yield what a method, in eval mode, says of all images of a source, in order; `InputError`: a map is NaN or infinite."""
     predict = compiled(method.predict, config)
     with tqdm(total=len(source), desc=label, unit="image", mininterval=1, disable=not label) as progress:
         for batch in source.in_order(config.batch_size, method.device):
@@ -106,10 +93,7 @@ def predictions(method: Method, source: BatchSource, config: ScoreConfig, *, lab
 def finished(
     method: Method, predict: Callable[[Batch, ScoreConfig], Prediction], batch: Batch, config: ScoreConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return raw maps, float32 (B, H, W) of the image's size, blurred, and the scores of the images, float32 (B,).
-
-    `predict` is that of the method, compiled or as it is. This is the one place where maps are finished, and where images get scores.
-    """
+    """Return raw maps, float32 (B, H, W) of the image's size, blurred, and the scores of images, float32 (B,): here alone they are made."""
     maps, scores = sharp(method, predict, batch, config)
     maps = gaussian_blur(maps, blur_sigma(method, config))
     return maps, image_scores(maps, scores, config)

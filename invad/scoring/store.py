@@ -2,7 +2,7 @@
 
 The folder `calibration` in that of the test images holds the same of the normal images held out for thresholds.
 
-`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow`, ... hold, in the
+`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow` holds, in the
 same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
 """
 
@@ -18,9 +18,8 @@ from invad.data.arrow import map_file, tensor_chunks, tensor_column
 from invad.errors import InputError
 from invad.files import atomic_path
 
-TABLE_FILE = "scores.parquet"
+TABLE_FILE, MAPS_FILE = "scores.parquet", "maps-00000.arrow"
 CALIBRATION_FOLDER = "calibration"
-SHARD_IMAGES = 1024
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 
 
@@ -28,12 +27,9 @@ COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 class Scores:
     """The scores of a phase of a benchmark, in the order of the split table's rows.
 
-    Attributes:
-        images, classes, defect_types: Of each image.
-        labels: The data set's own, int8 (N,), 1 anomalous.
-        has_mask: bool (N,), False for an anomalous image whose mask is not known; that of a normal one is known to be empty.
-        image_scores: float32 (N,).
-        maps_nhw, masks_nhw: Memory-mapped batches, float32 and uint8 (n, H, W), whose lengths add up to N; an unknown mask is all 0.
+    `labels`: the data set's own, int8 (N,), 1 anomalous. `has_mask`: bool (N,), False for an anomalous image whose mask is not known; that
+    of a normal one is known to be empty. `image_scores`: float32 (N,). `maps_nhw`, `masks_nhw`: memory-mapped batches, float32 and uint8
+    (n, H, W), whose lengths add up to N; an unknown mask is all 0.
     """
 
     images: list[str]
@@ -63,23 +59,15 @@ class Scores:
 
 
 def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], folder: Path) -> None:
-    """Write the scores, whole or not at all, as the folder `folder`.
-
-    `table`: a row for each image, the columns `COLUMNS` without `image_score`. `batches`, in its order: maps float32 (n, H, W), masks bool
-    (n, H, W) and scores of the images float32 (n,).
-    """
+    """Write scores as `folder`: a table row for each image, and in their order (maps, masks, image scores), whole or not at all."""
     image_scores: list[np.ndarray] = []
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)
-        writer, rows, shard = None, 0, 0
+        writer = None
         for maps, masks, scores in batches:
             batch = pa.record_batch({"map": tensor_column(maps), "mask": tensor_column(masks.astype(np.uint8))})
-            if writer is None or rows >= SHARD_IMAGES:
-                if writer is not None:
-                    writer.close()
-                writer, rows, shard = pa.ipc.new_file(temporary / f"maps-{shard:05d}.arrow", batch.schema), 0, shard + 1
+            writer = writer or pa.ipc.new_file(temporary / MAPS_FILE, batch.schema)
             writer.write_batch(batch)
-            rows += len(maps)
             image_scores.append(scores)
         if writer is not None:
             writer.close()
@@ -91,7 +79,7 @@ def open_scores(folder: Path) -> Scores:
     """Open a benchmark's scores; `InputError` when they are missing or damaged."""
     try:
         table = pq.read_table(folder / TABLE_FILE, columns=list(COLUMNS))
-        shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]
+        shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]  # several of an earlier version
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
     maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))

@@ -1,8 +1,4 @@
-"""Thresholds from the normal images that were held out of training, as the file `calibration.json` beside the model.
-
-They are those of the image score (the maximum of the map) and of the map's pixels, for each class and for all classes together. The
-latter are for images whose class is not known.
-"""
+"""Thresholds of image scores and pixels from held-out normal images, for each class and for all: `calibration.json` of a model."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,11 +36,7 @@ class HeldOut:
 
 @dataclass(frozen=True, config=STRICT)
 class Calibration:
-    """What `calibration.json` holds.
-
-    `all`: of all classes together. `notes`: what a reader has to know of the thresholds. `score`: how the maps were made that they are
-    for.
-    """
+    """What `calibration.json` holds. `all`: of all classes together; `score`: how the maps were made that they are for."""
 
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
     images: Count
@@ -65,14 +57,7 @@ def calibrate(
     names: Iterable[str],
     benchmark: BenchmarkConfig,
 ) -> Calibration:
-    """Return the thresholds that anomaly maps and scores of held-out normal images give.
-
-    Args:
-        scored: Batches of maps float32 (n, H, W) of the benchmark's image size, each read once, and of scores of images, float32 (n,).
-        classes: Of each of the images, in the same order.
-        names: All classes of the benchmark, with images among them or not.
-        benchmark: Its name, image size and false-positive rate.
-    """
+    """Return thresholds from batches of (maps, scores) of held-out images of `classes`; `names`: all classes of the benchmark."""
     rate = benchmark.calibration.false_positive_rate
     counts: Counter[str | None] = Counter(classes)
     counts[_ALL] = len(classes)

@@ -1,7 +1,5 @@
 """The ablation of a module: its variants trained, its tables written."""
 
-from collections.abc import Sequence
-
 from invad.config import Params
 from invad.config.constants import PUBLISHED_DATASETS
 from invad.data.source import read_source
@@ -10,7 +8,6 @@ from invad.report.ablations import AblationReport, write_ablation
 from invad.studies.modules import module_named
 from invad.studies.runner import StudyOptions, finished_study
 from invad.studies.study import Study, apply
-from invad.studies.trial import TrialResult
 from invad.workspace import Workspace
 
 
@@ -23,13 +20,19 @@ def plan_ablation(module: str, options: StudyOptions, params: Params) -> Study:
 
 
 def run_ablation(module: str, options: StudyOptions, params: Params, workspace: Workspace) -> AblationReport:
-    """Train and score what is missing of a module's variants, and write `reports/ablations/<module>.{json,csv,md,tex}`.
-
-    `InputError`: as for `plan_ablation`; or the split is not built, the machine is too small, or the study is there already.
-    """
+    """Train and score what is missing of a module's variants, and write its tables; `InputError` as for `finished_study`."""
     study = plan_ablation(module, options, params)
+    base = study.base
+    changed = ", ".join(f"{key} {value}" for key, value in options.set.items())
+    length = f"{base.train.length}, " if base.train.length else ""
+    note = (
+        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{changed and ' but for '}{changed}: "
+        f"{base.features.encoder} at {base.features.image_size} px, {length}batch {base.train.batch_size}."
+    )
     with finished_study(study, options, params, workspace, "ablate", "--module", module) as (results, log_files):
-        report = _report(study, results, options, workspace)
+        data = read_source(workspace.raw(base.dataset)).source if base.dataset in PUBLISHED_DATASETS else "own"
+        about = module_named(module).description
+        report = AblationReport(module, about, base.name, data, study.variants, results, [note])
         log_files(write_ablation(report, workspace.ablations))
     return report
 
@@ -46,24 +49,3 @@ def ablation_of_params(module: str, params: Params) -> StudyOptions:
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     return options
-
-
-def _report(
-    study: Study, results: Sequence[TrialResult], options: StudyOptions, workspace: Workspace
-) -> AblationReport:
-    base = study.base
-    changed = ", ".join(f"{key} {value}" for key, value in options.set.items())
-    length = f"{base.train.length}, " if base.train.length else ""
-    note = (
-        f"Unless a variant says otherwise, the settings are those of {base.name} in params.yaml{changed and ' but for '}{changed}: "
-        f"{base.features.encoder} at {base.features.image_size} px, {length}batch {base.train.batch_size}."
-    )
-    return AblationReport(
-        module=study.name,
-        description=module_named(study.name).description,
-        benchmark=base.name,
-        data=read_source(workspace.raw(base.dataset)).source if base.dataset in PUBLISHED_DATASETS else "own",
-        variants=study.variants,
-        results=list(results),
-        notes=[note],
-    )

@@ -43,10 +43,7 @@ def module_named(name: str) -> Module:
 
 
 def _module(name: str, description: str, keys: str, paper: Any, variants: Mapping[Any, Any]) -> Module:  # noqa: ANN401
-    """Return a module whose variants have values of `keys`, separated by spaces, and a note behind them; `paper` names the paper's.
-
-    Variants of a single key are called like its values, and have a note alone.
-    """
+    """Return a module; variants have values of `keys` and a note, of a single key the note alone; `paper` names the paper's."""
     rows = {name: (name, note) if isinstance(note, str) else note for name, note in variants.items()}
     return Module(
         name,

@@ -53,11 +53,10 @@ Find = Callable[[FeaturesConfig, Split], Path]  # the folder of features
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """How a study is run, and on what.
+    """How a study is run, and on what; `set`: other values of the benchmark's settings, by dotted key.
 
-    `benchmark`: its name. `set`: other values of its settings, by dotted key. `max_concurrent`: trials at a time, None for as many as
-    fit. `trials_per_gpu`: how many share one, None for one each. `resume`: go on with a study that is there; `restart`: remove it first.
-    Of an ablation, `variants`: some of the module's, all where none are named; `seeds`: how many trainings of each.
+    `max_concurrent`: trials at a time, None for as many as fit. `trials_per_gpu`: how many share one, None for one each. Of an ablation,
+    `variants`: some of the module's, all where none are named; `seeds`: how many trainings of each.
     """
 
     benchmark: str
@@ -82,11 +81,7 @@ class StudyOptions:
 def finished_study(
     study: Study, options: StudyOptions, params: Params, workspace: Workspace, *start: str
 ) -> Generator[tuple[list[TrialResult], Callable[[Iterable[Path]], None]]]:
-    """Run what is missing of a study; yield the results of all its trials, and what logs the files that sum them up.
-
-    `params`: has the workers of extraction and training. `start`: the first words of the command that runs the study again. `InputError`:
-    the settings are wrong, the split is not built, a trial does not fit this machine, or another process runs the study.
-    """
+    """Run what is missing of a study; yield all results, and what logs files of them; `InputError`: it does not fit, or runs already."""
     from invad.cluster.cluster import here
     from invad.cluster.extract import shard_runner
     from invad.cluster.tune import run_trials, trial_resources
@@ -120,10 +115,7 @@ def finished_study(
 
 
 def prepare(folder: Path, names: Sequence[str], options: StudyOptions) -> int:
-    """Remove the results of the trials that have failed, which are tried again, or all that is there when the study begins anew.
-
-    Return how many are finished. `InputError`: there are results of these trials, and the options do not say what to do.
-    """
+    """Remove failed results, or all where the study begins anew; return how many stay; `InputError`: `options` do not say which."""
     for path in folder.iterdir() if options.restart else ():
         if path.name != OWNER_FILE:
             remove(path)
@@ -192,10 +184,7 @@ def trial_split(split: Split, *, test: bool) -> Split:
 
 
 def features_folder(study: Study, workspace: Workspace, run: Run, config: FeaturesConfig, split: Split) -> Path:
-    """Return the folder of a split's features: the benchmark's own where they fit, else one that is kept beside the studies.
-
-    The latter is extracted where it is not there, by `run`; `InputError` as for `extract_features`.
-    """
+    """Return the folder of a split's features: the benchmark's own where they fit, else one that is extracted once by `run`."""
     own = workspace.features(study.base.name)
     weights = _weights_in(own, split, config)
     if weights is not None and weights == configured_encoder(config).weights_sha256:

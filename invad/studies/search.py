@@ -66,11 +66,7 @@ def draw_samples(tune: TuneConfig, first: Mapping[str, float | int]) -> list[Val
 
 
 def run_search(options: StudyOptions, params: Params, workspace: Workspace, tune: TuneConfig) -> TuneReport:
-    """Train and judge what is missing of the samples, and write `reports/tune/<benchmark>.{csv,yaml}`. No test image is read.
-
-    `tune`: ranges, number of samples, seed and share, instead of those of `params`. `InputError`: as for `plan_search`; or the split is
-    not built, the machine is too small, or the search is there already.
-    """
+    """Judge what is missing of the samples of `tune`, and write `reports/tune`; `InputError` as for `finished_study`."""
     study = plan_search(options, params, tune)
     start = ("tune", "--samples", str(tune.samples), "--seed", str(tune.seed))
     with finished_study(study, options, params, workspace, *start) as (results, log_files):

@@ -39,11 +39,7 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
 def apply(
     benchmark: BenchmarkConfig, changes: Mapping[str, Any], where: str = OPTION, *, methods: bool = False
 ) -> BenchmarkConfig:
-    """Return the benchmark with other values, checked as those of params.yaml are; `InputError` begins with `where` and names the key.
-
-    `changes`: by dotted key, such as `train.epochs`, or with the name of its settings, as in params.yaml. `methods`: whether `train.model`
-    may be another method, which then has its own defaults, but the benchmark's epochs where both have some, seed and precision.
-    """
+    """Return the benchmark with other values, by dotted key, checked; `methods`: also another method; `InputError` begins with `where`."""
     # Plain values, as if they were read from the file; None where a section has none.
     sections = {name: asdict(getattr(benchmark, name)) for name in ("splits", "calibration", *SECTIONS)}
     for key, value in changes.items():

@@ -47,11 +47,6 @@ class TrialTask:
     lacking: str = ""
 
     @property
-    def benchmark(self) -> BenchmarkConfig:
-        """The settings of the first trial; those of features and training are the same for all."""
-        return self.trials[0][1].benchmark
-
-    @property
     def storage(self) -> Path:
         """The folder of checkpoints and curve, called like the training."""
         return Path(self.job.storage)
@@ -71,11 +66,6 @@ class TrialTask:
 def trial_folder(study: str, name: str) -> Path:
     """Return the folder of a trial's result in the study's folder."""
     return Path(study) / "trials" / name
-
-
-def write_result(result: TrialResult, folder: Path) -> None:
-    """Write the result of the trial whose folder is `folder`, all of it or nothing."""
-    write_json(folder / RESULT_FILE, asdict(result))
 
 
 def read_result(folder: Path) -> TrialResult | None:
@@ -99,15 +89,12 @@ def attempt(tasks: Mapping[str, TrialTask], name: str) -> None:
 
 
 def run_task(task: TrialTask) -> None:
-    """Train, from the newest checkpoint where there is one, and write the result of every trial that has none.
-
-    `InputError`: there are no features, the settings do not fit the data, or the loss is not finite.
-    """
+    """Train, from the newest checkpoint, and write all results that lack; `InputError`: settings or features do not fit."""
     if task.lacking:
         raise InputError(task.lacking)
     device = best_device()
     method, seconds = _trained(task, device)
-    cost = model_cost(task.benchmark, method.eval())
+    cost = model_cost(task.trials[0][1].benchmark, method.eval())
     for name, trial in task.pending().items():
         started = time.monotonic()
         values = _metrics(method, task, trial.benchmark)
@@ -124,8 +111,9 @@ def run_task(task: TrialTask) -> None:
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             metrics=values,
         )
-        write_result(result, trial_folder(task.folder, name))
-        remove(trial_folder(task.folder, name) / TRACE_FILE)
+        folder = trial_folder(task.folder, name)
+        write_json(folder / RESULT_FILE, asdict(result))
+        remove(folder / TRACE_FILE)
     for path in task.storage.glob("checkpoint-*"):  # the curve stays
         remove(path)
 
@@ -133,7 +121,8 @@ def run_task(task: TrialTask) -> None:
 def fail(task: TrialTask, error: str) -> None:
     """Give the trials that have no result the one that they have failed."""
     for name, trial in task.pending().items():
-        write_result(TrialResult(trial.variant, trial.seed, "failed", error), trial_folder(task.folder, name))
+        result = TrialResult(trial.variant, trial.seed, "failed", error)
+        write_json(trial_folder(task.folder, name) / RESULT_FILE, asdict(result))
 
 
 def reason(error: BaseException) -> str:
@@ -156,10 +145,7 @@ def _trained(task: TrialTask, device: torch.device) -> tuple[Method, float]:
 
 
 def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dict[str, float | None]:
-    """Return the mean over the classes by the paper's protocol on the judging images, and the one number that samples are compared by.
-
-    Maps and masks lie on the disk meanwhile, never together in memory.
-    """
+    """Return the means by the paper's protocol, and the score of validation; maps and masks lie on the disk meanwhile."""
     config, source = benchmark.score, open_features(Path(task.judged_features), "test", task.judged, benchmark.features)
     batches = batch_source(source, method.needs, task.judged, "test", benchmark.features)
     with TemporaryDirectory(dir=task.storage) as folder:

@@ -1,7 +1,6 @@
-"""The validation split: normal training images that training does not see, and the same with synthetic defects. No test image is read.
+"""The validation split: normal training images that training does not see, and the same with synthetic defects.
 
-The defects, on 0.5 to 10 percent of each image, are another kind than the anomalies that methods are trained on, whose masks are Perlin
-noise (`invad.features.synthesis`): what has learned to see a generator must not be judged by it.
+The defects are another kind than those of `invad.features.synthesis`: what has learned to see a generator must not be judged by it.
 """
 
 from dataclasses import replace
@@ -26,11 +25,7 @@ _TRIES = 20
 
 
 def validation_split(split: Split, share: float, seed: int, folder: Path) -> Split:
-    """Return the images that `rows_for_training` leaves, and copies with defects, in phase `test`.
-
-    Images and masks are written to `folder` as PNG files, at most 640 pixels a side, once, all or none: the same split and seed give the
-    same bytes. `InputError`: a class has a single normal training image, or an image is damaged.
-    """
+    """Return held-out images, and copies with defects, in phase `test`, as PNGs in `folder`; `InputError`: a class has but one."""
     if not (folder / _TABLE).exists():
         kept = set(rows_for_training(split, share, seed))
         held_out = [row for index, row in enumerate(split.phase("train")) if index not in kept]
@@ -42,10 +37,7 @@ def validation_split(split: Split, share: float, seed: int, folder: Path) -> Spl
 
 
 def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
-    """Return which of the training images stay when `share`, in [0, 1), of each class's normal ones is held out, one at least, never all.
-
-    `InputError`: a class has a single normal training image.
-    """
+    """Return which training images stay when `share` of each class's normal ones is held out; `InputError`: there is but one."""
     held = hold_out(split.phase("train"), CalibrationConfig(share, 0.01, seed))
     normal = {row.class_name for row in held if row.label == NORMAL}
     single = normal - {row.class_name for row in held if row.phase == "calibration"}
@@ -82,10 +74,7 @@ def _read(split: Split, row: SplitRow) -> np.ndarray:
 
 
 def add_defect(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a copy of an image, uint8 (H, W, 3), at least 16 pixels a side, with a defect in it, and its mask, bool (H, W).
-
-    A blob shows another place of the image `other`, uint8 of any size, in other colours.
-    """
+    """Return an image, uint8 (H, W, 3), with a blob that shows another place of `other` in other colours, and its mask, bool (H, W)."""
     height, width = image.shape[:2]
     source = np.asarray(Image.fromarray(other).resize((width, height), Image.Resampling.BILINEAR))
     for _ in range(_TRIES):

@@ -1,9 +1,7 @@
 """MLflow: the only package that knows it.
 
-One run for each training, in the experiment of its kind: `benchmark`, from its training to its report; `ablation` and `tune`, as trials
-of a study. What is known of it is a record in the workspace's private folder, outside DVC's outputs, with the digest of its model.
-
-A stage logs when it ends. MLflow that is down or slow holds nobody up: what it has not is logged later, from the record and the files.
+One run for each training, in the experiment of its kind: `benchmark`, `ablation` or `tune`. What is known of it is a record in the private
+folder, with the digest of its model: what MLflow that is down or slow has not is logged later, from the record and the files.
 """
 
 from invad.tracking.origin import data_sets, environment_tags

@@ -1,7 +1,4 @@
-"""The trained model in MLflow: logged with its run, and as a version of a registered model.
-
-It is the model folder and a copy of this package, so that it gives the same after an upgrade, and no pickle.
-"""
+"""A trained model in MLflow, without pickle: its folder and a copy of this package, logged with the run, and versions of it."""
 
 import tempfile
 import warnings
@@ -19,20 +16,15 @@ from mlflow.types import Schema, TensorSpec
 import invad
 from invad.config import BenchmarkConfig
 from invad.errors import InputError
-from invad.scoring.thresholds import read_calibration
 from invad.tracking.origin import flatten_settings
 from invad.tracking.show import find_run
 from invad.tracking.store import answering
 from invad.training.model_folder import read_config
-from invad.workspace import CALIBRATION_FILE, Workspace
+from invad.workspace import Workspace
 
 
 def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: MlflowClient) -> None:
-    """Log the model folder as the model of a run; `InputError` where it is damaged or of another version.
-
-    It takes `images`, uint8 RGB (n, size, size, 3), and gives `scores`, float32 (n,), and `maps`, float32 (n, size, size), as the
-    stage `score` does.
-    """
+    """Log a model folder as the run's model: `images` as `Predictor.maps` takes them, `scores` and `maps` out; `InputError`: damaged."""
     config = read_config(folder)
     size, run_id = config.features.image_size, run.info.run_id
     images = TensorSpec(np.dtype(np.uint8), (-1, size, size, 3), "images")
@@ -59,12 +51,9 @@ def log_model(folder: Path, benchmark: BenchmarkConfig, run: Run, client: Mlflow
 
 
 def register_model(run_id: str, workspace: Workspace, *, name: str | None = None, alias: str | None = None) -> str:
-    """Make the model of a run (MLflow's id, or a benchmark's name) a version of a registered model, and return `models:/<name>/<number>`.
+    """Make the model of a run a version of a registered model, once, led to by `alias`, and return `models:/<name>/<number>`.
 
-    `name`: by default `invad-<benchmark>`. The tags of the version have the thresholds that `evaluate` logged. The same model becomes no
-    second version. `alias`, such as `champion`, leads to the version from now on.
-
-    `InputError`: there is no such run, it has no model, or MLflow does not answer or refuses name or alias.
+    `run_id`: MLflow's, or a benchmark's name. `InputError`: there is no such run, it has no model, or MLflow refuses name or alias.
     """
     with answering(workspace) as client:
         run = find_run(run_id, client, workspace)
@@ -84,19 +73,6 @@ def register_model(run_id: str, workspace: Workspace, *, name: str | None = None
             number = client.create_model_version(
                 name, model.artifact_location, run.info.run_id, await_creation_for=0, model_id=model.model_id
             ).version
-        for key, value in _thresholds(run, client).items():
-            client.set_model_version_tag(name, str(number), key, value)
         if alias is not None:
             client.set_registered_model_alias(name, alias, str(number))
     return f"models:/{name}/{number}"
-
-
-def _thresholds(run: Run, client: MlflowClient) -> dict[str, str]:
-    """Return the thresholds of all classes together that a run has logged, as tags."""
-    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(run.info.run_id)}:
-        return {}
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(client.download_artifacts(run.info.run_id, CALIBRATION_FILE, temporary))
-        known = read_calibration(path).all
-    values = {"threshold.image": known.image_threshold, "threshold.pixel": known.pixel_threshold}
-    return {key: repr(value) for key, value in values.items() if value is not None}

@@ -8,11 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -38,12 +36,11 @@ def run_name(benchmark: BenchmarkConfig) -> str:
 
 def flatten_settings(benchmark: BenchmarkConfig) -> dict[str, str]:
     """Return all settings by dotted name."""
-
-    def flat(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-        for name, value in section.items():
-            yield from flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", str(value))]
-
-    return dict(flat(asdict(benchmark), ""))
+    flat: dict[str, str] = {}
+    for name, value in asdict(benchmark).items():
+        section = {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= {key: str(one) for key, one in section.items()}
+    return flat
 
 
 def run_tags(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, str]:
@@ -77,10 +74,7 @@ def environment_tags(workspace: Workspace) -> dict[str, str]:
 
 
 def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dict[str, str]]:
-    """Return the images of each phase as a data set: name, digest, source, counts of images and classes; a phase without any has none.
-
-    source: `embedded`, `path` or `official`.
-    """
+    """Return the images of each phase as MLflow's data sets; source: `embedded`, `path` or `official`."""
     from invad.features.source import split_sha256  # with torch
 
     found = []

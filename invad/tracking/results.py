@@ -33,10 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def sync_runs(params: Params, workspace: Workspace) -> list[str]:
-    """Log to MLflow what it lacks of the records and of the present results, and return a line for each; `InputError` without an answer.
-
-    It has not what was made while it did not answer, and not what DVC brought from its cache, for which it runs no stage.
-    """
+    """Log to MLflow what it lacks of records and present results; return a line for each; `InputError`: it does not answer."""
     lines = sync_records(workspace)
     for name, benchmark in params.benchmarks.items():
         if workspace.model(name).exists():
@@ -49,10 +46,7 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
 
 
 def sync_records(workspace: Workspace) -> list[str]:
-    """Log what MLflow lacks of all runs that are known here and have ended, and return a line for each.
-
-    `InputError`: MLflow does not answer; what it has not is kept.
-    """
+    """Log what MLflow lacks of all runs that have ended, and return a line for each; `InputError`: it does not answer."""
     with answering(workspace) as client:
         client.search_experiments(max_results=1)
     names = [path.parent.name for path in (workspace.private / "runs").glob(f"*/{RECORD_FILE}")]
@@ -126,11 +120,7 @@ def results_of(benchmark: BenchmarkConfig, workspace: Workspace) -> Content:
 
 
 def flatten_result(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the metrics of `reports/metrics/<benchmark>.json` by name.
-
-    Of the mean they are `<protocol>/<metric>`, of a class `<protocol>/<metric>/<class>`; those at the calibrated thresholds have
-    `calibrated` in place of the protocol. None stands for what cannot be computed.
-    """
+    """Return metrics by name: `<protocol>/<metric>[/<class>]`, protocol `calibrated` for those at thresholds; None: not computable."""
     point = result.get("operating_point", {})
     rows = [("", kind, values) for kind, values in result["mean"].items()]
     rows += [(name, kind, values) for name, kinds in result["per_class"].items() for kind, values in kinds.items()]

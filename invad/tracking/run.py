@@ -56,9 +56,8 @@ class Files:
 class Content:
     """What is logged of a run; of what is empty, nothing.
 
-    `metrics`: final values; one that is not available is None. `curves`: the (step, value) pairs of a metric. `data`: returns what
-    `data_sets` does, and is asked where the run has none. `files`: by the name of their group. `model`: the folder of the trained model,
-    and its benchmark.
+    `metrics`: final values, None for one that is not available. `curves`: (step, value) pairs. `data`: returns what `data_sets` does.
+    `files`: by the name of their group. `model`: the folder of the trained model, and its benchmark.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -99,10 +98,7 @@ class Run:
         write_json(self.folder / RECORD_FILE, known)
 
     def log(self, content: Content = Content()) -> bool | None:
-        """Log what MLflow lacks of a content and of the record.
-
-        Return whether that were more than settings and tags, None where MLflow does not answer.
-        """
+        """Log what MLflow lacks; return whether that were more than settings and tags, None where MLflow does not answer."""
         self.tags |= content.tags
         self.save()
         return connection(self.workspace).tell(lambda client: self._send(content, client))
@@ -120,9 +116,8 @@ class Run:
         """Log what MLflow lacks of the record of a run that has ended; return whether there was anything."""
         if self.status == "RUNNING" or (self.run_id is not None and not self.content):
             return False
-        value = self.content or {"metrics": {}, "curves": {}, "data": []}
-        content = Content(metrics=value["metrics"], curves=value["curves"], data=lambda: value["data"])
-        if self.log(content) is not None:
+        value: dict[str, Any] = {"metrics": {}, "curves": {}, "data": []} | self.content
+        if self.log(Content({}, value["metrics"], value["curves"], lambda: value["data"])) is not None:
             self.content = {}
             self.save()
             if self.parent is not None:  # MLflow has all of this trial
@@ -217,11 +212,7 @@ def start_run(
     tags: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
 ) -> Run:
-    """Note the benchmark's settings and where code and data came from, as they are now, for a run that MLflow is told of later.
-
-    `name`: by default benchmark, method, encoder, epochs and seed. `key`: of a study or trial, whose run of before goes on with it.
-    `parent`: the study that it is a trial of. `tags` and `params`: further ones, or others. `InputError`: MLFLOW_TRACKING_URI is malformed.
-    """
+    """Note what a run starts with, for MLflow later; `key`: of a study or trial, whose run goes on; `InputError`: a malformed address."""
     tracking_uri(workspace)
     key = key or ("" if experiment == BENCHMARK else uuid.uuid4().hex)
     folder = workspace.private / "runs" / (key or benchmark.name)

@@ -26,10 +26,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     # Without the types of arguments, of which MLflow would make a schema of its own.
     # pyrefly: ignore[bad-override, implicit-any-parameter]
     def predict(self, context, model_input, params=None) -> dict[str, np.ndarray]:  # noqa: ANN001
-        """Return `scores`, float32 (n,), larger where more anomalous, and `maps`, float32 (n, size, size), raw.
-
-        Of `images`, RGB, uint8 (n, size, size, 3).
-        """
+        """Return `scores`, float32 (n,), and raw `maps`, float32 (n, size, size), of `images`, RGB, uint8 (n, size, size, 3)."""
         images, size, step = model_input["images"], self._predictor.image_size, self._predictor.batch_size
         parts = [(np.empty((0, size, size), np.float32), np.empty(0, np.float32))]
         parts += [self._predictor.maps(images[start : start + step]) for start in range(0, len(images), step)]

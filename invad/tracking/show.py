@@ -29,14 +29,12 @@ _COLUMNS = ("id", "name", *_SETTINGS, "experiment", "status", "start", *_METRICS
 
 @dataclass(frozen=True)
 class FetchedRun:
-    """A run of MLflow. title: of messages; source: what kind of data, or None; folder: of the artifacts that were fetched."""
+    """A run of MLflow. title: of messages; folder: of the artifacts that were fetched."""
 
     id: str
     title: str
     status: str
     tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    source: str | None
     folder: Path
 
 
@@ -68,13 +66,11 @@ def _rebuild_commands(run: Run, artifacts: set[str], uri: str) -> list[str]:
     return [*commands, tags.get("invad.command", "dvc repro")]
 
 
-def list_runs(workspace: Workspace, experiment: str | None = None) -> list[str]:
-    """Return a table of the runs, the newest first, of one experiment or of all; `InputError` when there is no such experiment."""
+def list_runs(workspace: Workspace) -> list[str]:
+    """Return a table of all runs, the newest first."""
     with answering(workspace) as client:
         experiments = {item.experiment_id: item.name for item in client.search_experiments()}
-        if experiment is not None and experiment not in experiments.values():
-            raise InputError(f"experiment {experiment!r}: not in MLflow, which has {', '.join(experiments.values())}")
-        runs = client.search_runs([key for key, name in experiments.items() if experiment in (None, name)])
+        runs = client.search_runs(list(experiments))
         rows = [_COLUMNS, *(_row(run, experiments[run.info.experiment_id]) for run in runs)]
     return aligned(rows, left=range(len(_COLUMNS)))
 
@@ -88,21 +84,16 @@ def _row(run: Run, experiment: str) -> tuple[str, ...]:
 
 
 def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
-    """Download the artifacts of a report into the new folder `folder`; those that the run does not have are not there.
-
-    run_id: MLflow's, or a benchmark's name. `InputError`: there is no such run, or an artifact cannot be read.
-    """
+    """Download what a report needs of a run (MLflow's id, or a benchmark's name) into `folder`; `InputError`: there is no such run."""
     folder.mkdir(parents=True)
     with answering(workspace) as client:
         run = find_run(run_id, client, workspace)
         info, data = run.info, run.data
         benchmark = data.tags.get("invad.benchmark", "")
-        wanted = {CONFIG_FILE, EVIDENCE_FOLDER, f"{benchmark}.json", f"{benchmark}.csv"}
+        wanted = {CONFIG_FILE, EVIDENCE_FOLDER, f"{benchmark}.json"}
         for path in sorted(wanted & {item.path for item in client.list_artifacts(info.run_id)}):
             client.download_artifacts(info.run_id, path, str(folder))
-    sources = [item.dataset.source_type for item in run.inputs.dataset_inputs] if run.inputs is not None else []
-    title = f"run {info.run_id} ({info.run_name})"
-    return FetchedRun(info.run_id, title, info.status, data.tags, data.metrics, next(iter(sources), None), folder)
+    return FetchedRun(info.run_id, f"run {info.run_id} ({info.run_name})", info.status, data.tags, folder)
 
 
 def find_run(run_id: str, client: MlflowClient, workspace: Workspace) -> Run:
@@ -116,10 +107,7 @@ def find_run(run_id: str, client: MlflowClient, workspace: Workspace) -> Run:
 
 
 def serve_page(port: int, workspace: Workspace) -> int:
-    """Serve MLflow's page on 127.0.0.1 until this process is interrupted or terminated, and MLflow with it; return its exit code.
-
-    The address of the runs goes to standard error. `InputError`: the database cannot be used, or a server does not answer.
-    """
+    """Serve MLflow's page on 127.0.0.1 until it is interrupted; return its exit code; `InputError`: the database cannot be used."""
     with answering(workspace) as client:
         uri = client.tracking_uri
         runs = f"#/experiments/{experiment_id(client, BENCHMARK, workspace)}/runs?workflowType=machine_learning"

@@ -31,6 +31,7 @@ class Progress:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log.open("a", encoding="utf-8", buffering=1)  # a line is there as soon as it is written
         self._bar = tqdm(desc=f"{label} (starts)", unit="step", mininterval=1)
+        self.resumed = 0  # steps of earlier starts
         self._counted: tuple[int, float] | None = None  # a step, and when it was: what the speed is counted from
         self._started = self._line_at = clock()
 
@@ -43,6 +44,7 @@ class Progress:
 
     def __call__(self, steps: Sequence[Step], total: int, resumed: int = 0) -> None:
         """Show new steps (at least one) of `total`; the first `resumed` of all were made by an earlier start."""
+        self.resumed = resumed
         if self._bar.total is None:
             self._bar.set_description(self._label, refresh=False)
             self._bar.total, self._bar.initial, self._bar.n = total, resumed, resumed

@@ -188,7 +188,7 @@ def test_results_are_complete(copy):
         for suffix in ("md", "csv", "tex"):
             assert (copy.root / f"reports/tables/{name}.{suffix}").exists()
     info = copy.json("reports/run_info.json")
-    assert [facts["training_steps"] > 0 for facts in info["results"]] == [True] * len(BENCHMARKS)
+    assert [facts["train.steps"] > 0 for facts in info["results"]] == [True] * len(BENCHMARKS)
     page = (copy.root / "reports/index.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert str(copy.root) not in page

@@ -168,9 +168,7 @@ def test_a_failure_that_comes_back_at_the_same_step_is_called_a_bug(folder, real
     assert message.startswith(
         "training failed twice after the checkpoint of step 5; this is a bug or a machine that cannot hold it, not "
     )
-    assert f"The checkpoints: {storage}." in message
-    assert message.endswith(f"Ray's logs: {real_ray.logs}")
-    assert real_ray.logs.is_dir()
+    assert message.endswith(f"The checkpoints: {storage}")
     assert "\n" not in message
 
 

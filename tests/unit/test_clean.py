@@ -127,10 +127,11 @@ def test_what_is_in_use_stays(root):
     remove_leftovers(found, everything=True)
     assert set(states(root)) == {str(training), str(study), str(extraction)}
     # A process that has ended leaves its id behind.
-    code = f"from pathlib import Path; from invad.training.owner import claim; claim(Path({str(training)!r}))"
-    (training / "pid").unlink()
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert states(root)[str(training)] == "useful"
+    for folder in (training, study):
+        (folder / "pid").unlink()
+        code = f"from pathlib import Path; from invad.training.owner import claim; claim(Path({str(folder)!r}))"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert states(root)[str(folder)] == "useful"
 
 
 def test_a_training_that_starts_after_the_look_is_not_removed(root):

@@ -62,7 +62,7 @@ def test_check_shows_what_is_asked_for(folder):
 def test_check_shows_the_ablations_too(folder, params_dict):
     params_dict["ablations"] = {"blocks": {"benchmark": "mvtec", "variants": ["paper", "1"], "seeds": 3}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params_dict))
-    assert "ablation   blocks       of mvtec: 1, 2; 3 seeds" in pipe("check", cwd=folder).stdout
+    assert "ablation   blocks       of mvtec: paper, 1; 3 seeds" in pipe("check", cwd=folder).stdout
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,9 @@ def test_a_mask_without_a_map_is_an_error(mistake):
     assert message == "masks/cable/broken/01_mask.png: is the mask of no map; the first map is bottle/broken/000.npy"
 
 
+UNREADABLE = "list: cannot be read as UTF-8 text"
+
+
 @pytest.mark.parametrize("option", ["--classes", "--labels"])
 @pytest.mark.parametrize(
     ("content", "message"),
@@ -241,8 +244,11 @@ def test_a_mask_without_a_map_is_an_error(mistake):
         (b"1\n" * 7, "list: has 7 line(s), but there are 8 maps; expected one for each"),
         (b"1\n" * 8 + b"\n", "list: has 9 line(s), but there are 8 maps; expected one for each"),
         (b"", "list: has 1 line(s), but there are 8 maps; expected one for each"),
-        (b"1\n" * 7 + b"\xff", "list: not UTF-8 text"),
-        (None, "list: cannot be read (No such file or directory)"),
+        (
+            b"1\n" * 7 + b"\xff",
+            f"{UNREADABLE} ('utf-8' codec can't decode byte 0xff in position 14: invalid start byte)",
+        ),
+        (None, f"{UNREADABLE} (No such file or directory)"),
     ],
 )
 def test_a_list_must_have_a_line_for_each_map(mistake, option, content, message):

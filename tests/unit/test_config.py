@@ -69,8 +69,8 @@ def test_the_repositorys_own_params_are_valid():
         ("benchmarks.visa.seting", "visa", "benchmarks.visa.seting: unknown key; known are dataset, settings, fold"),
         (
             "benchmarks.visa",
-            "visa",  # of a params.yaml without names of settings
-            "benchmarks.visa: must be a mapping now, such as {dataset: visa, settings: visa}; the sections splits, ",
+            "visa",
+            "benchmarks.visa: must be a mapping, not 'visa'",
         ),
         ("benchmarks", {}, "benchmarks: is empty; give at least one"),
         ("download.coco.source", "path", "download.coco.path: is needed with `source: path`"),
@@ -142,22 +142,6 @@ def test_benchmarks_share_settings_and_those_of_none_are_for_experiments(params_
         params_dict[section]["rd"] = params_dict[section]["visa"]
     visa = load_params(write_params(params_dict)).benchmark("visa")
     assert (visa.settings, visa.train) == ("rd", RDConfig(epochs=2))
-
-
-def test_a_file_of_before_settings_had_names_needs_an_entry_for_each_benchmark_and_the_folds_moved(
-    params_dict, write_params
-):
-    """What the error asks for, and nothing else, makes it valid."""
-    entries = params_dict["benchmarks"]
-    for section in ("splits", "calibration", "features", "train", "score"):
-        shared = params_dict[section].pop("coco")
-        params_dict[section] |= {f"coco_ad_{fold}": shared for fold in range(4)}
-    params_dict["benchmarks"] = {name: entry["dataset"] for name, entry in entries.items()}
-    path = write_params(params_dict)
-    with pytest.raises(InputError, match=r"benchmarks\.coco_ad_0: must be a mapping now, such as \{dataset: coco, "):
-        load_params(path)
-    params_dict["benchmarks"] = {name: entry | {"settings": name} for name, entry in entries.items()}
-    assert load_params(write_params(params_dict)).benchmark("coco_ad_3").splits.fold == 3
 
 
 def test_the_section_tune_may_be_left_out(params_dict, write_params):
@@ -258,7 +242,7 @@ def test_dinomaly_takes_blocks_and_steps(params_dict, write_params):
     }
     change(params_dict, "features.visa", blocks)
     train = load_params(write_params(params_dict)).benchmark("visa").train
-    assert (train.length, train.training_steps(160)) == ("20 steps", 20)
+    assert train.length == "20 steps"
 
 
 @pytest.mark.parametrize("levels", [[16, 8], [8, 8], [[0], []], [[1], [0]], [0, 4], ["4"], [[0], 4]])

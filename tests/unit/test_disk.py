@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 
 from invad import cli
-from invad.cluster.cluster import Cluster
 from invad.cluster.train import after_failure
 from invad.data.split_table import SplitRow, write_split_table
 from invad.disk import disk_problem
@@ -136,4 +135,4 @@ def test_a_worker_without_room_ends_the_training_at_once():
     error = RuntimeError("workers failed")
     error.worker_failures = {0: behind(RuntimeError("unexpected pos"), FULL)}  # pyrefly: ignore[missing-attribute]
     with pytest.raises(InputError, match="No space left on device; "):
-        after_failure(error, job=None, before=None, cluster=Cluster(()))  # pyrefly: ignore[bad-argument-type]
+        after_failure(error, job=None, before=None)  # pyrefly: ignore[bad-argument-type]

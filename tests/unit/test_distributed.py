@@ -301,11 +301,11 @@ def test_ray_starts_whatever_the_length_of_the_temporary_folder(length):
         assert any(folder.iterdir()) == (length == 37)  # Ray's own choice where it will do
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:port", "host:99999", "ray://host:10001"])
+@pytest.mark.parametrize("address", ["nonsense", "host:", "host:port", "host:99999", "ray://host:10001"])
 def test_a_malformed_ray_address_is_named(address, monkeypatch):
-    assert fails_to_join(address, monkeypatch) == (
-        f"RAY_ADDRESS: {address!r} is no address of a cluster; it must be HOST:PORT as `ray start` prints it, or `auto`"
-    )
+    message = fails_to_join(address, monkeypatch)
+    assert message.startswith(f"RAY_ADDRESS: cannot reach {address!r} (")
+    assert message.endswith("expected HOST:PORT of a running cluster, as `ray start` prints it, or `auto`")
 
 
 def test_a_closed_port_and_a_host_that_cannot_be_reached_are_named(monkeypatch):
@@ -313,7 +313,7 @@ def test_a_closed_port_and_a_host_that_cannot_be_reached_are_named(monkeypatch):
         free.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{free.getsockname()[1]}"
     for address in (closed, "192.0.2.1:6379", "no-such-host.invalid:6379"):
-        assert fails_to_join(address, monkeypatch).startswith(f"RAY_ADDRESS: cannot reach {address} (")
+        assert fails_to_join(address, monkeypatch).startswith(f"RAY_ADDRESS: cannot reach {address!r} (")
 
 
 def test_nccl_is_for_whole_gpus_that_ray_has_found_itself():
@@ -349,7 +349,7 @@ def test_the_users_mistake_is_found_behind_what_ray_wraps_it_in():
         chained(KeyError("outer"), group),
     ):
         with pytest.raises(InputError, match=r"^images/1\.png: damaged$"):
-            after_failure(error, SimpleNamespace(), None, Cluster(()))
+            after_failure(error, SimpleNamespace(), None)
 
 
 # What becomes of a failed training; test_survival.py has real ones
@@ -364,20 +364,20 @@ class WorkersError(RuntimeError):
 
 
 def test_a_failure_is_a_line_in_the_log_and_one_without_a_new_checkpoint_a_bug(tmp_path, caplog):
-    job, cluster = SimpleNamespace(storage=str(tmp_path)), Cluster((), tmp_path / "logs")
+    job = SimpleNamespace(storage=str(tmp_path))
     error = WorkersError(ValueError("in pages\nan index is out of range"))
-    assert after_failure(error, job, None, cluster) == 0
+    assert after_failure(error, job, None) == 0
     Checkpoints(tmp_path).save(5, {})
-    assert after_failure(error, job, 0, cluster) == 5
+    assert after_failure(error, job, 0) == 5
     with pytest.raises(RuntimeError) as caught:
-        after_failure(error, job, 5, cluster)
+        after_failure(error, job, 5)
     cause = "ValueError: an index is out of range"
     assert [record.message for record in caplog.records] == [
         f"a worker was lost ({cause}); going on after step {step}" for step in (0, 5)
     ]
     assert str(caught.value) == (
         "training failed twice after the checkpoint of step 5; this is a bug or a machine that cannot hold it, not bad luck. "
-        f"The last failure: {cause}. The checkpoints: {tmp_path}. Ray's logs: {tmp_path / 'logs'}"
+        f"The last failure: {cause}. The checkpoints: {tmp_path}"
     )
 
 

@@ -135,7 +135,7 @@ def test_runs_without_results_are_named_and_left_out(report, runs, workspace):
     assert page.count("No scores, maps and pictures of the test images") == 1
     facts = json.loads((report / "run_info.json").read_text())["results"]
     assert len(facts) == 4
-    assert facts[0]["training_seconds"] == 12.5
+    assert facts[0]["train.seconds"] == 12.5
     assert facts[0]["mlflow_run"] == runs["one"].run_id
     assert "python" not in facts[0]  # the same for all
 
@@ -233,7 +233,7 @@ def test_a_model_whose_training_is_not_known_here_has_no_facts(collected, tmp_pa
     report_workspace(params_of("visa"), Workspace(tmp_path), tmp_path / "reports")
     info = json.loads((tmp_path / "reports/run_info.json").read_text())
     assert info["results"] == [{"benchmark": "VisA", "method": "InvAD (mobilenetv2_100)", "seed": 42}]
-    assert {"cpu", "python", "torch"} <= set(info["rendered_with"])
+    assert {"hardware.cpu", "python", "package.torch"} <= set(info["rendered_with"])
 
 
 def test_what_lacks_for_the_evidence_is_said(runs, tmp_path):

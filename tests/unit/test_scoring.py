@@ -47,10 +47,8 @@ def batches(count: int, size: int = 4):
         yield maps, maps > rows[:, None, None], maps.max((1, 2))
 
 
-def test_scores_survive_in_order_and_the_image_score_is_the_maps_maximum(tmp_path, monkeypatch):
-    monkeypatch.setattr(score_store, "SHARD_IMAGES", 6)
+def test_scores_survive_in_order_and_the_image_score_is_the_maps_maximum(tmp_path):
     write_scores(table(10), batches(10), tmp_path / "scores")
-    assert len(list((tmp_path / "scores").glob("maps-*.arrow"))) == 2
     scores = open_scores(tmp_path / "scores")
     assert len(scores) == 10
     assert scores.images[9] == "9.png"

@@ -19,13 +19,14 @@ from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.extract import run_here
+from invad.files import write_json
 from invad.studies import trial as trials
 from invad.studies import validation
 from invad.studies.ablation import ablation_of_params, plan_ablation, run_ablation
 from invad.studies.modules import MODULES, module_named
 from invad.studies.runner import StudyOptions, features_folder, prepare, trial_split
 from invad.studies.study import SECTIONS, Study, apply, parse_set
-from invad.studies.trial import TrialResult, TrialTask, attempt, read_result, run_task, trial_folder, write_result
+from invad.studies.trial import RESULT_FILE, TrialResult, TrialTask, attempt, read_result, run_task, trial_folder
 from invad.studies.validation import AREA, add_defect, rows_for_training, validation_split
 from invad.training.checkpoints import newest_step
 from invad.training.cost import model_cost
@@ -253,7 +254,7 @@ def test_variants_of_the_map_share_a_training(benchmark, tmp_path):
 def test_a_result_is_read_as_it_was_written(tmp_path):
     result = TrialResult("none", 43, "finished", "", 10, 20, 1.5, 3, "CPU", {"mad": 0.5, "image_ap": None})
     assert read_result(tmp_path) is None
-    write_result(result, tmp_path)
+    write_json(tmp_path / RESULT_FILE, asdict(result))
     assert read_result(tmp_path) == result
     (tmp_path / "result.json").write_text('{"variant": "none"}')
     with pytest.raises(InputError, match=r"result\.json: not the result of a trial; remove it"):
@@ -261,8 +262,8 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_study_that_is_there_wants_to_be_told_what_to_do(tmp_path):
-    write_result(TrialResult("a", 1, "finished"), tmp_path / "trials" / "a")
-    write_result(TrialResult("b", 1, "failed", "why"), tmp_path / "trials" / "b")
+    write_json(tmp_path / "trials/a" / RESULT_FILE, asdict(TrialResult("a", 1, "finished")))
+    write_json(tmp_path / "trials/b" / RESULT_FILE, asdict(TrialResult("b", 1, "failed", "why")))
     with pytest.raises(InputError, match=r"1 of 3 trials finished; --resume goes on with it, --restart begins anew"):
         prepare(tmp_path, "abc", StudyOptions("x"))
     prepare(tmp_path, "abc", StudyOptions("x", resume=True))
@@ -515,7 +516,7 @@ def test_a_sample_is_judged_by_the_validation_images_and_not_trained_on_them(tin
 
 def test_a_failure_is_one_line_in_the_result_and_a_traceback_beside_it(tiny, tmp_path, monkeypatch):
     task = task_of(tiny, tmp_path)
-    too_many = apply(task.benchmark, {"train.batch_size": 99})
+    too_many = apply(task.trials[0][1].benchmark, {"train.batch_size": 99})
     task = replace(task, job=replace(task.job, train=too_many.train))
     attempt({"one": task}, "one")
     for name, _ in task.trials:

@@ -99,7 +99,7 @@ def test_a_report_adds_figures_to_the_run_and_makes_none(root, caplog):
     client, (only,) = client_and_runs(root)
     assert "figures/heatmaps_mvtec.png" in {item.path for item in client.list_artifacts(only.info.run_id, "figures")}
     tags = json.loads((root / "reports/run_info.json").read_text())["results"][0]
-    assert tags["training_steps"] > 0
+    assert tags["train.steps"] > 0
     shutil.rmtree(root / ".invad")
     run("report", root)
     assert "mvtec: which run made its model is not known here" in caplog.text
