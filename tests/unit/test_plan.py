@@ -122,7 +122,6 @@ def test_maps_take_exactly_the_planned_bytes_beside_the_headers_of_their_files(t
 
 def test_the_plan_of_the_published_data_sets(planned):
     params = official("coco_ad_0", "coco_ad_1", "mvtec", "visa")
-    params["download"]["coco"]["images"] = "archive"
     plan = planned(params)
     image = 2 * (256 * 64**2 + 512 * 32**2 + 1024 * 16**2)  # 3.67 MB
     mvtec, visa, coco = (training(plan, name) for name in ("mvtec", "visa", "coco_ad_1"))
