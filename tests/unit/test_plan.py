@@ -268,7 +268,7 @@ def test_unknown_counts_are_said_and_not_guessed(text):
     rows = {line.split()[0]: line.split() for line in lines if line}
     assert rows["coco_ad_0"][1:] == ["?"] * 6
     assert rows["mvtec"] == ["mvtec", "3,629", "0", "1,725", "11,300", "19.6GB", "565MB"]
-    assert rows["coco"][2:] == ["253MB", "743MB"]
+    assert rows["coco"][2:] == ["20.4GB", "41.0GB"]
     assert "note: what is ? is counted in split tables, which `dvc repro download splits` writes" in lines
 
 
