@@ -167,7 +167,7 @@ def register(
 ) -> None:
     """Make a run's model a version in MLflow's model registry, once, and say how it is served."""
     from invad import tracking
-    from invad.tracking.models import register_model
+    from invad.tracking.show import register_model
 
     version = register_model(run_id, Workspace(), name=name, alias=alias)
     print(f"{version}, which is served by")  # on another port than `ui` and a server have

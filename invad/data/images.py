@@ -1,6 +1,7 @@
 """Reading images and masks: every file is hostile until it has been decoded, and every error names it."""
 
 import stat
+import threading
 import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -32,8 +33,6 @@ _IMAGE_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCb
 _DEEP_GREY_MODES = frozenset({"I;16", "I;16B", "I", "F"})
 _GREY16_MODES = _DEEP_GREY_MODES - {"F"}
 _MASK_MODES = _IMAGE_MODES - {"CMYK", "YCbCr"} | _DEEP_GREY_MODES  # where 0 in all colour channels is black
-# Pillow's warnings name no file; `warnings.catch_warnings` would not do where threads read images.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 _TURNED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _TURNS = {number: Image.Transpose[name] for number, name in enumerate(_TURNED, start=2)}  # by EXIF's number
 _LYING = range(5, 9)  # numbers that exchange width and height
@@ -252,11 +251,34 @@ def _check_mode(image: Image.Image, name: Path | str, modes: frozenset[str]) -> 
         )
 
 
+class _Silence:
+    """No warnings while any thread is inside: `warnings.catch_warnings` by itself knows of one thread only and would leave them off."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextmanager
 def _problems_named(path: Path | str, problem: str) -> Generator[None]:
-    """Turn what Pillow raises into one line that names the file."""
+    """Turn what Pillow raises into one line that names the file; silence its warnings, which name none."""
     try:
-        yield
+        with _SILENCE:
+            yield
     except InputError:
         raise
     except FileNotFoundError:

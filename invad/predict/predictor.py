@@ -1,6 +1,6 @@
 """The Python interface: `invad.load(folder).predict(images)`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,9 @@ from invad.scoring.score import finished, sharp
 from invad.scoring.thresholds import Calibration, read_calibration, write_calibration
 from invad.training.model_folder import ModelConfig, load_encoder, load_model, read_config, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
+
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (B,) and maps (B, S, S)
+Runtime = Callable[[NDArray[np.uint8]], Outputs]  # of images (B, S, S, 3)
 
 
 class Detector(nn.Module):

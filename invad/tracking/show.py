@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from invad.errors import InputError
 from invad.text import aligned
@@ -104,6 +105,34 @@ def find_run(run_id: str, client: MlflowClient, workspace: Workspace) -> Run:
     raise InputError(
         f"run {run_id}: MLflow has none of this id; `invad-pipe runs sync` logs what is here, `runs list` shows all"
     )
+
+
+def register_model(run_id: str, workspace: Workspace, *, name: str | None = None, alias: str | None = None) -> str:
+    """Make the model of a run a version of a registered model, once, led to by `alias`, and return `models:/<name>/<number>`.
+
+    `run_id`: MLflow's, or a benchmark's name. `InputError`: there is no such run, it has no model, or MLflow refuses name or alias.
+    """
+    with answering(workspace) as client:
+        run = find_run(run_id, client, workspace)
+        if not (run.outputs and run.outputs.model_outputs):
+            lacks = "it has no model in MLflow; trials keep none, and of a benchmark `invad-pipe runs sync` logs it"
+            raise InputError(f"run {run.info.run_id}: {lacks}")
+        model = client.get_logged_model(run.outputs.model_outputs[-1].model_id)
+        name = name or f"invad-{model.name}"
+        known = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        number = max((int(one.version) for one in known if one.name == name), default=0)
+        if not number:
+            try:
+                client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            number = client.create_model_version(
+                name, model.artifact_location, run.info.run_id, await_creation_for=0, model_id=model.model_id
+            ).version
+        if alias is not None:
+            client.set_registered_model_alias(name, alias, str(number))
+    return f"models:/{name}/{number}"
 
 
 def serve_page(port: int, workspace: Workspace) -> int:

@@ -30,7 +30,7 @@ from invad import cli, tracking
 from invad.config import BenchmarkConfig, ScoreConfig
 from invad.scoring.score import phase_predictions
 from invad.scoring.thresholds import Calibration, HeldOut, write_calibration
-from invad.tracking.models import register_model
+from invad.tracking.show import register_model
 from invad.workspace import Workspace
 
 SCORE = ScoreConfig(sigma=1.5, batch_size=4)

@@ -22,7 +22,7 @@ from tracking_toys import BENCHMARK, Place, check_model, fetch, invad_pipe, trai
 
 from invad import tracking
 from invad.errors import InputError
-from invad.tracking.models import register_model
+from invad.tracking.show import register_model
 from invad.tracking.store import _connection
 from invad.workspace import Workspace
 

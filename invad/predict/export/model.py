@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from invad.files import atomic_path
 from invad.methods.maps import blur_matrix
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.export import Format
-from invad.predict.predictor import Detector, load_calibration, load_detector
+from invad.predict.predictor import Detector, Outputs, Runtime, load_calibration, load_detector
 from invad.scoring.score import blur_sigma, image_scores
 from invad.training.model_folder import read_config
 from invad.workspace import WEIGHTS_FILE
@@ -36,8 +36,6 @@ METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
 TOLERANCE = 1e-4  # of scores and maps; times the largest value of the maps where that is above 1
 MOST_MEMORY = 100_000_000  # bytes of what a method has fitted, which the graph holds as a constant
 TRACED_BATCH = 2  # of 1 image torch would conclude that there is never another number
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (B,) and maps (B, S, S)
-Runtime = Callable[[NDArray[np.uint8]], Outputs]  # of images (B, S, S, 3)
 
 # `invad.data.images.resized`, in the words of Pillow and for those who have another library.
 RESIZE = {"interpolation": "bilinear", "antialias": True, "keep_aspect_ratio": False} | {

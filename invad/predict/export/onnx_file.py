@@ -16,7 +16,7 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from invad import __version__
-from invad.predict.export.model import Outputs, Runtime
+from invad.predict.predictor import Outputs, Runtime
 
 logging.getLogger("onnxscript.optimizer._constant_folding").setLevel(logging.ERROR)  # warns of what it leaves as it is
 
