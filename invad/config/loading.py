@@ -135,6 +135,11 @@ def _parse_entry(
 ) -> BenchmarkConfig:
     """Return a benchmark with the settings that its entry in `benchmarks` names."""
     here = f"{where}: benchmarks.{name}"
+    if isinstance(value, str):  # as it was before settings had names
+        raise InputError(
+            f"{here}: must be a mapping now, such as {{dataset: {value}, settings: {name}}}; the sections "
+            f"{', '.join(NAMED_SECTIONS)} may stay as they are, but for the fold of COCO-AD, which moves from splits to here"
+        )
     entry = parse(BenchmarkEntry, value, here)
     _check_known(entry.dataset, download, f"{here}.dataset: unknown data set")
     if (entry.fold is None) == (dataset_kind(entry.dataset) == "coco"):

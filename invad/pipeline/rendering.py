@@ -49,7 +49,7 @@ def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> N
             try:
                 if run.status != FINISHED:
                     raise InputError(f"its status is {run.status}, it has to be {FINISHED}")
-                result = result_of_run(run.folder)
+                result = result_of_run(run.folder, run.source)
             except InputError as error:
                 left_out.append(_left_out(run.title, InputError(str(error).replace(f"{run.folder}/", ""))))
                 continue

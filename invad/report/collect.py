@@ -23,7 +23,7 @@ from invad.data.source import read_source
 from invad.data.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
 from invad.files import atomic_path, read_json, write_text
-from invad.report.labels import OWN, UNKNOWN
+from invad.report.labels import OWN, SOURCES, UNKNOWN
 from invad.report.results import Counts, Picture, Result, TestImages, select_samples, shown_images
 from invad.scoring.store import Scores, open_scores
 from invad.training.cost import Cost, read_cost
@@ -108,8 +108,8 @@ def _reduced(maps: np.ndarray) -> np.ndarray:
     return blocks.mean(axis=(2, 4)).astype(np.float16)
 
 
-def result_of_run(folder: Path) -> Result:
-    """Return the result of a run of MLflow, whose artifacts lie in `folder`; without evidence the kind of its data is not known.
+def result_of_run(folder: Path, source: str | None) -> Result:
+    """Return the result of a run of MLflow, whose artifacts lie in `folder`; `source`: of its data, used without evidence.
 
     `InputError`: the settings or the metrics are missing, or a file is damaged.
     """
@@ -120,7 +120,7 @@ def result_of_run(folder: Path) -> Result:
     if not path.exists():
         raise InputError("no metrics of test images: not evaluated, or a trial of a study")
     metrics = _read_object(path, _METRICS_KEYS, "a metrics file")
-    result = Result(config, UNKNOWN, {config.train.seed: metrics})
+    result = Result(config, source if source in SOURCES else UNKNOWN, {config.train.seed: metrics})
     evidence = folder / EVIDENCE_FOLDER
     return replace(result, **read_evidence(evidence)) if evidence.is_dir() else result
 

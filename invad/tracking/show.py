@@ -30,12 +30,13 @@ _COLUMNS = ("id", "name", *_SETTINGS, "experiment", "status", "start", *_METRICS
 
 @dataclass(frozen=True)
 class FetchedRun:
-    """A run of MLflow. title: of messages; folder: of the artifacts that were fetched."""
+    """A run of MLflow. title: of messages; source: what kind of data, or None; folder: of the artifacts that were fetched."""
 
     id: str
     title: str
     status: str
     tags: Mapping[str, str]
+    source: str | None
     folder: Path
 
 
@@ -94,7 +95,9 @@ def fetch_run(run_id: str, workspace: Workspace, folder: Path) -> FetchedRun:
         wanted = {CONFIG_FILE, EVIDENCE_FOLDER, f"{benchmark}.json"}
         for path in sorted(wanted & {item.path for item in client.list_artifacts(info.run_id)}):
             client.download_artifacts(info.run_id, path, str(folder))
-    return FetchedRun(info.run_id, f"run {info.run_id} ({info.run_name})", info.status, data.tags, folder)
+    sources = [item.dataset.source_type for item in run.inputs.dataset_inputs] if run.inputs is not None else []
+    title = f"run {info.run_id} ({info.run_name})"
+    return FetchedRun(info.run_id, title, info.status, data.tags, next(iter(sources), None), folder)
 
 
 def find_run(run_id: str, client: MlflowClient, workspace: Workspace) -> Run:

@@ -250,3 +250,19 @@ def test_levels_are_strides_or_groups_of_blocks(params_dict, write_params, level
     change(params_dict, "features.visa.levels", levels)
     with pytest.raises(InputError, match=r"features\.visa.*: must be|features\.visa.*levels: must be"):
         load_params(write_params(params_dict))
+
+
+def test_a_file_of_before_settings_had_names_needs_an_entry_for_each_benchmark_and_the_folds_moved(
+    params_dict, write_params
+):
+    """What the error asks for, and nothing else, makes it valid."""
+    entries = params_dict["benchmarks"]
+    for section in ("splits", "calibration", "features", "train", "score"):
+        shared = params_dict[section].pop("coco")
+        params_dict[section] |= {f"coco_ad_{fold}": shared for fold in range(4)}
+    params_dict["benchmarks"] = {name: entry["dataset"] for name, entry in entries.items()}
+    path = write_params(params_dict)
+    with pytest.raises(InputError, match=r"benchmarks\.coco_ad_0: must be a mapping now, such as \{dataset: coco, "):
+        load_params(path)
+    params_dict["benchmarks"] = {name: entry | {"settings": name} for name, entry in entries.items()}
+    assert load_params(write_params(params_dict)).benchmark("coco_ad_3").splits.fold == 3
