@@ -70,7 +70,7 @@ def test_the_repositorys_own_params_are_valid():
         (
             "benchmarks.visa",
             "visa",
-            "benchmarks.visa: must be a mapping, not 'visa'",
+            "benchmarks.visa: must be a mapping now, such as {dataset: visa, settings: visa}; the sections splits, ",
         ),
         ("benchmarks", {}, "benchmarks: is empty; give at least one"),
         ("download.coco.source", "path", "download.coco.path: is needed with `source: path`"),
