@@ -107,7 +107,6 @@ def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):
 def test_the_paper_profiles_hold_the_published_recipe(name, encoder, tag, blocks, weight):
     params = profile_params(name)
     assert {config.source for config in params.download.values()} == {"official"}
-    assert params.dataset("coco").images == "archive"
     assert params.dataset("mvtec").accept_license is False  # only the user can
     assert (params.training.workers, params.training.resources_per_worker.gpu) == (1, "auto")
     plain = {"precision": "float32", "channels_last": True, "compile": False}

@@ -329,7 +329,7 @@ def test_what_evaluate_refuses_is_named_by_its_file(mistake):
     np.savez("all.npz", maps=example()[0], masks=masks, labels=[2] * 8)
     assert mistake("--maps", "all.npz").startswith("all.npz: image 0 has 2")
     np.savez("all.npz", maps=example()[0], masks=masks, classes=["a"])
-    assert mistake("--maps", "all.npz").startswith("all.npz: expected 8 names")
+    assert mistake("--maps", "all.npz").startswith("all.npz: expected 8 values, one for each image")
 
 
 @pytest.mark.parametrize(
