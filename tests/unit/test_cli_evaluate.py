@@ -352,13 +352,15 @@ def test_what_evaluate_refuses_is_named_by_its_file(mistake):
             "maps.npy: holds float64 of the shape (0, 6, 8); expected numbers of the shape (N, H, W)",
         ),
         (np.zeros((8, *SIZE)), None, "maps.npy: has no masks; give them, or labels for the image metrics alone"),
-        *(
-            (
-                np.zeros((8, *SIZE)),
-                np.zeros(size),
-                f"masks.npy: shape {size} differs from that of anomaly_maps, (8, 6, 8)",
-            )
-            for size in ((7, *SIZE), (8, 12, 16))
+        (
+            np.zeros((8, *SIZE)),
+            np.zeros((7, *SIZE)),
+            "masks.npy: end after 7 images, but there are more anomaly_maps",
+        ),
+        (
+            np.zeros((8, *SIZE)),
+            np.zeros((8, 12, 16)),
+            "masks.npy: height and width (12, 16) differ from those of anomaly_maps, (6, 8)",
         ),
         (np.zeros((8, *SIZE)), np.zeros(SIZE), "masks.npy: expected three dimensions (n, H, W), got shape (6, 8)"),
         (
