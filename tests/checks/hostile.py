@@ -38,7 +38,7 @@ from invad.data.own.table import read_table
 from invad.data.split_table import read_split_table, write_split_table
 from invad.errors import InputError
 from invad.scoring.map_inputs import read_inputs
-from invad.training.authors_checkpoint import _read_state
+from invad.training.authors_checkpoint import VARIANTS, _read_state
 
 INPUTS = 10
 SECONDS, MEMORY = 20, 3 << 30  # of processor time for each input, and bytes above those that the libraries have
@@ -113,8 +113,10 @@ def images(_: Path) -> Files:
     colours = picture(100, 48, 40)
     files = {f"a.{kind.lower()}": encoded(colours, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP")}
     files |= {"palette.png": encoded(colours.quantize(16)), "alpha.png": encoded(colours.convert("LA"))}
-    files |= {f"{name}.tif": encoded(colours, "TIFF", compression=name) for name in ("tiff_lzw", "jpeg", "packbits")}
-    files |= {f"{name}.tif": encoded(colours.convert("1"), "TIFF", compression=name) for name in ("group3", "group4")}
+    files |= {f"{name}.tif": encoded(colours, "TIFF", compression=name) for name in ("tiff_lzw", "packbits")}
+    # Refused, also when they are whole.
+    files["bomb-jpeg.tif"] = encoded(colours, "TIFF", compression="jpeg")
+    files |= {f"bomb-{fax}.tif": encoded(colours.convert("1"), "TIFF", compression=fax) for fax in ("group3", "group4")}
     files["scans.jpg"] = scans = encoded(colours, "JPEG", progressive=True)
     files["bomb.jpg"] = scans[:-2] + scans[scans.rindex(b"\xff\xda") : -2] * 1500 + scans[-2:]
     return files | {f"bomb{side}.png": png_header(side, side) for side in (9_000, 60_000, 2**31 - 1)}
@@ -245,7 +247,7 @@ KINDS = {
     "splits": Kind(lambda path, _: read_split_table(path), split_tables, bytes_changed),
     "maps": Kind(lambda path, _: read_inputs(path).evaluate(), arrays, bytes_changed),
     "annotations": Kind(lambda path, _: read_annotations(path, Instance), annotations, values_changed),
-    "checkpoints": Kind(lambda path, _: _read_state(path), checkpoints, bytes_changed),
+    "checkpoints": Kind(lambda path, _: _read_state(path, VARIANTS["invad"].names), checkpoints, bytes_changed),
 }
 
 
