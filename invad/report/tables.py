@@ -26,7 +26,7 @@ class Cell:
     standard deviation over seeds. rank: 1 the best of its block and column, 2 the second, 0 any other.
     """
 
-    value: float | None = None
+    value: int | float | None = None  # an int stays one in JSON
     notes: tuple[str, ...] = ()
     std: float | None = None
     rank: Literal[0, 1, 2] = 0

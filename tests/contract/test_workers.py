@@ -35,9 +35,12 @@ def train_all(rank: int, root: Path, split: Split) -> None:
         run_job(
             replace(job_of(benchmark_of(config), split, root / name, "two"), threads=1),
             CPU,
-            share=Share(rank, WORKERS),
-            wrap=lambda method: DistributedDataParallel(method, broadcast_buffers=False),
-            mean_over_workers=mean_over_workers,
+            share=Share(
+                rank,
+                WORKERS,
+                lambda method: DistributedDataParallel(method, broadcast_buffers=False),
+                mean_over_workers,
+            ),
             at_checkpoint=lambda step: distributed.barrier(),
         )
     distributed.destroy_process_group()

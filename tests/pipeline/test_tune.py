@@ -156,7 +156,7 @@ def test_an_ablation_trains_its_variants_and_writes_its_tables(one_session, toy,
     assert outcomes["good", 42].metrics["mad"] is not None
     assert len(extractions) == 1  # all variants have the same encoder and size
     tables = workspace.reports / "ablations"
-    assert {path.name for path in tables.iterdir()} == {f"toy.{suffix}" for suffix in ("csv", "md", "tex", "png")}
+    assert {path.name for path in tables.iterdir()} == {f"toy.{suffix}" for suffix in ("csv", "md", "tex", "json")}
     with (tables / "toy.csv").open() as file:
         assert {row["variant"] for row in csv.DictReader(file)} == {"good", "impossible"}
     _check_mlflow(workspace)
@@ -215,7 +215,7 @@ def _check_mlflow(workspace):
         "toy.csv",
         "toy.md",
         "toy.tex",
-        "toy.png",
+        "toy.json",
     }
 
 

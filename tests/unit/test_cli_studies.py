@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from invad.cli.studies import ablate, tune
 from invad.errors import InputError
+from invad.report.ablations import AblationReport, TrialResult
 from invad.studies import ablation, search
 from invad.studies.runner import StudyOptions
 from invad.studies.search import TuneReport
-from invad.studies.trial import TrialResult
 
 app = typer.Typer()
 app.command()(ablate)
@@ -97,7 +97,7 @@ def test_options_reach_the_study_and_a_failed_trial_the_exit_code(workspace, mon
         given[module] = options
         outcome = [TrialResult("global", 42, status, "why" if status == "failed" else "") for status in statuses]
         study = ablation.plan_ablation(module, options, params)
-        return ablation._report(study, outcome, options, workspace)
+        return AblationReport(module, module, options.benchmark, "embedded", study.variants, outcome)
 
     monkeypatch.setattr(ablation, "run_ablation", run_ablation)
     arguments = [

@@ -703,7 +703,7 @@ def test_a_model_folder_that_cannot_be_used_says_why(images, mistake, tmp_path):
     assert refusal(lambda broken: (broken / "config.json").unlink()) == "/config.json: no such file"
     assert refusal(config(features={"encoder": "resnet5"})).startswith(": damaged model (")
     assert refusal(cut("model.safetensors")).startswith(": damaged model (")
-    assert refusal(cut("encoder.safetensors")).startswith("/encoder.safetensors: damaged weights (")
+    assert refusal(cut("encoder.safetensors")).startswith("/encoder.safetensors: not a file of plain weights (")
     assert refusal(lambda broken: (broken / "model.safetensors").unlink()).startswith(": damaged model (")
     assert refusal(cut("calibration.json")).startswith("/calibration.json: not valid JSON (")
 
