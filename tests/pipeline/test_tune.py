@@ -158,7 +158,8 @@ def test_an_ablation_trains_its_variants_and_writes_its_tables(one_session, toy,
     tables = workspace.reports / "ablations"
     assert {path.name for path in tables.iterdir()} == {f"toy.{suffix}" for suffix in ("csv", "md", "tex", "json")}
     with (tables / "toy.csv").open() as file:
-        assert {row["variant"] for row in csv.DictReader(file)} == {"good", "impossible"}
+        named = {row["variant"] for row in csv.DictReader(file)}
+    assert named == {"good (paper)", "good (paper) - paper", "impossible"}
     _check_mlflow(workspace)
 
     # Another run wants to be told; what is finished is not run again, and what failed is.
