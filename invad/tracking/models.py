@@ -1,4 +1,4 @@
-"""A trained model in MLflow, without pickle: its folder and a copy of this package, logged with the run, and versions of it."""
+"""A trained model in MLflow, without pickle: its folder and a copy of this package, logged with the run."""
 
 import tempfile
 import warnings

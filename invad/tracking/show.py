@@ -1,4 +1,4 @@
-"""What MLflow has of runs: as text, as commands that build one again, as the files that a report is made of, and as MLflow's own page."""
+"""Runs of MLflow: as text, as commands that build them again, as versions of models, as files of a report, and as a page."""
 
 import os
 import shlex
