@@ -106,9 +106,13 @@ def parse_benchmark(
         raise InputError(f"{key['features']}.{error} (for `model: {train.model}`)") from None
     if not train.MAP_CHOICES and (score.map_levels, score.map_distance) != ("method", "method"):
         raise InputError(f"{key['score']}: map_levels and map_distance are not for `model: {train.model}`")
-    if (features.encoder == NO_ENCODER) != train.SEES_IMAGES:
-        sees = "images alone: `encoder: none`, `weights: none`, `mode: live`" if train.SEES_IMAGES else "an encoder"
+    if (features.encoder == NO_ENCODER) != (train.ENCODER == "none"):
+        images = train.ENCODER == "none"
+        sees = "images alone: `encoder: none`, `weights: none`, `mode: live`" if images else "an encoder"
         raise InputError(f"{key['features']}.encoder: `model: {train.model}` takes {sees}")
+    if train.ENCODER == "own" and (features.mode, isinstance(features.levels[0], int)) != ("live", True):
+        takes = "`mode: live` and levels that are strides: it sees images, and its encoder becomes a part of it"
+        raise InputError(f"{key['features']}: `model: {train.model}` takes {takes}")
     if train.TAKES_BLOCKS and isinstance(features.levels[0], int):
         takes = "groups of a ViT's blocks, such as [[2, 3, 4, 5], [6, 7, 8, 9]]"
         raise InputError(f"{key['features']}.levels: `model: {train.model}` takes {takes}")

@@ -30,7 +30,8 @@ class TrainConfig(ComputeConfig):
     """What every method has."""
 
     GRID_MULTIPLE: ClassVar[int] = 1  # what the method divides the coarsest grid by
-    SEES_IMAGES: ClassVar[bool] = False  # and no features
+    # Whose features the method sees: those of the frozen encoder; none, but images; or those of an encoder that becomes a part of it.
+    ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "frozen"
     TAKES_BLOCKS: ClassVar[bool] = False  # groups of a ViT's blocks alone, as levels
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
@@ -193,7 +194,7 @@ class DRAEMConfig(GradientConfig):
     GRID_MULTIPLE: ClassVar[int] = (
         2  # its networks halve the image five times, which has no levels but the default's strides
     )
-    SEES_IMAGES: ClassVar[bool] = True
+    ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "none"
 
     model: str = "draem"
     epochs: Positive = 700

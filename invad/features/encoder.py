@@ -99,6 +99,10 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images_bchw: Tensor) -> list[Tensor]:
+        """Return `levels(images_bchw)` without gradients."""
+        return self.levels(images_bchw)
+
+    def levels(self, images_bchw: Tensor) -> list[Tensor]:
         """Map normalised RGB images (B, 3, H, W) to features (B, C_l, H / stride_l, W / stride_l), fine to coarse, and prefix tokens.
 
         Raises `InputError` when a stride does not divide H or W: rounded grids would not fit each other. A ViT takes the size alone that it
@@ -174,6 +178,11 @@ def build_encoder(
     if state:
         load_weights(network, state, f"{weights} weights of {name}")
     return Encoder(name, network, groups)
+
+
+def like(output: EncoderOutput) -> Encoder:
+    """Build the encoder that gives such an output, of strides and without a ViT's groups, with random weights."""
+    return build_encoder(output.encoder, "none", output.strides, output.image_size)
 
 
 def _level_indices(name: str, strides: Levels) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from invad.config import ScoreConfig, TrainConfig
 from invad.features.batches import Batch, Needs
-from invad.features.encoder import EncoderOutput
+from invad.features.encoder import Encoder, EncoderOutput
 
 __all__ = [
     "Batch",
@@ -137,6 +137,10 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.output = output
         self.needs = Needs(output.levels)
+
+    def adopt(self, encoder: Encoder) -> None:
+        """Take over the weights of the pretrained encoder, where its settings have `ENCODER` "own": before its training."""
+        raise NotImplementedError(f"{type(self).__name__} has no encoder of its own")
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return the phases of its training by gradients, in order; none by default."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from invad.config import BenchmarkConfig, GradientConfig, InvADConfig
+from invad.config.constants import NO_ENCODER
 
 Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "seconds"]
 
@@ -107,7 +108,7 @@ def method_label(config: BenchmarkConfig) -> str:
     if method is not None:
         return METHODS[method]
     name = METHODS.get(config.train.model, config.train.model)
-    return name if config.train.SEES_IMAGES else f"{name} ({config.features.encoder})"
+    return name if config.features.encoder == NO_ENCODER else f"{name} ({config.features.encoder})"
 
 
 def benchmark_title(name: str, source: str) -> str:

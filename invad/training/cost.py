@@ -54,7 +54,8 @@ def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> C
     multiply_adds = count_multiply_adds(lambda: method.predict(batch, ScoreConfig()))
     if features:
         multiply_adds += count_multiply_adds(lambda: encoder(image))
-    parameters = [*encoder.parameters(), *method.parameters()]
+    beside = [] if benchmark.train.ENCODER == "own" else encoder.parameters()
+    parameters = [*beside, *method.parameters()]
     trainable = sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad)
     return Cost(sum(parameter.numel() for parameter in parameters), trainable, multiply_adds)
 

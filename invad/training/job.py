@@ -19,6 +19,7 @@ from invad.devices import make_deterministic, place
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureSource, open_features
 from invad.features.batches import batch_source
+from invad.features.encoder import configured_encoder
 from invad.methods import METHODS, Method, build_method
 from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints
@@ -79,6 +80,8 @@ def run_job(
     features = job.open_features()
     make_deterministic(job.train.seed, device)
     method = build_method(features.key.output, job.train)
+    if job.train.ENCODER == "own":
+        method.adopt(configured_encoder(job.features))
     if share.world_size > 1:
         method = synchronised(method)
     source = batch_source(features, method.needs, job.split, "train", job.features, job.rows)

@@ -30,12 +30,12 @@ from invad.config import (
     check_image_size,
     parse,
 )
-from invad.config.constants import STRIDES
+from invad.config.constants import NO_ENCODER, STRIDES
 from invad.config.types import Channels
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey
-from invad.features.encoder import Encoder, configured_encoder
+from invad.features.encoder import Encoder, build_encoder, configured_encoder
 from invad.features.weights import check_finite
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, Method, build_method
@@ -90,12 +90,13 @@ class ModelConfig:
 def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encoder | None = None) -> None:
     """Write the model folder, whole or not at all; what belonged to an older model in it goes. The same weights give the same bytes.
 
-    With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says.
+    With its `encoder` the folder is all that a prediction needs; without, the encoder's weights have to be where `config` says. A method
+    that owns its encoder has it in its own weights.
     `InputError` for weights that are NaN or infinite.
     """
-    networks: dict[str, nn.Module] = (
-        {WEIGHTS_FILE: model} if encoder is None else {WEIGHTS_FILE: model, ENCODER_FILE: encoder.network}
-    )
+    networks: dict[str, nn.Module] = {WEIGHTS_FILE: model}
+    if encoder is not None:
+        networks[ENCODER_FILE] = nn.Identity() if config.train.ENCODER == "own" else encoder.network
     for name, network in networks.items():
         check_finite(network.state_dict(), str(folder / name))
     with atomic_path(folder) as temporary:
@@ -141,8 +142,10 @@ def read_config(folder: Path) -> ModelConfig:
 def load_encoder(folder: Path, config: ModelConfig) -> Encoder:
     """Build the encoder that the model in `folder` was trained with: from the folder, or where `config` names its weights.
 
-    `InputError` where it cannot be had, or its weights are others.
+    There is none for a method that owns its encoder. `InputError` where it cannot be had, or its weights are others.
     """
+    if config.train.ENCODER == "own":
+        return build_encoder(NO_ENCODER)
     own = folder / ENCODER_FILE
     encoder = configured_encoder(replace(config.features, weights=str(own)) if own.is_file() else config.features)
     if encoder.weights_sha256 != config.encoder_sha256:
@@ -205,7 +208,7 @@ def _parsed(value: dict[str, Any]) -> tuple[ModelConfig, str]:
     config = parse(ModelConfig, {**value, "train": {}}, where)
     config = replace(config, train=parse(TRAIN_CONFIGS[model], train, f"{where}train"))
     check_image_size(config.features.image_size, config.train.GRID_MULTIPLE * config.features.stride)
-    levels = 0 if config.train.SEES_IMAGES else len(config.features.levels)
+    levels = 0 if config.features.encoder == NO_ENCODER else len(config.features.levels)
     if len(config.channels) != levels or len(config.strides) < levels:
         raise InputError(f"{where}channels: must be {levels}, not {len(config.channels)}, and strides as many")
     return config, digest

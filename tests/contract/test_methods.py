@@ -52,7 +52,7 @@ EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
-    if config.SEES_IMAGES:
+    if config.ENCODER == "none":
         return FeaturesConfig("none", "none", SIZE, mode="live")
     if config.model == "dinomaly":
         return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))

@@ -21,6 +21,7 @@ from torch.fx import GraphModule
 
 from invad import __version__
 from invad.config import ScoreConfig
+from invad.config.constants import NO_ENCODER
 from invad.errors import InputError
 from invad.features.encoder import IMAGENET_MEAN, IMAGENET_STD
 from invad.files import atomic_path
@@ -102,7 +103,7 @@ def torch_runtime(module: nn.Module) -> Runtime:
 def metadata(graph: Graph, folder: Path) -> dict[str, Any]:
     """Return what a runtime has to know beside the graph; `folder` is that of the model."""
     config, calibration, score = read_config(folder), load_calibration(folder), graph.detector.score
-    encoded = not config.train.SEES_IMAGES  # others have no encoder, and normalise nothing
+    encoded = config.features.encoder != NO_ENCODER  # others normalise nothing
     per_class = {} if calibration is None else calibration.per_class
     return {
         "invad_version": __version__,
