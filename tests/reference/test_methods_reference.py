@@ -227,11 +227,12 @@ def test_the_operations_on_textures_are_the_authors_where_they_can_be():
     }
     for name, result in exact.items():
         assert np.array_equal(np.asarray(result), known[f"augment/{name}"]), name
-    near = {  # in Pillow's colour spaces and its rotation
-        "hue_20_saturation_-30": texture_operations.shifted_hue(image, 20, -30),
-        "brightness_ycrcb_mul1.1_add15": texture_operations.scaled_brightness(image, "YCbCr", 1.1, 15),
-        "rotate_30": Image.fromarray(texture_operations.rotated(np.asarray(image), 30)),
+    # Rounded otherwise: hue to 256 steps instead of 180, chroma to whole numbers, places of a rotation to 1/32 pixel in theirs.
+    near = {
+        "hue_20_saturation_-30": (texture_operations.shifted_hue(image, 20, -30), 0.8, 10),
+        "brightness_ycrcb_mul1.1_add15": (texture_operations.scaled_brightness(image, "YCbCr", 1.1, 15), 1.5, 4),
+        "rotate_30": (Image.fromarray(texture_operations.rotated(np.asarray(image), 30)), 0.6, 3),
     }
-    for name, result in near.items():
+    for name, (result, mean, largest) in near.items():
         difference = np.abs(np.asarray(result).astype(int) - known[f"augment/{name}"])
-        assert difference.mean() < 1.5, name
+        assert difference.mean() < mean and difference.max() <= largest, name
