@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import profile_params
 from PIL import Image, ImageEnhance, ImageOps
 from reference_files import reference_arrays
 
@@ -17,6 +18,7 @@ from invad.methods.patchcore import PatchCore, greedy_coreset
 from invad.methods.patches import patch_vectors
 from invad.methods.simplenet import SimpleNet
 from invad.scoring.score import finished
+from invad.training.cost import model_cost
 
 OUTPUT = EncoderOutput("toy", (8, 16, 24), 64)
 START = Position(0, 0, 1, 0, 1)
@@ -175,7 +177,7 @@ def test_draems_gradients_are_the_authors(draem):
     assert compared > 60
 
 
-def test_draem_has_the_published_number_of_parameters():
+def test_draem_has_the_published_numbers_of_parameters_and_multiply_adds():
     with torch.device("meta"):
         method = DRAEM(EncoderOutput("none", (), 256), DRAEMConfig())
     parts = (
@@ -186,6 +188,9 @@ def test_draem_has_the_published_number_of_parameters():
     )
     counts = [sum(p.numel() for p in part.parameters()) for part in parts]
     assert counts == [37_622_400, 69_048_579, 14_134_272, 28_374_146]
+    cost = model_cost(profile_params("paper-draem").benchmark("mvtec"))
+    assert cost.parameters == cost.trainable == 97_422_725
+    assert cost.multiply_adds == pytest.approx(197.95e9, rel=1e-4)
 
 
 # Synthetic anomalies
