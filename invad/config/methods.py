@@ -188,8 +188,9 @@ class DRAEMConfig(GradientConfig):
     """DRAEM; the defaults are those of its authors' code.
 
     `width`, `segmentation_width`: of the first convolutions of the two networks. `recipe`: the authors' learning rate falls to a fifth
-    after 80 and 90 % of the epochs, that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5.
-    `textures`: a folder of images, such as DTD's; by default training images of other classes.
+    after 80 and 90 % of the epochs; that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5, and
+    no border around the map for the image score. `textures`: a folder of images, such as DTD's; by default training images of other
+    classes.
     """
 
     # Its networks halve the image five times, which has no levels but the default's strides.
