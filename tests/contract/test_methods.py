@@ -13,6 +13,7 @@ from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
+    DeSTSegConfig,
     DinomalyConfig,
     DRAEMConfig,
     FeaturesConfig,
@@ -48,8 +49,9 @@ SMALL: dict[str, TrainConfig] = {
     "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
+    "destseg": DeSTSegConfig(epochs=3, batch_size=4, width=8),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
@@ -57,7 +59,7 @@ def features_of(config: TrainConfig) -> FeaturesConfig:
         return FeaturesConfig("none", "none", SIZE, mode="live")
     if config.model == "dinomaly":
         return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
-    return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
+    return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live" if config.ENCODER == "own" else "store")
 
 
 def benchmark_of(config: TrainConfig) -> BenchmarkConfig:
