@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from invad.report.benchmarks import OPERATING_COLUMNS, operating_means
+from invad.report.benchmarks import OPERATING_COLUMNS, operating_means, seeds_words
 from invad.report.labels import METRICS, source_sentences
 from invad.report.results import Result, TestImages, fold_means, select_samples
 from invad.report.tables import Row, Table, caption, flat_heading
@@ -61,6 +61,7 @@ def overview_table(results: Sequence[Result]) -> Table:
     heads = ("Benchmark", *(["Method"] if several else []), *(["Data"] if mixed else []))
     words = caption(
         f"Percent, protocol {PROTOCOL}.",
+        seeds_words(chosen),
         BEST_OF_SEVERAL if several else "",
         THRESHOLD if any(column.key in _LEVELS for column in columns) else "",
         source_sentences(result.source for result in chosen) if mixed else "",

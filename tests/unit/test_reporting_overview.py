@@ -33,7 +33,8 @@ def test_of_several_methods_the_one_with_the_highest_mad_stands_there_by_name():
 
 def test_seeds_have_their_deviation_and_what_no_benchmark_has_no_column():
     seeds = toy_result(seeds=(1, 2))
-    assert overview_table([seeds]).rows[0].cells["mad"].std is not None
+    table = overview_table([seeds])
+    assert table.rows[0].cells["mad"].std is not None and "standard deviation over the seeds" in table.caption
     metrics = {seed: {**content, "operating_point": None} for seed, content in seeds.metrics_by_seed.items()}
     bare = overview_table([replace(seeds, metrics_by_seed=metrics)])
     assert [column.label for column in bare.columns] == ["Image AU-ROC", "Region AU-PRO", "mAD"]
