@@ -215,7 +215,7 @@ def test_run_info_stands_in_one_element_alone(result, figures, page):
 def test_tables_show_ranks_spread_notes_and_kinds(page):
     table = page.partition("<h3>Blocks &lt;1&gt;</h3>")[2].partition("<details>")[0]
     assert '<td data-value="0.92" class="start"><b>92.0</b></td>' in table
-    assert '<td data-value="0.51" class="start"><u>51.0 ± 0.3</u></td>' in table
+    assert '<td data-value="0.51" class="start"><u>51.0 ±\xa00.3</u></td>' in table
     assert '<td data-value="" class="start">–<sup>1</sup></td>' in table  # noqa: RUF001
     assert "<li>There is &lt;no&gt; value.</li>" in table
     assert [table.count(f'<tr class="{kind}"') for kind in ("difference", "summary", "published")] == [2, 1, 3]
