@@ -54,6 +54,7 @@ FOLDS = ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3")
 FOLD_MEAN = "coco_ad_mean"
 BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
+    "btad": "BTAD", "vad": "VAD", "realiad": "Real-IAD",
 }  # fmt: skip
 
 OWN = "own"  # whatever the folder or table: none of the published data sets
@@ -79,6 +80,10 @@ METHODS = {
     "invad": "InvAD", "invad-lite": "InvAD-lite", "rd": "RD", "uniad": "UniAD", "simplenet": "SimpleNet", "vitad": "ViTAD",
     "destseg": "DeSTSeg", "draem": "DRAEM", "diad": "DiAD", "rd++": "RD++", "mambaad": "MambaAD", "cflow": "CFLOW-AD", "cfa": "CFA",
     "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet",
+    "dinomaly": "Dinomaly", "inp-former": "INP-Former", "mvad": "MVAD", "tocoad": "ToCoAD", "efficientad": "EfficientAD",
+    "segad-rd": "RD, SegAD", "segad-efficientad": "EfficientAD, SegAD", "segad-both": "EfficientAD and RD, SegAD",
+    "segad-all": "four detectors, SegAD", "wrn": "supervised Wide ResNet-50",
+    "segad-efficientad-wrn": "EfficientAD and Wide ResNet-50, SegAD", "segad-all-wrn": "four detectors and Wide ResNet-50, SegAD",
 }  # fmt: skip
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}

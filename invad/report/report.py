@@ -17,6 +17,7 @@ from invad.report.benchmarks import (
     per_class_tables,
     published_tables,
 )
+from invad.report.overview import overview_table
 from invad.report.page import render_page
 from invad.report.pictures import heatmap_sheet, synthetic_sheet
 from invad.report.plots import curves_figure, save_plot, score_figure
@@ -68,6 +69,7 @@ def make_tables(results: Sequence[Result]) -> dict[str, Sequence[Table]]:
     benchmarks = {name: list(members) for name, members in groupby(results, key=lambda result: result.published_or_own)}
     with_classes = {name: those for name, those in benchmarks.items() if any(one.metrics["per_class"] for one in those)}
     return {
+        "overview": [overview_table(results)],
         "main": measured_tables(results),
         **({"published": published} if (published := published_tables(results)) else {}),
         **{f"per_class_{name}": per_class_tables(members) for name, members in with_classes.items()},

@@ -18,6 +18,7 @@ from invad.report.labels import (
     HELD_OUT,
     METHODS,
     METRICS,
+    OWN,
     PROTOCOLS,
     benchmark_title,
     method_label,
@@ -149,7 +150,7 @@ class Result:
         if isinstance(splits, CocoAdSplitConfig):
             fold = f"coco_ad_{splits.fold}" if splits.held_out == HELD_OUT else None
             return FOLD_MEAN if self.folds else fold
-        return dataset if dataset in ("mvtec", "visa") else None
+        return dataset if dataset in BENCHMARKS and self.source != OWN else None
 
     @property
     def published_or_own(self) -> str:

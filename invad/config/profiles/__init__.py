@@ -18,6 +18,7 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     "paper": ("quick", "paper"),
     "paper-lite": ("quick", "paper", "paper-lite"),
     **{f"paper-{method}": ("quick", "paper", f"paper-{method}") for method in _METHODS},
+    "paper-short": ("quick", "paper", "paper-short"),
 }
 
 
