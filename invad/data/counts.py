@@ -27,13 +27,16 @@ class PublishedDataset:
     """What is particular to a published data set.
 
     `build` makes its rows of root, splits settings and the folder for masks that it draws; `needs`: files that its root has;
-    `counts`: images of its classes, which a folder of other images is not compared with.
+    `counts`: images of its classes, which a folder of other images is not compared with; `check` compares what else is published with the
+    rows of a root and the splits settings. `empty_masks`: anomalous images, without suffix, whose masks are known to be empty.
     """
 
     build: Callable[[Path, Any, Path], list[SplitRow]]
     release: Release
     needs: tuple[str, ...] = ()
     counts: Mapping[str, Counts] = field(default_factory=dict)
+    check: Callable[[list[SplitRow], Path, Any], None] | None = None
+    empty_masks: frozenset[str] = frozenset()
 
 
 def parse_counts(text: str) -> dict[str, Counts]:
@@ -43,8 +46,8 @@ def parse_counts(text: str) -> dict[str, Counts]:
 
 
 def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
-    """Return the counts of each class, sorted by name."""
-    counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows)
+    """Return the counts of each class, sorted by name; labelled images, which training does not see, are in none."""
+    counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows if row.phase != "labelled")
     return {
         name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
         for name in sorted({name for name, _, _ in counts})
@@ -57,9 +60,11 @@ def describe(rows: Iterable[SplitRow]) -> str:
     counts = Counter((row.phase, row.label) for row in rows)
     classes = len({row.class_name for row in rows})
     held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
+    labelled = [counts["labelled", label] for label in (0, 1)]
+    supervised = f"{labelled[0]} normal and {labelled[1]} anomalous with labels, " if any(labelled) else ""
     without = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
     return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}{supervised}"
         f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
         + (f" ({without} without a mask count in the image metrics only)" if without else "")
     )
