@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """Images of a class: normal ones to train on, those held out for calibration included, normal and anomalous ones to test on."""
+    """Images of a class: those to train on, the ones held out for calibration included, normal and anomalous ones to test on."""
 
     train: int
     test_normal: int
@@ -49,7 +49,7 @@ def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
     """Return the counts of each class, sorted by name; labelled images, which training does not see, are in none."""
     counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows if row.phase != "labelled")
     return {
-        name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
+        name: Counts(counts[name, False, 0] + counts[name, False, 1], counts[name, True, 0], counts[name, True, 1])
         for name in sorted({name for name, _, _ in counts})
     }
 
@@ -59,12 +59,13 @@ def describe(rows: Iterable[SplitRow]) -> str:
     rows = list(rows)
     counts = Counter((row.phase, row.label) for row in rows)
     classes = len({row.class_name for row in rows})
+    noise = f"and {counts['train', 1]} anomalous ones among them, " if counts["train", 1] else ""
     held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
     labelled = [counts["labelled", label] for label in (0, 1)]
     supervised = f"{labelled[0]} normal and {labelled[1]} anomalous with labels, " if any(labelled) else ""
     without = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
     return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}{supervised}"
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {noise}{held_out}{supervised}"
         f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
         + (f" ({without} without a mask count in the image metrics only)" if without else "")
     )

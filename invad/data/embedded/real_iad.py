@@ -56,9 +56,9 @@ _SHOWN = 0.66  # the share of a defective object's views that shows what is no m
 Sample = list[dict[str, Any]]  # the records of its views
 
 
-def samples(images: int) -> int:
-    """Return of how many objects at least so many images are taken."""
-    return -(-images // VIEWS)
+def whole_samples(images: int) -> int:
+    """Return the images of the fewest objects that have at least so many."""
+    return -(-images // VIEWS) * VIEWS
 
 
 def generate_real_iad(root: Path, *, seed: int, train_images: int, test_images: int, image_size: int) -> None:
@@ -68,7 +68,7 @@ def generate_real_iad(root: Path, *, seed: int, train_images: int, test_images: 
     begin anew in each folder, and file names of one class have two underscores. `realiad_jsons` is the multi-view split. The same seed
     gives the same bytes, and more images leave the earlier ones alone.
     """
-    train, test = samples(train_images), samples(test_images)
+    train, test = (whole_samples(images) // VIEWS for images in (train_images, test_images))
     for name, codes in CODES.items():
         tables = {"train": [("", 2 * index) for index in range(train)], "test": []}
         tables["test"] = [("", 2 * index + 1) for index in range(test // 2)]
