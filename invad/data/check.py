@@ -16,17 +16,11 @@ from invad.data.counts import Counts, count_images
 from invad.data.datasets import DATASETS
 from invad.data.images import anomalous_pixels, decoded_image, decoded_mask, is_rotated, turned_size
 from invad.data.parallel import parallel_map
-from invad.data.split_table import ANOMALOUS, NORMAL, Phase, Split, SplitRow
+from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
 from invad.errors import InputError
 from invad.text import aligned
 
 MOST_COVERED = 0.5  # of an image, in the mean over the masks of a class
-_USES: Mapping[Phase, str] = {
-    "train": "to train on",
-    "calibration": "to calibrate on",
-    "labelled": "with labels",
-    "test": "to test on",
-}
 _SHOWN = 10  # findings of a kind, and files of a finding, that the summary shows
 
 
@@ -238,9 +232,13 @@ def _duplicates(rows: Iterable[SplitRow], images: _FactsOf) -> Iterator[Finding]
         if phases == {"train", "calibration"}:
             message = "the same content to train on and to calibrate on: thresholds come out too low"
             yield warning("duplicate-held-out", files, message)
+        elif across and "test" not in phases:
+            message = (
+                "the same content with a label and without one: the trees see maps of what a detector was trained on"
+            )
+            yield warning("duplicate-held-out", files, message)
         elif across:
-            where = " and ".join(_USES[phase] for phase in _USES if phase in phases)
-            yield error("duplicate-across-phases", files, f"the same content {where}")
+            yield error("duplicate-across-phases", files, "the same content to train on and to test on")
         if labels:
             yield error("duplicate-labels", files, "the same content, labelled normal and anomalous")
         if not across and not labels:

@@ -46,8 +46,9 @@ def parse_counts(text: str) -> dict[str, Counts]:
 
 
 def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
-    """Return the counts of each class, sorted by name; labelled images, which training does not see, are in none."""
-    counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows if row.phase != "labelled")
+    """Return the counts of each class, sorted by name; of the labelled images the normal ones are among those to train on."""
+    rows = [row for row in rows if (row.phase, row.label) != ("labelled", ANOMALOUS)]
+    counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows)
     return {
         name: Counts(counts[name, False, 0] + counts[name, False, 1], counts[name, True, 0], counts[name, True, 1])
         for name in sorted({name for name, _, _ in counts})
@@ -59,13 +60,13 @@ def describe(rows: Iterable[SplitRow]) -> str:
     rows = list(rows)
     counts = Counter((row.phase, row.label) for row in rows)
     classes = len({row.class_name for row in rows})
-    noise = f"and {counts['train', 1]} anomalous ones among them, " if counts["train", 1] else ""
+    noise = f"with {counts['train', 1]} anomalous ones as noise, " if counts["train", 1] else ""
     held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
-    labelled = [counts["labelled", label] for label in (0, 1)]
-    supervised = f"{labelled[0]} normal and {labelled[1]} anomalous with labels, " if any(labelled) else ""
-    without = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
+    if any(counts["labelled", label] for label in (0, 1)):
+        held_out += f"{counts['labelled', 0]} normal and {counts['labelled', 1]} anomalous with labels, "
+    without = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in rows)
     return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {noise}{held_out}{supervised}"
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {noise}{held_out}"
         f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
         + (f" ({without} without a mask count in the image metrics only)" if without else "")
     )
