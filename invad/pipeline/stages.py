@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,7 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
+    from invad.data.split_table import open_split
     from invad.metrics.curves import mean_curve_csvs
     from invad.scoring.store import open_scores
     from invad.tracking import log_evaluation
@@ -142,7 +144,13 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     scores = open_scores(workspace.scores(name))
     calibration = _calibrate(benchmark, workspace)
     images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True)
+    empty = scores.empty_masks(open_split(benchmark, workspace))
+    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True, empty_in_paper=empty)
+    result["notes"] += [
+        f"class {name!r}: {count} mask(s) of anomalous images are empty: that is what they count as in the paper protocol, "
+        "and as not known in the exact one"
+        for name, count in Counter(name for name, one in zip(scores.classes, empty, strict=True) if one).items()
+    ]
     curves = result.pop("curves")
     write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
     for curve, text in mean_curve_csvs(curves).items():  # for `dvc plots show`; one that cannot be computed has no rows

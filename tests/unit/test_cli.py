@@ -193,6 +193,7 @@ def test_profiles_are_listed_shown_and_used(folder):
         "quick",
         "paper",
         "paper-lite",
+        "all",
         "paper-rd",
         "paper-patchcore",
         "paper-simplenet",
