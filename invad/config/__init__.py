@@ -7,6 +7,7 @@ from invad.config.methods import (
     DRAEMConfig,
     GradientConfig,
     InvADConfig,
+    MVADConfig,
     PatchCoreConfig,
     RDConfig,
     SimpleNetConfig,

@@ -1,6 +1,7 @@
 """What settings and code share, and nobody sets: code imports it from here, so that a stage depends on it (`invad.config.closure`)."""
 
 PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
+VIEWED_DATASETS = ("realiad",)  # of these, those whose objects are seen in several views
 NO_ENCODER = "none"
 PACKAGED_ENCODERS = ("mobilenetv2_100", "tf_efficientnet_lite0")  # whose ImageNet weights installed packages carry
 COCO_CATEGORIES = 80

@@ -8,6 +8,7 @@ from invad.methods.base import EncoderOutput, Method
 from invad.methods.dinomaly import Dinomaly
 from invad.methods.draem import DRAEM
 from invad.methods.invad.network import InvAD
+from invad.methods.mvad import MVAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
     "uniad": UniAD,
     "dinomaly": Dinomaly,
     "draem": DRAEM,
+    "mvad": MVAD,
 }
 
 

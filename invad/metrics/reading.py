@@ -27,7 +27,8 @@ Block = tuple[int, np.ndarray, np.ndarray]
 class Images:
     """Some images of one class, (n,) each but for the pixels of those whose mask is known; labels are the data set's own.
 
-    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known.
+    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known. groups: the names
+    of the objects that they show; empty where they are not given.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Images:
     labels: np.ndarray
     with_pixels: np.ndarray
     unknown: np.ndarray
+    groups: np.ndarray
 
 
 def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
@@ -57,13 +59,15 @@ class ImageTable:
         labels: PerImage,
         image_scores: PerImage,
         has_mask: PerImage,
+        groups: PerImage = None,
     ) -> None:
         if masks is None and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
         self._maps = _batches(maps, "anomaly_maps")
         self._masks = None if masks is None else _batches(masks, "masks")
         # The number of images; of batches it is not known, but the first of the others may say it.
-        counted = (np.asarray(maps) if hasattr(maps, "__array__") else None, classes, labels, image_scores, has_mask)
+        of_maps = np.asarray(maps) if hasattr(maps, "__array__") else None
+        counted = (of_maps, classes, labels, image_scores, has_mask, groups)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
         self.names = self._column(
@@ -71,6 +75,9 @@ class ImageTable:
         )
         if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
             raise InputError(f"classes: the name of image {empty[0]} is empty")
+        self._groups = self._column(
+            "groups", groups if groups is None or isinstance(groups, str) else list(groups), "U"
+        )
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
@@ -103,6 +110,15 @@ class ImageTable:
                 f"{argument}: {what} of image {i} (class {name!r}) holds NaN or infinity; scores must be finite"
             )
 
+    @property
+    def has_samples(self) -> bool:
+        """Whether any object is seen in several images."""
+        if self._groups is None:
+            return False
+        names = ["all"] * len(self._groups) if self.names is None else self.names.tolist()
+        known = [pair for pair in zip(names, self._groups.tolist(), strict=True) if pair[1]]
+        return len(set(known)) < len(known)
+
     def class_sizes(self) -> dict[str, int]:
         """The number of images of each class; empty where that is not known."""
         names = np.full(self.count or 0, "all") if self.names is None else self.names
@@ -131,7 +147,7 @@ class ImageTable:
             raise self._wrong_count(str(done + len(block)))
 
     def _wrong_count(self, count: str) -> InputError:
-        given = f"classes, labels, image_scores, has_mask: given for {self.count} images"
+        given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
         return InputError(f"{given}, but there are {count} anomaly_maps")
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -180,7 +196,8 @@ class ImageTable:
             pixels = Run.of(
                 np.concatenate([*normal, maps_with[~masks_with]]), maps_with[masks_with], *region_areas(masks_with)
             )
-            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at]))
+            groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
+            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], groups))
         return classes
 
 

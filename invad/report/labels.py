@@ -45,6 +45,18 @@ METRICS = (
     Metric("mad", "Averages", "mAD", "Mean of seven: three image metrics, AU-PRO, pixel AU-ROC, AP and F1max."),
 )  # fmt: skip
 
+SAMPLE_METRICS = (
+    Metric("sample_auroc", "Sample", "AU-ROC", "As for images, object by object: its score is the highest of the images of its views."),
+    Metric("sample_ap", "Sample", "AP", "Average precision, object by object."),
+    Metric("sample_f1_max", "Sample", "F1max", "Best F1 score of any threshold on the scores of objects."),
+)  # fmt: skip
+
+
+def columns_of(keys: Iterable[str]) -> tuple[Metric, ...]:
+    """The columns of a table: `METRICS` and, where there are such values among `keys`, those of objects seen in several views."""
+    return METRICS + SAMPLE_METRICS if {metric.key for metric in SAMPLE_METRICS} & set(keys) else METRICS
+
+
 PROTOCOLS = {
     "paper": "the procedure of the published numbers: coarse thresholds, images labelled by their resized mask",
     "exact": "all thresholds, images labelled by the data set itself",

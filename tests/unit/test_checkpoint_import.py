@@ -257,7 +257,7 @@ def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatc
     message = f"invad-pipe: error: net.pth: {CONSTANT} has the shape (1, 256, 4, 4), {expected}"
     assert capsys.readouterr() == ("", message)
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "lite", "--out", "models/a") == 2
-    assert "--variant: unknown variant 'lite'; known are invad, invad-lite, uniad" in capsys.readouterr().err
+    assert "--variant: unknown variant 'lite'; known are invad, invad-lite, uniad, mvad" in capsys.readouterr().err
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 0
     # The paper's 17,146,544 and 8,976,240 are with a constant of 16x16; here it is one of 4x4.
     assert capsys.readouterr().out.splitlines() == [
