@@ -139,6 +139,7 @@ def test_a_model_folder_gives_the_same_model_and_the_same_scores(model, split):
     (expected,) = predictions(place(method, CPU, benchmark.score), batches, benchmark.score)
     assert np.array_equal(np.concatenate(scores.maps_nhw), expected.maps)
     assert np.array_equal(scores.image_scores, expected.scores)
+    assert scores.groups == [row.group for row in split.phase("test")]
     assert expected.maps.shape == (4, SIZE, SIZE)
     assert np.ptp(expected.maps) > 0
     maxima = replace(benchmark.score, image_score="maximum")
