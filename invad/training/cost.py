@@ -3,17 +3,19 @@
 import re
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
-from invad.config import STRICT, BenchmarkConfig, ScoreConfig, parse
+from invad.config import STRICT, BenchmarkConfig, ScoreConfig, TrainConfig, parse
 from invad.files import read_json
 
 if TYPE_CHECKING:
-    from invad.methods import Method
+    from invad.methods import EncoderOutput, Method
+    from invad.methods.base import TrainingPhase
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -63,13 +65,50 @@ def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None, view
     return Cost(sum(parameter.numel() for parameter in parameters), trainable, multiply_adds)
 
 
-def count_multiply_adds(run: Callable[[], object]) -> int:
-    """Return the multiply-adds of `run()` without those of modules called `blur`, which the published numbers of InvAD leave out."""
+def painted_training_multiply_adds(output: "EncoderOutput", config: TrainConfig, images: int) -> int:
+    """Return the multiply-adds of all steps, backward passes among them, of a method that trains on images with synthetic anomalies.
+
+    images: to train on; `InputError` where they are less than a batch.
+    """
+    from invad.training.loop import steps_per_epoch
+
+    per_epoch = steps_per_epoch(images, config)
+    return sum(phase.length(per_epoch) * config.batch_size * adds for phase, adds in _painted_phases(output, config))
+
+
+@cache
+def _painted_phases(output: "EncoderOutput", config: TrainConfig) -> "Sequence[tuple[TrainingPhase, int]]":
+    """Return the phases of such a training, and the multiply-adds of the first step of each, for an image."""
+    import torch
+
+    from invad.features.batches import Batch
+    from invad.methods import build_method
+    from invad.methods.base import Position
+
+    side, counted = output.image_size, []
+    with torch.device("meta"):  # two images: batch normalisation takes no single one
+        method, image, mask = build_method(output, config), torch.empty(2, 3, side, side), torch.empty(2, 1, side, side)
+    batch = Batch(images=image, corrupted=image, masks=mask, seeds=((0,), (1,)))
+    for number, phase in enumerate(method.phases()):
+        method.train().requires_grad_(True)
+        for name in phase.frozen:
+            method.get_submodule(name).eval().requires_grad_(False)
+        start = Position(number, 0, phase.length(1), 0, phase.length(1))
+        adds = count_multiply_adds(lambda at=start: method(batch, at).backward(), gradients=True) // 2
+        counted.append((phase, adds))
+    return counted
+
+
+def count_multiply_adds(run: Callable[[], object], *, gradients: bool = False) -> int:
+    """Return the multiply-adds of `run()`, which may need `gradients`.
+
+    Those of modules called `blur` are left out, as in the published numbers of InvAD.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, torch.set_grad_enabled(gradients):
         run()
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     return (flops["Global"] - sum(count for name, count in flops.items() if name.endswith(".blur"))) // 2
