@@ -20,7 +20,7 @@ from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.real_iad import JSONS, VIEWS
 from invad.data.source import read_source
-from invad.data.split_table import FILE_NAME, SplitRow, held_out_images, read_split_table
+from invad.data.split_table import ANOMALOUS, FILE_NAME, SplitRow, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.decoded import kept_bytes
@@ -131,7 +131,8 @@ def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Worksp
     share = benchmark.calibration.share
     held_out = sum(views * held_out_images(counts.train // views, share) for counts in classes.values())
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
-    return Images(train - held_out, held_out, normal + anomalous)
+    noise = sum(row.phase == "train" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
+    return Images(train - held_out + noise, held_out, normal + anomalous)
 
 
 def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:

@@ -156,7 +156,8 @@ def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dic
         write_phase(scored, task.judged, "test", benchmark.features.image_size, Path(folder) / "scores")
         scores = open_scores(Path(folder) / "scores")
         images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-        result = metrics.evaluate(*images, protocol="paper", has_mask=scores.has_mask, groups=scores.groups)
+        how = {"has_mask": scores.has_mask, "groups": scores.groups, "empty_in_paper": scores.empty_masks(task.judged)}
+        result = metrics.evaluate(*images, protocol="paper", **how)
     values = dict(result["mean"]["paper"])
     if task.job.rows is None:  # by the test images, which choose nothing
         return values
