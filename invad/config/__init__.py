@@ -8,6 +8,7 @@ from invad.config.methods import (
     DRAEMConfig,
     GradientConfig,
     InvADConfig,
+    MVADConfig,
     PatchCoreConfig,
     RDConfig,
     SimpleNetConfig,

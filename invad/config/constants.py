@@ -2,6 +2,7 @@
 
 # Any other name is a data set of one's own, described by a table.
 PUBLISHED_DATASETS = ("coco", "mvtec", "visa", "btad", "vad", "realiad")
+VIEWED_DATASETS = ("realiad",)  # of these, those whose objects are seen in several views
 NO_ENCODER = "none"
 # Where an empty mask of an anomalous image says nothing: the pixel and region metrics of the exact protocol leave the image out.
 EMPTY_MASK_UNKNOWN = ("btad",)

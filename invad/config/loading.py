@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS
+from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS, VIEWED_DATASETS
 from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
     SPLIT_CONFIGS,
@@ -104,6 +104,10 @@ def parse_benchmark(
         check_image_size(features.image_size, train.GRID_MULTIPLE * features.stride)
     except ValueError as error:
         raise InputError(f"{key['features']}.{error} (for `model: {train.model}`)") from None
+    if train.VIEWS and dataset in set(PUBLISHED_DATASETS) - set(VIEWED_DATASETS):
+        raise InputError(
+            f"{key['train']}.model: {train.model} sees objects in several views; images of {dataset} stand alone"
+        )
     if not train.MAP_CHOICES and (score.map_levels, score.map_distance) != ("method", "method"):
         raise InputError(f"{key['score']}: map_levels and map_distance are not for `model: {train.model}`")
     if (features.encoder == NO_ENCODER) != (train.ENCODER == "none"):

@@ -28,7 +28,8 @@ class Images:
     """Some images of one class, (n,) each but for the pixels of those whose mask is known; labels are the data set's own.
 
     with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known. empty: the pixels
-    of those images whose mask is not known but empty to the paper protocol.
+    of those images whose mask is not known but empty to the paper protocol. groups: the names of the objects that the images show, where
+    they are given.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Images:
     with_pixels: np.ndarray
     unknown: np.ndarray
     empty: Run
+    groups: np.ndarray
 
 
 def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
@@ -60,13 +62,15 @@ class ImageTable:
         image_scores: PerImage,
         has_mask: PerImage,
         empty_in_paper: PerImage = None,
+        groups: PerImage = None,
     ) -> None:
         if masks is None and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
         self._maps = _batches(maps, "anomaly_maps")
         self._masks = None if masks is None else _batches(masks, "masks")
         # The number of images; of batches it is not known, but the first of the others may say it.
-        counted = (np.asarray(maps) if hasattr(maps, "__array__") else None, classes, labels, image_scores, has_mask)
+        of_maps = np.asarray(maps) if hasattr(maps, "__array__") else None
+        counted = (of_maps, classes, labels, image_scores, has_mask, groups)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
         self.names = self._column(
@@ -74,6 +78,9 @@ class ImageTable:
         )
         if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
             raise InputError(f"classes: the name of image {empty[0]} is empty")
+        self._groups = self._column(
+            "groups", groups if groups is None or isinstance(groups, str) else list(groups), "U"
+        )
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
@@ -107,6 +114,15 @@ class ImageTable:
                 f"{argument}: {what} of image {i} (class {name!r}) holds NaN or infinity; scores must be finite"
             )
 
+    @property
+    def has_samples(self) -> bool:
+        """Whether any object is seen in several images."""
+        if self._groups is None:
+            return False
+        names = ["all"] * len(self._groups) if self.names is None else self.names.tolist()
+        known = [pair for pair in zip(names, self._groups.tolist(), strict=True) if pair[1]]
+        return len(set(known)) < len(known)
+
     def class_sizes(self) -> dict[str, int]:
         """The number of images of each class; empty where that is not known."""
         names = np.full(self.count or 0, "all") if self.names is None else self.names
@@ -135,7 +151,7 @@ class ImageTable:
             raise self._wrong_count(str(done + len(block)))
 
     def _wrong_count(self, count: str) -> InputError:
-        given = f"classes, labels, image_scores, has_mask: given for {self.count} images"
+        given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
         return InputError(f"{given}, but there are {count} anomaly_maps")
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -187,7 +203,9 @@ class ImageTable:
             )
             none, areas = flat[:0, 0], np.empty(0, np.int32)
             of_empty = Run.of(np.concatenate([none, *empty]), none, areas, areas)
-            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], of_empty))
+            groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
+            of_images = scores[at], labels[at], with_pixels[at], unknown[at]
+            classes.append(Images(name, pixels, *of_images, of_empty, groups))
         return classes
 
 

@@ -78,15 +78,16 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.features.encoder import configured_encoder
     from invad.training.cost import model_cost, peak_memory
     from invad.training.curve import curve_csv
-    from invad.training.loop import training_steps
+    from invad.training.loop import training_steps, views_of
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
     features = open_features(workspace.features(name), "train", split, benchmark.features)
+    views = views_of(split.phase("train"), benchmark.train)
     try:  # before anything starts
-        training_steps(len(features), features.key.output, benchmark.train)
+        training_steps(len(features), features.key.output, benchmark.train, views)
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
@@ -108,7 +109,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         )
     encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
-    write_json(workspace.cost(name), asdict(model_cost(benchmark, method)))
+    write_json(workspace.cost(name), asdict(model_cost(benchmark, method, views)))
     write_text(workspace.loss(name), curve_csv(steps))
     tags = {
         "train.seconds": f"{time.monotonic() - started:.1f}",
@@ -145,7 +146,9 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     calibration = _calibrate(benchmark, workspace)
     images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
     empty = scores.empty_masks(open_split(benchmark, workspace))
-    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True, empty_in_paper=empty)
+    result = metrics.evaluate(
+        *images, has_mask=scores.has_mask, groups=scores.groups, curves=True, empty_in_paper=empty
+    )
     result["notes"] += [
         f"class {name!r}: {count} mask(s) of anomalous images are empty: that is what they count as in the paper protocol, "
         "and as not known in the exact one"

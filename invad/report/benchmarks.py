@@ -6,7 +6,17 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from invad.metrics.calibration import MEAN_KEYS
-from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS, PROTOCOLS, Metric, source_sentences
+from invad.report.labels import (
+    BENCHMARKS,
+    FOLD_MEAN,
+    FOLDS,
+    METHODS,
+    METRICS,
+    PROTOCOLS,
+    Metric,
+    columns_of,
+    source_sentences,
+)
 from invad.report.published import (
     SETTING,
     SOURCES,
@@ -103,7 +113,9 @@ def _table(
     remarks: tuple[str, ...] = (),
 ) -> Table:  # fmt: skip
     """A table of measured results; block: what is compared."""
-    marked = ranked(rows, METRICS)
+    rows = list(rows)
+    columns = columns_of(key for row in rows for key in row.cells)
+    marked = ranked(rows, columns)
     versions = sorted({str(metrics["protocol_version"]) for one in results for metrics in one.metrics_by_seed.values()})
     words = caption(
         f"Protocol: {protocol}, version {' and '.join(versions)} ({PROTOCOLS[protocol]}). Percent, higher is better.",
@@ -111,7 +123,7 @@ def _table(
         ranks_words(marked, block),
         source_sentences(result.source for result in results),
     )
-    return Table(title, words, heads + with_seeds(results), METRICS, marked, protocol, remarks)
+    return Table(title, words, heads + with_seeds(results), columns, marked, protocol, remarks)
 
 
 def _citations(rows: Iterable[Row]) -> str:

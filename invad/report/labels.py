@@ -45,6 +45,18 @@ METRICS = (
     Metric("mad", "Averages", "mAD", "Mean of seven: three image metrics, AU-PRO, pixel AU-ROC, AP and F1max."),
 )  # fmt: skip
 
+SAMPLE_METRICS = (
+    Metric("sample_auroc", "Sample", "AU-ROC", "As for images, object by object: its score is the highest of the images of its views."),
+    Metric("sample_ap", "Sample", "AP", "Average precision, object by object."),
+    Metric("sample_f1_max", "Sample", "F1max", "Best F1 score of any threshold on the scores of objects."),
+)  # fmt: skip
+
+
+def columns_of(keys: Iterable[str]) -> tuple[Metric, ...]:
+    """The columns of a table: `METRICS` and, where there are such values among `keys`, those of objects seen in several views."""
+    return METRICS + SAMPLE_METRICS if {metric.key for metric in SAMPLE_METRICS} & set(keys) else METRICS
+
+
 PROTOCOLS = {
     "paper": "the procedure of the published numbers: coarse thresholds, images labelled by their resized mask",
     "exact": "all thresholds, images labelled by the data set itself",
@@ -54,11 +66,8 @@ FOLDS = ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3")
 FOLD_MEAN = "coco_ad_mean"
 BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
-    "btad": "BTAD", "vad": "VAD", "realiad": "Real-IAD",
+    "btad": "BTAD", "vad": "VAD (Valeo)", "realiad": "Real-IAD",
 }  # fmt: skip
-
-# What has no published tables here has a title all the same.
-TITLES = BENCHMARKS | {"btad": "BTAD", "vad": "VAD (Valeo)", "realiad": "Real-IAD"}
 
 OWN = "own"  # whatever the folder or table: none of the published data sets
 UNKNOWN = "unknown"
@@ -121,7 +130,7 @@ def method_label(config: BenchmarkConfig) -> str:
 
 def benchmark_title(name: str, source: str) -> str:
     """The name of a benchmark as people write it; one not known here keeps its own name, and so does one of the user's own data."""
-    return name if source == OWN else TITLES.get(name, name)
+    return name if source == OWN else BENCHMARKS.get(name, name)
 
 
 def source_label(source: str) -> str:

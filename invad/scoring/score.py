@@ -23,7 +23,7 @@ from invad.files import atomic_path
 from invad.methods import Method
 from invad.methods.base import Prediction
 from invad.methods.maps import gaussian_blur, resized
-from invad.scoring.store import CALIBRATION_FOLDER, write_scores
+from invad.scoring.store import CALIBRATION_FOLDER, GROUP, write_scores
 from invad.training.model_folder import check_features, load_model
 
 SIGMA_SIZE = 256  # the side of the images that `Method.sigma` is for
@@ -59,6 +59,8 @@ def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size:
             "has_mask": [_has_mask(split, row) for row in rows],
         }
     )
+    if any(row.group for row in rows):
+        table = table.append_column(GROUP, pa.array([row.group for row in rows]))
     left = iter(rows)
     with_masks = ((maps, resized_masks(split, list(islice(left, len(maps))), size), scores) for maps, scores in scored)
     write_scores(table, with_masks, out)

@@ -2,8 +2,9 @@
 
 The folder `calibration` in that of the test images holds the same of the normal images held out for thresholds.
 
-`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow` holds, in the
-same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
+`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`, and `group` where objects are seen in
+several images); `maps-00000.arrow` holds, in the same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where
+anomalous at the maps' size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from invad.files import atomic_path
 
 TABLE_FILE, MAPS_FILE = "scores.parquet", "maps-00000.arrow"
 CALIBRATION_FOLDER = "calibration"
+GROUP = "group"  # a column where objects are seen in several images
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 
 
@@ -30,7 +32,7 @@ class Scores:
 
     `labels`: the data set's own, int8 (N,), 1 anomalous. `has_mask`: bool (N,), False for an anomalous image whose mask is not known; that
     of a normal one is known to be empty. `image_scores`: float32 (N,). `maps_nhw`, `masks_nhw`: memory-mapped batches, float32 and uint8
-    (n, H, W), whose lengths add up to N; an unknown mask is all 0.
+    (n, H, W), whose lengths add up to N; an unknown mask is all 0. `groups`: the object that each image shows, None where all stand alone.
     """
 
     images: list[str]
@@ -41,6 +43,7 @@ class Scores:
     image_scores: np.ndarray
     maps_nhw: list[np.ndarray]
     masks_nhw: list[np.ndarray]
+    groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,15 +81,20 @@ def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray
         if writer is not None:
             writer.close()
         table = table.append_column("image_score", pa.array(np.concatenate(image_scores)))
-        pq.write_table(table.select(COLUMNS), temporary / TABLE_FILE, compression="zstd")
+        pq.write_table(table.select(_present(table)), temporary / TABLE_FILE, compression="zstd")
+
+
+def _present(table: pa.Table) -> list[str]:
+    return [*COLUMNS, *({GROUP} & set(table.column_names))]
 
 
 def open_scores(folder: Path) -> Scores:
     """Open a benchmark's scores; `InputError` when they are missing or damaged."""
     try:
-        table = pq.read_table(folder / TABLE_FILE, columns=list(COLUMNS))
+        table = pq.read_table(folder / TABLE_FILE)
+        table = table.select(_present(table))
         shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]  # several of an earlier version
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
     maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))
     if sum(len(batch) for batch in maps) != table.num_rows:
@@ -101,4 +109,5 @@ def open_scores(folder: Path) -> Scores:
         image_scores=table.column("image_score").to_numpy(),
         maps_nhw=maps,
         masks_nhw=masks,
+        groups=columns.get(GROUP),
     )

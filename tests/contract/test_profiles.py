@@ -10,7 +10,7 @@ import torch
 import yaml
 from conftest import profile_params
 
-from invad.config import ScoreConfig, load_params
+from invad.config import MVADConfig, ScoreConfig, load_params
 from invad.config.constants import PUBLISHED_DATASETS, STRIDES
 from invad.config.params_file import add_benchmark, update_download
 from invad.config.profiles import PROFILES, list_profiles, profile_text, use_profile
@@ -55,7 +55,7 @@ def test_quick_is_the_repositorys_own_settings_to_the_byte():
 def test_the_profiles_come_with_the_package_and_are_valid(name):
     assert files("invad.config.profiles").joinpath(f"{name}.yaml").is_file()
     params = profile_params(name)
-    more = ["btad", "vad", "realiad"] if name == "all" else []
+    more = {"all": ["btad", "vad", "realiad"], "paper-mvad": ["realiad"]}.get(name, [])
     assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa", *more]
 
 
@@ -89,7 +89,10 @@ def test_a_profile_keeps_the_comments_and_the_order_of_the_default_below_its_own
 def test_the_profiles_of_other_methods_hold_their_published_settings():
     ours = ("paper-lite", "paper-short")
     others = [name for name in PROFILES if name.startswith("paper-") and name not in ours]
-    found = {name.removeprefix("paper-"): profile_params(name).benchmark("mvtec") for name in others}
+    found = {
+        name.removeprefix("paper-"): profile_params(name).benchmark("realiad" if name == "paper-mvad" else "mvtec")
+        for name in others
+    }
     assert {name: one.train.model for name, one in found.items()} == {name: name for name in found}
     assert {name: one.features.levels for name, one in found.items()} == {
         "rd": STRIDES,
@@ -99,7 +102,9 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
         "dinomaly": ((2, 3, 4, 5), (6, 7, 8, 9)),
         "draem": STRIDES,
         "destseg": STRIDES,
+        "mvad": STRIDES,
     }
+    assert found["mvad"].train == MVADConfig()
     assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad", "destseg")} == {"re-run"}
     own_blur = {name for name, one in found.items() if one.score.sigma == "method"}
     assert own_blur == {"uniad", "dinomaly", "draem", "destseg"}
