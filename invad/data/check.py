@@ -168,7 +168,7 @@ def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *
     for row in rows:
         of_image[row.image].append(f"{row.class_name} {row.phase}")
         listed, image = (row.width, row.height), images[row.image]
-        if row.phase != "test" and row.label == ANOMALOUS:
+        if row.phase not in ("test", "labelled") and row.label == ANOMALOUS:
             yield error("train-anomalous", (row.image,), "an anomalous image among those to train on")
         if not image.problem and image.size != listed:
             message = f"has {_pixels(image.size)} pixels, {_pixels(listed)} in the split table; build it again"
@@ -203,6 +203,11 @@ def _duplicates(rows: Iterable[SplitRow], images: _FactsOf) -> Iterator[Finding]
         across, labels = len(phases) > 1, len({row.label for row in group}) > 1
         if phases == {"train", "calibration"}:
             message = "the same content to train on and to calibrate on: thresholds come out too low"
+            yield warning("duplicate-held-out", files, message)
+        elif across and "test" not in phases:
+            message = (
+                "the same content with a label and without one: the trees see maps of what a detector was trained on"
+            )
             yield warning("duplicate-held-out", files, message)
         elif across:
             yield error("duplicate-across-phases", files, "the same content to train on and to test on")

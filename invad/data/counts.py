@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """Images of a class: normal ones to train on, those held out for calibration included, normal and anomalous ones to test on."""
+    """Images of a class: normal ones to train on, those held out from it included, normal and anomalous ones to test on."""
 
     train: int
     test_normal: int
@@ -52,12 +52,14 @@ def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
 
 
 def describe(rows: Iterable[SplitRow]) -> str:
-    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
+    """Return one line of counts: classes, images to train on, held out from it and with labels, normal and anomalous test images."""
     rows = list(rows)
     counts = Counter((row.phase, row.label) for row in rows)
     classes = len({row.class_name for row in rows})
     held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
-    without = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
+    if any(counts["labelled", label] for label in (0, 1)):
+        held_out += f"{counts['labelled', 0]} normal and {counts['labelled', 1]} anomalous with labels, "
+    without = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in rows)
     return (
         f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
         f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"

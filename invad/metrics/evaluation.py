@@ -112,7 +112,7 @@ def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, cur
     values: dict[Protocol, dict[str, Value]] = {}
     for protocol in protocols:
         exact = protocol == "exact"
-        found = rank_values(Measured(_image_ranking(scores, labels if exact else with_pixels | unknown)))
+        found = rank_values(Measured(image_ranking(scores, labels if exact else with_pixels | unknown)))
         if pixels is None:
             found |= dict.fromkeys(PIXEL_KEYS, NO_MASK)
         else:
@@ -124,12 +124,12 @@ def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, cur
         notes += reasons({f"class {name!r}, protocol {protocol}": values[protocol]})
     found_curves: dict[str, Curve] = {}
     if curves:
-        of_images = Measured(_image_ranking(scores, labels), curves=True).curves
+        of_images = Measured(image_ranking(scores, labels), curves=True).curves
         found_curves = of_images | (pixels.curves if pixels else {})
     return _Result(values, notes, found_curves)
 
 
-def _image_ranking(scores: np.ndarray, labels: np.ndarray) -> Ranking:
+def image_ranking(scores: np.ndarray, labels: np.ndarray) -> Ranking:
     """The images of a class by bool labels (n,)."""
     scores, areas = scores.astype(working_type(scores.dtype), copy=False), np.ones(int(labels.sum()), np.int32)
     return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], "image")

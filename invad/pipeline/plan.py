@@ -16,10 +16,11 @@ from invad.data.counts import Counts, count_images
 from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
 from invad.data.embedded.products import DEFECTS
+from invad.data.labelled import labelled_normal
 from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.source import read_source
-from invad.data.split_table import FILE_NAME, held_out_images, read_split_table
+from invad.data.split_table import ANOMALOUS, FILE_NAME, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.encoder import hollow_encoder
@@ -34,7 +35,7 @@ _NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks, models,
 
 
 class Images(NamedTuple):
-    """Numbers of images to train on, held out from training, and to test on."""
+    """Numbers of images to train on, held out from training and with labels, and to test on."""
 
     train: int
     held_out: int
@@ -97,9 +98,17 @@ def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Worksp
         rows, is_of_these = [], False
     if not (classes := count_images(rows) if is_of_these else _of_settings(benchmark, config)):
         return None
-    held_out = sum(held_out_images(counts.train, benchmark.calibration.share) for counts in classes.values())
+    kept = sum(_kept_images(counts.train, benchmark) for counts in classes.values())
+    labelled = sum(row.phase == "labelled" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
-    return Images(train - held_out, held_out, normal + anomalous)
+    return Images(train - kept, kept + labelled, normal + anomalous)
+
+
+def _kept_images(images: int, benchmark: BenchmarkConfig) -> int:
+    """Return how many of a class's normal training images are held out from training."""
+    held_out = held_out_images(images, benchmark.calibration.share)
+    labelled = getattr(benchmark.splits, "labelled", None)
+    return held_out + (labelled_normal(images - held_out, labelled) if labelled else 0)
 
 
 def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:

@@ -488,7 +488,7 @@ def test_the_only_table_of_a_folder_is_taken(tmp_path):
         ("picture,label\n0.png,0\n", r"t\.csv: the columns image are missing; it has picture, label"),
         ("image,label\n0.png,0\n1.png,maybe\n", r"t\.csv: line 3: label must be one of 0, good, .*, not 'maybe'"),
         ("image,label\n0.png,\n", r"t\.csv: line 2: label must be one of .*, not ''"),
-        ("image,phase\n0.png,val\n", r"t\.csv: line 2: phase must be train, test or empty, not 'val'"),
+        ("image,phase\n0.png,val\n", r"t\.csv: line 2: phase must be train, labelled, test or empty, not 'val'"),
         ("image\n../0.png\n", r"t\.csv: line 2: image '\.\./0\.png' leaves the images' folder"),
         ("image\n/elsewhere/0.png\n", r"t\.csv: line 2: image '/elsewhere/0\.png' leaves the images' folder"),
         ("image,label,phase\n0.png,bad,train\n", r"t\.csv: line 2: 0\.png: an anomalous image in train"),
@@ -529,7 +529,7 @@ def test_what_is_no_table_is_one_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1.png,nut,val,0,,", "phase must be train, test or empty, not 'val'"),
+        ("1.png,nut,val,0,,", "phase must be train, labelled, test or empty, not 'val'"),
         ("1.png,nut,,2,,", r"label must be one of 0, good, .*, not '2'"),
         ("1.png,nut,,,,", "label must be one of 0"),
         (",nut,,0,,", "image is empty"),

@@ -91,8 +91,8 @@ def parse_row(cells: Mapping[str, str], origin: str, root: Path, class_name: str
     image, mask = (_relative(cells.get(column, ""), column, root, origin) for column in ("image", "mask"))
     phase, word = cells.get("phase", "").strip().lower(), cells.get("label", "1" if mask else "0").strip()
     class_name = cells.get("class", "").strip() or class_name
-    if phase not in ("train", "test", ""):
-        raise InputError(f"{origin}: phase must be train, test or empty, not {phase!r}")
+    if phase not in ("train", "labelled", "test", ""):
+        raise InputError(f"{origin}: phase must be train, labelled, test or empty, not {phase!r}")
     if (label := LABELS.get(word.lower())) is None:
         raise InputError(f"{origin}: label must be one of {', '.join(LABELS)}, not {word!r}")
     if not image or not class_name:

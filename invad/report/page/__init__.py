@@ -61,6 +61,7 @@ GROUPS = (
         "The best-possible numbers above need the labels of the test images to find their threshold. Here the thresholds are what a user "
         "can have: they come from normal training images that training did not see, so that at most the share asked for lies above.",
     ),
+    ("supervised", "A few labels", "supervised", ""),
     ("efficiency", "Cost", "efficiency", ""),
     ("datasets", "Data sets", "datasets", ""),
     ("ablations", "Ablations", "ablation_", ""),
