@@ -88,7 +88,8 @@ def log_supervised(name: str, params: Params, result: Mapping[str, Any], workspa
         experiment="supervised",
         name=f"{name}, {result['method']} on {', '.join(config.detectors)}",
         tags={"invad.benchmark": name, "invad.command": f"dvc repro supervise@{name}"},
-        params={f"supervised.{key}": str(value) for key, value in asdict(config).items()},
+        params={"train.model": result["method"]}
+        | {f"supervised.{key}": str(each) for key, each in asdict(config).items()},
     )
     by_seed: dict[str, list[float]] = {}
     for each in result["per_seed"]:
