@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config import STRICT, parse
+from invad.config.types import Name
 from invad.errors import InputError
 from invad.files import read_json, write_text
 from invad.supervised.forest import from_plain, margins
@@ -44,7 +45,7 @@ class SegADModel:
     """What `segad.json` holds. `detectors`: the benchmarks whose maps are read, in this order; `image_size`: the side of their maps."""
 
     format: Literal["invad-segad-1"]
-    detectors: Annotated[tuple[str, ...], Field(min_length=1)]
+    detectors: Annotated[tuple[Name, ...], Field(min_length=1)]
     image_size: Annotated[int, Field(ge=1)]
     segments: Literal["none", "foreground", "folder"]
     maxima: bool

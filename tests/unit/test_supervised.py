@@ -45,7 +45,7 @@ TOY = BenchmarkConfig(
     ScoreConfig(),
     CalibrationConfig(0.1, 0.01, 0),
 )
-CONFIG = SupervisedConfig(("first",), segments="folder", folder="labels", seeds=(3,))
+CONFIG = SupervisedConfig(("first",), segments="folder", folder="labels", seeds=(3,), trees=20)
 
 
 # Segments
@@ -141,7 +141,7 @@ def toy_maps(rows: list[SplitRow], size: int = SIDE) -> np.ndarray:
 def write_detector(workspace: Workspace, name: str, rows: list[SplitRow], size: int = SIDE) -> BenchmarkConfig:
     """A scored benchmark of these images."""
     write_split_table(rows, workspace.split(name) / FILE_NAME, {})
-    for phase, folder in FOLDERS.items():
+    for phase, folder in reversed(FOLDERS.items()):  # that of the test images replaces all of the folder
         own = [row for row in rows if row.phase == phase]
         if own:
             columns = {"image": "image", "class": "class_name", "label": "label", "defect_type": "defect_type"}
