@@ -212,8 +212,8 @@ def supervise(name: str, params: Params, workspace: Workspace) -> None:
     for run in result["per_seed"]:
         values = ", ".join(f"{key} {'-' if one is None else f'{100 * one:.2f}'}" for key, one in run["mean"].items())
         logger.info("seed %d: %s", run["seed"], values)
-        for note in run["notes"]:
-            logger.warning("%s", note)
+    for note in dict.fromkeys([*result["notes"], *(note for run in result["per_seed"] for note in run["notes"])]):
+        logger.warning("%s", note)
     log_supervised(name, params, result, workspace)
 
 

@@ -23,6 +23,10 @@ from invad.supervised.model import FORMAT, ClassForest, SegADModel
 from invad.supervised.segments import NO_SEGMENT, label_maps
 from invad.supervised.statistics import feature_names, image_features
 
+FEWEST_NORMAL = (
+    7  # a leaf needs a weight of 1, and a tree sees 0.6 of the rows, each of 0.25, both kinds weighing the same
+)
+
 
 @dataclass(frozen=True)
 class ClassImages:
@@ -58,6 +62,7 @@ def train_segad(
             baselines[name].append({"seed": seed, **_measured(of_class, classes, test)})
         models.append(model)
     forests = models[0].classes
+    few = {name: each.normal for name, each in forests.items() if each.normal < FEWEST_NORMAL}
     return models[0], {
         "method": "segad",
         "detectors": list(detections.names),
@@ -66,6 +71,10 @@ def train_segad(
         "labelled": {name: {"normal": each.normal, "anomalous": each.anomalous} for name, each in forests.items()},
         "per_seed": per_seed,
         "baselines": dict(baselines),
+        "notes": [
+            f"class {name!r}: with {normal} labelled normal image(s) hardly a tree splits; set `normal_share` higher"
+            for name, normal in few.items()
+        ],
     }
 
 
