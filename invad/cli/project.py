@@ -15,7 +15,7 @@ NameArgument = Annotated[str, typer.Argument(help="As `profile list` shows it.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")]
 _NOTES = {"old": "no start goes on from it", "useful": "a start may go on from it", "running": "in use"}
 
-profile = typer.Typer(no_args_is_help=True, help="Ready-made settings: quick, paper, paper-METHOD.")
+profile = typer.Typer(no_args_is_help=True, help="Ready-made settings: quick, all, paper, paper-METHOD.")
 runs = typer.Typer(no_args_is_help=True, help="The runs that MLflow keeps.")
 
 

@@ -1,7 +1,10 @@
 """What settings and code share, and nobody sets: code imports it from here, so that a stage depends on it (`invad.config.closure`)."""
 
-PUBLISHED_DATASETS = ("coco", "mvtec", "visa")  # any other name is a data set of one's own, described by a table
+# Any other name is a data set of one's own, described by a table.
+PUBLISHED_DATASETS = ("coco", "mvtec", "visa", "btad", "vad", "realiad")
 NO_ENCODER = "none"
+# Where the mask of an anomalous image that has no anomalous pixel is no statement: the image is left out of pixel and region metrics.
+EMPTY_MASK_UNKNOWN = ("btad",)
 PACKAGED_ENCODERS = ("mobilenetv2_100", "tf_efficientnet_lite0")  # whose ImageNet weights installed packages carry
 COCO_CATEGORIES = 80
 STRIDES = (4, 8, 16)  # of the encoder's levels where settings name none, fine to coarse (paper, section 3)

@@ -46,7 +46,7 @@ class DownloadConfig:
     `path`: the user's folder (`source: path`), and `table` the table of its images, which only a data set of one's own has.
     `official`: `accept_license` for the sets that ask for it; `files`: other addresses or local files, by the official name; `store`: the
     folder of archives and images, by default `data/store/<data set>`; `keep_archives` after they are unpacked.
-    `embedded`: `seed`, images (coco: in all; mvtec, visa: of each class) and their side in pixels.
+    `embedded`: `seed`, images (coco: in all, else of each class) and their side in pixels.
     """
 
     source: Literal["embedded", "path", "official"]
@@ -117,9 +117,39 @@ class LabelledSplitConfig(ReadingConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class FolderSplitConfig(LabelledSplitConfig):
-    """MVTec AD and VisA. `strict`: an image or mask without its partner, and unpublished numbers of images, are errors, not warnings."""
+    """MVTec AD, VisA, BTAD. `strict`: images or masks without their partner, and unpublished numbers of images, are errors, no warnings."""
 
     strict: bool = True
+
+
+@dataclass(frozen=True, config=STRICT)
+class VadSplitConfig(FolderSplitConfig):
+    """VAD. `protocol`: which defective images of `train/bad` a supervised method may see: none, all, or those of the key `low_shot`.
+
+    `low_shot` is a key of the data set's `low_shot_train.json`.
+    """
+
+    protocol: Literal["one-class", "high-shot", "low-shot"] = "one-class"
+    low_shot: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.protocol == "low-shot") != (self.low_shot is not None):
+            raise ValueError("low_shot: is needed with `protocol: low-shot`, and only there")
+
+
+@dataclass(frozen=True, config=STRICT)
+class RealIadSplitConfig(FolderSplitConfig):
+    """Real-IAD. `variant`: the folder of JSON tables that is the split; `resolution`: the folder of images, where there are several."""
+
+    variant: Literal[
+        "realiad_jsons",
+        "realiad_jsons_sv",
+        "realiad_jsons_fuiad_0.0",
+        "realiad_jsons_fuiad_0.1",
+        "realiad_jsons_fuiad_0.2",
+        "realiad_jsons_fuiad_0.4",
+    ] = "realiad_jsons"
+    resolution: Literal["realiad_256", "realiad_512", "realiad_1024", "realiad_raw"] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -144,6 +174,9 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
     "coco": CocoAdSplitConfig,
     "mvtec": FolderSplitConfig,
     "visa": FolderSplitConfig,
+    "btad": FolderSplitConfig,
+    "vad": VadSplitConfig,
+    "realiad": RealIadSplitConfig,
     "table": TableSplitConfig,
 }
 

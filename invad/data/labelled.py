@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from invad.config import LabelledConfig
-from invad.data.split_table import ANOMALOUS, NORMAL, SplitRow, chosen, held_out_images
+from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow, chosen, held_out_images
 from invad.errors import InputError
 
 # What SegAD's authors hold out of VisA's normal training images does not change with the seed (spec of SegAD, protocols).
@@ -19,26 +19,25 @@ SEGAD_NORMAL_SEED = 333
 def set_apart(rows: Iterable[SplitRow], config: LabelledConfig, key: str) -> list[SplitRow]:
     """Return `rows` in their order, the phase of the images that `config` chooses changed to `labelled`.
 
-    `key`: what messages call the settings. `InputError`: a class has too few anomalous test images to keep one for the test.
+    Of objects seen in several views so many are chosen, with all of their views, as of images otherwise. `key`: what messages call the
+    settings. `InputError`: a class has too few anomalous test images to keep one for the test.
     """
     rows = list(rows)
-    normal, anomalous = defaultdict(set), defaultdict(set)
+    units: dict[tuple[Phase, int], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for row in rows:
-        if (row.phase, row.label) == ("train", NORMAL):
-            normal[row.class_name].add(row.image)
-        elif (row.phase, row.label) == ("test", ANOMALOUS):
-            anomalous[row.class_name].add(row.image)
+        units[row.phase, row.label][row.class_name].add(row.unit)
     moved = set()
     for class_name in sorted({row.class_name for row in rows}):
-        names = sorted(anomalous[class_name])
-        if config.anomalous and len(names) <= config.anomalous:
+        anomalous = sorted(units["test", ANOMALOUS][class_name])
+        if config.anomalous and len(anomalous) <= config.anomalous:
             raise InputError(
-                f"{key}.anomalous: is {config.anomalous}, but class {class_name!r} has {len(names)} anomalous test images, "
+                f"{key}.anomalous: is {config.anomalous}, but class {class_name!r} has {len(anomalous)} anomalous test images, "
                 "of which one at least is kept for the test"
             )
-        moved |= {("test", class_name, name) for name in chosen_anomalous(names, config)}
-        moved |= {("train", class_name, name) for name in _chosen_normal(sorted(normal[class_name]), config)}
-    return [replace(row, phase="labelled") if (row.phase, row.class_name, row.image) in moved else row for row in rows]
+        normal = sorted(units["train", NORMAL][class_name] - units["train", ANOMALOUS][class_name])
+        moved |= {("test", class_name, unit) for unit in chosen_anomalous(anomalous, config)}
+        moved |= {("train", class_name, unit) for unit in _chosen_normal(normal, config)}
+    return [replace(row, phase="labelled") if (row.phase, row.class_name, row.unit) in moved else row for row in rows]
 
 
 def labelled_normal(images: int, config: LabelledConfig) -> int:

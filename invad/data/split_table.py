@@ -59,6 +59,11 @@ class SplitRow:
     group: str = ""
     view: str = ""
 
+    @property
+    def unit(self) -> str:
+        """What is never divided: the object that the image is a view of, or the image where it is alone."""
+        return self.group or self.image
+
 
 @dataclass(frozen=True)
 class Split:
@@ -146,18 +151,20 @@ def held_out_images(images: int, share: float) -> int:
 
 
 def hold_out(rows: Iterable[SplitRow], config: CalibrationConfig) -> list[SplitRow]:
-    """Return `rows` in their order, the phase of the images that are held out changed from `train` to `calibration`."""
+    """Return `rows` in their order, the phase of the images that are held out changed from `train` to `calibration`.
+
+    Of objects seen in several views so many are held out, with all of their views, as of images otherwise; none that has an anomalous one.
+    """
     rows = list(rows)
-    of_class = defaultdict(set)
+    normal, anomalous = defaultdict(set), defaultdict(set)
     for row in rows:
-        if row.phase == "train" and row.label == NORMAL:
-            of_class[row.class_name].add(row.image)
+        if row.phase == "train":
+            (normal if row.label == NORMAL else anomalous)[row.class_name].add(row.unit)
     held_out = {
-        ("train", NORMAL, class_name, image)
-        for class_name, images in of_class.items()
-        for image in chosen(images, held_out_images(len(images), config.share), f"{config.seed}:")
+        ("train", name, unit)
+        for name, units in normal.items()
+        for unit in chosen(units - anomalous[name], held_out_images(len(units), config.share), f"{config.seed}:")
     }
     return [
-        replace(row, phase="calibration") if (row.phase, row.label, row.class_name, row.image) in held_out else row
-        for row in rows
+        replace(row, phase="calibration") if (row.phase, row.class_name, row.unit) in held_out else row for row in rows
     ]

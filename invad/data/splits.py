@@ -44,4 +44,6 @@ def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[S
     rows = published.build(root, config, out)
     if isinstance(config, FolderSplitConfig) and source.source != "embedded":  # whose classes have the same names
         check_counts(rows, published.counts, root, strict=config.strict)
+        if published.check is not None:
+            published.check(rows, root, config)
     return rows

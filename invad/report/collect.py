@@ -20,7 +20,7 @@ from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.loading import parse_benchmark
 from invad.data.images import read_image
 from invad.data.source import read_source
-from invad.data.split_table import ANOMALOUS, Split, open_split
+from invad.data.split_table import Split, open_split
 from invad.errors import InputError
 from invad.files import atomic_path, read_json, write_text
 from invad.report.labels import OWN, SOURCES, UNKNOWN
@@ -64,7 +64,6 @@ def _read_object(path: Path, keys: tuple[str, ...], what: str) -> dict[str, Any]
 
 def _counts(split: Split, scores: Scores) -> Counts:
     images = Counter((row.phase, row.label) for row in split.rows)
-    unknown = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in split.rows)
     anomalous = sum(int(np.count_nonzero(masks)) for masks in scores.masks_nhw)
     known = int(np.count_nonzero(scores.has_mask)) * int(np.prod(scores.masks_nhw[0].shape[1:]))
     return Counts(
@@ -73,7 +72,7 @@ def _counts(split: Split, scores: Scores) -> Counts:
         held_out=images["calibration", 0],
         test_normal=images["test", 0],
         test_anomalous=images["test", 1],
-        without_mask=unknown,
+        without_mask=int(np.count_nonzero(~scores.has_mask)),
         labelled_normal=images["labelled", 0],
         labelled_anomalous=images["labelled", 1],
         anomalous_pixels=anomalous / known if known else None,

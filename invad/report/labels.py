@@ -56,6 +56,9 @@ BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
 }  # fmt: skip
 
+# What has no published tables here has a title all the same.
+TITLES = BENCHMARKS | {"btad": "BTAD", "vad": "VAD (Valeo)", "realiad": "Real-IAD"}
+
 OWN = "own"  # whatever the folder or table: none of the published data sets
 UNKNOWN = "unknown"
 # How rows of each kind of data are marked, and a sentence on what the mark means.
@@ -113,7 +116,7 @@ def method_label(config: BenchmarkConfig) -> str:
 
 def benchmark_title(name: str, source: str) -> str:
     """The name of a benchmark as people write it; one not known here keeps its own name, and so does one of the user's own data."""
-    return name if source == OWN else BENCHMARKS.get(name, name)
+    return name if source == OWN else TITLES.get(name, name)
 
 
 def source_label(source: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invad.config import BenchmarkConfig, ScoreConfig
+from invad.config.constants import EMPTY_MASK_UNKNOWN
 from invad.data.images import read_mask
 from invad.data.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, place
@@ -55,12 +56,20 @@ def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size:
             "class": [row.class_name for row in rows],
             "label": pa.array([row.label for row in rows], pa.int8()),
             "defect_type": [row.defect_type for row in rows],
-            "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
+            "has_mask": [_has_mask(split, row) for row in rows],
         }
     )
     left = iter(rows)
     with_masks = ((maps, resized_masks(split, list(islice(left, len(maps))), size), scores) for maps, scores in scored)
     write_scores(table, with_masks, out)
+
+
+def _has_mask(split: Split, row: SplitRow) -> bool:
+    """Return whether it is known which pixels of an image are anomalous."""
+    path = split.mask_path(row)
+    if row.label == NORMAL or path is None:
+        return row.label == NORMAL
+    return row.dataset not in EMPTY_MASK_UNKNOWN or bool(read_mask(path).any())
 
 
 def phase_predictions(

@@ -103,14 +103,15 @@ def _parts(detections: Detections, seed: int, redraw: LabelledConfig | None) -> 
     phases = np.array([row.phase for row in detections.rows])
     training, test = phases == "labelled", phases == "test"
     if redraw is not None:
-        pool = defaultdict(dict)
-        for number, row in enumerate(detections.rows):
+        units: dict[str, set[str]] = defaultdict(set)  # of objects seen in several views all are drawn, or none
+        for row in detections.rows:
             if row.label == ANOMALOUS:
-                pool[row.class_name][row.image] = number
-        for images in pool.values():
-            mine = chosen_anomalous(sorted(images), replace(redraw, seed=seed))
-            for image, number in images.items():
-                training[number], test[number] = image in mine, image not in mine
+                units[row.class_name].add(row.unit)
+        drawn = {name: chosen_anomalous(sorted(all_of), replace(redraw, seed=seed)) for name, all_of in units.items()}
+        for number, row in enumerate(detections.rows):
+            if row.unit in units[row.class_name]:
+                training[number] = row.unit in drawn[row.class_name]
+                test[number] = not training[number]
     return training, test
 
 

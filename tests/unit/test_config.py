@@ -79,7 +79,7 @@ def test_the_repositorys_own_params_are_valid():
         (
             "download.imagenet",
             {},
-            "download.imagenet: unknown data set; known are coco, mvtec, visa, and `invad-pipe data",
+            "download.imagenet: unknown data set; known are coco, mvtec, visa, btad, vad, realiad, and `invad-pipe data",
         ),
         (
             "download.shop",

@@ -17,6 +17,7 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     "quick": ("quick",),
     "paper": ("quick", "paper"),
     "paper-lite": ("quick", "paper", "paper-lite"),
+    "all": ("quick", "all"),
     **{f"paper-{method}": ("quick", "paper", f"paper-{method}") for method in _METHODS},
 }
 
@@ -68,7 +69,7 @@ def _with_overrides(base: str, overrides: str) -> str:
     for section, named in load_yaml(overrides).items():
         for name, values in named.items():
             replaced = section == "download" or "model" in values
-            edits[section, name] = values if replaced else settings[section][name] | values
+            edits[section, name] = values if replaced else settings[section].get(name, {}) | values
     return edit_settings(base, edits)
 
 
