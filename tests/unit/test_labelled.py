@@ -1,5 +1,7 @@
 """Images that only a supervised method may see: which they are, and that every place that lists phases knows them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import save_image
@@ -71,3 +73,14 @@ def test_extraction_and_the_check_of_data_know_the_phase(tmp_path):
     assert ("warning", "duplicate-held-out") in {
         (finding.severity, finding.kind) for finding in check_split(split, label="check").findings
     }
+
+
+def test_all_views_of_an_object_are_labelled_or_none():
+    rows = [
+        replace(row, group=f"g{index // 2}", view="ab"[index % 2], label=int(row.phase == "test" and index % 4 == 1))
+        for index, row in enumerate(rows_of(8, 0, 12))
+    ]
+    found = set_apart(rows, LabelledConfig(anomalous=1, normal_share=0.3), "labelled")
+    moved = [row.group for row in found if row.phase == "labelled"]
+    assert len(moved) == 2 * len(set(moved)) == 4  # an object to train on, and one of which a view is anomalous
+    assert sorted(row.label for row in found if row.phase == "labelled") == [0, 0, 0, 1]
