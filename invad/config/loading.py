@@ -183,6 +183,8 @@ def _parse_supervised(
                 raise InputError(
                     f"{where}.detectors: {first.name} has the {key} {one}, {other.name} {two}; they must be the same"
                 )
+    if config.segments == "vad" and first.dataset != "vad":
+        raise InputError(f"{where}.segments: vad has the parts of VAD's product, not those of {first.dataset}")
     if config.redraw and not getattr(getattr(first.splits, "labelled", None), "anomalous", 0):
         raise InputError(
             f"{where}.redraw: draws as many images as splits.{first.settings}.labelled.anomalous says, which is 0"

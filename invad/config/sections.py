@@ -26,6 +26,7 @@ from invad.config.types import (
     Positive,
     PositiveFloat,
     Seed,
+    Segments,
     Sigma,
     check_image_size,
 )
@@ -289,13 +290,14 @@ class ScoreConfig(ComputeConfig):
 class SupervisedConfig:
     """SegAD on the maps of some benchmarks of one data set, `detectors`.
 
-    `segments`: what a map is cut along: nothing (`none`), object and background as a recipe finds them (`foreground`), or the label maps in
-    `folder`. `seeds`: of the trees; the model is that of the first. `redraw`: whether each seed chooses other anomalous images, as many as
-    the splits do. `rounds` of so many `trees`, each round at this `learning_rate`; `maxima`: whether trees see those of whole maps.
+    `segments`: what a map is cut along: nothing (`none`), object and background as a recipe finds them (`foreground`), the parts of VAD's
+    product (`vad`), or the label maps in `folder`. `seeds`: of the trees; the model is that of the first. `redraw`: whether each seed takes
+    other anomalous images, as many as the splits do. `rounds` of so many `trees`, each round at this `learning_rate`; `maxima`: whether
+    trees see those of whole maps.
     """
 
     detectors: Annotated[tuple[Name, ...], Field(min_length=1)]
-    segments: Literal["none", "foreground", "folder"] = "foreground"
+    segments: Segments = "foreground"
     folder: str | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     redraw: bool = False

@@ -11,7 +11,7 @@ from invad.errors import InputError
 from invad.predict.inputs import ImageInput, prepared, rgb_image, single_images
 from invad.predict.predictor import Predictor, load_predictor
 from invad.supervised.model import SegADModel, read_model
-from invad.supervised.segments import foreground
+from invad.supervised.segments import foreground, vad_parts
 from invad.supervised.statistics import image_features
 from invad.workspace import SEGAD_FILE
 
@@ -61,6 +61,8 @@ class SupervisedPredictor:
         size = self.model.image_size
         if self.model.segments == "none":
             return np.zeros((size, size), np.uint8)
+        if self.model.segments == "vad":
+            return vad_parts(size)
         reading = next(iter(self.detectors.values())).config.reading
         return foreground(prepared(rgb_image(image, reading), size).pixels)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from invad.config import STRICT, parse
-from invad.config.types import Name
+from invad.config.types import Name, Segments
 from invad.errors import InputError
 from invad.files import read_json, write_text
 from invad.supervised.forest import from_plain, margins
@@ -47,7 +47,7 @@ class SegADModel:
     format: Literal["invad-segad-1"]
     detectors: Annotated[tuple[Name, ...], Field(min_length=1)]
     image_size: Annotated[int, Field(ge=1)]
-    segments: Literal["none", "foreground", "folder"]
+    segments: Segments
     maxima: bool
     seed: int
     classes: dict[str, ClassForest]

@@ -30,7 +30,7 @@ from invad.scoring.store import write_scores
 from invad.supervised.detections import FOLDERS, read_detections
 from invad.supervised.model import read_model, write_model
 from invad.supervised.segad import train_segad
-from invad.supervised.segments import find_label_map, foreground, label_maps, otsu, read_label_map, to_lab
+from invad.supervised.segments import find_label_map, foreground, label_maps, otsu, read_label_map, to_lab, vad_parts
 from invad.supervised.statistics import image_features
 from invad.workspace import Workspace
 
@@ -73,6 +73,13 @@ def test_colours_and_threshold_are_those_of_scikit_image():
     np.testing.assert_allclose(to_lab(image), rgb2lab(image), atol=0.01)
     values = np.random.default_rng(1).normal(np.repeat([0, 9], 500), 2)
     assert otsu(values) == pytest.approx(threshold_otsu(values))
+
+
+def test_the_parts_of_vads_product_have_their_places():
+    found = vad_parts(100)
+    places = {(0, 0): 0, (51, 97): 1, (51, 90): 2, (20, 35): 3, (40, 35): 4, (75, 21): 5, (60, 50): 6}
+    assert {at: int(found[at]) for at in places} == places
+    assert set(np.unique(found)) == set(range(7))
 
 
 def test_label_maps_are_found_by_name_or_by_class(tmp_path):

@@ -102,6 +102,7 @@ def test_from_generated_images_to_the_report(tmp_path, monkeypatch, empty_databa
         ),
         ({"detectors": []}, "supervised.segad.detectors: must be"),
         ({"segments": "folder"}, "supervised.segad.folder: is needed with `segments: folder`, and only there"),
+        ({"segments": "vad"}, "supervised.segad.segments: vad has the parts of VAD's product, not those of visa"),
         ({"seeds": [1, 1]}, "supervised.segad.seeds: names one twice"),
         ({"forest": 3}, "supervised.segad.forest: unknown key; known are detectors, segments, "),
     ],
