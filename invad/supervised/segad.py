@@ -18,7 +18,7 @@ from invad.metrics.calibration import RunningThreshold
 from invad.metrics.images import IMAGE_KEYS, image_values
 from invad.metrics.protocol import means, plain, reasons
 from invad.supervised.detections import Detections
-from invad.supervised.forest import fit, to_plain
+from invad.supervised.forest import fit, margins, to_plain
 from invad.supervised.model import FORMAT, ClassForest, SegADModel
 from invad.supervised.segments import NO_SEGMENT, label_maps
 from invad.supervised.statistics import feature_names, image_features
@@ -51,10 +51,10 @@ def train_segad(
     for seed in config.seeds:
         training, test = _parts(detections, seed, labelled)
         model = _fitted(config, seed, classes, training, detections, benchmark.calibration.false_positive_rate)
-        margins = {name: model.scores(name, each.features) for name, each in classes.items()}
+        found = {name: model.scores(name, each.features) for name, each in classes.items()}
         own = {name: each.index for name, each in classes.items()}
         per_seed.append(
-            {"seed": seed, **_measured(margins, classes, test), **_at_thresholds(model, margins, classes, test)}
+            {"seed": seed, **_measured(found, classes, test), **_at_thresholds(model, found, classes, test)}
         )
         for position, name in enumerate(detections.names):
             scores = detections.image_scores(position)
@@ -124,29 +124,23 @@ def _fitted(
     rate: float,
 ) -> SegADModel:
     held_out = np.array([row.phase == "calibration" for row in detections.rows])
-    forests, names = {}, len(detections.names)
+    chosen = {"rounds": config.rounds, "trees": config.trees, "learning_rate": config.learning_rate}
+    forests = {}
     for name, images in classes.items():
         own = training[images.index]
         # Normal rows first, then the anomalous ones, as the authors have them.
         order = np.flatnonzero(own)[np.argsort(images.labels[own], kind="stable")]
         labels = images.labels[order]
-        chosen = {"rounds": config.rounds, "trees": config.trees, "learning_rate": config.learning_rate}
         forest = fit(images.features[order], labels, seed=seed, **chosen)
-        columns = tuple(feature_names(names, images.segments, maxima=config.maxima))
-        anomalous = int(labels.sum())
-        forests[name] = ClassForest(
-            images.segments, columns, len(labels) - anomalous, anomalous, None, to_plain(forest)
-        )
-    model = SegADModel(FORMAT, detections.names, detections.size, config.segments, config.maxima, seed, forests)
-    thresholds = {}
-    for name, images in classes.items():
         normal = images.features[held_out[images.index]]
-        running = RunningThreshold(len(normal), rate)
+        threshold = RunningThreshold(len(normal), rate)
         if len(normal):
-            running.add(model.scores(name, normal))
-        thresholds[name] = running.value
-    calibrated = {name: replace(each, threshold=thresholds[name]) for name, each in forests.items()}
-    return replace(model, classes=calibrated)
+            threshold.add(margins(forest, normal))
+        columns = tuple(feature_names(len(detections.names), images.segments, maxima=config.maxima))
+        anomalous = int(labels.sum())
+        counts = len(labels) - anomalous, anomalous
+        forests[name] = ClassForest(images.segments, columns, *counts, threshold.value, to_plain(forest))
+    return SegADModel(FORMAT, detections.names, detections.size, config.segments, config.maxima, seed, forests)
 
 
 def _measured(scores: Mapping[str, np.ndarray], classes: Mapping[str, ClassImages], test: np.ndarray) -> dict[str, Any]:
