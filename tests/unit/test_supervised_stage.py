@@ -69,6 +69,10 @@ def test_from_generated_images_to_the_report(tmp_path, monkeypatch, empty_databa
     assert [row["labels"] for row in rows] == [f"supervised, {len(labelled)} labels", "none", "none"]
     assert "A few labels" in (workspace.reports / "index.html").read_text()
 
+    with (workspace.reports / "tables/datasets.csv").open() as file:
+        counts = {(row["labelled_normal"], row["labelled_anomalous"]) for row in csv.DictReader(file)}
+    assert counts == {tuple(str(sum(label == kind for _, label in labelled)) for kind in (0, 1))}
+
     client = client_of(workspace)
     (run,) = client.search_runs([client.get_experiment_by_name("supervised").experiment_id])
     mean = np.mean([each["mean"]["image_auroc"] for each in result["per_seed"]])
