@@ -33,6 +33,7 @@ class TrainConfig(ComputeConfig):
     # Whose features the method sees: those of the frozen encoder; none, but images; or those of an encoder that becomes a part of it.
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "frozen"
     TAKES_BLOCKS: ClassVar[bool] = False  # groups of a ViT's blocks alone, as levels
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = False  # whether it trains on images with some
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
     epochs: ClassVar[int] = 1
@@ -46,7 +47,8 @@ class TrainConfig(ComputeConfig):
     def length(self) -> str:
         """How long is trained by gradients, in words; "" for not at all."""
         known = {field.name for field in fields(self)}
-        return next((f"{getattr(self, unit):,} {unit}" for unit in ("steps", "epochs") if unit in known), "")
+        own = (unit for unit in ("steps", "epochs") if unit in known and getattr(self, unit))
+        return next((f"{getattr(self, unit):,} {unit}" for unit in own), "")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -187,14 +189,15 @@ class DRAEMConfig(GradientConfig):
     """DRAEM; the defaults are those of its authors' code.
 
     `width`, `segmentation_width`: of the first convolutions of the two networks. `recipe`: the authors' learning rate falls to a fifth
-    after 80 and 90 % of the epochs, that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5.
-    `textures`: a folder of images, such as DTD's; by default training images of other classes.
+    after 80 and 90 % of the epochs; that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5, and
+    no border around the map for the image score. `textures`: a folder of images, such as DTD's; by default training images of other
+    classes.
     """
 
-    GRID_MULTIPLE: ClassVar[int] = (
-        2  # its networks halve the image five times, which has no levels but the default's strides
-    )
+    # Its networks halve the image five times, which has no levels but the default's strides.
+    GRID_MULTIPLE: ClassVar[int] = 2
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "none"
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = True
 
     model: str = "draem"
     epochs: Positive = 700
@@ -206,6 +209,31 @@ class DRAEMConfig(GradientConfig):
     textures: str = ""
 
 
+@dataclass(frozen=True, config=STRICT)
+class DeSTSegConfig(GradientConfig):
+    """DeSTSeg; the defaults are those of the published comparison. The first fifth of the training is the student's.
+
+    `learning_rate`: of the student, whose loss is a sum over the batch. `segmentation_rate`: of the segmentation network, whose first
+    stage has ten times that. `recipe`: that of the authors' code (`paper`) clips nothing and decays the student's biases and norms too.
+    `steps`: the length in place of `epochs`, 5,000 in the authors' code. `width`: of the segmentation network. `textures`: as for DRAEM.
+    """
+
+    GRID_MULTIPLE: ClassVar[int] = 2  # the student strides once more than its teacher
+    ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "own"
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = True
+
+    model: str = "destseg"
+    epochs: Annotated[int, Field(ge=2, le=2**31 - 1)] = 100
+    steps: Annotated[int, Field(ge=2, le=2**31 - 1)] | None = None
+    # A mean over the grid has one value of each image to normalise.
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
+    learning_rate: PositiveFloat = 0.4
+    segmentation_rate: PositiveFloat = 0.01
+    recipe: Literal["paper", "re-run"] = "re-run"
+    width: Channels = 256
+    textures: str = ""
+
+
 TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "invad": InvADConfig,
     "rd": RDConfig,
@@ -214,4 +242,5 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "uniad": UniADConfig,
     "dinomaly": DinomalyConfig,
     "draem": DRAEMConfig,
+    "destseg": DeSTSegConfig,
 }

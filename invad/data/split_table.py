@@ -20,8 +20,8 @@ from invad.errors import InputError
 from invad.files import atomic_path
 from invad.workspace import Workspace
 
-# Training sees the images of neither: `calibration`, normal ones that thresholds are taken from; `labelled`, normal and anomalous ones that
-# a supervised method may see.
+# Training sees neither the images of `calibration`, normal ones that thresholds are taken from, nor those of `labelled`, normal and
+# anomalous ones that a supervised method may see.
 Phase = Literal["train", "calibration", "labelled", "test"]
 NORMAL, ANOMALOUS = 0, 1
 FILE_NAME = "split.parquet"

@@ -13,6 +13,7 @@ from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
+    DeSTSegConfig,
     DinomalyConfig,
     DRAEMConfig,
     FeaturesConfig,
@@ -30,7 +31,8 @@ from invad.devices import place
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
-from invad.methods import METHODS, Method
+from invad.features.encoder import hollow_encoder
+from invad.methods import METHODS, Method, build_method
 from invad.scoring.score import predictions, score_images
 from invad.scoring.store import open_scores
 from invad.training.cost import model_cost
@@ -47,8 +49,9 @@ SMALL: dict[str, TrainConfig] = {
     "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
+    "destseg": DeSTSegConfig(epochs=3, batch_size=4, width=8),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
@@ -56,7 +59,7 @@ def features_of(config: TrainConfig) -> FeaturesConfig:
         return FeaturesConfig("none", "none", SIZE, mode="live")
     if config.model == "dinomaly":
         return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
-    return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
+    return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live" if config.ENCODER == "own" else "store")
 
 
 def benchmark_of(config: TrainConfig) -> BenchmarkConfig:
@@ -101,6 +104,14 @@ def same(one: Method, two: Method) -> bool:
 def test_every_method_has_settings_and_is_small_here():
     assert list(METHODS) == list(TRAIN_CONFIGS) == list(SMALL)
     assert {name: config.model for name, config in SMALL.items()} == {name: name for name in METHODS}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_know_whether_a_method_trains_on_synthetic_anomalies(name):
+    config = SMALL[name]
+    with torch.device("meta"):
+        method = build_method(hollow_encoder(features_of(config)).output(SIZE), config)
+    assert (method.needs.corruption is not None) == config.SYNTHETIC_ANOMALIES
 
 
 class StoppedError(Exception):

@@ -1,22 +1,25 @@
 """PatchCore, SimpleNet, DRAEM and synthetic anomalies against values made with their authors' code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from conftest import profile_params
 from PIL import Image, ImageEnhance, ImageOps
 from reference_files import reference_arrays
 
 from invad.config import DRAEMConfig, PatchCoreConfig, ScoreConfig, SimpleNetConfig
-from invad.features import synthesis
+from invad.features import synthesis, texture_operations
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
 from invad.methods.base import Position
 from invad.methods.draem import DRAEM, focal_loss, ssim_loss, ssim_window
-from invad.methods.maps import mean_filtered_maximum
 from invad.methods.patchcore import PatchCore, greedy_coreset
 from invad.methods.patches import patch_vectors
 from invad.methods.simplenet import SimpleNet
 from invad.scoring.score import finished
+from invad.training.cost import model_cost
 
 OUTPUT = EncoderOutput("toy", (8, 16, 24), 64)
 START = Position(0, 0, 1, 0, 1)
@@ -140,10 +143,12 @@ def test_draem_predicts_as_the_authors(draem):
     with torch.no_grad():
         restored, _ = method.eval().restored_and_marked(images)
         maps, scores = finished(method, method.predict, Batch(images=images), ScoreConfig(channels_last=False))
+        method.config = replace(method.config, recipe="re-run")
+        _, rerun = finished(method, method.predict, Batch(images=images), ScoreConfig(channels_last=False))
     close(restored, known["eval/reconstruction"])
     close(maps, known["eval/anomaly_map"])  # no blur
     close(scores, known["eval/image_score"])
-    close(mean_filtered_maximum(maps, 21), known["eval/image_score_without_padding"])
+    close(rerun, known["eval/image_score_without_padding"])
 
 
 def test_draems_losses_are_the_authors(draem):
@@ -175,7 +180,7 @@ def test_draems_gradients_are_the_authors(draem):
     assert compared > 60
 
 
-def test_draem_has_the_published_number_of_parameters():
+def test_draem_has_the_published_numbers_of_parameters_and_multiply_adds():
     with torch.device("meta"):
         method = DRAEM(EncoderOutput("none", (), 256), DRAEMConfig())
     parts = (
@@ -186,6 +191,9 @@ def test_draem_has_the_published_number_of_parameters():
     )
     counts = [sum(p.numel() for p in part.parameters()) for part in parts]
     assert counts == [37_622_400, 69_048_579, 14_134_272, 28_374_146]
+    cost = model_cost(profile_params("paper-draem").benchmark("mvtec"))
+    assert cost.parameters == cost.trainable == 97_422_725
+    assert cost.multiply_adds == pytest.approx(197.95e9, rel=1e-4)
 
 
 # Synthetic anomalies
@@ -196,7 +204,7 @@ def test_noise_rotation_mask_and_blending_are_the_authors(case):
     known = reference_arrays("synthetic_anomalies_a")
     noise = synthesis.perlin_noise(known[f"{case}/gradient_angles"], (64, 64))
     np.testing.assert_allclose(noise, known[f"{case}/noise"], atol=1e-6)
-    rotated = synthesis.rotated(known[f"{case}/noise"], float(known[f"{case}/rotation_degrees"]))
+    rotated = texture_operations.rotated(known[f"{case}/noise"], float(known[f"{case}/rotation_degrees"]))
     # Theirs rounds the places that it reads to 1/32 pixel.
     np.testing.assert_allclose(rotated, known[f"{case}/rotated_noise"], atol=0.02)
     mask = known[f"{case}/rotated_noise"] > synthesis.THRESHOLD
@@ -216,7 +224,7 @@ def test_the_operations_on_textures_are_the_authors_where_they_can_be():
     known = reference_arrays("synthetic_anomalies_a")
     image = Image.fromarray(known["augment/input"])
     exact = {
-        "gamma_1.7": synthesis.gamma(image, [1.7] * 3),
+        "gamma_1.7": texture_operations.gamma(image, [1.7] * 3),
         "sharpness_0.3": ImageEnhance.Sharpness(image).enhance(0.3),
         "sharpness_1.8": ImageEnhance.Sharpness(image).enhance(1.8),
         "solarize_60": ImageOps.solarize(image, 60),
@@ -227,11 +235,12 @@ def test_the_operations_on_textures_are_the_authors_where_they_can_be():
     }
     for name, result in exact.items():
         assert np.array_equal(np.asarray(result), known[f"augment/{name}"]), name
-    near = {  # in Pillow's colour spaces and its rotation
-        "hue_20_saturation_-30": synthesis.shifted_hue(image, 20, -30),
-        "brightness_ycrcb_mul1.1_add15": synthesis.scaled_brightness(image, "YCbCr", 1.1, 15),
-        "rotate_30": Image.fromarray(synthesis.rotated(np.asarray(image), 30)),
+    # Rounded otherwise: hue to 256 steps instead of 180, chroma to whole numbers, places of a rotation to 1/32 pixel in theirs.
+    near = {
+        "hue_20_saturation_-30": (texture_operations.shifted_hue(image, 20, -30), 0.8, 10),
+        "brightness_ycrcb_mul1.1_add15": (texture_operations.scaled_brightness(image, "YCbCr", 1.1, 15), 1.5, 4),
+        "rotate_30": (Image.fromarray(texture_operations.rotated(np.asarray(image), 30)), 0.6, 3),
     }
-    for name, result in near.items():
+    for name, (result, mean, largest) in near.items():
         difference = np.abs(np.asarray(result).astype(int) - known[f"augment/{name}"])
-        assert difference.mean() < 1.5, name
+        assert difference.mean() < mean and difference.max() <= largest, name
