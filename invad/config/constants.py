@@ -3,7 +3,7 @@
 # Any other name is a data set of one's own, described by a table.
 PUBLISHED_DATASETS = ("coco", "mvtec", "visa", "btad", "vad", "realiad")
 NO_ENCODER = "none"
-# Where the mask of an anomalous image that has no anomalous pixel is no statement: the image is left out of pixel and region metrics.
+# Where an empty mask of an anomalous image says nothing: the pixel and region metrics of the exact protocol leave the image out.
 EMPTY_MASK_UNKNOWN = ("btad",)
 PACKAGED_ENCODERS = ("mobilenetv2_100", "tf_efficientnet_lite0")  # whose ImageNet weights installed packages carry
 COCO_CATEGORIES = 80

@@ -186,7 +186,7 @@ def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *
             yield error("mask-on-normal", files, "the mask of a normal image has anomalous pixels")
         if row.label == ANOMALOUS and not mask.covered and not _is_known_empty(row):
             is_unknown = row.dataset in EMPTY_MASK_UNKNOWN
-            what = "it counts as not known" if is_unknown else "the paper protocol counts the image as normal"
+            what = "not known in the exact protocol" if is_unknown else "the paper protocol counts the image as normal"
             message = f"the mask of an anomalous image is empty: {what}"
             yield Finding("warning" if drawn or is_unknown else "error", "mask-empty", files, message)
     for image, where in of_image.items():
@@ -213,7 +213,7 @@ def _known_empty(rows: Iterable[SplitRow], masks: _FactsOf) -> Iterator[Finding]
         if row.mask is not None and _is_known_empty(row) and not masks[row.mask].covered:
             of_class[row.class_name].append(row.image)
     for name, images in of_class.items():
-        message = f"the masks of these anomalous images of the class {name} are empty, as they are published: they count as not known"
+        message = f"the masks of these anomalous images of class {name} are empty, as they are published: not known in the exact protocol"
         yield warning("mask-empty-published", tuple(sorted(images)), message)
 
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """Images of a class: those to train on, the ones held out for calibration included, normal and anomalous ones to test on."""
+    """Images of a class: normal ones to train on, those held out for calibration included, normal and anomalous ones to test on."""
 
     train: int
     test_normal: int
@@ -47,10 +47,9 @@ def parse_counts(text: str) -> dict[str, Counts]:
 
 def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
     """Return the counts of each class, sorted by name; of the labelled images the normal ones are among those to train on."""
-    rows = [row for row in rows if (row.phase, row.label) != ("labelled", ANOMALOUS)]
     counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows)
     return {
-        name: Counts(counts[name, False, 0] + counts[name, False, 1], counts[name, True, 0], counts[name, True, 1])
+        name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
         for name in sorted({name for name, _, _ in counts})
     }
 

@@ -55,6 +55,7 @@ def evaluate(
     has_mask: Sequence[bool] | np.ndarray | None = None,
     *,
     curves: bool = False,
+    empty_in_paper: Sequence[bool] | np.ndarray | None = None,
 ) -> Evaluation:
     """The eleven metrics and four averages of arXiv:2404.10760 per class and in the mean over classes.
 
@@ -73,6 +74,8 @@ def evaluate(
     protocol: one or both of "paper" (comparable to published numbers) and "exact".
     has_mask: (N,) bool; by default all True. Where False, the mask given is ignored: that of a normal image is empty; that of an anomalous
     one is not known, and the image is left out of the region and pixel metrics.
+    empty_in_paper: (N,) bool; by default all False. Where True, a mask that is not known is an empty one to the `paper` protocol: the
+    pixels of the image are normal ones there. It stays an anomalous image.
 
     Returns `{"per_class": {class: {protocol: {key: value}}}, "mean": {protocol: {key: value}}, "notes": [...], "protocol_version": ...}`
     with classes sorted by name and keys as in `KEYS`. A value is a fraction in [0, 1], or None where it is not defined; `notes` then says
@@ -88,7 +91,7 @@ def evaluate(
     masks that are lacking without labels, an unknown protocol.
     """
     protocols = checked_protocols(protocol)
-    table = ImageTable(anomaly_maps, masks, classes, labels, image_scores, has_mask)
+    table = ImageTable(anomaly_maps, masks, classes, labels, image_scores, has_mask, empty_in_paper)
     missing = table.class_sizes()
     waiting: dict[str, list[Images]] = {}
     results: dict[str, _Result] = {}
@@ -109,6 +112,8 @@ def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, cur
     pixels = Measured(Ranking(runs, "pixel"), curves=curves) if runs else None
     if unknown.any() and not (labels & ~unknown).any():
         pixels = None  # no anomalous image has a mask
+    empty = [part.empty for part in parts if part.empty.size]
+    of_paper = Measured(Ranking([*runs, *empty], "pixel")) if pixels and empty and "paper" in protocols else pixels
     values: dict[Protocol, dict[str, Value]] = {}
     for protocol in protocols:
         exact = protocol == "exact"
@@ -116,10 +121,11 @@ def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, cur
         if pixels is None:
             found |= dict.fromkeys(PIXEL_KEYS, NO_MASK)
         else:
-            found |= rank_values(pixels) | region_and_threshold_values(pixels, exact=exact)
+            measured = pixels if exact or of_paper is None else of_paper
+            found |= rank_values(measured) | region_and_threshold_values(measured, exact=exact)
         found |= averages(found)
         values[protocol] = {key: found[key] for key in KEYS}
-    notes = _notes(name, labels, with_pixels, unknown)
+    notes = _notes(name, labels, with_pixels, unknown, "the exact protocol's" if of_paper is not pixels else "the")
     for protocol in protocols:
         notes += reasons({f"class {name!r}, protocol {protocol}": values[protocol]})
     found_curves: dict[str, Curve] = {}
@@ -135,8 +141,8 @@ def image_ranking(scores: np.ndarray, labels: np.ndarray) -> Ranking:
     return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], "image")
 
 
-def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray) -> list[str]:
-    """Say where the two protocols take different image labels, how many anomalous images have no mask, and what becomes of them."""
+def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray, whose: str) -> list[str]:
+    """Say where the two protocols take different image labels, how many anomalous images have no mask, and `whose` metrics lack them."""
     labels, with_pixels = own_labels & ~unknown, with_pixels & ~unknown
     lost, stray = int(np.sum(labels & ~with_pixels)), int(np.sum(~labels & with_pixels))
     lacking, anomalous = int(np.sum(unknown)), int(np.sum(own_labels))
@@ -145,7 +151,7 @@ def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: 
         "normal in the paper protocol's image metrics, anomalous in the exact protocol's": lost,
         f"{stray} image(s) labelled normal have anomalous pixels: "
         "anomalous in the paper protocol's image metrics, normal in the exact protocol's": stray,
-        f"{lacking} of {anomalous} anomalous images have no mask and are left out of the pixel and region metrics": (
+        f"{lacking} of {anomalous} anomalous images have no mask and are left out of {whose} pixel and region metrics": (
             0 < lacking < anomalous
         ),
         f"{lacking} image(s) without a mask take the data set's own label, anomalous, "

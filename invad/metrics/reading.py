@@ -27,7 +27,8 @@ Block = tuple[int, np.ndarray, np.ndarray]
 class Images:
     """Some images of one class, (n,) each but for the pixels of those whose mask is known; labels are the data set's own.
 
-    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known.
+    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known. empty: the pixels
+    of those images whose mask is not known but empty to the paper protocol.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Images:
     labels: np.ndarray
     with_pixels: np.ndarray
     unknown: np.ndarray
+    empty: Run
 
 
 def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
@@ -57,6 +59,7 @@ class ImageTable:
         labels: PerImage,
         image_scores: PerImage,
         has_mask: PerImage,
+        empty_in_paper: PerImage = None,
     ) -> None:
         if masks is None and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
@@ -74,6 +77,7 @@ class ImageTable:
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
+        self._empty = self._column("empty_in_paper", empty_in_paper, "b")
         if self._labels is not None and (wrong := np.flatnonzero((self._labels != 0) & (self._labels != 1))).size:
             raise InputError(
                 f"labels: image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
@@ -176,11 +180,14 @@ class ImageTable:
             unknown = labels & ~has_mask
             # a normal image needs no mask: its own is empty
             normal = [flat[i] for i in at[~with_pixels[at] & ~unknown[at]]]
+            empty = [flat[i] for i in at if unknown[i] and self._empty is not None and self._empty[first + i]]
             maps_with, masks_with = _chosen(maps, known[marked]), masks[marked]
             pixels = Run.of(
                 np.concatenate([*normal, maps_with[~masks_with]]), maps_with[masks_with], *region_areas(masks_with)
             )
-            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at]))
+            none, areas = flat[:0, 0], np.empty(0, np.int32)
+            of_empty = Run.of(np.concatenate([none, *empty]), none, areas, areas)
+            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at], of_empty))
         return classes
 
 

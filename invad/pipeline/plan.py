@@ -132,7 +132,8 @@ def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Worksp
     kept = sum(views * _kept_objects(counts.train // views, benchmark) for counts in classes.values())
     labelled = sum(row.phase == "labelled" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
-    return Images(train - kept, kept + labelled, normal + anomalous)
+    noise = sum(row.phase == "train" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
+    return Images(train - kept + noise, kept + labelled, normal + anomalous)
 
 
 def _kept_objects(images: int, benchmark: BenchmarkConfig) -> int:

@@ -139,6 +139,7 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
+    from invad.data.split_table import open_split
     from invad.metrics.curves import mean_curve_csvs
     from invad.scoring.store import open_scores
     from invad.tracking import log_evaluation
@@ -147,8 +148,13 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     scores = open_scores(workspace.scores(name))
     calibration = _calibrate(benchmark, workspace)
     images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True)
-    result["notes"] += _empty_masks(benchmark, scores, workspace)
+    empty = scores.empty_masks(open_split(benchmark, workspace))
+    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True, empty_in_paper=empty)
+    result["notes"] += [
+        f"class {name!r}: {count} mask(s) of anomalous images are empty: that is what they count as in the paper protocol, "
+        "and as not known in the exact one"
+        for name, count in Counter(name for name, one in zip(scores.classes, empty, strict=True) if one).items()
+    ]
     curves = result.pop("curves")
     write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
     for curve, text in mean_curve_csvs(curves).items():  # for `dvc plots show`; one that cannot be computed has no rows
@@ -165,19 +171,6 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
         logger.info("thresholds from %d normal images at a false-positive rate of %g", calibration.images, rate)
     logger.info("%s", ", ".join(f"{label} {'-' if value is None else value}" for label, value in percent.items()))
     log_evaluation(benchmark, workspace)
-
-
-def _empty_masks(benchmark: BenchmarkConfig, scores: "Scores", workspace: Workspace) -> list[str]:
-    """Return a note for each class of how many masks are there but count as not known, because they are empty."""
-    from invad.data.split_table import open_split
-
-    given = {row.image for row in open_split(benchmark, workspace).phase("test") if row.mask is not None}
-    images = zip(scores.images, scores.classes, scores.has_mask.tolist(), strict=True)
-    empty = Counter(class_name for image, class_name, known in images if image in given and not known)
-    return [
-        f"class {name!r}: {count} mask(s) of anomalous images are empty and count as not known, in both protocols"
-        for name, count in empty.items()
-    ]
 
 
 def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration":

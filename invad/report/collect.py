@@ -20,7 +20,7 @@ from invad.config.constants import PUBLISHED_DATASETS
 from invad.config.loading import parse_benchmark
 from invad.data.images import read_image
 from invad.data.source import read_source
-from invad.data.split_table import Split, open_split
+from invad.data.split_table import ANOMALOUS, Split, open_split
 from invad.errors import InputError
 from invad.files import atomic_path, read_json, write_text
 from invad.report.labels import OWN, SOURCES, UNKNOWN
@@ -65,6 +65,7 @@ def _read_object(path: Path, keys: tuple[str, ...], what: str) -> dict[str, Any]
 def _counts(split: Split, scores: Scores) -> Counts:
     images = Counter((row.phase, row.label) for row in split.rows)
     anomalous = sum(int(np.count_nonzero(masks)) for masks in scores.masks_nhw)
+    has_masks = bool((scores.has_mask & (scores.labels == ANOMALOUS)).any())
     known = int(np.count_nonzero(scores.has_mask)) * int(np.prod(scores.masks_nhw[0].shape[1:]))
     return Counts(
         classes=len({row.class_name for row in split.rows}),
@@ -75,7 +76,7 @@ def _counts(split: Split, scores: Scores) -> Counts:
         without_mask=int(np.count_nonzero(~scores.has_mask)),
         labelled_normal=images["labelled", 0],
         labelled_anomalous=images["labelled", 1],
-        anomalous_pixels=anomalous / known if known else None,
+        anomalous_pixels=anomalous / known if has_masks else None,
     )
 
 

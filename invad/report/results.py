@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig
 from invad.report.labels import (
-    BENCHMARKS,
     FOLD_MEAN,
     FOLDS,
     HELD_OUT,
     METHODS,
     METRICS,
     PROTOCOLS,
+    TITLES,
     benchmark_title,
     method_label,
     published_method,
@@ -232,8 +232,8 @@ def _one(group: Sequence[Result]) -> Result:
 
 def _place(result: Result) -> tuple[int, str, str, str, int, str]:
     """The order of the report: COCO-AD's folds, MVTec AD, VisA, any other by name; then kind of data, method and label."""
-    benchmarks, methods, name = list(BENCHMARKS), list(METHODS), result.published_or_own
-    benchmark = benchmarks.index(name) if name in BENCHMARKS else len(benchmarks)
+    benchmarks, methods, name = list(TITLES), list(METHODS), result.published_or_own
+    benchmark = benchmarks.index(name) if name in TITLES else len(benchmarks)
     method = methods.index(result.method) if result.method in methods else len(methods)
     return benchmark, name, result.source, result.config.name, method, result.label
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invad.data.arrow import map_file, tensor_chunks, tensor_column
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.files import atomic_path
 
@@ -49,6 +50,11 @@ class Scores:
         """Yield (maps, scores of the images) batch by batch, in order."""
         ends = np.cumsum([len(maps) for maps in self.maps_nhw])
         yield from zip(self.maps_nhw, np.split(self.image_scores, ends[:-1]), strict=True)
+
+    def empty_masks(self, split: Split) -> np.ndarray:
+        """Return of each test image of `split`, bool (N,), whether it has a mask that counts as not known because it is empty."""
+        given = {row.image for row in split.phase("test") if row.mask is not None}
+        return np.array([image in given for image in self.images], dtype=bool) & ~self.has_mask
 
     def map_and_mask(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the map (H, W) float32 and mask (H, W) bool of one image."""

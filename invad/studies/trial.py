@@ -154,7 +154,8 @@ def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dic
         write_phase(scored, task.judged, "test", benchmark.features.image_size, Path(folder) / "scores")
         scores = open_scores(Path(folder) / "scores")
         images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-        result = metrics.evaluate(*images, protocol="paper", has_mask=scores.has_mask)
+        empty = scores.empty_masks(task.judged)
+        result = metrics.evaluate(*images, protocol="paper", has_mask=scores.has_mask, empty_in_paper=empty)
     values = dict(result["mean"]["paper"])
     if task.job.rows is None:  # by the test images, which choose nothing
         return values

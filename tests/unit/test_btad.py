@@ -102,6 +102,7 @@ def test_the_mask_of_an_anomalous_image_without_a_pixel_is_not_known(root, tmp_p
     scores = open_scores(tmp_path / "scores")
     unknown = [name for name, known in zip(scores.images, scores.has_mask, strict=True) if not known]
     assert unknown == ["BTech_Dataset_transformed/03/test/ko/0001.bmp"]
+    assert [name for name, one in zip(scores.images, scores.empty_masks(split), strict=True) if one] == unknown
     # The masks of other data sets say what they say.
     others = replace(split, rows=tuple(replace(row, dataset="mvtec") for row in split.rows))
     write_phase([Predictions(maps, maps.max((1, 2)))], others, "test", 16, tmp_path / "others")

@@ -525,6 +525,29 @@ NEED_MASKS = {key for key in KEYS if not key.startswith("image_")} - {"mad_image
 NO_MASK_NOTE = ", ".join(key for key in KEYS if key in NEED_MASKS) + ": not available: no anomalous image has a mask"
 
 
+def test_a_mask_that_is_empty_in_the_paper_protocol_adds_normal_pixels_there_and_nothing_else():
+    maps, masks = random_data()
+    labels, has_mask = np.array([0, 1, 1, 1, 0, 1]), np.array([True, True, False, True, True, True])
+    options = {"classes": ["a"] * 6, "labels": labels, "image_scores": np.array([0.0, 3, 1, 3, 2, 4])}
+    unknown = evaluate(maps, masks, **options, has_mask=has_mask)
+    empty = evaluate(maps, masks, **options)  # masks[2] has no pixel
+    both = evaluate(maps, masks, **options, has_mask=has_mask, empty_in_paper=~has_mask)
+    values = {"both": both, "empty": empty, "unknown": unknown}
+    paper, exact = ({name: one["per_class"]["a"][each] for name, one in values.items()} for each in ("paper", "exact"))
+    assert exact["both"] == exact["unknown"]
+    # It is an anomalous image, below one of the two normal ones.
+    assert [paper["both"][key] for key in KEYS[:3]] == [paper["unknown"][key] for key in KEYS[:3]]
+    assert (paper["both"]["image_auroc"], paper["empty"]["image_auroc"]) == (7 / 8, 1.0)
+    for key in KEYS[3:11]:
+        assert paper["both"][key] == paper["empty"][key]
+    assert paper["both"]["pixel_auroc"] != paper["unknown"]["pixel_auroc"]
+    assert (
+        "1 of 4 anomalous images have no mask and are left out of the exact protocol's pixel and region"
+        in both["notes"][0]
+    )
+    assert evaluate(maps, masks, **options, has_mask=has_mask, empty_in_paper=[False] * 6) == unknown
+
+
 def test_an_image_of_unknown_mask_counts_for_image_metrics_only_by_hand():
     """The row of eight pixels, a normal row of ones and, between them, an anomalous image without a mask, of maximum 0.5.
 
