@@ -212,7 +212,7 @@ def test_a_number_sign_in_a_text_is_no_comment_and_types_alone_are_not_run():
         ("report/page/templates/page.css", {"report", "ablate"}),
         ("tracking/origin.py", set()),
         ("config/methods.py", set()),  # its defaults are params
-        ("config/constants.py", {"download", "splits", "features", "train", "score", "supervise", "report", "ablate"}),
+        ("config/constants.py", {"download", "splits", "features", "train", "score", "report", "ablate"}),
     ],
 )
 def test_a_file_belongs_to_the_stages_that_run_it(file, roots):
