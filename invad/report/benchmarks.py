@@ -79,6 +79,10 @@ DATASET_COLUMNS = (
     Metric("without_mask", "Test", "without mask", "Anomalous test images whose mask is not known.", "count", None),
     Metric("anomalous_pixels", "Test", "anomalous pixels (%)", "Share of the test pixels that are anomalous.", best=None),
 )  # fmt: skip
+LABELLED_COLUMNS = (
+    Metric("labelled_normal", "Labelled", "normal", "Normal training images that a supervised method alone may see.", "count", None),
+    Metric("labelled_anomalous", "Labelled", "anomalous", "Anomalous images that a supervised method may see.", "count", None),
+)  # fmt: skip
 COST_COLUMNS = (
     Metric("parameters", "", "Parameters (M)", "Parameters of encoder and method, in millions.", "millions", None),
     Metric("trainable", "", "Trained (M)", "Parameters that training changes, in millions.", "millions", None),
@@ -281,14 +285,17 @@ def operating_means(result: Result) -> dict[str, Cell]:
 
 def datasets_table(results: Sequence[Result]) -> Table:
     """The numbers of images of each benchmark at hand, once."""
+    columns = DATASET_COLUMNS
+    if any(counts.labelled_normal or counts.labelled_anomalous for one in results if (counts := one.counts)):
+        columns = (*DATASET_COLUMNS[:3], *LABELLED_COLUMNS, *DATASET_COLUMNS[3:])
     rows: list[Row] = []
     for result in results:
         words = {name: result.words[name] for name in ("Benchmark", "Data")}
-        row = Row(words, _sizes(DATASET_COLUMNS, result.counts))
+        row = Row(words, _sizes(columns, result.counts))
         rows += [row] if row not in rows else []  # methods share a data set
     about = "Numbers of images of what was run; test images are counted by the data set's own labels."
     about = caption(about, source_sentences(result.source for result in results))
-    return Table("Data sets", about, ("Benchmark", "Data"), DATASET_COLUMNS, tuple(rows))
+    return Table("Data sets", about, ("Benchmark", "Data"), columns, tuple(rows))
 
 
 def _sizes(columns: Sequence[Metric], facts: Counts | Cost | None) -> dict[str, Cell]:

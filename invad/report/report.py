@@ -33,19 +33,21 @@ def write_report(
     results: Sequence[Result],
     *,
     ablations: Path | None = None,
+    supervised: Sequence[Table] = (),
     left_out: Sequence[str] = (),
     run_info: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`, each replaced as a whole; `InputError` without results.
 
-    ablations: folder of the files of studies. left_out: `<name>: left out: <why>` for each result that is missing or damaged. run_info:
-    what differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or figure.
+    ablations: folder of the files of studies. supervised: tables of supervised methods. left_out: `<name>: left out: <why>` for each
+    result that is missing or damaged. run_info: what differs from run to run (times, machine, commit); it stands in `run_info.json` and on
+    the page, and in no table or figure.
     """
     if not results:
         reasons = "".join(f"; {sentence}" for sentence in left_out)
         raise InputError(f"{folder}: no result to report; `dvc repro` makes them{reasons}")
     results, run_info, left_out = grouped(results), dict(run_info or {}), list(left_out)
-    tables = make_tables(results)
+    tables = make_tables(results) | ({"supervised": supervised} if supervised else {})
     with ExitStack() as stack:
         parts = ("tables", "figures", "run_info.json", "index.html")
         new = {name: stack.enter_context(atomic_path(folder / name)) for name in parts}

@@ -99,7 +99,10 @@ class TestImages:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels."""
+    """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels.
+
+    labelled_normal, labelled_anomalous: those that only a supervised method may see.
+    """
 
     classes: int
     train: int
@@ -108,6 +111,8 @@ class Counts:
     test_anomalous: int
     without_mask: int = 0
     anomalous_pixels: float | None = None
+    labelled_normal: int = 0
+    labelled_anomalous: int = 0
 
 
 @dataclass(frozen=True)

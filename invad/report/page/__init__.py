@@ -79,6 +79,7 @@ FINDINGS = (
         "The best-possible numbers above need the labels of the test images to find their threshold. Here the thresholds are what a user "
         "can have: they come from normal training images that training did not see, so that at most the share asked for lies above.",
     ),
+    Group("supervised", "A few labels", "supervised"),
 )
 FACTS = (Group("efficiency", "Cost", "efficiency"), Group("datasets", "Data sets", "datasets"))
 OPEN_ROWS = 20  # a longer table is folded
