@@ -115,7 +115,10 @@ def _of_batch(index: Tensor, windows: int) -> Tensor:
 
 
 class MixedLevel(nn.Module):
-    """One level of the encoder, (B, C, G, G), whose views see each other in a number of blocks."""
+    """One level of the encoder, (B, C, G, G), whose views see each other in a number of blocks.
+
+    Raises `InputError` for channels that the heads do not divide evenly.
+    """
 
     position: Tensor
 
