@@ -10,6 +10,7 @@ from invad.config.methods import (
     PatchCoreConfig,
     RDConfig,
     SimpleNetConfig,
+    ToCoADConfig,
     TrainConfig,
     UniADConfig,
 )

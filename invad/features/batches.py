@@ -54,7 +54,7 @@ class Batch:
     `features`: float32 (B, C_l, H_l, W_l), fine to coarse, and behind them the prefix tokens that were asked for, (B, C_l, P, 1).
     `images`: RGB, float32 (B, 3, H, W) in [0, 1]. While training, where the method asks for synthetic anomalies: `corrupted` images
     alike, the clean images that they should be, in place of `images`, and `masks`, float32 (B, 1, H, W), 1 where there is an anomaly.
-    `seeds`: of each image in this epoch; none outside of training.
+    `seeds`: of each image in this epoch; none outside of training. `classes`: of each training image; none of images to predict.
     """
 
     features: tuple[Tensor, ...] = ()
@@ -62,6 +62,7 @@ class Batch:
     corrupted: Tensor | None = None
     masks: Tensor | None = None
     seeds: tuple[tuple[int, ...], ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -73,7 +74,7 @@ class Batch:
         """Return the same in the memory format of `config`."""
         features = tuple(formatted(self.features, config))
         images = (None if x is None else formatted([x], config)[0] for x in (self.images, self.corrupted, self.masks))
-        return Batch(features, *images, seeds=self.seeds)
+        return Batch(features, *images, seeds=self.seeds, classes=self.classes)
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers (B, *shape), float32 on the CPU, that depend on seed, epoch and image alone."""
@@ -101,12 +102,17 @@ class BatchSource:
         needs: Needs,
         pictures: "Pictures | None" = None,
         rows: Sequence[int] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
-        """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all."""
+        """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all.
+
+        `classes`: of all rows, where the method may know them.
+        """
         self._features = features
         self._needs = needs
         self._levels = needs.tensors(features.key.output)
         self._pictures = pictures
+        self._classes = classes
         self._rows = np.arange(len(features)) if rows is None else np.asarray(rows, np.int64)
         self.key: FeatureKey = features.key
         self.images: Sequence[str] = [features.images[row] for row in self._rows.tolist()]
@@ -124,7 +130,8 @@ class BatchSource:
         wanted = [self._rows[np.asarray(batch)] for batch in batches]
         for batch, rows in zip(self._of_features(wanted, device), wanted, strict=True):
             seeds = () if seed is None else tuple((*seed, int(row)) for row in rows)
-            batch = replace(batch, seeds=seeds)
+            classes = tuple(self._classes[row] for row in rows) if self._classes else ()
+            batch = replace(batch, seeds=seeds, classes=classes)
             if self._pictures is None:
                 yield batch
             else:
@@ -198,4 +205,5 @@ def batch_source(
     """Return the batches of a phase's images whose features are `features`: of `rows`, by default of all."""
     wants_images = needs.images or needs.corruption is not None
     pictures = Pictures(split, phase, config.image_size, needs.corruption) if wants_images else None
-    return BatchSource(features, needs, pictures, rows)
+    classes = [row.class_name for row in split.phase(phase)] if phase == "train" else []
+    return BatchSource(features, needs, pictures, rows, classes)

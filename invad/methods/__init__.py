@@ -11,6 +11,7 @@ from invad.methods.invad.network import InvAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet
+from invad.methods.tocoad import ToCoAD
 from invad.methods.uniad import UniAD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
     "uniad": UniAD,
     "dinomaly": Dinomaly,
     "draem": DRAEM,
+    "tocoad": ToCoAD,
 }
 
 

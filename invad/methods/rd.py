@@ -98,17 +98,12 @@ class ReverseDistillation(nn.Module):
         )
         divisor = None if block == "basic" else EMBEDDING_DIVISOR
         self.embedding = _stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
-        self.decoder = nn.ModuleList()
-        previous = 2 * coarsest
-        for level, width in enumerate(reversed(self.channels)):
-            blocks = DECODER_BLOCKS[min(level, len(DECODER_BLOCKS) - 1)]
-            doubles = level == 0 or steps[-level] == "halve"
-            stage = _stage(previous, width, blocks, DECODER_DIVISORS[block], "double" if doubles else "none")
-            if signed:
-                stage[-1].activation = nn.Identity()
-            self.decoder.append(stage)
-            previous = width
-        self.apply(_initialise)
+        doubling: list[Resampling] = ["double" if step == "halve" else "none" for step in reversed(steps)]
+        stages = inverted_stages((2 * coarsest, *reversed(self.channels)), ["double", *doubling], block)
+        for stage in stages if signed else ():
+            stage[-1].activation = nn.Identity()
+        self.decoder = nn.ModuleList(stages)
+        self.apply(initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
@@ -119,6 +114,15 @@ class ReverseDistillation(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs[::-1]
+
+
+def inverted_stages(channels: Sequence[int], steps: Sequence[Resampling], block: ResidualBlock) -> list[nn.Sequential]:
+    """Return the stages of an inverted ResNet, coarse to fine: from each number of channels to the next, the first block resamples."""
+    blocks = (*DECODER_BLOCKS, *DECODER_BLOCKS[-1:] * len(steps))
+    return [
+        _stage(before, after, count, DECODER_DIVISORS[block], step)
+        for (before, after), step, count in zip(pairwise(channels), steps, blocks, strict=False)
+    ]
 
 
 def _downsampler(channels: Sequence[int], steps: Sequence[Resampling]) -> nn.Sequential:
@@ -151,7 +155,7 @@ def _resampling_conv(
     return convolution, nn.BatchNorm2d(out_channels)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Start convolutions as ResNets do; BatchNorm starts at weight 1 and bias 0 by itself."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

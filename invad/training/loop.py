@@ -112,6 +112,8 @@ class Trainer:
             end = min((epoch + 1) * self._per_epoch, self._starts[phase + 1])
             yield from self._part(phase, epoch, position, end - done)
             done = end
+        if self._running is not None:  # what the last phase kept still is a trained part of the method like any other
+            self._let_move(self._running, moving=True)
 
     def _phase_of(self, done: int) -> int:
         """Return the phase of the step behind `done` steps; behind the last step the last phase."""
@@ -121,13 +123,16 @@ class Trainer:
         """Make the optimisers of a phase, unless it has begun; what the phase before kept still may move again."""
         if phase == self._running:
             return
-        for name in self._phases[self._running].frozen if self._running is not None else ():
-            self.method.get_submodule(name).requires_grad_(True)
-        for name in self._phases[phase].frozen:
-            self.method.get_submodule(name).requires_grad_(False)
+        if self._running is not None:
+            self._let_move(self._running, moving=True)
+        self._let_move(phase, moving=False)
         self._running = phase
         self._optimisations = self._phases[phase].optimisations()
         self._model = compiled(self._share.wrap(self.method), self.config)
+
+    def _let_move(self, phase: int, *, moving: bool) -> None:
+        for name in self._phases[phase].frozen:
+            self.method.get_submodule(name).requires_grad_(moving)
 
     def _part(self, phase: int, epoch: int, position: int, length: int) -> Iterator[Step]:
         """Make `length` steps of an epoch from its batch `position` on."""

@@ -22,6 +22,7 @@ from invad.config import (
     RDConfig,
     ScoreConfig,
     SimpleNetConfig,
+    ToCoADConfig,
     TrainConfig,
     UniADConfig,
 )
@@ -47,8 +48,9 @@ SMALL: dict[str, TrainConfig] = {
     "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
+    "tocoad": ToCoADConfig(epochs=1, contrast_epochs=2, batch_size=4, share=0.1, dimensions=16),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "tocoad"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
@@ -56,6 +58,8 @@ def features_of(config: TrainConfig) -> FeaturesConfig:
         return FeaturesConfig("none", "none", SIZE, mode="live")
     if config.model == "dinomaly":
         return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
+    if config.ENCODER == "own":
+        return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live", levels=(4, 8, 16, 32))
     return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
 
 
