@@ -8,18 +8,17 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from invad.config import ComputeConfig, FeaturesConfig
-from invad.data.images import read_image
 from invad.data.split_table import Phase, Split
 from invad.devices import formatted
+from invad.features.decoded import MOST_BYTES, DecodedImages
 from invad.features.encoder import EncoderOutput
-from invad.features.source import FeatureKey, FeatureSource
+from invad.features.source import FeatureKey, FeatureSource, read_ahead
 from invad.features.synthesis import Corruption, Textures, corrupted
 
 Rows = Sequence[int] | np.ndarray
@@ -128,14 +127,18 @@ class BatchSource:
         `seed` is that of the epoch of a training, and gives synthetic anomalies and `Batch.seeds`; without it images are as they are.
         """
         wanted = [self._rows[np.asarray(batch)] for batch in batches]
-        for batch, rows in zip(self._of_features(wanted, device), wanted, strict=True):
-            seeds = () if seed is None else tuple((*seed, int(row)) for row in rows)
-            classes = tuple(self._classes[row] for row in rows) if self._classes else ()
-            batch = replace(batch, seeds=seeds, classes=classes)
-            if self._pictures is None:
-                yield batch
-            else:
-                yield self._pictures.added(batch, rows, device)
+        seeds = [() if seed is None else tuple((*seed, int(row)) for row in rows) for rows in wanted]
+        classes = [tuple(self._classes[row] for row in rows) if self._classes else () for rows in wanted]
+        features = (
+            replace(batch, seeds=each, classes=known)
+            for batch, each, known in zip(self._of_features(wanted, device), seeds, classes, strict=True)
+        )
+        if self._pictures is None:
+            yield from features
+            return
+        pictures = self._pictures.batches(list(zip(wanted, seeds, strict=True)), device)
+        for batch, seen in zip(features, pictures, strict=True):
+            yield replace(batch, images=seen.images, corrupted=seen.corrupted, masks=seen.masks)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all images in batches of `size`, the last of which may be smaller."""
@@ -151,42 +154,43 @@ class BatchSource:
 
 
 class Pictures:
-    """The images of a phase, for methods that ask for them."""
+    """The images of a phase, for methods that ask for them; those of a training are decoded once."""
 
     def __init__(self, split: Split, phase: Phase, size: int, corruption: Corruption | None = None) -> None:
         """`size`: the side of the square that images are resized to."""
-        rows = split.phase(phase)
-        self._paths = [split.image_path(row) for row in rows]
-        self._size, self._reading, self._corruption = size, split.reading, corruption
-        self._textures = None
-        if corruption is not None and phase == "train":
-            self._textures = Textures.of(corruption, self._paths, [row.class_name for row in rows], self.read)
+        rows, trains = split.phase(phase), phase == "train"
+        paths = [split.image_path(row) for row in rows]
+        self._images = DecodedImages(paths, size, split.reading, MOST_BYTES if trains else 0)
+        self._corruption, self._textures = corruption, None
+        if corruption is not None and trains:
+            self._textures = Textures.of(corruption, self._images, [row.class_name for row in rows], size)
 
-    def read(self, path: Path) -> np.ndarray:
-        """Return an image, uint8 (size, size, 3); `InputError` names one that is missing or damaged."""
-        return read_image(path, self._size, self._reading)
+    def batches(
+        self, batches: Sequence[tuple[Rows, tuple[tuple[int, ...], ...]]], device: torch.device
+    ) -> Iterator[Batch]:
+        """Yield of each batch of rows and their seeds the images on `device`; with seeds, those of a training, the anomalies as well."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for images, *painted in read_ahead(lambda batch: self._drawn(*batch, pool), batches, device):
+                batch = Batch(images=_tensor(images, device))
+                if painted:
+                    masks = torch.from_numpy(painted[1]).unsqueeze(1).to(device).float()
+                    batch = replace(batch, corrupted=_tensor(painted[0], device), masks=masks)
+                yield batch
 
-    def added(self, batch: Batch, rows: Rows, device: torch.device) -> Batch:
-        """Return a batch with the images of `rows`, and in training with anomalies painted into them."""
-        with ThreadPoolExecutor(os.cpu_count()) as decoders:
-            images = list(decoders.map(lambda row: self.read(self._paths[row]), rows))
-        if self._textures is None or self._corruption is None or not batch.seeds:
-            return replace(batch, images=_tensor(images, device))
-        draws = [
-            corrupted(image, self._textures, row, self._corruption, np.random.default_rng(list(seed)))
-            for image, row, seed in zip(images, rows, batch.seeds, strict=True)
-        ]
-        clean, dirty, masks = ([part[index] for part in draws] for index in range(3))
-        return replace(
-            batch,
-            images=_tensor(clean, device),
-            corrupted=_tensor(dirty, device),
-            masks=torch.from_numpy(np.stack(masks)).unsqueeze(1).float().to(device),
-        )
+    def _drawn(self, rows: Rows, seeds: tuple[tuple[int, ...], ...], pool: ThreadPoolExecutor) -> list[np.ndarray]:
+        """Return the images, and with anomalies the clean ones, the corrupted ones and the masks, (B, H, W, ...)."""
+        textures, recipe = self._textures, self._corruption
+        if textures is None or recipe is None or not seeds:
+            return [np.stack(list(pool.map(self._images.__getitem__, rows)))]
+
+        def draw(row: int, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            return corrupted(self._images[row], textures, row, recipe, np.random.default_rng(seed))
+
+        return [np.stack(part) for part in zip(*pool.map(draw, rows, seeds), strict=True)]
 
 
-def _tensor(images: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    return image_tensor(torch.from_numpy(np.stack(images)).to(device))
+def _tensor(images: np.ndarray, device: torch.device) -> Tensor:
+    return image_tensor(torch.from_numpy(images).to(device))
 
 
 def image_tensor(images_bhwc: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from reference_files import reference_arrays
 
 from invad.config import DRAEMConfig, PatchCoreConfig, ScoreConfig, SimpleNetConfig
-from invad.features import synthesis
+from invad.features import synthesis, texture_operations
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
 from invad.methods.base import Position
@@ -196,7 +196,7 @@ def test_noise_rotation_mask_and_blending_are_the_authors(case):
     known = reference_arrays("synthetic_anomalies_a")
     noise = synthesis.perlin_noise(known[f"{case}/gradient_angles"], (64, 64))
     np.testing.assert_allclose(noise, known[f"{case}/noise"], atol=1e-6)
-    rotated = synthesis.rotated(known[f"{case}/noise"], float(known[f"{case}/rotation_degrees"]))
+    rotated = texture_operations.rotated(known[f"{case}/noise"], float(known[f"{case}/rotation_degrees"]))
     # Theirs rounds the places that it reads to 1/32 pixel.
     np.testing.assert_allclose(rotated, known[f"{case}/rotated_noise"], atol=0.02)
     mask = known[f"{case}/rotated_noise"] > synthesis.THRESHOLD
@@ -216,7 +216,7 @@ def test_the_operations_on_textures_are_the_authors_where_they_can_be():
     known = reference_arrays("synthetic_anomalies_a")
     image = Image.fromarray(known["augment/input"])
     exact = {
-        "gamma_1.7": synthesis.gamma(image, [1.7] * 3),
+        "gamma_1.7": texture_operations.gamma(image, [1.7] * 3),
         "sharpness_0.3": ImageEnhance.Sharpness(image).enhance(0.3),
         "sharpness_1.8": ImageEnhance.Sharpness(image).enhance(1.8),
         "solarize_60": ImageOps.solarize(image, 60),
@@ -228,9 +228,9 @@ def test_the_operations_on_textures_are_the_authors_where_they_can_be():
     for name, result in exact.items():
         assert np.array_equal(np.asarray(result), known[f"augment/{name}"]), name
     near = {  # in Pillow's colour spaces and its rotation
-        "hue_20_saturation_-30": synthesis.shifted_hue(image, 20, -30),
-        "brightness_ycrcb_mul1.1_add15": synthesis.scaled_brightness(image, "YCbCr", 1.1, 15),
-        "rotate_30": Image.fromarray(synthesis.rotated(np.asarray(image), 30)),
+        "hue_20_saturation_-30": texture_operations.shifted_hue(image, 20, -30),
+        "brightness_ycrcb_mul1.1_add15": texture_operations.scaled_brightness(image, "YCbCr", 1.1, 15),
+        "rotate_30": Image.fromarray(texture_operations.rotated(np.asarray(image), 30)),
     }
     for name, result in near.items():
         difference = np.abs(np.asarray(result).astype(int) - known[f"augment/{name}"])

@@ -7,11 +7,9 @@ from toys import CPU, MemoryFeatures, image_split, random_levels
 
 from invad.config import FeaturesConfig
 from invad.data.images import read_image
-from invad.errors import InputError
-from invad.features import synthesis
 from invad.features.batches import Batch, BatchSource, Needs, batch_source
 from invad.features.source import LiveFeatures
-from invad.features.synthesis import Corruption, Textures, corrupted
+from invad.features.synthesis import Corruption
 
 SIZE = 64
 IMAGES_ALONE = FeaturesConfig("none", "none", SIZE, mode="live")
@@ -80,45 +78,6 @@ def test_images_to_predict_are_left_alone(split):
     assert batch.corrupted is None and batch.masks is None
     (unseeded,) = source_of(split, needs).batches([[0]], CPU)
     assert unseeded.corrupted is None
-
-
-def test_half_of_the_images_stay_clean_by_default():
-    textures = Textures(["a", "b"], np.array([0, 1]), lambda _: np.full((64, 64, 3), 255, np.uint8))
-    image = np.zeros((64, 64, 3), np.uint8)
-    masks = [corrupted(image, textures, 0, Corruption(), np.random.default_rng(seed))[2] for seed in range(400)]
-    share = np.mean([mask.any() for mask in masks])
-    assert 0.42 < share < 0.54  # of the half, a twentieth has an empty mask
-    area = np.mean([mask.mean() for mask in masks if mask.any()])
-    assert 0.03 < area < 0.08
-
-
-def test_textures_come_from_other_classes_or_are_a_part_enlarged():
-    pictures = {name: np.full((64, 64, 3), value, np.uint8) for name, value in (("a", 10), ("b", 20), ("c", 30))}
-    textures = Textures([*pictures], np.array([0, 1, 1]), pictures.__getitem__)
-    rng = np.random.default_rng(0)
-    assert {int(textures.draw(0, rng)[0, 0, 0]) for _ in range(40)} == {20, 30}
-    assert {int(textures.draw(1, rng)[0, 0, 0]) for _ in range(40)} == {10}
-    gradient = np.repeat(np.arange(64, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
-    alone = Textures(["a"], np.array([0]), lambda _: gradient)
-    part = alone.draw(0, rng)
-    assert part.shape == gradient.shape
-    assert int(part.max()) - int(part.min()) <= 64 // 3
-
-
-def test_a_folder_of_textures_has_to_have_some(tmp_path):
-    with pytest.raises(InputError, match="has no images for textures"):
-        Textures.of(Corruption(textures=str(tmp_path)), [], [], lambda path: path)
-
-
-def test_every_operation_keeps_shape_and_type_and_changes_something():
-    rng = np.random.default_rng(0)
-    texture = rng.integers(0, 256, (48, 40, 3), np.uint8)
-    for operation in synthesis.OPERATIONS:
-        results = [
-            np.asarray(operation(synthesis.Image.fromarray(texture), np.random.default_rng(seed))) for seed in range(8)
-        ]
-        assert all(result.shape == texture.shape and result.dtype == np.uint8 for result in results)
-        assert any(not np.array_equal(result, texture) for result in results)
 
 
 def test_an_empty_batch_has_no_images():
