@@ -3,6 +3,7 @@
 from invad.config.loading import load_params, parse
 from invad.config.methods import (
     TRAIN_CONFIGS,
+    DeSTSegConfig,
     DinomalyConfig,
     DRAEMConfig,
     GradientConfig,

@@ -181,8 +181,33 @@ def build_encoder(
 
 
 def like(output: EncoderOutput) -> Encoder:
-    """Build the encoder that gives such an output, of strides and without a ViT's groups, with random weights."""
-    return build_encoder(output.encoder, "none", output.strides, output.image_size)
+    """Build the encoder that gives such an output, of strides and without a ViT's groups, with random weights.
+
+    Other weights of the architecture, whatever statistics their input has, fit it: see `take_over`.
+    """
+    encoder = build_encoder(output.encoder, "none", output.strides, output.image_size)
+    if not hasattr(encoder.network, INPUT_SCALE):
+        for key, value in _unscaled().items():
+            encoder.network.register_buffer(key, value)
+    return encoder
+
+
+def take_over(encoder: Encoder, pretrained: Encoder) -> None:
+    """Load the weights of an encoder into one that is `like` it."""
+    load_weights(encoder.network, _unscaled() | pretrained.network.state_dict(), f"weights of {pretrained.name}")
+
+
+def _unscaled() -> dict[str, Tensor]:
+    return {INPUT_SCALE: torch.ones(3), INPUT_SHIFT: torch.zeros(3)}
+
+
+def untrained_network(name: str, strides: Levels) -> nn.Module:
+    """Build a network that gives features at some strides and can be trained, initialised from torch's seed; `InputError`: it lacks one."""
+    import timm
+
+    network = timm.create_model(name, features_only=True, out_indices=_level_indices(name, strides))
+    _drop_unused_blocks(network)
+    return network
 
 
 def _level_indices(name: str, strides: Levels) -> tuple[int, ...]:
@@ -219,8 +244,13 @@ def _fetched(tag: str, options: dict[str, Any]) -> dict[str, Tensor]:
 
 def normalize(images_bhwc: Tensor) -> Tensor:
     """Turn uint8 RGB images (B, H, W, 3) into normalised float32 (B, 3, H, W) with ImageNet's mean and standard deviation."""
-    mean, std = (torch.tensor(values, device=images_bhwc.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return images_bhwc.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+    return normalized(images_bhwc.permute(0, 3, 1, 2).float().div_(255))
+
+
+def normalized(images_bchw: Tensor) -> Tensor:
+    """Return RGB images, float32 (B, 3, H, W) in [0, 1], with ImageNet's mean and standard deviation."""
+    mean, std = (torch.tensor(values, device=images_bchw.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images_bchw - mean[:, None, None]) / std[:, None, None]
 
 
 def _drop_unused_blocks(network: nn.Module) -> None:

@@ -5,6 +5,7 @@ Its settings are a class in `invad.config.methods`, of the same name in `TRAIN_C
 
 from invad.config import TrainConfig
 from invad.methods.base import EncoderOutput, Method
+from invad.methods.destseg import DeSTSeg
 from invad.methods.dinomaly import Dinomaly
 from invad.methods.draem import DRAEM
 from invad.methods.invad.network import InvAD
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
     "uniad": UniAD,
     "dinomaly": Dinomaly,
     "draem": DRAEM,
+    "destseg": DeSTSeg,
     "tocoad": ToCoAD,
 }
 

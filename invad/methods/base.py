@@ -62,7 +62,8 @@ def decay_groups(parameters: Iterable[nn.Parameter], decay: float, *, weights_al
 class Optimisation:
     """One optimiser of a phase: its parameters are what the phase trains.
 
-    `rate`: the learning rate of a step. `clip`: the length that the gradient of its parameters is clipped to; infinity for none.
+    `rate`: the learning rate of a step, times the `factor` of a parameter group that has one. `clip`: the length that the gradient of its
+    parameters is clipped to; infinity for none.
     """
 
     optimizer: Optimizer

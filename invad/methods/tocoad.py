@@ -20,7 +20,7 @@ from torch.optim import Adam, AdamW
 from invad.config import ScoreConfig, ToCoADConfig
 from invad.devices import full_precision
 from invad.errors import InputError
-from invad.features.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, like
+from invad.features.encoder import Encoder, like, normalized, take_over
 from invad.features.synthesis import Corruption
 from invad.methods.base import (
     Batch,
@@ -44,9 +44,15 @@ STEPS = ((0.8, 0.2),)  # after this share of stage I its rate is times
 ALPHA, GAMMA = 0.5, 2  # of the focal loss
 WIDTH, BOTTLENECK = 512, 128  # of the heads
 DECAY = 1e-4
+AREA = (0.002, 0.3)  # of an anomaly, as shares of the image
 LEAST_WEIGHT = 0.001  # of an image's places on average; below it has no anomaly
 VIEW = 0.2  # brightness and contrast of a view are 1 +- so much
 NOISE = 5 / 255  # the most standard deviation of a view's noise
+
+
+def _generator(textures: str) -> Corruption:
+    """Return how anomalies are painted: always, and large enough for the coarsest grid; the coin of stage I is the method's own."""
+    return Corruption(1.0, 0.0, operations=3 if textures else 0, textures=textures, area=AREA, shuffled=not textures)
 
 
 class ToCoAD(Method):
@@ -64,7 +70,7 @@ class ToCoAD(Method):
             wanted = "four strides, each twice the one before, such as [4, 8, 16, 32]"
             raise InputError(f"levels: `model: tocoad` takes {wanted}, not {list(strides)}")
         self.config = config
-        self.needs = Needs(images=True, corruption=Corruption(1.0, 0.0, 0, config.textures))
+        self.needs = Needs(images=True, corruption=_generator(config.textures))
         self.extractor = like(output).requires_grad_(True)
         self.discriminator = Discriminator(output, lateral=config.lateral)
         self.heads = nn.ModuleList(Heads(output.channels[level]) for level in CONTRAST_LEVELS)
@@ -74,7 +80,7 @@ class ToCoAD(Method):
 
     def adopt(self, encoder: Encoder) -> None:
         """Start from the pretrained weights of `encoder`."""
-        self.extractor.network.load_state_dict(encoder.network.state_dict())
+        take_over(self.extractor, encoder)
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return the stages: Adam for the discriminative network, then AdamW for the extractor and, with its own rate, the heads."""
@@ -104,8 +110,7 @@ class ToCoAD(Method):
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Return the extractor's features (B, C_l, H_l, W_l) of images (B, 3, H, W) in [0, 1]."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return self.extractor.levels((images - mean) / std)
+        return self.extractor.levels(normalized(images))
 
     def marks(self, levels: Sequence[Tensor]) -> Tensor:
         """Return a logit for each pixel, float32 (B, 1, H, W), larger where the discriminative network sees an anomaly."""

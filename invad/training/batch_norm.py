@@ -47,11 +47,25 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_((variance * count / (count - 1)).float(), share)
 
 
+class SynchronisedBatchNormAct2d(SynchronisedBatchNorm2d):
+    """The same of timm's `BatchNormAct2d`, which has dropout and activation inside."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, H, W), then drop and activate."""
+        return self.act(self.drop(super().forward(input)))
+
+
 def synchronised(network: Network) -> Network:
-    """Make every `nn.BatchNorm2d` of `network` a synchronised one, in place; parameters, buffers and their names stay."""
+    """Make every batch normalisation of `network`, torch's or timm's, a synchronised one, in place; parameters, buffers and names stay."""
+    from timm.layers import BatchNormAct2d  # slow to import
+
+    kinds: dict[type, type] = {nn.BatchNorm2d: SynchronisedBatchNorm2d, BatchNormAct2d: SynchronisedBatchNormAct2d}
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SynchronisedBatchNorm2d
+        if type(module) in kinds:
+            module.__class__ = kinds[type(module)]
             module.forward = torch.compiler.disable(module.forward)  # a collective is no part of a compiled graph
     return network
 

@@ -86,6 +86,7 @@ class Trainer:
         lengths = (phase.length(self._per_epoch) for phase in self._phases)
         self._starts = [0, *accumulate(lengths)]
         self._running: int | None = None  # the phase whose optimisers these are
+        self._still: list[nn.Parameter] = []  # what moves in other phases
         self._optimisations: Sequence[Optimisation] = ()
         self._model: Callable[[Batch, Position], Tensor] = method
         # float16 gradients underflow unless the loss is scaled up; otherwise the scaler does nothing.
@@ -112,8 +113,7 @@ class Trainer:
             end = min((epoch + 1) * self._per_epoch, self._starts[phase + 1])
             yield from self._part(phase, epoch, position, end - done)
             done = end
-        if self._running is not None:  # what the last phase kept still is a trained part of the method like any other
-            self._let_move(self._running, moving=True)
+        self._release()
 
     def _phase_of(self, done: int) -> int:
         """Return the phase of the step behind `done` steps; behind the last step the last phase."""
@@ -123,16 +123,20 @@ class Trainer:
         """Make the optimisers of a phase, unless it has begun; what the phase before kept still may move again."""
         if phase == self._running:
             return
-        if self._running is not None:
-            self._let_move(self._running, moving=True)
-        self._let_move(phase, moving=False)
+        self._release()
+        parts = [self.method.get_submodule(name) for name in self._phases[phase].frozen]
+        # Some parts, such as a pretrained encoder, never move.
+        self._still = [each for part in parts for each in part.parameters() if each.requires_grad]
+        for parameter in self._still:
+            parameter.requires_grad_(False)
         self._running = phase
         self._optimisations = self._phases[phase].optimisations()
         self._model = compiled(self._share.wrap(self.method), self.config)
 
-    def _let_move(self, phase: int, *, moving: bool) -> None:
-        for name in self._phases[phase].frozen:
-            self.method.get_submodule(name).requires_grad_(moving)
+    def _release(self) -> None:
+        """Let what a phase kept still move again."""
+        for parameter in self._still:
+            parameter.requires_grad_(True)
 
     def _part(self, phase: int, epoch: int, position: int, length: int) -> Iterator[Step]:
         """Make `length` steps of an epoch from its batch `position` on."""
@@ -161,7 +165,7 @@ class Trainer:
         batch = batch.formatted(self.config)
         for optimisation in self._optimisations:
             for group in optimisation.optimizer.param_groups:
-                group["lr"] = optimisation.rate(position)
+                group["lr"] = optimisation.rate(position) * group.get("factor", 1.0)
         with autocast(self._device, self.config.precision):
             loss = self._model(batch, position)
         value = self._share.mean(loss.detach().clone())

@@ -13,6 +13,7 @@ from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
     CalibrationConfig,
+    DeSTSegConfig,
     DinomalyConfig,
     DRAEMConfig,
     FeaturesConfig,
@@ -26,6 +27,7 @@ from invad.config import (
     TrainConfig,
     UniADConfig,
 )
+from invad.config.constants import STRIDES
 from invad.data.split_table import Split
 from invad.devices import place
 from invad.errors import InputError
@@ -48,9 +50,10 @@ SMALL: dict[str, TrainConfig] = {
     "uniad": UniADConfig(epochs=3, batch_size=4, layers=2, width=16, heads=2, feed_forward=32),
     "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
+    "destseg": DeSTSegConfig(epochs=3, batch_size=4, width=8),
     "tocoad": ToCoADConfig(epochs=1, contrast_epochs=2, batch_size=4, share=0.1, dimensions=16),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "tocoad"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "tocoad"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
@@ -59,7 +62,8 @@ def features_of(config: TrainConfig) -> FeaturesConfig:
     if config.model == "dinomaly":
         return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
     if config.ENCODER == "own":
-        return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live", levels=(4, 8, 16, 32))
+        levels = (4, 8, 16, 32) if config.model == "tocoad" else STRIDES
+        return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live", levels=levels)
     return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
 
 
