@@ -40,7 +40,7 @@ METRICS = {
     "mad": "mAD",
 }
 NOTES = (
-    "Percent in the exact protocol, mean over classes; mean over seeds and, in brackets, their standard deviation. The last row is that of the "
+    "Percent in the exact protocol, mean over classes; mean over seeds and, in brackets, standard deviation. The last row is that of the "
     "differences of each seed. One model has all classes; its bank keeps a tenth of the vectors of each."
 )
 
