@@ -64,6 +64,7 @@ _DINOMALY = {
     "features.levels": ((2, 3, 4, 5), (6, 7, 8, 9)),
     "features.image_size": 252,
 }
+_DESTSEG = {"train.model": "destseg", "features.mode": "live"}
 _ALL = (
     Module(
         "method",
@@ -77,8 +78,9 @@ _ALL = (
             VariantRow("uniad", "", False, {"train.model": "uniad", "features.levels": (2, 4, 8, 16)}),
             VariantRow("dinomaly", "on DINOv2, which is downloaded; its own steps", False, _DINOMALY),
             VariantRow("draem", "sees images; hours without a GPU", False, {"train.model": "draem", **_NO_FEATURES}),
+            VariantRow("destseg", "sees images; its encoder is the teacher", False, _DESTSEG),
         ),
-        only_named=("dinomaly", "draem"),
+        only_named=("dinomaly", "draem", "destseg"),
     ),
     _module(
         "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {

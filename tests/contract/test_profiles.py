@@ -85,9 +85,10 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
         "simplenet": (8, 16),
         "uniad": (2, 4, 8, 16),
         "dinomaly": ((2, 3, 4, 5), (6, 7, 8, 9)),
+        "destseg": STRIDES,
     }
-    assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad")} == {"re-run"}
-    assert {name for name, one in found.items() if one.score.sigma == "method"} == {"uniad", "dinomaly"}
+    assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad", "destseg")} == {"re-run"}
+    assert {name for name, one in found.items() if one.score.sigma == "method"} == {"uniad", "dinomaly", "destseg"}
     assert {one.features.image_size for one in found.values()} == {256, 392}
     assert {one.features.weights for one in found.values()} <= set(timm.list_pretrained())
 

@@ -257,7 +257,16 @@ def test_the_package_has_its_modules_when_they_are_asked_for():
     heavy = {"torch", "numpy", "timm", "ray", "mlflow", "dvc", "matplotlib", "pydantic"}
     assert not heavy & imported
     assert heavy & with_metrics == {"numpy"}
-    assert [*invad.methods.METHODS] == ["invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem"]
+    assert [*invad.methods.METHODS] == [
+        "invad",
+        "rd",
+        "patchcore",
+        "simplenet",
+        "uniad",
+        "dinomaly",
+        "draem",
+        "destseg",
+    ]
     with pytest.raises(AttributeError, match="has no attribute 'methodes'"):
         _ = invad.methodes
 

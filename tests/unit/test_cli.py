@@ -198,6 +198,7 @@ def test_profiles_are_listed_shown_and_used(folder):
         "paper-simplenet",
         "paper-uniad",
         "paper-dinomaly",
+        "paper-destseg",
     ]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
     used = pipe("profile", "use", "paper", cwd=folder).stdout

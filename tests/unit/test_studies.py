@@ -102,6 +102,7 @@ def test_variants_are_chosen_by_name_in_the_modules_order():
     assert {variant.name for variant in methods.variants} - {one.name for one in methods.choose([])} == {
         "dinomaly",
         "draem",
+        "destseg",
     }
     assert [variant.name for variant in methods.choose(["draem", "rd"])] == ["rd", "draem"]
 
