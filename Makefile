@@ -54,6 +54,7 @@ bench: setup
 	python benchmarks/metrics.py
 	python benchmarks/export.py
 	python benchmarks/imports.py
+	python benchmarks/synthesis.py
 
 ui: setup
 	invad-pipe ui

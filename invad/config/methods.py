@@ -33,6 +33,7 @@ class TrainConfig(ComputeConfig):
     # Whose features the method sees: those of the frozen encoder; none, but images; or those of an encoder that becomes a part of it.
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "frozen"
     TAKES_BLOCKS: ClassVar[bool] = False  # groups of a ViT's blocks alone, as levels
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = False  # whether it trains on images with some
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
     epochs: ClassVar[int] = 1
@@ -192,10 +193,10 @@ class DRAEMConfig(GradientConfig):
     `textures`: a folder of images, such as DTD's; by default training images of other classes.
     """
 
-    GRID_MULTIPLE: ClassVar[int] = (
-        2  # its networks halve the image five times, which has no levels but the default's strides
-    )
+    # Its networks halve the image five times, which has no levels but the default's strides.
+    GRID_MULTIPLE: ClassVar[int] = 2
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "none"
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = True
 
     model: str = "draem"
     epochs: Positive = 700

@@ -4,15 +4,17 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from invad import tracking
-from invad.config import Params
+from invad.config import BenchmarkConfig, Params
+from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.report.collect import collect_result, result_of_run
-from invad.report.results import Result
+from invad.report.results import Result, SyntheticAnomaly
 from invad.workspace import Workspace
 
 FINISHED = "FINISHED"
@@ -26,7 +28,8 @@ def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict
     results, left_out = {}, []
     for name, benchmark in params.benchmarks.items():
         try:
-            results[name] = collect_result(benchmark, workspace)
+            result = collect_result(benchmark, workspace)
+            results[name] = replace(result, synthetic=_synthetic(benchmark, workspace))
         except InputError as error:
             left_out.append(_left_out(name, error))
     facts = []
@@ -35,6 +38,24 @@ def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict
         facts.append(_facts(result, run.tags if run else {}))
     _write(list(results.values()), left_out, facts, workspace, folder, ablations=workspace.ablations)
     return results
+
+
+def _synthetic(benchmark: BenchmarkConfig, workspace: Workspace) -> list[SyntheticAnomaly]:
+    """Return what a method that trains on synthetic anomalies has seen of the training images."""
+    if not benchmark.train.SYNTHETIC_ANOMALIES:
+        return []
+    import torch
+
+    from invad.features.encoder import hollow_encoder
+    from invad.methods import build_method
+    from invad.report.synthetic import synthetic_anomalies
+
+    size = benchmark.features.image_size
+    output = hollow_encoder(benchmark.features).output(size)
+    with torch.device("meta"):  # shapes without values
+        recipe = build_method(output, benchmark.train).needs.corruption
+    split = open_split(benchmark, workspace)
+    return [] if recipe is None else synthetic_anomalies(split, recipe, size, benchmark.train.seed)
 
 
 def report_runs(run_ids: Sequence[str], workspace: Workspace, folder: Path) -> None:

@@ -22,6 +22,10 @@ MAP_RULE = (
     "Map colours run from dark (lowest) to bright (highest) between the smallest and the largest value of all test maps of the class, "
     "so that colours compare between images of a class, not between classes."
 )
+SYNTHETIC_RULE = (
+    "Of each class the first training images that get an anomaly in the first epoch, as the training with this seed sees them. "
+    "White in a mask is what was painted."
+)
 OUTLINE = (255, 214, 10)
 LINE_HALF = 1.0  # pixels of a panel: half the width of its lines
 PLAIN_TYPES = ("", "anomaly", "anomalous", "bad")  # defect types that say no more than the label
@@ -146,13 +150,42 @@ def heatmap_sheet(result: Result, tests: TestImages, positions: Sequence[int], p
             row += [map_panel(tests, index, PANEL), overlay_panel(result, tests, index, PANEL)]
             panels += [(left, top, panel) for left, panel in zip(lefts, row, strict=True)]
             top += PANEL + GAP
-    sheet = Image.new("RGB", (width, top + MARGIN), "white")
+    _write_sheet((width, top + MARGIN), words, panels, path)
+
+
+def _write_sheet(
+    extent: tuple[int, int],
+    words: Sequence[tuple[int, int, str, int]],
+    panels: Sequence[tuple[int, int, Image.Image]],
+    path: Path,
+) -> None:
+    """Write a PNG of lines (left, top, text, size of the letters) and panels (left, top, picture)."""
+    sheet = Image.new("RGB", extent, "white")
     pen = ImageDraw.Draw(sheet)
     for left, upper, line, size in words:
         pen.text((left, upper), line, "black", font(size))
     for left, upper, panel in panels:
         sheet.paste(panel, (left, upper))
     sheet.point(_ROUNDED * 3).save(path, format="PNG")
+
+
+def synthetic_sheet(result: Result, path: Path) -> None:
+    """Write a PNG with one row per training image of `result.synthetic`: class and name, clean image, with the anomaly, its mask."""
+    lefts = [MARGIN + TEXT_WIDTH + column * (PANEL + GAP) for column in range(3)]
+    words, top = [(MARGIN, MARGIN, f"{result.marked_title}: synthetic anomalies", 18)], MARGIN + 28
+    for line in textwrap.wrap(f"{result.label}. {SYNTHETIC_RULE}", 104):
+        words.append((MARGIN, top, line, 12))
+        top += 17
+    words += [(left, top + 12, name, 14) for left, name in zip(lefts, ("Clean", "With anomaly", "Mask"), strict=True)]
+    panels, top = [], top + 36
+    for each in result.synthetic:
+        lines = [each.class_name, *textwrap.wrap(each.name, 32), f"painted: {100 * each.mask.mean():.1f} %"]
+        words += [(MARGIN, top + 17 * number, line, 12) for number, line in enumerate(lines)]
+        mask = Image.fromarray(each.mask).convert("RGB").resize((PANEL, PANEL), Image.Resampling.NEAREST)
+        row = [image_panel(Picture(pixels, each.mask), PANEL) for pixels in (each.clean, each.corrupted)]
+        panels += [(left, top, panel) for left, panel in zip(lefts, [*row, mask], strict=True)]
+        top += PANEL + GAP
+    _write_sheet((lefts[-1] + PANEL + MARGIN, top + MARGIN), words, panels, path)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:

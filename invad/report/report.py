@@ -18,7 +18,7 @@ from invad.report.benchmarks import (
     published_tables,
 )
 from invad.report.page import render_page
-from invad.report.pictures import heatmap_sheet
+from invad.report.pictures import heatmap_sheet, synthetic_sheet
 from invad.report.plots import curves_figure, save_plot, score_figure
 from invad.report.results import Result, grouped, select_samples
 from invad.report.tables import Table
@@ -86,3 +86,5 @@ def write_figures(results: Sequence[Result], folder: Path) -> None:
         if result.tests is not None and result.tests.pictures:
             path = folder / f"heatmaps_{result.key}.png"
             heatmap_sheet(result, result.tests, select_samples(result.tests), path)
+        if result.synthetic:
+            synthetic_sheet(result, folder / f"synthetic_{result.key}.png")

@@ -55,6 +55,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class SyntheticAnomaly:
+    """A training image as the method sees it in an epoch. clean, corrupted: uint8 (H, W, 3) RGB; mask: bool (H, W), True where painted."""
+
+    class_name: str
+    name: str
+    clean: NDArray[np.uint8]
+    corrupted: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class TestImages:
     """The test images of a result, in the order of the split table.
 
@@ -109,6 +120,7 @@ class Result:
         cost, counts: None where they are not known.
         tests, curves: Of the first seed; empty where they are not known.
             curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them.
+        synthetic: Some of what a method that trains on synthetic anomalies has seen; empty for any other.
         label: The method as tables name it; longer where two results of a report would have the same.
         key: Names the files of this result; differs from all others of a report.
         folds: Of a mean over the folds, their results.
@@ -121,6 +133,7 @@ class Result:
     counts: Counts | None = None
     tests: TestImages | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
+    synthetic: Sequence[SyntheticAnomaly] = ()
     label: str = ""
     key: str = ""
     folds: tuple["Result", ...] = ()

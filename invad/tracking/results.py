@@ -28,7 +28,7 @@ from invad.workspace import EVIDENCE_FOLDER, WEIGHTS_FILE, Workspace
 if TYPE_CHECKING:
     from invad.training.curve import Step
 
-FIGURES = ("heatmaps", "scores", "curves")
+FIGURES = ("heatmaps", "scores", "curves", "synthetic")
 logger = logging.getLogger(__name__)
 
 

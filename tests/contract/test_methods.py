@@ -33,7 +33,8 @@ from invad.devices import place
 from invad.errors import InputError
 from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
-from invad.methods import METHODS, Method
+from invad.features.encoder import hollow_encoder
+from invad.methods import METHODS, Method, build_method
 from invad.scoring.score import predictions, score_images
 from invad.scoring.store import open_scores
 from invad.training.cost import model_cost
@@ -109,6 +110,14 @@ def same(one: Method, two: Method) -> bool:
 def test_every_method_has_settings_and_is_small_here():
     assert list(METHODS) == list(TRAIN_CONFIGS) == list(SMALL)
     assert {name: config.model for name, config in SMALL.items()} == {name: name for name in METHODS}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_know_whether_a_method_trains_on_synthetic_anomalies(name):
+    config = SMALL[name]
+    with torch.device("meta"):
+        method = build_method(hollow_encoder(features_of(config)).output(SIZE), config)
+    assert (method.needs.corruption is not None) == config.SYNTHETIC_ANOMALIES
 
 
 class StoppedError(Exception):

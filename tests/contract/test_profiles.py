@@ -85,12 +85,15 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
         "simplenet": (8, 16),
         "uniad": (2, 4, 8, 16),
         "dinomaly": ((2, 3, 4, 5), (6, 7, 8, 9)),
+        "draem": STRIDES,
         "destseg": STRIDES,
+        "tocoad": (4, 8, 16, 32),
     }
     assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad", "destseg")} == {"re-run"}
-    assert {name for name, one in found.items() if one.score.sigma == "method"} == {"uniad", "dinomaly", "destseg"}
+    own_sigma = {name for name, one in found.items() if one.score.sigma == "method"}
+    assert own_sigma == {"uniad", "dinomaly", "draem", "destseg"}
     assert {one.features.image_size for one in found.values()} == {256, 392}
-    assert {one.features.weights for one in found.values()} <= set(timm.list_pretrained())
+    assert {one.features.weights for one in found.values()} <= {*timm.list_pretrained(), "none"}
 
 
 def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import profile_params
 from PIL import Image, ImageEnhance, ImageOps
 from reference_files import reference_arrays
 
@@ -17,6 +18,7 @@ from invad.methods.patchcore import PatchCore, greedy_coreset
 from invad.methods.patches import patch_vectors
 from invad.methods.simplenet import SimpleNet
 from invad.scoring.score import finished
+from invad.training.cost import model_cost
 
 OUTPUT = EncoderOutput("toy", (8, 16, 24), 64)
 START = Position(0, 0, 1, 0, 1)
@@ -175,7 +177,7 @@ def test_draems_gradients_are_the_authors(draem):
     assert compared > 60
 
 
-def test_draem_has_the_published_number_of_parameters():
+def test_draem_has_the_published_numbers_of_parameters_and_multiply_adds():
     with torch.device("meta"):
         method = DRAEM(EncoderOutput("none", (), 256), DRAEMConfig())
     parts = (
@@ -186,6 +188,9 @@ def test_draem_has_the_published_number_of_parameters():
     )
     counts = [sum(p.numel() for p in part.parameters()) for part in parts]
     assert counts == [37_622_400, 69_048_579, 14_134_272, 28_374_146]
+    cost = model_cost(profile_params("paper-draem").benchmark("mvtec"))
+    assert cost.parameters == cost.trainable == 97_422_725
+    assert cost.multiply_adds == pytest.approx(197.95e9, rel=1e-4)
 
 
 # Synthetic anomalies
@@ -227,11 +232,12 @@ def test_the_operations_on_textures_are_the_authors_where_they_can_be():
     }
     for name, result in exact.items():
         assert np.array_equal(np.asarray(result), known[f"augment/{name}"]), name
-    near = {  # in Pillow's colour spaces and its rotation
-        "hue_20_saturation_-30": texture_operations.shifted_hue(image, 20, -30),
-        "brightness_ycrcb_mul1.1_add15": texture_operations.scaled_brightness(image, "YCbCr", 1.1, 15),
-        "rotate_30": Image.fromarray(texture_operations.rotated(np.asarray(image), 30)),
+    # Rounded otherwise: hue to 256 steps instead of 180, chroma to whole numbers, places of a rotation to 1/32 pixel in theirs.
+    near = {
+        "hue_20_saturation_-30": (texture_operations.shifted_hue(image, 20, -30), 0.8, 10),
+        "brightness_ycrcb_mul1.1_add15": (texture_operations.scaled_brightness(image, "YCbCr", 1.1, 15), 1.5, 4),
+        "rotate_30": (Image.fromarray(texture_operations.rotated(np.asarray(image), 30)), 0.6, 3),
     }
-    for name, result in near.items():
+    for name, (result, mean, largest) in near.items():
         difference = np.abs(np.asarray(result).astype(int) - known[f"augment/{name}"])
-        assert difference.mean() < 1.5, name
+        assert difference.mean() < mean and difference.max() <= largest, name

@@ -10,6 +10,7 @@ from invad.data.images import read_image
 from invad.features.batches import Batch, BatchSource, Needs, batch_source
 from invad.features.source import LiveFeatures
 from invad.features.synthesis import Corruption
+from invad.training.loop import Share
 
 SIZE = 64
 IMAGES_ALONE = FeaturesConfig("none", "none", SIZE, mode="live")
@@ -70,6 +71,16 @@ def test_synthetic_anomalies_lie_under_their_masks_and_nowhere_else(split):
     (again,) = source.batches([[5, 2]], CPU, seed=(0, 3))
     assert torch.equal(again.corrupted, batches[3].corrupted[[5, 2]])
     assert torch.equal(again.masks, batches[3].masks[[5, 2]])
+
+
+def test_workers_paint_what_one_alone_would(split):
+    needs, batch = Needs(images=True, corruption=Corruption(probability=1.0)), np.array([5, 0, 3, 2])
+    (together,) = source_of(split, needs).batches([batch], CPU, seed=(0, 1))
+    for rank in range(2):
+        share = Share(rank, 2)
+        (mine,) = source_of(split, needs).batches([share.of(batch)], CPU, seed=(0, 1))
+        for name in ("images", "corrupted", "masks"):
+            assert torch.equal(getattr(mine, name), share.of(getattr(together, name)))
 
 
 def test_images_to_predict_are_left_alone(split):

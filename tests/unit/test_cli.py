@@ -198,7 +198,9 @@ def test_profiles_are_listed_shown_and_used(folder):
         "paper-simplenet",
         "paper-uniad",
         "paper-dinomaly",
+        "paper-draem",
         "paper-destseg",
+        "paper-tocoad",
     ]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
     used = pipe("profile", "use", "paper", cwd=folder).stdout

@@ -60,12 +60,13 @@ def flat(benchmark):
 
 
 def test_the_modules_are_the_method_and_those_of_the_paper():
-    expected = "method ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map"
+    expected = "method ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map tocoad"
     assert list(MODULES) == expected.split()
 
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 def test_every_module_marks_one_variant_which_is_the_papers(module, paper):
+    paper = profile_params("paper-tocoad").benchmark("mvtec") if module.name == "tocoad" else paper
     assert len({variant.name for variant in module.variants}) == len(module.variants)
     (marked,) = [variant for variant in module.variants if variant.is_paper]
     values = flat(
@@ -76,6 +77,7 @@ def test_every_module_marks_one_variant_which_is_the_papers(module, paper):
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 def test_the_variants_of_a_module_say_the_same_keys_and_are_valid_settings(module, benchmark):
+    benchmark = profile_params("paper-tocoad").benchmark("mvtec") if module.name == "tocoad" else benchmark
     keys = [frozenset(variant.changes) for variant in module.variants]
     assert len(set(keys)) == 1 or (module.name == "method" and all("train.model" in each for each in keys))
     changed = [apply(benchmark, variant.changes, methods=True) for variant in module.variants]
@@ -103,12 +105,13 @@ def test_variants_are_chosen_by_name_in_the_modules_order():
         "dinomaly",
         "draem",
         "destseg",
+        "tocoad",
     }
     assert [variant.name for variant in methods.choose(["draem", "rd"])] == ["rd", "draem"]
 
 
 def test_an_unknown_module_or_variant_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, ssm, .*map$"):
+    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, ssm, .*map, tocoad$"):
         module_named("smm")
     with pytest.raises(InputError, match=r"^unknown variant 'x' of the module blocks; known are 1, 2, 4$"):
         MODULES["blocks"].choose(["1", "x"])

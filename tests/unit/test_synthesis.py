@@ -1,11 +1,17 @@
 """Synthetic anomalies: masks, where textures come from, and what changes them."""
 
+import colorsys
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import rgb2lab
+from toys import image_split
 
+from invad.data.images import read_image
 from invad.errors import InputError
-from invad.features import texture_operations
+from invad.features import decoded, texture_operations
 from invad.features.decoded import DecodedImages
 from invad.features.synthesis import Corruption, Textures, corrupted, drawn_mask, shuffled_tiles
 
@@ -81,3 +87,35 @@ def test_shuffled_textures_come_from_any_class():
     recipe, rng = Corruption(operations=0, shuffled=True), np.random.default_rng(0)
     bright = [textures.draw(0, recipe, rng).mean() > 100 for _ in range(20)]
     assert 0 < sum(bright) < 20
+
+
+def test_brightness_is_scaled_in_the_colour_space_that_is_drawn():
+    rng = np.random.default_rng(0)
+    colours = rng.integers(60, 190, (20, 1, 3), np.uint8)  # which stay within the range
+    picture = Image.fromarray(colours)
+    result = np.asarray(texture_operations.scaled_brightness(picture, "HLS", 1.1, -5))
+    for before, after in zip(colours[:, 0] / 255, result[:, 0], strict=True):
+        hue, lightness, saturation = colorsys.rgb_to_hls(*before)
+        expected = colorsys.hls_to_rgb(hue, 1.1 * lightness - 5 / 255, saturation)
+        np.testing.assert_allclose(after, np.array(expected) * 255, atol=0.51)
+    lightness = rgb2lab(colours)[..., 0]
+    result = rgb2lab(np.asarray(texture_operations.scaled_brightness(picture, "LAB", 1.1, -5)))[..., 0]
+    np.testing.assert_allclose(result, 1.1 * lightness - 500 / 255, atol=2)
+    flat = np.asarray(texture_operations.scaled_brightness(Image.fromarray(colours // 255), "HLS", 1.0, 20))
+    assert np.array_equal(flat, np.full_like(colours, 20))  # black has no hue to keep
+
+
+def test_images_are_decoded_once_within_a_bounded_memory(tmp_path, monkeypatch):
+    split = image_split(tmp_path, train=7, test=1, size=40)
+    paths = [split.image_path(row) for row in split.phase("train")]
+    read = Mock(side_effect=read_image)
+    monkeypatch.setattr(decoded, "read_image", read)
+    images = DecodedImages(paths, 32, most_bytes=3 * 3 * 32**2 + 100)
+    assert images.kept.tolist() == [0, 3, 6]  # evenly spaced
+    for _ in range(2):
+        assert all(np.array_equal(images[row], read_image(path, 32)) for row, path in enumerate(paths))
+    assert read.call_count == 7 + 4
+    textures = Textures.of(Corruption(operations=0), images, ["a", "b", "b", "b", "b", "b", "a"], 32)
+    seen = [textures.draw(0, Corruption(operations=0), np.random.default_rng(seed)) for seed in range(5)]
+    assert all(np.array_equal(texture, images[3]) for texture in seen)  # of the other class, one is kept
+    assert read.call_count == 7 + 4
