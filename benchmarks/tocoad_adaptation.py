@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from invad.training.job import TrainJob, run_job
 FEATURES = FeaturesConfig("mobilenetv2_100", image_size=128, mode="live", levels=(4, 8, 16, 32))
 SCORE = ScoreConfig(batch_size=16, sigma=2.0)
 RECIPE = {"batch_size": 8, "share": 0.1}
-STAGES = {"none": "frozen", "both": "adapted"}
+STAGES: dict[Literal["none", "both"], str] = {"none": "frozen", "both": "adapted"}
 METRICS = {
     "image_auroc": "image AU-ROC",
     "pixel_auroc": "pixel AU-ROC",
@@ -62,7 +62,8 @@ def measure(split: Split, config: ToCoADConfig, folder: Path) -> dict[str, float
     classes, labels = [row.class_name for row in rows], [row.label for row in rows]
     masks = resized_masks(split, rows, FEATURES.image_size)
     found = evaluate(maps, masks, classes, labels, scores, "exact")["mean"]["exact"]
-    return {key: 100 * found[key] for key in METRICS} | {"seconds": seconds}
+    percent = {key: 100 * value for key in METRICS if (value := found[key]) is not None}
+    return percent | {"seconds": seconds}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:

@@ -219,6 +219,7 @@ class DeSTSegConfig(GradientConfig):
 
     GRID_MULTIPLE: ClassVar[int] = 2  # the student strides once more than its teacher
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "own"
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = True
 
     model: str = "destseg"
     epochs: Annotated[int, Field(ge=2, le=2**31 - 1)] = 100
@@ -246,6 +247,7 @@ class ToCoADConfig(TrainConfig):
     """
 
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "own"
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = True
 
     model: str = "tocoad"
     epochs: Positive = 100  # pyrefly: ignore[bad-override]

@@ -131,21 +131,25 @@ class ToCoAD(Method):
         clean, corrupted, masks = _painted(batch)
         draws = batch.normal(2, 3 + clean[0].numel()).to(clean).unbind(1)
         views = [self.heads_of(self.levels(photometric(clean, each))) for each in draws]
+        negatives = self.negatives(corrupted, masks)
         losses = []
         with full_precision(clean.device):
-            for (z1, p1), (z2, p2) in zip(*views, strict=True):
-                losses.append(attraction(p1, p2, z1, z2))
+            for index, ((z1, p1), (z2, p2)) in enumerate(zip(*views, strict=True)):
+                loss = attraction(p1, p2, z1, z2)
+                if negatives:
+                    loss = loss + self.config.repulsion * repulsion(p1, p2, *negatives[index])
+                losses.append(loss)
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def negatives(self, corrupted: Tensor, masks: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return for each level of the contrast what `negative_features` says of the corrupted images; none where nothing is pushed."""
         if self.config.negatives == "none":
-            return torch.stack(losses).mean()
-        with torch.no_grad():
-            levels = self.levels(corrupted)
-            weights = masks if self.config.negatives == "mask" else self.marks(levels).sigmoid()
-            negatives = [negative_features(z, weights) for z, _ in self.heads_of(levels)]
-        with full_precision(clean.device):
-            pushed = [
-                repulsion(p1, p2, *negative) for (_, p1), (_, p2), negative in zip(*views, negatives, strict=True)
-            ]
-            return torch.stack(losses).mean() + self.config.repulsion * torch.stack(pushed).mean()
+            return []
+        levels = self.levels(corrupted)
+        weights = masks if self.config.negatives == "mask" else self.marks(levels).sigmoid()
+        with full_precision(corrupted.device):
+            return [negative_features(z, weights) for z, _ in self.heads_of(levels)]
 
     def heads_of(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return projections and predictions of the contrast's levels, float32 (B, 512, H_l, W_l) each."""

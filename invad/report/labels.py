@@ -78,7 +78,7 @@ SOURCES = {
 METHODS = {
     "invad": "InvAD", "invad-lite": "InvAD-lite", "rd": "RD", "uniad": "UniAD", "simplenet": "SimpleNet", "vitad": "ViTAD",
     "destseg": "DeSTSeg", "draem": "DRAEM", "diad": "DiAD", "rd++": "RD++", "mambaad": "MambaAD", "cflow": "CFLOW-AD", "cfa": "CFA",
-    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet",
+    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet", "tocoad": "ToCoAD",
 }  # fmt: skip
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}

@@ -235,14 +235,13 @@ def test_stages_may_be_left_out(split, tmp_path):
 
 @pytest.mark.slow
 def test_the_contrast_does_not_collapse(split, tmp_path):
-    config = replace(CONFIG, epochs=4, contrast_epochs=20)
-    method, steps = run_job(job_of(split, tmp_path / "long", config), CPU)
-    assert steps[-1].loss < steps[8].loss - 0.2
+    method, steps = run_job(job_of(split, tmp_path / "long", replace(CONFIG, contrast_epochs=12)), CPU)
+    assert steps[-1].loss < steps[2].loss - 0.2
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for z, _ in method.train().heads_of(method.levels(images)):
             unit = torch.nn.functional.normalize(z, dim=1).transpose(0, 1).flatten(1)
-            assert 0.9 < float(unit.std(dim=1).mean()) * 512**0.5 < 1.01
+            assert float(unit.std(dim=1, correction=0).mean()) * 512**0.5 > 0.9  # at most 1, where their mean is 0
 
 
 # The bank
