@@ -189,8 +189,9 @@ class DRAEMConfig(GradientConfig):
     """DRAEM; the defaults are those of its authors' code.
 
     `width`, `segmentation_width`: of the first convolutions of the two networks. `recipe`: the authors' learning rate falls to a fifth
-    after 80 and 90 % of the epochs, that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5.
-    `textures`: a folder of images, such as DTD's; by default training images of other classes.
+    after 80 and 90 % of the epochs; that of the published comparison (`re-run`) to a tenth after 80 %, with gradients clipped at 5, and
+    no border around the map for the image score. `textures`: a folder of images, such as DTD's; by default training images of other
+    classes.
     """
 
     # Its networks halve the image five times, which has no levels but the default's strides.
@@ -224,9 +225,8 @@ class DeSTSegConfig(GradientConfig):
     model: str = "destseg"
     epochs: Annotated[int, Field(ge=2, le=2**31 - 1)] = 100
     steps: Annotated[int, Field(ge=2, le=2**31 - 1)] | None = None
-    batch_size: Annotated[int, Field(ge=2, le=4096)] = (
-        32  # a mean over the grid has one value of each image to normalise
-    )
+    # A mean over the grid has one value of each image to normalise.
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 32
     learning_rate: PositiveFloat = 0.4
     segmentation_rate: PositiveFloat = 0.01
     recipe: Literal["paper", "re-run"] = "re-run"

@@ -20,7 +20,9 @@ from invad.errors import InputError
 from invad.files import atomic_path
 from invad.workspace import Workspace
 
-Phase = Literal["train", "calibration", "test"]  # calibration: normal training images that training does not see
+# Training sees neither the images of `calibration`, normal ones that thresholds are taken from, nor those of `labelled`, normal and
+# anomalous ones that a supervised method may see.
+Phase = Literal["train", "calibration", "labelled", "test"]
 NORMAL, ANOMALOUS = 0, 1
 FILE_NAME = "split.parquet"
 
@@ -33,6 +35,7 @@ SCHEMA = pa.schema(
         ("dataset", pa.string()),
     ]
 )
+OF_VIEWS = ("group", "view")  # columns that a table has where an object is seen in several images
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class SplitRow:
 
     `image` is relative to the data set's root, `mask` to the folder that `Split.mask_path` knows; it is None for a normal image and where
     it is not known. `label` is the data set's own: 0 normal, 1 anomalous. `width` and `height` are those of the image file, in pixels.
+    `group`: the object, of which the images of one class and `group` are views, named by `view`; both are empty where each image is alone.
     """
 
     image: str
@@ -52,6 +56,8 @@ class SplitRow:
     width: int
     height: int
     dataset: str
+    group: str = ""
+    view: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,10 @@ class Split:
 def write_split_table(rows: Iterable[SplitRow], path: Path, metadata: Mapping[str, str]) -> None:
     """Write the table; `metadata` (benchmark, data set, digest of its files) is stored in the Parquet schema."""
     columns = [asdict(row) | {"class": row.class_name} for row in rows]
-    table = pa.Table.from_pylist(columns, schema=SCHEMA.with_metadata(dict(metadata)))
+    schema = SCHEMA
+    if any(row["group"] for row in columns):
+        schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in OF_VIEWS)])
+    table = pa.Table.from_pylist(columns, schema=schema.with_metadata(dict(metadata)))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -99,7 +108,8 @@ def read_split_table(path: Path) -> tuple[list[SplitRow], dict[str, str]]:
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise InputError(f"{path}: not a split table, the columns {', '.join(missing)} are missing")
-    columns = table.select(SCHEMA.names).rename_columns({"class": "class_name"})
+    of_views = [name for name in OF_VIEWS if name in table.column_names]
+    columns = table.select([*SCHEMA.names, *of_views]).rename_columns({"class": "class_name"})
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     return [SplitRow(**row) for row in columns.to_pylist()], metadata
 

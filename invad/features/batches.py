@@ -156,14 +156,21 @@ class BatchSource:
 class Pictures:
     """The images of a phase, for methods that ask for them; those of a training are decoded once."""
 
-    def __init__(self, split: Split, phase: Phase, size: int, corruption: Corruption | None = None) -> None:
-        """`size`: the side of the square that images are resized to."""
+    def __init__(
+        self,
+        split: Split,
+        phase: Phase,
+        size: int,
+        corruption: Corruption | None = None,
+        used: Sequence[int] | None = None,
+    ) -> None:
+        """`size`: the side of the square that images are resized to. `used`: the rows that may be textures, by default all."""
         rows, trains = split.phase(phase), phase == "train"
         paths = [split.image_path(row) for row in rows]
         self._images = DecodedImages(paths, size, split.reading, MOST_BYTES if trains else 0)
         self._corruption, self._textures = corruption, None
         if corruption is not None and trains:
-            self._textures = Textures.of(corruption, self._images, [row.class_name for row in rows], size)
+            self._textures = Textures.of(corruption, self._images, [row.class_name for row in rows], size, used)
 
     def batches(
         self, batches: Sequence[tuple[Rows, tuple[tuple[int, ...], ...]]], device: torch.device
@@ -208,6 +215,6 @@ def batch_source(
 ) -> BatchSource:
     """Return the batches of a phase's images whose features are `features`: of `rows`, by default of all."""
     wants_images = needs.images or needs.corruption is not None
-    pictures = Pictures(split, phase, config.image_size, needs.corruption) if wants_images else None
+    pictures = Pictures(split, phase, config.image_size, needs.corruption, rows) if wants_images else None
     classes = [row.class_name for row in split.phase(phase)] if phase == "train" else []
     return BatchSource(features, needs, pictures, rows, classes)

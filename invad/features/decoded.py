@@ -11,6 +11,12 @@ from invad.data.images import read_image
 MOST_BYTES = 2 * 2**30  # 10,922 images of 256 pixels
 
 
+def kept_bytes(images: int, size: int, most_bytes: int = MOST_BYTES) -> int:
+    """Return the memory of those of so many images, `size` pixels wide, that are kept."""
+    each = 3 * size**2
+    return min(images, most_bytes // each) * each
+
+
 class DecodedImages(Sequence[np.ndarray]):
     """Images, uint8 (size, size, 3), each decoded when it is first asked for and kept.
 
@@ -22,7 +28,7 @@ class DecodedImages(Sequence[np.ndarray]):
         self, paths: Sequence[Path], size: int, reading: ReadingConfig = AS_STORED, most_bytes: int = MOST_BYTES
     ) -> None:
         self._paths, self._size, self._reading = paths, size, reading
-        room = min(len(paths), most_bytes // (3 * size**2))
+        room = kept_bytes(len(paths), size, most_bytes) // (3 * size**2)
         self.kept = np.linspace(0, len(paths) - 1, room).astype(np.int64)
         self._places = {row: place for place, row in enumerate(self.kept.tolist())}
         self._pixels = np.empty((room, size, size, 3), np.uint8)  # takes memory only as it is written

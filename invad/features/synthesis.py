@@ -55,10 +55,21 @@ class Textures:
     kept: np.ndarray
 
     @classmethod
-    def of(cls, corruption: Corruption, images: DecodedImages, classes: Sequence[str], size: int) -> "Textures":
-        """Return those of a recipe for the training images `images`, of `classes`; `InputError` where a folder has none."""
+    def of(
+        cls,
+        corruption: Corruption,
+        images: DecodedImages,
+        classes: Sequence[str],
+        size: int,
+        used: Sequence[int] | None = None,
+    ) -> "Textures":
+        """Return those of a recipe for the training images `images`, of `classes`; `InputError` where a folder has none.
+
+        `used`: the images that are trained on, by default all; no other one is a texture.
+        """
         if not corruption.textures:
-            return cls(images, np.unique(classes, return_inverse=True)[1], images.kept)
+            kept = images.kept if used is None else np.intersect1d(images.kept, used)
+            return cls(images, np.unique(classes, return_inverse=True)[1], kept)
         folder = Path(corruption.textures)
         paths = sorted(image_files(folder)) if folder.is_dir() else []
         if not paths:

@@ -27,7 +27,8 @@ from invad.methods.base import (
 )
 from invad.methods.maps import mean_filtered_maximum
 
-SCORE_FILTER, SCORE_PADDING = 21, 10  # of the map, before its maximum is the image's score; the padding's zeros count
+SCORE_FILTER = 21  # of the map, before its maximum is the image's score
+SCORE_PADDING = {"paper": 10, "re-run": 0}  # whose zeros count
 WINDOW, WINDOW_SIGMA = 11, 1.5  # of SSIM, in pixels
 FOCUS, SMOOTH = 2, 1e-5  # of the focal loss
 # After this share of the epochs the rate is times.
@@ -73,7 +74,7 @@ class DRAEM(Method):
         if batch.images is None:
             raise ValueError("DRAEM predicts images")
         maps = self.restored_and_marked(batch.images)[1][:, 1].float()
-        return Prediction(maps, mean_filtered_maximum(maps, SCORE_FILTER, SCORE_PADDING))
+        return Prediction(maps, mean_filtered_maximum(maps, SCORE_FILTER, SCORE_PADDING[self.config.recipe]))
 
 
 def _block(*channels: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,15 +22,21 @@ from invad.data.source import read_source
 from invad.data.split_table import FILE_NAME, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
+from invad.features.decoded import kept_bytes
 from invad.features.encoder import hollow_encoder
 from invad.methods import EncoderOutput
 from invad.text import aligned
+from invad.training.cost import painted_training_multiply_adds
 from invad.training.loop import training_steps
 from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
 _PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
 _NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks, models, checkpoints"
+_PAINTED = (
+    "note: multiply-adds are those of the whole training, backward passes included",
+    "note: images in memory, that of each worker, are decoded once; the others whenever they are painted",
+)
 
 
 class Images(NamedTuple):
@@ -54,13 +60,20 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them."""
+    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them.
+
+    Of a method that trains on synthetic anomalies, `painted`: how many images its training paints; `multiply_adds`: of the training;
+    `decoded`: the bytes of the images that it keeps in memory.
+    """
 
     name: str
     images: Images | None
     steps: int = 0
     features: int = 0
     maps: int = 0
+    painted: int = 0
+    multiply_adds: int = 0
+    decoded: int = 0
 
 
 def make_plan(params: Params, workspace: Workspace) -> tuple[list[DataPlan], list[TrainingPlan]]:
@@ -79,11 +92,27 @@ def plan_text(params: Params, workspace: Workspace) -> str:
         numbers = [f"{number:,}" for number in (*each.images, each.steps)] if each.images else "????"
         sizes = (_size(each.features), _size(each.maps)) if each.images else "??"
         rows.append((each.name, *numbers, *sizes))
+    painting = [("synthetic anomalies", "images painted", "multiply-adds", "in memory")]
+    painting += [
+        (each.name, f"{each.painted:,}", f"{each.multiply_adds:.1e}", _size(each.decoded))
+        for each in trainings
+        if each.painted
+    ]
     notes = [_NOT_COUNTED]
+    if painting[1:]:
+        notes += _PAINTED
     if any(each.images is None for each in trainings):
         notes.append("note: what is ? is counted in split tables, which `dvc repro download splits` writes")
     return "\n".join(
-        [*aligned(sources, left=(0, 1)), "", *aligned(rows), "", *_disks(data, trainings, workspace), *notes]
+        [
+            *aligned(sources, left=(0, 1)),
+            "",
+            *aligned(rows),
+            "",
+            *_disks(data, trainings, workspace),
+            *(["", *aligned(painting), ""] if painting[1:] else []),
+            *notes,
+        ]
     )
 
 
@@ -140,7 +169,15 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     features = feature_bytes(sum(images), config)
-    return TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
+    plan = TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
+    if not benchmark.train.SYNTHETIC_ANOMALIES:
+        return plan
+    return replace(
+        plan,
+        painted=steps * benchmark.train.batch_size,
+        multiply_adds=painted_training_multiply_adds(_output(config), benchmark.train, images.train),
+        decoded=kept_bytes(images.train, config.image_size),
+    )
 
 
 def _data(dataset: str, config: DownloadConfig, workspace: Workspace) -> DataPlan:

@@ -22,7 +22,7 @@ from invad.report.ablations import TrialResult
 from invad.scoring.score import predictions, write_phase
 from invad.scoring.store import open_scores
 from invad.studies.study import Trial
-from invad.training.cost import model_cost, peak_memory
+from invad.training.cost import forget_peak_memory, model_cost, peak_memory
 from invad.training.job import TrainJob, run_job
 
 VALIDATION_SCORE = "validation_score"
@@ -92,6 +92,7 @@ def run_task(task: TrialTask) -> None:
     """Train, from the newest checkpoint, and write all results that lack; `InputError`: settings or features do not fit."""
     if task.lacking:
         raise InputError(task.lacking)
+    forget_peak_memory()
     device = best_device()
     method, seconds = _trained(task, device)
     cost = model_cost(task.trials[0][1].benchmark, method.eval())

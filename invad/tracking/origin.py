@@ -26,9 +26,9 @@ _CODE = ("--", ".", ":(exclude)dvc.lock", ":(exclude)reports", ":(exclude).dvc/c
 
 
 def run_name(benchmark: BenchmarkConfig) -> str:
-    """Return what a run is called in MLflow: benchmark, method, encoder, epochs where the method has any, and seed."""
+    """Return what a run is called in MLflow: benchmark, method, encoder, epochs where the method counts them, and seed."""
     settings = flatten_settings(benchmark)
-    epochs = settings.get("train.epochs")
+    epochs = settings.get("train.epochs") if benchmark.train.length.endswith("epochs") else None
     length = [] if epochs is None else [f"{epochs} epoch{'' if epochs == '1' else 's'}"]
     method = f"{benchmark.name} {settings['train.model']} {settings['features.encoder']}"
     return ", ".join([method, *length, f"seed {settings['train.seed']}"])

@@ -90,8 +90,8 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
         "tocoad": (4, 8, 16, 32),
     }
     assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad", "destseg")} == {"re-run"}
-    own_sigma = {name for name, one in found.items() if one.score.sigma == "method"}
-    assert own_sigma == {"uniad", "dinomaly", "draem", "destseg"}
+    own_blur = {name for name, one in found.items() if one.score.sigma == "method"}
+    assert own_blur == {"uniad", "dinomaly", "draem", "destseg"}
     assert {one.features.image_size for one in found.values()} == {256, 392}
     assert {one.features.weights for one in found.values()} <= {*timm.list_pretrained(), "none"}
 

@@ -5,20 +5,25 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from toys import CPU, image_split
 
-from invad.config import DeSTSegConfig, FeaturesConfig, parse
+from invad.config import DeSTSegConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, parse
+from invad.data.embedded import GENERATORS
+from invad.data.mvtec import build_mvtec
 from invad.data.split_table import Split
 from invad.errors import InputError
-from invad.features import extract_features
-from invad.features.batches import Batch
+from invad.features import extract_features, open_features
+from invad.features.batches import Batch, batch_source
 from invad.features.encoder import EncoderOutput, build_encoder, normalize
 from invad.methods import build_method
 from invad.methods.base import Position
 from invad.methods.destseg import DeSTSeg, feature_loss, segmentation_loss
+from invad.metrics import evaluate
+from invad.scoring.score import predictions, resized_masks
 from invad.training.job import TrainJob, run_job
 
 SIZE = 64
@@ -26,6 +31,7 @@ MOBILE = EncoderOutput("mobilenetv2_100", (24, 32, 96), SIZE)
 RESNET = EncoderOutput("resnet18", (64, 128, 256), SIZE)
 FEATURES = FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live")
 CONFIG = DeSTSegConfig(steps=5, batch_size=2, width=8)
+CLASSES = ("bottle", "hazelnut", "carpet")  # of the generated MVTec AD
 START = Position(0, 0, 1, 0, 1)
 
 
@@ -204,3 +210,30 @@ def test_too_little_to_normalise_or_for_two_phases_is_refused(values, problem):
 def test_an_encoder_that_ends_at_the_teachers_last_stride_is_refused():
     with pytest.raises(InputError, match=r"mobilenetv2_100 has no features at stride 64, only at \[2, 4, 8, 16, 32\]"):
         DeSTSeg(EncoderOutput("mobilenetv2_100", (96, 320), 128, (16, 32)), CONFIG)
+
+
+# What it finds
+
+
+@pytest.mark.slow
+def test_it_finds_generated_defects(tmp_path):
+    GENERATORS["mvtec"](tmp_path / "images", seed=0, train_images=16, test_images=10, image_size=128)
+    rows = build_mvtec(tmp_path / "images", FolderSplitConfig(strict=False))
+    split = Split(tuple(row for row in rows if row.class_name in CLASSES), tmp_path / "images", tmp_path / "images")
+    features = replace(FEATURES, image_size=128)
+    config = DeSTSegConfig(epochs=20, batch_size=4, learning_rate=0.2, width=32)
+    key = extract_features(split, features, tmp_path / "features")
+    (tmp_path / "storage").mkdir()
+    job = TrainJob(str(tmp_path / "features"), split, features, str(tmp_path / "storage"), config, 10_000, threads=1)
+    method, _ = run_job(job, CPU)
+    for each, is_trained in ((method, True), (built(key.output, config), False)):
+        source = batch_source(
+            open_features(tmp_path / "features", "test", split, features), each.needs, split, "test", features
+        )
+        parts = zip(*predictions(each.eval(), source, ScoreConfig(channels_last=False)), strict=True)
+        maps, scores = (np.concatenate(part) for part in parts)
+        tested = split.phase("test")
+        masks, labels = resized_masks(split, tested, 128), [row.label for row in tested]
+        found = evaluate(maps, masks, [row.class_name for row in tested], labels, scores, "exact")["mean"]["exact"]
+        print(is_trained, found["image_auroc"], found["pixel_auroc"], found["pixel_ap"])
+        assert (found["pixel_auroc"] > 0.8) == is_trained

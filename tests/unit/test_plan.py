@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from conftest import profile_params, repository_params, save_image
 
-from invad.config import FeaturesConfig, load_params
+from invad.config import DRAEMConfig, FeaturesConfig, load_params
 from invad.config.profiles import PROFILES
 from invad.data.arrow import map_file
 from invad.data.download import prepare_dataset
@@ -17,9 +17,11 @@ from invad.data.splits import build_split
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features import extract_features
+from invad.methods import EncoderOutput
 from invad.pipeline.plan import DataPlan, Images, TrainingPlan, feature_bytes, make_plan, map_bytes, plan_text
 from invad.pipeline.stages import check
 from invad.scoring.store import open_scores, write_scores
+from invad.training.cost import painted_training_multiply_adds
 from invad.training.loop import epoch_batches
 from invad.workspace import Workspace
 
@@ -308,3 +310,24 @@ def test_an_ablation_depends_on_the_settings_of_its_benchmark_and_on_no_others(w
     assert (before["mvtec.train.epochs"], before["mvtec.train.seed"]) == ("3", "1")
     assert written("train", "coco", epochs=7) == before
     assert written("score", "mvtec", sigma=1.0) == before | {"mvtec.score.sigma": "1.0"}
+
+
+# Methods that train on synthetic anomalies
+
+
+def test_a_training_on_images_is_counted_forward_and_backward():
+    forward, first = 197_954_371_584, 3 * 128 * 9 * 256**2  # the first convolution's images need no gradient
+    similarity = (5 + 3) * 3 * 11**2 * 256**2  # windows of SSIM, three of which are of the restored image
+    counted = painted_training_multiply_adds(EncoderOutput("none", (), 256), DRAEMConfig(epochs=3, batch_size=8), 17)
+    assert counted == 3 * 2 * 8 * (3 * forward - first + similarity)
+
+
+def test_the_plan_says_what_a_training_on_images_costs(text):
+    params = repository_params("mvtec")
+    params["features"]["mvtec"] = {"encoder": "none", "weights": "none", "image_size": 64, "mode": "live"}
+    params["train"]["mvtec"] = {"model": "draem", "epochs": 2, "width": 4, "segmentation_width": 4}
+    lines = text(params)
+    (row,) = [line.split() for line in lines if line.startswith("mvtec") and "e+" in line]
+    assert row[1] == "208"  # of 108 images two epochs of 13 batches of 8
+    assert row[3] == readable(108 * 3 * 64**2)
+    assert not any("synthetic" in line for line in text(repository_params("mvtec")))

@@ -4,7 +4,9 @@ import csv
 import logging
 import shutil
 from collections import Counter
+from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import save_image, save_mask
 
@@ -218,6 +220,15 @@ def test_a_table_survives_writing_and_reading_and_is_the_same_bytes_twice(tmp_pa
         write_split_table(rows, tmp_path / f"{name}.parquet", {"benchmark": "mvtec"})
     assert read_split_table(tmp_path / "one.parquet") == (rows, {"benchmark": "mvtec"})
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_a_table_of_views_has_their_columns_and_others_do_not(tmp_path):
+    alone = SplitRow("a.png", "usb", "test", 0, "good", None, 8, 6, "mine")
+    rows = [replace(alone, group="OK/S1", view="C1"), replace(alone, image="b.png", group="OK/S1", view="C2")]
+    write_split_table(rows, tmp_path / "views.parquet", {})
+    write_split_table([alone], tmp_path / "alone.parquet", {})
+    assert read_split_table(tmp_path / "views.parquet")[0] == rows
+    assert "group" not in pq.read_schema(tmp_path / "alone.parquet").names
 
 
 def test_what_is_no_table_is_named(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -614,3 +616,13 @@ def test_a_study_says_first_what_it_will_do_and_then_what_has_ended(tmp_path, mo
 
     run_ablation("map", replace(options, resume=True, variants=("paper", "sum")), params, workspace)
     assert capsys.readouterr().err == "map on mvtec: 2 trials, 2 finished before\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the peak of a process")
+def test_the_memory_of_a_trial_is_not_that_of_the_one_before_it_in_the_same_process():
+    code = (
+        "import numpy as np; from invad.training.cost import forget_peak_memory, peak_memory; "
+        "np.ones(200_000_000, np.uint8); before = peak_memory(); forget_peak_memory(); print(before - peak_memory())"
+    )
+    less = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(less) > 150_000_000

@@ -115,6 +115,7 @@ def test_images_are_decoded_once_within_a_bounded_memory(tmp_path, monkeypatch):
     for _ in range(2):
         assert all(np.array_equal(images[row], read_image(path, 32)) for row, path in enumerate(paths))
     assert read.call_count == 7 + 4
+    assert Textures.of(Corruption(), images, list("abbbbba"), 32, used=[1, 3, 6]).kept.tolist() == [3, 6]
     textures = Textures.of(Corruption(operations=0), images, ["a", "b", "b", "b", "b", "b", "a"], 32)
     seen = [textures.draw(0, Corruption(operations=0), np.random.default_rng(seed)) for seed in range(5)]
     assert all(np.array_equal(texture, images[3]) for texture in seen)  # of the other class, one is kept
