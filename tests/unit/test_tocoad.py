@@ -159,7 +159,7 @@ def test_negatives_come_from_where_the_setting_says(negatives):
         masks[..., :side, :side] = 1
         method.marks = lambda levels: torch.full_like(masks, marks)
         batch = Batch(images=images, corrupted=images.flip(3), masks=masks, seeds=seeds)
-        return float(method.contrast_loss(batch))
+        return method.contrast_loss(batch).item()
 
     plain, other_mask, no_marks = loss(32, 9.0), loss(16, 9.0), loss(32, -99.0)
     assert (plain != other_mask, plain != no_marks) == (negatives == "mask", negatives == "guided")
