@@ -7,16 +7,19 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from toys import CPU, image_split
 
-from invad.config import FeaturesConfig, ScoreConfig, ToCoADConfig
+from invad.config import FeaturesConfig, FolderSplitConfig, ScoreConfig, ToCoADConfig
+from invad.data.embedded import GENERATORS
+from invad.data.mvtec import build_mvtec
 from invad.data.split_table import Split
 from invad.errors import InputError
-from invad.features import extract_features
-from invad.features.batches import Batch
+from invad.features import extract_features, open_features
+from invad.features.batches import Batch, batch_source
 from invad.methods import EncoderOutput, build_method, tocoad
 from invad.methods.base import Position
 from invad.methods.tocoad import (
@@ -27,6 +30,8 @@ from invad.methods.tocoad import (
     photometric,
     repulsion,
 )
+from invad.metrics import evaluate
+from invad.scoring.score import predictions, resized_masks
 from invad.training.cost import count_multiply_adds
 from invad.training.job import TrainJob, run_job
 
@@ -242,6 +247,37 @@ def test_the_contrast_does_not_collapse(split, tmp_path):
         for z, _ in method.train().heads_of(method.levels(images)):
             unit = torch.nn.functional.normalize(z, dim=1).transpose(0, 1).flatten(1)
             assert float(unit.std(dim=1, correction=0).mean()) * 512**0.5 > 0.9  # at most 1, where their mean is 0
+
+
+@pytest.mark.slow
+def test_on_generated_images_the_guide_sees_synthetic_anomalies_and_the_bank_real_ones(tmp_path):
+    root = tmp_path / "images"
+    GENERATORS["mvtec"](root, seed=0, train_images=16, test_images=10, image_size=128)
+    rows = build_mvtec(root, FolderSplitConfig(strict=False))
+    split = Split(tuple(row for row in rows if row.class_name in ("bottle", "hazelnut", "carpet")), root, root)
+    features = replace(FEATURES, image_size=128)
+    config = ToCoADConfig(epochs=12, contrast_epochs=2, batch_size=8, share=0.1)
+    (tmp_path / "run").mkdir()
+    extract_features(split, features, tmp_path / "features")
+    job = TrainJob(str(tmp_path / "features"), split, features, str(tmp_path / "run"), config, 10_000, threads=1)
+    method = run_job(job, CPU)[0].eval()
+
+    trained = batch_source(job.open_features(), method.needs, split, "train", features)
+    (batch,) = trained.batches([range(0, len(trained), 3)], CPU, seed=(1, 0))  # anomalies that it has not seen
+    with torch.no_grad():
+        marks = method.marks(method.levels(batch.corrupted))
+    pixels = [np.asarray(x).squeeze(1) for x in (marks, batch.masks)]
+    assert evaluate(pixels[0], pixels[1], protocol="exact")["mean"]["exact"]["pixel_auroc"] > 0.8
+
+    source = open_features(tmp_path / "features", "test", split, features)
+    batches = batch_source(source, method.needs, split, "test", features)
+    parts = zip(*predictions(method, batches, ScoreConfig(sigma=2.0, channels_last=False)), strict=True)
+    maps, scores = (np.concatenate(part) for part in parts)
+    tested = split.phase("test")
+    classes, labels = [row.class_name for row in tested], [row.label for row in tested]
+    found = evaluate(maps, resized_masks(split, tested, 128), classes, labels, scores, "exact")["mean"]["exact"]
+    assert found["pixel_auroc"] > 0.9
+    assert found["image_auroc"] > 0.8
 
 
 # The bank
