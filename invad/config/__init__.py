@@ -12,6 +12,7 @@ from invad.config.methods import (
     PatchCoreConfig,
     RDConfig,
     SimpleNetConfig,
+    ToCoADConfig,
     TrainConfig,
     UniADConfig,
 )

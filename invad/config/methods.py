@@ -261,6 +261,44 @@ class MVADConfig(GradientConfig):
     loss: Loss = "l2"
 
 
+@dataclass(frozen=True, config=STRICT)
+class ToCoADConfig(TrainConfig):
+    """ToCoAD; its paper reports few settings, so most defaults are this project's own.
+
+    `epochs`: of the discriminative network, `contrast_epochs`: of the extractor. `stages`: `second` leaves the first stage out, `none`
+    both, which is a bank of the frozen extractor. `learning_rate`: of the discriminative network and the heads of the contrast,
+    `extractor_rate`: of the extractor. `lateral`: the discriminative network sees the finer levels too. `negatives`: what anomalous
+    features are weighted by, the discriminative network's probabilities (`guided`) or the generator's `mask`; `none` leaves the repulsion
+    out, whose weight is `repulsion`. `share`: of a class's vectors that the bank keeps, chosen among `most_vectors` of them.
+    `dimensions`: of a vector. `textures`: a folder of images, such as DTD's; by default training images, shuffled.
+    """
+
+    ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "own"
+    SYNTHETIC_ANOMALIES: ClassVar[bool] = True
+
+    model: str = "tocoad"
+    epochs: Positive = 100  # pyrefly: ignore[bad-override]
+    contrast_epochs: Positive = 20
+    stages: Literal["both", "second", "none"] = "both"
+    batch_size: BatchSize = 16
+    learning_rate: PositiveFloat = 1e-3  # pyrefly: ignore[bad-override]
+    extractor_rate: PositiveFloat = 1e-5
+    loss: Literal["focal", "cross-entropy"] = "focal"
+    lateral: bool = True
+    negatives: Literal["guided", "mask", "none"] = "guided"
+    repulsion: PositiveFloat = 0.5
+    share: Share = 0.01
+    most_vectors: Positive = 100_000
+    dimensions: Channels = 1024
+    textures: str = ""
+
+    @property
+    def length(self) -> str:
+        """Both stages, those that there are."""
+        lengths = {"both": f"{self.epochs} + {self.contrast_epochs} epochs", "second": f"{self.contrast_epochs} epochs"}
+        return lengths.get(self.stages, "")
+
+
 TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "invad": InvADConfig,
     "rd": RDConfig,
@@ -271,4 +309,5 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "draem": DRAEMConfig,
     "destseg": DeSTSegConfig,
     "mvad": MVADConfig,
+    "tocoad": ToCoADConfig,
 }

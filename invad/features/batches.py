@@ -56,7 +56,7 @@ class Batch:
     `images`: RGB, float32 (B, 3, H, W) in [0, 1]. While training, where the method asks for synthetic anomalies: `corrupted` images
     alike, the clean images that they should be, in place of `images`, and `masks`, float32 (B, 1, H, W), 1 where there is an anomaly.
     `seeds`: of each image in this epoch; none outside of training. `views`: so many images in a row show one object, always in the same
-    order; 1 unless the method asks for views.
+    order; 1 unless the method asks for views. `classes`: of each training image; none of images to predict.
     """
 
     features: tuple[Tensor, ...] = ()
@@ -65,6 +65,7 @@ class Batch:
     masks: Tensor | None = None
     seeds: tuple[tuple[int, ...], ...] = ()
     views: int = 1
+    classes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -76,7 +77,7 @@ class Batch:
         """Return the same in the memory format of `config`."""
         features = tuple(formatted(self.features, config))
         images = (None if x is None else formatted([x], config)[0] for x in (self.images, self.corrupted, self.masks))
-        return Batch(features, *images, seeds=self.seeds, views=self.views)
+        return Batch(features, *images, seeds=self.seeds, views=self.views, classes=self.classes)
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers (B, *shape), float32 on the CPU, that depend on seed, epoch and image alone."""
@@ -109,13 +110,18 @@ class BatchSource:
         pictures: "Pictures | None" = None,
         rows: Sequence[int] | None = None,
         views: int = 1,
+        classes: Sequence[str] = (),
     ) -> None:
-        """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all."""
+        """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all.
+
+        `classes`: of all rows, where the method may know them.
+        """
         self.views = views
         self._features = features
         self._needs = needs
         self._levels = needs.tensors(features.key.output)
         self._pictures = pictures
+        self._classes = classes
         self._rows = np.arange(len(features)) if rows is None else np.asarray(rows, np.int64)
         self.key: FeatureKey = features.key
         self.images: Sequence[str] = [features.images[row] for row in self._rows.tolist()]
@@ -132,9 +138,10 @@ class BatchSource:
         """
         wanted = [self._rows[np.asarray(batch)] for batch in batches]
         seeds = [() if seed is None else tuple((*seed, int(row)) for row in rows) for rows in wanted]
+        classes = [tuple(self._classes[row] for row in rows) if self._classes else () for rows in wanted]
         features = (
-            replace(batch, seeds=each, views=self.views)
-            for batch, each in zip(self._of_features(wanted, device), seeds, strict=True)
+            replace(batch, seeds=each, views=self.views, classes=known)
+            for batch, each, known in zip(self._of_features(wanted, device), seeds, classes, strict=True)
         )
         if self._pictures is None:
             yield from features
@@ -227,4 +234,5 @@ def batch_source(
     if needs.views:
         all_rows = split.phase(phase)
         views = view_count(all_rows if rows is None else [all_rows[row] for row in rows])
-    return BatchSource(features, needs, pictures, rows, views)
+    classes = [row.class_name for row in split.phase(phase)] if phase == "train" else []
+    return BatchSource(features, needs, pictures, rows, views, classes)

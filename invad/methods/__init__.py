@@ -13,6 +13,7 @@ from invad.methods.mvad import MVAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet
+from invad.methods.tocoad import ToCoAD
 from invad.methods.uniad import UniAD
 
 __all__ = ["EncoderOutput", "METHODS", "Method", "build_method"]
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
     "draem": DRAEM,
     "destseg": DeSTSeg,
     "mvad": MVAD,
+    "tocoad": ToCoAD,
 }
 
 

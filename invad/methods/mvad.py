@@ -97,7 +97,7 @@ class MultiViewNetwork(nn.Module):
         block: ResidualBlock = "basic",
         *,
         signed: bool = False,
-        decoder_blocks: Sequence[int] = (3, 4, 6),
+        decoder_blocks: tuple[int, ...] = (3, 4, 6),
     ) -> None:
         super().__init__()
         channels, strides = output.channels, output.strides

@@ -42,19 +42,9 @@ class PatchCore(PatchMethod):
         holds their projections, 0.05 GB, on the method's device.
         """
         rng = np.random.default_rng(self.config.seed)
-        parts = _sample((self.vectors(batch).cpu() for batch in batches()), self.config.most_vectors, rng)
-        total = sum(map(len, parts))
-        count = max(1, int(self.config.share * total))
-        if count == total:  # there is nothing to choose
-            self.memory = torch.cat(list(parts)).to(self.memory.device)
-            return
-        bound = self.config.dimensions**-0.5  # weights as torch's linear layers begin with
-        weights = rng.uniform(-bound, bound, (self.config.dimensions, PROJECTED)).astype(np.float32)
-        starts = rng.choice(total, min(STARTS, total), replace=False)
-        with full_precision(self.memory.device):
-            projected = torch.cat([part @ torch.from_numpy(weights) for part in parts]).to(self.memory.device)
-            chosen = greedy_coreset(projected, starts, count)
-        self.memory = _rows(parts, chosen).to(self.memory.device)
+        parts, _ = even_sample((self.vectors(batch).cpu() for batch in batches()), self.config.most_vectors, rng)
+        count = max(1, int(self.config.share * sum(map(len, parts))))
+        self.memory = coreset(parts, count, rng, self.memory.device)
 
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
         """Return the mean squared distance to the nearest vectors of the memory on the grid, and as image score its maximum."""
@@ -65,6 +55,20 @@ class PatchCore(PatchMethod):
             return Prediction(maps, maps.amax(dim=(1, 2)))
         vectors, squares, nearest = (self.on_grid(x).flatten(1, 2) for x in (vectors, distances[:, 0], nearest[:, 0]))
         return Prediction(maps, reweighted_scores(vectors, squares, nearest, self.memory))
+
+
+def coreset(parts: Sequence[Tensor], count: int, rng: np.random.Generator, device: torch.device) -> Tensor:
+    """Return `count` of the rows of `parts`, float32 (N, D) each, or all where there are no more, on `device`, where they are chosen."""
+    total, dimensions = sum(map(len, parts)), parts[0].shape[1]
+    if count >= total:  # there is nothing to choose
+        return torch.cat(list(parts)).to(device)
+    bound = dimensions**-0.5  # weights as torch's linear layers begin with
+    weights = rng.uniform(-bound, bound, (dimensions, PROJECTED)).astype(np.float32)
+    starts = rng.choice(total, min(STARTS, total), replace=False)
+    with full_precision(device):
+        projected = torch.cat([part @ torch.from_numpy(weights) for part in parts]).to(device)
+        chosen = greedy_coreset(projected, starts, count)
+    return _rows(parts, chosen).to(device)
 
 
 def reweighted_scores(vectors: Tensor, squares: Tensor, nearest: Tensor, memory: Tensor) -> Tensor:
@@ -80,18 +84,22 @@ def reweighted_scores(vectors: Tensor, squares: Tensor, nearest: Tensor, memory:
     return (1 - torch.softmax(lengths, dim=1)[:, 0]) * largest
 
 
-def _sample(parts: Iterable[Tensor], most: int, rng: np.random.Generator) -> Sequence[Tensor]:
-    """Return all rows of `parts`, or `most` of them drawn evenly, in their order; little more than `SPARE` times `most` are held."""
+def even_sample(parts: Iterable[Tensor], most: int, rng: np.random.Generator) -> tuple[Sequence[Tensor], int]:
+    """Return all rows of `parts`, or `most` of them drawn evenly, in their order, and how many there were.
+
+    Little more than `SPARE` times `most` are held.
+    """
     kept: list[tuple[Tensor, np.ndarray]] = []
-    limit = np.inf  # of the keys; the rows with the smallest are drawn
+    limit, total = np.inf, 0  # of the keys; the rows with the smallest are drawn
     for rows in parts:
+        total += len(rows)
         kept += _below(limit, [(rows, rng.random(len(rows)))])
         if sum(len(keys) for _, keys in kept) > SPARE * most:
             limit = _smallest(kept, most)
             kept = _below(limit, kept)
     if not kept:
         raise ValueError("no vectors to choose from")
-    return [rows for rows, _ in _below(_smallest(kept, most), kept)]
+    return [rows for rows, _ in _below(_smallest(kept, most), kept)], total
 
 
 def _smallest(kept: Sequence[tuple[Tensor, np.ndarray]], count: int) -> float:
@@ -165,7 +173,7 @@ def nearest_vectors(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor
 def _nearest(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
     squares, parts = queries.square().sum(dim=1, keepdim=True), []
     for start in range(0, len(memory), BLOCK):
-        block = memory[start : start + BLOCK]
+        block = memory[start : start + BLOCK].to(queries.dtype)
         distances = squares + block.square().sum(dim=1) - 2 * queries @ block.T
         values, indices = distances.topk(min(count, len(block)), dim=1, largest=False)
         parts.append((values, indices + start))

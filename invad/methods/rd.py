@@ -99,7 +99,7 @@ class ReverseDistillation(nn.Module):
         divisor = None if block == "basic" else EMBEDDING_DIVISOR
         self.embedding = residual_stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
         self.decoder = Decoder(self.channels, block, signed=signed, steps=steps)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
@@ -110,8 +110,8 @@ class ReverseDistillation(nn.Module):
 class Decoder(nn.ModuleList):
     """A ResNet mirrored: from the embedding, (B, 2 C, H / 2, W / 2) for a coarsest level (B, C, H, W), to all levels, fine to coarse.
 
-    `channels`, `block`, `signed`: see `ReverseDistillation`. `steps`: from each level to the next coarser one. `blocks`: of each stage,
-    coarse to fine; any finer one has as many as the last.
+    `channels`, `block`, `signed`: see `ReverseDistillation`. `steps`: from each level to the next coarser one. `blocks`: see
+    `inverted_stages`.
     """
 
     def __init__(
@@ -121,18 +121,13 @@ class Decoder(nn.ModuleList):
         *,
         signed: bool,
         steps: Sequence[Resampling],
-        blocks: Sequence[int] = DECODER_BLOCKS,
+        blocks: tuple[int, ...] = DECODER_BLOCKS,
     ) -> None:
-        super().__init__()
-        previous = 2 * channels[-1]
-        for level, width in enumerate(reversed(channels)):
-            doubles = level == 0 or steps[-level] == "halve"
-            count, divisor = blocks[min(level, len(blocks) - 1)], DECODER_DIVISORS[block]
-            stage = residual_stage(previous, width, count, divisor, "double" if doubles else "none")
-            if signed:
-                stage[-1].activation = nn.Identity()
-            self.append(stage)
-            previous = width
+        doubling: list[Resampling] = ["double" if step == "halve" else "none" for step in reversed(steps)]
+        stages = inverted_stages((2 * channels[-1], *reversed(channels)), ["double", *doubling], block, blocks)
+        for stage in stages if signed else ():
+            stage[-1].activation = nn.Identity()
+        super().__init__(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Reconstruct the levels."""
@@ -141,6 +136,23 @@ class Decoder(nn.ModuleList):
             x = stage(x)
             outputs.append(x)
         return outputs[::-1]
+
+
+def inverted_stages(
+    channels: Sequence[int],
+    steps: Sequence[Resampling],
+    block: ResidualBlock,
+    blocks: tuple[int, ...] = DECODER_BLOCKS,
+) -> list[nn.Sequential]:
+    """Return the stages of an inverted ResNet, coarse to fine: from each number of channels to the next, the first block resamples.
+
+    `blocks`: of each stage; any finer one has as many as the last.
+    """
+    counts = (*blocks, *blocks[-1:] * len(steps))
+    return [
+        residual_stage(before, after, count, DECODER_DIVISORS[block], step)
+        for (before, after), step, count in zip(pairwise(channels), steps, counts, strict=False)
+    ]
 
 
 def _downsampler(channels: Sequence[int], steps: Sequence[Resampling]) -> nn.Sequential:
@@ -173,7 +185,7 @@ def _resampling_conv(
     return convolution, nn.BatchNorm2d(out_channels)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Start convolutions as ResNets do; BatchNorm starts at weight 1 and bias 0 by itself."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

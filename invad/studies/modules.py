@@ -64,6 +64,7 @@ _DINOMALY = {
     "features.levels": ((2, 3, 4, 5), (6, 7, 8, 9)),
     "features.image_size": 252,
 }
+_TOCOAD = {"train.model": "tocoad", "features.mode": "live", "features.levels": (4, 8, 16, 32)}
 _DESTSEG = {"train.model": "destseg", "features.mode": "live"}
 _ALL = (
     Module(
@@ -79,8 +80,9 @@ _ALL = (
             VariantRow("dinomaly", "on DINOv2, which is downloaded; its own steps", False, _DINOMALY),
             VariantRow("draem", "sees images; hours without a GPU", False, {"train.model": "draem", **_NO_FEATURES}),
             VariantRow("destseg", "sees images; its encoder is the teacher", False, _DESTSEG),
+            VariantRow("tocoad", "sees images; trains its encoder, hours without a GPU", False, _TOCOAD),
         ),
-        only_named=("dinomaly", "draem", "destseg"),
+        only_named=("dinomaly", "draem", "destseg", "tocoad"),
     ),
     _module(
         "ssm", "how the style enters the generator", "train.modulation train.modulation_terms", "space-aware", {
@@ -161,6 +163,18 @@ _ALL = (
             "coarse": ("coarse", "cosine", "the coarsest level alone"),
             "sum": ("sum", "cosine", "the sum of the levels' maps"),
             "concatenated-l2": ("concatenated", "l2", "length of the difference instead of the cosine"),
+        },
+    ),
+    _module(  # for a benchmark of that method
+        "tocoad", "what ToCoAD's extractor is adapted by; the bank is the same",
+        "train.stages train.negatives train.loss train.lateral", "guided", {
+            "guided": ("both", "guided", "focal", True, "both stages"),
+            "frozen": ("none", "guided", "focal", True, "the extractor as it is"),
+            "attraction": ("second", "none", "focal", True, "no negatives"),
+            "mask": ("second", "mask", "focal", True, "negatives from the generator's masks"),
+            "untrained-guide": ("second", "guided", "focal", True, "negatives from an untrained network"),
+            "cross-entropy": ("both", "guided", "cross-entropy", True, "in place of the focal loss"),
+            "without-lateral": ("both", "guided", "focal", False, "the guide sees the coarsest level alone"),
         },
     ),
 )  # fmt: skip

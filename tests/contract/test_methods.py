@@ -24,9 +24,11 @@ from invad.config import (
     RDConfig,
     ScoreConfig,
     SimpleNetConfig,
+    ToCoADConfig,
     TrainConfig,
     UniADConfig,
 )
+from invad.config.constants import STRIDES
 from invad.data.split_table import Split
 from invad.devices import place
 from invad.errors import InputError
@@ -52,8 +54,9 @@ SMALL: dict[str, TrainConfig] = {
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
     "destseg": DeSTSegConfig(epochs=3, batch_size=4, width=8),
     "mvad": MVADConfig(epochs=3, batch_size=4, learning_rate=0.002, attention_blocks=(1, 1, 1), chosen=(2, 2, 2)),
+    "tocoad": ToCoADConfig(epochs=1, contrast_epochs=2, batch_size=4, share=0.1, dimensions=16),
 }
-EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg"}
+EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "tocoad"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
@@ -61,7 +64,10 @@ def features_of(config: TrainConfig) -> FeaturesConfig:
         return FeaturesConfig("none", "none", SIZE, mode="live")
     if config.model == "dinomaly":
         return FeaturesConfig("test_vit", "none", SIZE, levels=((0, 1), (2, 3)))
-    return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live" if config.ENCODER == "own" else "store")
+    if config.ENCODER == "own":
+        levels = (4, 8, 16, 32) if config.model == "tocoad" else STRIDES
+        return FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live", levels=levels)
+    return FeaturesConfig("mobilenetv2_100", image_size=SIZE)
 
 
 def benchmark_of(config: TrainConfig) -> BenchmarkConfig:

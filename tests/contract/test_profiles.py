@@ -103,6 +103,7 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
         "draem": STRIDES,
         "destseg": STRIDES,
         "mvad": STRIDES,
+        "tocoad": (4, 8, 16, 32),
     }
     assert found["mvad"].train == MVADConfig()
     assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad", "destseg")} == {"re-run"}

@@ -1,11 +1,13 @@
 """What a method asks for: levels of features, images, synthetic anomalies; and that their randomness is of seed, epoch and image alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from toys import CPU, MemoryFeatures, image_split, random_levels
 
-from invad.config import FeaturesConfig
+from invad.config import ComputeConfig, FeaturesConfig
 from invad.data.images import read_image
 from invad.features.batches import Batch, BatchSource, Needs, batch_source
 from invad.features.source import LiveFeatures
@@ -55,6 +57,15 @@ def test_images_are_as_they_are_read(split):
     assert batch.features == ()
     assert batch.images.dtype == torch.float32
     assert torch.equal(batch.images, torch.from_numpy(expected).permute(0, 3, 1, 2).float() / 255)
+
+
+def test_the_classes_of_training_images_are_known_and_no_others(split):
+    rows = [replace(row, class_name=f"class {index}") for index, row in enumerate(split.rows)]
+    named = replace(split, rows=tuple(rows))
+    (batch,) = source_of(named, Needs(images=True)).batches([[4, 1]], CPU)
+    assert batch.classes == batch.formatted(ComputeConfig()).classes == ("class 4", "class 1")
+    (batch,) = source_of(named, Needs(images=True), "test").batches([[0]], CPU)
+    assert batch.classes == ()
 
 
 def test_synthetic_anomalies_lie_under_their_masks_and_nowhere_else(split):

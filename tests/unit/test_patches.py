@@ -82,17 +82,19 @@ def test_the_sample_is_even_in_order_the_same_in_any_batches_and_bounded(monkeyp
     monkeypatch.setattr(patchcore, "_below", counted)
     rows = torch.arange(1000.0).unsqueeze(1)
     one, two = (
-        torch.cat(list(patchcore._sample(rows.split(size), 64, np.random.default_rng(0)))).flatten() for size in (7, 50)
+        torch.cat(list(patchcore.even_sample(rows.split(size), 64, np.random.default_rng(0))[0])).flatten()
+        for size in (7, 50)
     )
     assert torch.equal(one, two)
     assert len(one) == 64
     assert (one.diff() > 0).all()
     assert 400 < one.mean() < 600
     assert max(held) <= 1.25 * 64 + 50
-    few = patchcore._sample(rows[:50].split(20), 64, np.random.default_rng(0))
+    few, total = patchcore.even_sample(rows[:50].split(20), 64, np.random.default_rng(0))
+    assert total == 50
     assert torch.equal(torch.cat(list(few)), rows[:50])
     with pytest.raises(ValueError, match="no vectors"):
-        patchcore._sample([], 64, np.random.default_rng(0))
+        patchcore.even_sample([], 64, np.random.default_rng(0))
 
 
 def test_the_memory_is_rows_of_all_parts_in_the_order_of_the_choice():

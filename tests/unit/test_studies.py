@@ -63,7 +63,7 @@ def flat(benchmark):
 
 def test_the_modules_are_the_method_and_those_of_the_paper():
     expected = "method ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map"
-    assert [name for name in MODULES if name != "mvad"] == expected.split()
+    assert [name for name in MODULES if name not in ("mvad", "tocoad")] == expected.split()
 
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
@@ -71,14 +71,16 @@ def test_every_module_marks_one_variant_which_is_the_papers(module, paper):
     assert len({variant.name for variant in module.variants}) == len(module.variants)
     (marked,) = [variant for variant in module.variants if variant.is_paper]
     said = {"score.map_levels": "concatenated", "score.map_distance": "cosine", "train.epochs": 100}
-    if module.name == "mvad":  # for benchmarks of that method
-        paper, said = profile_params("paper-mvad").benchmark("realiad"), {}
+    if module.name in ("mvad", "tocoad"):  # for benchmarks of that method
+        dataset = "realiad" if module.name == "mvad" else "mvtec"
+        paper, said = profile_params(f"paper-{module.name}").benchmark(dataset), {}
     values = flat(apply(paper, said))
     assert {key: values[key] for key in marked.changes} == dict(marked.changes)
 
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 def test_the_variants_of_a_module_say_the_same_keys_and_are_valid_settings(module, benchmark):
+    benchmark = profile_params("paper-tocoad").benchmark("mvtec") if module.name == "tocoad" else benchmark
     keys = [frozenset(variant.changes) for variant in module.variants]
     assert len(set(keys)) == 1 or (module.name == "method" and all("train.model" in each for each in keys))
     if module.name == "mvad":
@@ -108,12 +110,13 @@ def test_variants_are_chosen_by_name_in_the_modules_order():
         "dinomaly",
         "draem",
         "destseg",
+        "tocoad",
     }
     assert [variant.name for variant in methods.choose(["draem", "rd"])] == ["rd", "draem"]
 
 
 def test_an_unknown_module_or_variant_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, ssm, .*map$"):
+    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, ssm, .*map, tocoad$"):
         module_named("smm")
     with pytest.raises(InputError, match=r"^unknown variant 'x' of the module blocks; known are 1, 2, 4$"):
         MODULES["blocks"].choose(["1", "x"])

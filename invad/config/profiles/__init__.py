@@ -11,7 +11,7 @@ from invad.config.sections import dataset_kind
 from invad.errors import InputError
 from invad.files import write_text
 
-_METHODS = ("rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "mvad")
+_METHODS = ("rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "mvad", "tocoad")
 # The files that a profile is made of, each over the one before.
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "quick": ("quick",),
