@@ -17,27 +17,29 @@ from invad.config.methods import (
     UniADConfig,
 )
 from invad.config.sections import (
-    AS_STORED,
     BenchmarkConfig,
     CalibrationConfig,
-    CocoAdSplitConfig,
     DownloadConfig,
     FeaturesConfig,
-    FolderSplitConfig,
-    LabelledConfig,
-    LabelledSplitConfig,
     Params,
-    ReadingConfig,
-    RealIadSplitConfig,
     ResourcesConfig,
     ScoreConfig,
     SupervisedConfig,
-    TableSplitConfig,
     TrainingConfig,
     TuneConfig,
-    VadSplitConfig,
     WorkersConfig,
     dataset_kind,
+)
+from invad.config.splits import (
+    AS_STORED,
+    CocoAdSplitConfig,
+    FolderSplitConfig,
+    LabelledConfig,
+    LabelledSplitConfig,
+    ReadingConfig,
+    RealIadSplitConfig,
+    TableSplitConfig,
+    VadSplitConfig,
     reading_of,
 )
 from invad.config.types import STRICT, ComputeConfig, Precision, check_image_size

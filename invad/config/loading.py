@@ -13,7 +13,6 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS, VIEWED_DATASETS
 from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
-    SPLIT_CONFIGS,
     AblationConfig,
     BenchmarkConfig,
     BenchmarkEntry,
@@ -28,6 +27,7 @@ from invad.config.sections import (
     WorkersConfig,
     dataset_kind,
 )
+from invad.config.splits import SPLIT_CONFIGS
 from invad.config.types import Name, check_image_size
 from invad.errors import InputError
 

@@ -148,3 +148,11 @@ def blur_matrix(length: int, sigma: float) -> Tensor:
     sources = torch.minimum(sources, 2 * length - 1 - sources)
     matrix = torch.zeros(length, length, dtype=torch.float64)
     return matrix.scatter_add_(1, sources, (taps / taps.sum()).expand(length, -1))
+
+
+def summed_distances(features: Sequence[Tensor], reconstructions: Sequence[Tensor], size: int) -> Tensor:
+    """Return the levels' cosine distances, resized and summed, float32 (B, size, size); `InputError` for shapes that differ."""
+    pairs = float32_pairs(features, reconstructions)
+    with full_precision(pairs[0][0].device):
+        distances = [1 - functional.cosine_similarity(x, y, dim=1) for x, y in pairs]
+        return torch.stack([resized(distance, size) for distance in distances], dim=1).sum(dim=1)

@@ -24,9 +24,9 @@ from invad.methods.base import (
     decay_groups,
     one_phase,
 )
-from invad.methods.maps import reconstruction_loss
+from invad.methods.maps import reconstruction_loss, summed_distances
 from invad.methods.mvas import Dropped, MixedLevel
-from invad.methods.rd import (
+from invad.methods.resnet import (
     EMBEDDING_BLOCKS,
     EMBEDDING_DIVISOR,
     Decoder,
@@ -34,7 +34,6 @@ from invad.methods.rd import (
     ResidualBlock,
     residual_blocks,
     residual_stage,
-    summed_distances,
 )
 
 DROPOUT = 0.1  # of values in the MLPs, and of the attention of whole images

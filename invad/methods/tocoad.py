@@ -33,9 +33,9 @@ from invad.methods.base import (
     TrainingPhase,
     one_phase,
 )
-from invad.methods.patchcore import coreset, even_sample, nearest_vectors
+from invad.methods.coreset import coreset, even_sample, nearest_vectors
 from invad.methods.patches import patch_vectors
-from invad.methods.rd import Resampling, initialise, inverted_stages, residual_blocks
+from invad.methods.resnet import Resampling, initialise, inverted_stages, residual_blocks
 
 LEVELS = 4
 BANK_LEVELS = (1, 2)  # those of the vectors

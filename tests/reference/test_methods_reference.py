@@ -14,8 +14,9 @@ from invad.features import synthesis, texture_operations
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
 from invad.methods.base import Position
+from invad.methods.coreset import greedy_coreset
 from invad.methods.draem import DRAEM, focal_loss, ssim_loss, ssim_window
-from invad.methods.patchcore import PatchCore, greedy_coreset
+from invad.methods.patchcore import PatchCore
 from invad.methods.patches import patch_vectors
 from invad.methods.simplenet import SimpleNet
 from invad.scoring.score import finished

@@ -7,15 +7,16 @@ import torch
 from invad.config import PatchCoreConfig, ScoreConfig, SimpleNetConfig
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
-from invad.methods import patchcore
-from invad.methods.patchcore import PatchCore, greedy_coreset, nearest_vectors, reweighted_scores
+from invad.methods import coreset
+from invad.methods.coreset import greedy_coreset, nearest_vectors
+from invad.methods.patchcore import PatchCore, reweighted_scores
 from invad.methods.simplenet import SimpleNet
 
 OUTPUT = EncoderOutput("toy", (4, 8, 12), 32)
 
 
 def test_the_paper_s_score_is_less_where_the_nearest_vector_has_near_neighbours(monkeypatch):
-    monkeypatch.setattr(patchcore, "REWEIGHTED_OVER", 3)
+    monkeypatch.setattr(coreset, "REWEIGHTED_OVER", 3)
     memory = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [100.0, 0.0]])
     # Of the second image the second location is the farther one.
     vectors = torch.tensor([[[0.0, -2.0], [0.0, 0.0]], [[1.0, 0.0], [100.0, 7.0]]])
@@ -45,7 +46,7 @@ def test_distances_in_blocks_are_those_at_once(monkeypatch):
     queries, memory = torch.randn(50, 3), torch.randn(37, 3)
     expected, order = torch.cdist(queries, memory).square().sort(dim=1)
     for block in (5, 16, 100):
-        monkeypatch.setattr(patchcore, "BLOCK", block)
+        monkeypatch.setattr(coreset, "BLOCK", block)
         distances, nearest = nearest_vectors(queries, memory, 6)
         torch.testing.assert_close(distances, expected[:, :6], rtol=1e-4, atol=1e-5)
         assert torch.equal(nearest, order[:, :6])
@@ -61,8 +62,8 @@ def test_each_vector_of_a_coreset_is_the_farthest_from_those_before():
 
 @pytest.mark.parametrize(("rows", "block"), [(3, 4), (10, 2), (100, 1000)])
 def test_a_coreset_chosen_in_blocks_is_that_of_the_definition(monkeypatch, rows, block):
-    monkeypatch.setattr(patchcore, "CHOICE_BLOCK", rows)
-    monkeypatch.setattr(patchcore, "BLOCK", block)
+    monkeypatch.setattr(coreset, "CHOICE_BLOCK", rows)
+    monkeypatch.setattr(coreset, "BLOCK", block)
     vectors = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
     between = torch.cdist(vectors, vectors)
     nearest, expected = between[[5, 6]].mean(dim=0), []
@@ -73,16 +74,16 @@ def test_a_coreset_chosen_in_blocks_is_that_of_the_definition(monkeypatch, rows,
 
 
 def test_the_sample_is_even_in_order_the_same_in_any_batches_and_bounded(monkeypatch):
-    below, held = patchcore._below, []
+    below, held = coreset._below, []
 
     def counted(limit, kept):
         held.append(sum(len(keys) for _, keys in kept))
         return below(limit, kept)
 
-    monkeypatch.setattr(patchcore, "_below", counted)
+    monkeypatch.setattr(coreset, "_below", counted)
     rows = torch.arange(1000.0).unsqueeze(1)
     one, two = (
-        torch.cat(list(patchcore.even_sample(rows.split(size), 64, np.random.default_rng(0))[0])).flatten()
+        torch.cat(list(coreset.even_sample(rows.split(size), 64, np.random.default_rng(0))[0])).flatten()
         for size in (7, 50)
     )
     assert torch.equal(one, two)
@@ -90,17 +91,17 @@ def test_the_sample_is_even_in_order_the_same_in_any_batches_and_bounded(monkeyp
     assert (one.diff() > 0).all()
     assert 400 < one.mean() < 600
     assert max(held) <= 1.25 * 64 + 50
-    few, total = patchcore.even_sample(rows[:50].split(20), 64, np.random.default_rng(0))
+    few, total = coreset.even_sample(rows[:50].split(20), 64, np.random.default_rng(0))
     assert total == 50
     assert torch.equal(torch.cat(list(few)), rows[:50])
     with pytest.raises(ValueError, match="no vectors"):
-        patchcore.even_sample([], 64, np.random.default_rng(0))
+        coreset.even_sample([], 64, np.random.default_rng(0))
 
 
 def test_the_memory_is_rows_of_all_parts_in_the_order_of_the_choice():
     rows = torch.arange(20.0).unflatten(0, (10, 2))
     chosen = torch.tensor([7, 0, 9, 3])
-    assert torch.equal(patchcore._rows(rows.split(4), chosen), rows[chosen])
+    assert torch.equal(coreset._rows(rows.split(4), chosen), rows[chosen])
 
 
 @pytest.mark.parametrize(("recipe", "clip", "bias"), [("paper", float("inf"), (0.01, 1e-5)), ("re-run", 5.0, (0, 0))])
