@@ -1,6 +1,6 @@
 """Methods on a slice of the real MVTec AD (capsule and transistor): it beats what a broken method gives.
 
-Short trainings at 128 pixels with the packaged encoder, or on images of 64 pixels. Floors are well below what was measured, and above
+Short trainings at 128 pixels with the packaged encoder. Floors are well below what was measured, and above
 what the method gives untrained, and where its maps belong to other images.
 """
 
@@ -15,7 +15,6 @@ from toys import CPU
 
 from invad.config import (
     DeSTSegConfig,
-    DRAEMConfig,
     FeaturesConfig,
     FolderSplitConfig,
     PatchCoreConfig,
@@ -53,7 +52,6 @@ RECIPES: dict[str, TrainConfig] = {
     "simplenet": SimpleNetConfig(epochs=5, dimensions=256, hidden=128, discriminator_rate=2e-3, noise=0.15),
     "uniad": UniADConfig(epochs=8, learning_rate=2e-3, layers=1, width=128, heads=4, feed_forward=256),
     "rd": RDConfig(epochs=2, batch_size=8),
-    "draem": DRAEMConfig(epochs=20, learning_rate=2e-3, width=8, segmentation_width=8),
     "destseg": DeSTSegConfig(epochs=8, batch_size=4, learning_rate=0.2, width=32),
     "tocoad": ToCoADConfig(epochs=2, contrast_epochs=1, batch_size=8, share=0.05, dimensions=256),
 }
