@@ -97,25 +97,47 @@ class ReverseDistillation(nn.Module):
             _downsampler(self.channels[level:], steps[level:]) for level in range(len(channels))
         )
         divisor = None if block == "basic" else EMBEDDING_DIVISOR
-        self.embedding = _stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
-        self.decoder = nn.ModuleList()
-        previous = 2 * coarsest
-        for level, width in enumerate(reversed(self.channels)):
-            blocks = DECODER_BLOCKS[min(level, len(DECODER_BLOCKS) - 1)]
-            doubles = level == 0 or steps[-level] == "halve"
-            stage = _stage(previous, width, blocks, DECODER_DIVISORS[block], "double" if doubles else "none")
-            if signed:
-                stage[-1].activation = nn.Identity()
-            self.decoder.append(stage)
-            previous = width
+        self.embedding = residual_stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
+        self.decoder = Decoder(self.channels, block, signed=signed, steps=steps)
         self.apply(_initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
         fused = torch.cat([downsampler(x) for downsampler, x in zip(self.fusion, features, strict=True)], dim=1)
-        x = self.embedding(fused)
+        return self.decoder(self.embedding(fused))
+
+
+class Decoder(nn.ModuleList):
+    """A ResNet mirrored: from the embedding, (B, 2 C, H / 2, W / 2) for a coarsest level (B, C, H, W), to all levels, fine to coarse.
+
+    `channels`, `block`, `signed`: see `ReverseDistillation`. `steps`: from each level to the next coarser one. `blocks`: of each stage,
+    coarse to fine; any finer one has as many as the last.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        block: ResidualBlock,
+        *,
+        signed: bool,
+        steps: Sequence[Resampling],
+        blocks: Sequence[int] = DECODER_BLOCKS,
+    ) -> None:
+        super().__init__()
+        previous = 2 * channels[-1]
+        for level, width in enumerate(reversed(channels)):
+            doubles = level == 0 or steps[-level] == "halve"
+            count, divisor = blocks[min(level, len(blocks) - 1)], DECODER_DIVISORS[block]
+            stage = residual_stage(previous, width, count, divisor, "double" if doubles else "none")
+            if signed:
+                stage[-1].activation = nn.Identity()
+            self.append(stage)
+            previous = width
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Reconstruct the levels."""
         outputs = []
-        for stage in self.decoder:
+        for stage in self:
             x = stage(x)
             outputs.append(x)
         return outputs[::-1]
@@ -127,10 +149,10 @@ def _downsampler(channels: Sequence[int], steps: Sequence[Resampling]) -> nn.Seq
     return nn.Sequential(*(layer for pair, step in pairs for layer in (*_resampling_conv(*pair, 3, step), nn.ReLU())))
 
 
-def _stage(
+def residual_stage(
     in_channels: int, out_channels: int, blocks: int, divisor: int | None, resampling: Resampling
 ) -> nn.Sequential:
-    """Blocks of a ResNet, of which the first resamples."""
+    """Return blocks of a ResNet, of which the first resamples; bottlenecks as wide as the channels over `divisor`, None: basic blocks."""
     width = None if divisor is None else max(1, out_channels // divisor)
     further = (ResNetBlock(out_channels, out_channels, width) for _ in range(blocks - 1))
     return nn.Sequential(ResNetBlock(in_channels, out_channels, width, resampling), *further)

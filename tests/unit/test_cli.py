@@ -193,12 +193,15 @@ def test_profiles_are_listed_shown_and_used(folder):
         "quick",
         "paper",
         "paper-lite",
+        "all",
         "paper-rd",
         "paper-patchcore",
         "paper-simplenet",
         "paper-uniad",
         "paper-dinomaly",
+        "paper-draem",
         "paper-destseg",
+        "paper-short",
     ]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
     used = pipe("profile", "use", "paper", cwd=folder).stdout
