@@ -31,7 +31,6 @@ MOBILE = EncoderOutput("mobilenetv2_100", (24, 32, 96), SIZE)
 RESNET = EncoderOutput("resnet18", (64, 128, 256), SIZE)
 FEATURES = FeaturesConfig("mobilenetv2_100", image_size=SIZE, mode="live")
 CONFIG = DeSTSegConfig(steps=5, batch_size=2, width=8)
-CLASSES = ("bottle", "hazelnut", "carpet")  # of the generated MVTec AD
 START = Position(0, 0, 1, 0, 1)
 
 
@@ -127,7 +126,7 @@ def test_each_phase_moves_its_network_alone_and_a_killed_training_goes_on_from_a
 
 
 def test_networks_begin_as_the_authors_and_depend_on_the_seed():
-    method, other = built(RESNET), built(RESNET, seed=1)
+    method, other = (built(RESNET, seed=seed).requires_grad_(False) for seed in (0, 1))
     encoder = method.student.encoder
     blocks = [block for name, stage in encoder.named_children() if name.startswith("layer") for block in stage]
     assert [bool(block.bn2.weight.any()) for block in blocks] == [False] * 8
@@ -218,8 +217,8 @@ def test_an_encoder_that_ends_at_the_teachers_last_stride_is_refused():
 @pytest.mark.slow
 def test_it_finds_generated_defects(tmp_path):
     GENERATORS["mvtec"](tmp_path / "images", seed=0, train_images=16, test_images=10, image_size=128)
-    rows = build_mvtec(tmp_path / "images", FolderSplitConfig(strict=False))
-    split = Split(tuple(row for row in rows if row.class_name in CLASSES), tmp_path / "images", tmp_path / "images")
+    rows = tuple(build_mvtec(tmp_path / "images", FolderSplitConfig()))
+    split = Split(rows, tmp_path / "images", tmp_path / "images")
     features = replace(FEATURES, image_size=128)
     config = DeSTSegConfig(epochs=20, batch_size=4, learning_rate=0.2, width=32)
     key = extract_features(split, features, tmp_path / "features")
@@ -235,5 +234,4 @@ def test_it_finds_generated_defects(tmp_path):
         tested = split.phase("test")
         masks, labels = resized_masks(split, tested, 128), [row.label for row in tested]
         found = evaluate(maps, masks, [row.class_name for row in tested], labels, scores, "exact")["mean"]["exact"]
-        print(is_trained, found["image_auroc"], found["pixel_auroc"], found["pixel_ap"])
         assert (found["pixel_auroc"] > 0.8) == is_trained
