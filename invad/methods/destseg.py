@@ -29,7 +29,7 @@ from invad.methods.base import (
     decay_groups,
 )
 from invad.methods.maps import resized
-from invad.methods.rd import residual_blocks
+from invad.methods.residual import residual_blocks
 
 STUDENT_SHARE = 5  # the student's phase is the training divided by this
 MOMENTUM, DECAY = 0.9, 1e-4

@@ -26,7 +26,7 @@ from invad.methods.base import (
 )
 from invad.methods.maps import reconstruction_loss
 from invad.methods.mvas import Dropped, MixedLevel
-from invad.methods.rd import (
+from invad.methods.residual import (
     EMBEDDING_BLOCKS,
     EMBEDDING_DIVISOR,
     Decoder,

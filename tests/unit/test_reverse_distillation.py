@@ -13,7 +13,8 @@ from invad.features.batches import Batch
 from invad.methods import EncoderOutput
 from invad.methods.base import Position
 from invad.methods.maps import gaussian_blur, reconstruction_loss
-from invad.methods.rd import RD, ReverseDistillation, summed_distances
+from invad.methods.rd import RD, ReverseDistillation
+from invad.methods.residual import summed_distances
 
 TINY = (8, 12, 16)
 WIDE_RESNET50_2 = (256, 512, 1024)
