@@ -37,6 +37,10 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
         print(
             f"ablation   {module:<12} of {one.benchmark}: {', '.join(one.variants) or 'all variants'}; {one.seeds} seeds"
         )
+    for name, one in settings.supervised.items():
+        print(
+            f"supervised {name:<12} segad on {', '.join(one.detectors)}; segments {one.segments}, {len(one.seeds)} seeds"
+        )
     for stage, text in dependencies(settings).items():
         before = Workspace().code(stage)
         if before.exists() and (names := changed(before.read_text(encoding="utf-8"), text)):

@@ -31,6 +31,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=1024)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Segments = Literal["none", "foreground", "vad", "folder"]  # what SegAD cuts a map along
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 

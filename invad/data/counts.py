@@ -55,7 +55,7 @@ def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
 
 
 def describe(rows: Iterable[SplitRow]) -> str:
-    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
+    """Return one line of counts: classes, images to train on, held out from it and with labels, normal and anomalous test images."""
     rows = list(rows)
     counts = Counter((row.phase, row.label) for row in rows)
     classes = len({row.class_name for row in rows})

@@ -130,7 +130,7 @@ def _class_result(
     values: dict[Protocol, dict[str, Value]] = {}
     for protocol in protocols:
         exact = protocol == "exact"
-        found = rank_values(Measured(_ranking(scores, labels if exact else with_pixels | unknown)))
+        found = rank_values(Measured(image_ranking(scores, labels if exact else with_pixels | unknown)))
         if pixels is None:
             found |= dict.fromkeys(PIXEL_KEYS, NO_MASK)
         else:
@@ -143,12 +143,12 @@ def _class_result(
         notes += reasons({f"class {name!r}, protocol {protocol}": values[protocol]})
     found_curves: dict[str, Curve] = {}
     if curves:
-        of_images = Measured(_ranking(scores, labels), curves=True).curves
+        of_images = Measured(image_ranking(scores, labels), curves=True).curves
         found_curves = of_images | (pixels.curves if pixels else {})
     return _Result(values, notes, found_curves)
 
 
-def _ranking(scores: np.ndarray, labels: np.ndarray, unit: Literal["image", "sample"] = "image") -> Ranking:
+def image_ranking(scores: np.ndarray, labels: np.ndarray, unit: Literal["image", "sample"] = "image") -> Ranking:
     """The images or samples of a class by bool labels (n,)."""
     scores, areas = scores.astype(working_type(scores.dtype), copy=False), np.ones(int(labels.sum()), np.int32)
     return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], unit)
@@ -162,7 +162,7 @@ def _sample_values(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -
     highest, anomalous = np.full(len(numbers), scores.min()), np.zeros(len(numbers), bool)
     np.maximum.at(highest, sample, scores)
     np.logical_or.at(anomalous, sample, labels)
-    return rank_values(Measured(_ranking(highest, anomalous, "sample")))
+    return rank_values(Measured(image_ranking(highest, anomalous, "sample")))
 
 
 def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray, whose: str) -> list[str]:

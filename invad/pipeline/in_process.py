@@ -126,7 +126,7 @@ def _files(images: Images, folder: Path, reading: ReadingConfig) -> list[Path]:
 def _train(
     config: BenchmarkConfig, split: Split, root: Path, device: torch.device, threads: int, progress: bool
 ) -> Predictor:
-    used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
+    used = replace(split, rows=tuple(row for row in split.rows if row.phase in ("train", "calibration")))
     encoder = configured_encoder(config.features)
     features, storage = root / "features", str(root / "storage")
     with image_bar("features", shown=progress) as show:

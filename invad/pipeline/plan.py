@@ -16,6 +16,7 @@ from invad.data.counts import Counts, count_images
 from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
 from invad.data.embedded import generated_images
+from invad.data.labelled import labelled_normal
 from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
 from invad.data.real_iad import JSONS, VIEWS
@@ -41,7 +42,7 @@ _PAINTED = (
 
 
 class Images(NamedTuple):
-    """Numbers of images to train on, held out from training, and to test on."""
+    """Numbers of images to train on, held out from training and with labels, and to test on."""
 
     train: int
     held_out: int
@@ -128,11 +129,18 @@ def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Worksp
     if not (classes := count_images(rows) if is_of_these else _of_settings(benchmark, config)):
         return None
     views = _views(benchmark, rows if is_of_these else [])
-    share = benchmark.calibration.share
-    held_out = sum(views * held_out_images(counts.train // views, share) for counts in classes.values())
+    kept = sum(views * _kept_objects(counts.train // views, benchmark) for counts in classes.values())
+    labelled = sum(row.phase == "labelled" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
     noise = sum(row.phase == "train" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
-    return Images(train - held_out + noise, held_out, normal + anomalous)
+    return Images(train - kept + noise, kept + labelled, normal + anomalous)
+
+
+def _kept_objects(images: int, benchmark: BenchmarkConfig) -> int:
+    """Return how many of a class's normal training images, or of its objects seen in several, are held out from training."""
+    held_out = held_out_images(images, benchmark.calibration.share)
+    labelled = getattr(benchmark.splits, "labelled", None)
+    return held_out + (labelled_normal(images - held_out, labelled) if labelled else 0)
 
 
 def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
-from invad.workspace import Workspace
+from invad.workspace import SEGAD_FILE, Workspace
 
 if TYPE_CHECKING:
     from invad.scoring.store import Scores
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what each stage depends on beside data: settings and code; `InputError`: timm has no such encoder, or an ablation is wrong."""
+    """Write what each stage depends on beside data: settings and code; `InputError`: no such encoder or ablation, or xgboost is missing."""
     from invad.features.encoder import hollow_encoder
     from invad.pipeline.dependencies import dependencies
 
@@ -34,6 +34,10 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
             hollow_encoder(benchmark.features)
         except InputError as error:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
+    if params.supervised:
+        from invad.supervised.forest import xgboost_module
+
+        xgboost_module()
     for name, text in dependencies(params).items():
         write_text(workspace.code(name), text)
 
@@ -202,6 +206,26 @@ def _operating_point(scores: "Scores", calibration: "Calibration", settings: str
         **point,
         "notes": [*calibration.notes, *point["notes"]],
     }
+
+
+def supervise(name: str, params: Params, workspace: Workspace) -> None:
+    """Train the supervised method `name` on the maps of its detectors and the labelled images, and write model and metrics."""
+    from invad.supervised.detections import read_detections
+    from invad.supervised.model import write_model
+    from invad.supervised.segad import train_segad
+    from invad.tracking import log_supervised
+
+    config = params.supervised_method(name)
+    benchmarks = [params.benchmark(detector) for detector in config.detectors]
+    model, result = train_segad(config, read_detections(benchmarks, workspace), benchmarks[0])
+    write_model(model, workspace.model(name) / SEGAD_FILE)
+    write_json(workspace.supervised / f"{name}.json", result)
+    for run in result["per_seed"]:
+        values = ", ".join(f"{key} {'-' if one is None else f'{100 * one:.2f}'}" for key, one in run["mean"].items())
+        logger.info("seed %d: %s", run["seed"], values)
+    for note in dict.fromkeys([*result["notes"], *(note for run in result["per_seed"] for note in run["notes"])]):
+        logger.warning("%s", note)
+    log_supervised(name, params, result, workspace)
 
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:

@@ -74,6 +74,8 @@ def _counts(split: Split, scores: Scores) -> Counts:
         test_normal=images["test", 0],
         test_anomalous=images["test", 1],
         without_mask=int(np.count_nonzero(~scores.has_mask)),
+        labelled_normal=images["labelled", 0],
+        labelled_anomalous=images["labelled", 1],
         anomalous_pixels=anomalous / known if has_masks else None,
     )
 

@@ -66,10 +66,8 @@ FOLDS = ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3")
 FOLD_MEAN = "coco_ad_mean"
 BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
+    "btad": "BTAD", "vad": "VAD (Valeo)", "realiad": "Real-IAD",
 }  # fmt: skip
-
-# What has no published tables here has a title all the same.
-TITLES = BENCHMARKS | {"btad": "BTAD", "vad": "VAD (Valeo)", "realiad": "Real-IAD"}
 
 OWN = "own"  # whatever the folder or table: none of the published data sets
 UNKNOWN = "unknown"
@@ -93,7 +91,11 @@ SOURCES = {
 METHODS = {
     "invad": "InvAD", "invad-lite": "InvAD-lite", "rd": "RD", "uniad": "UniAD", "simplenet": "SimpleNet", "vitad": "ViTAD",
     "destseg": "DeSTSeg", "draem": "DRAEM", "diad": "DiAD", "rd++": "RD++", "mambaad": "MambaAD", "cflow": "CFLOW-AD", "cfa": "CFA",
-    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet", "mvad": "MVAD",
+    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet",
+    "dinomaly": "Dinomaly", "inp-former": "INP-Former", "mvad": "MVAD", "tocoad": "ToCoAD", "efficientad": "EfficientAD",
+    "segad-rd": "RD, SegAD", "segad-efficientad": "EfficientAD, SegAD", "segad-both": "EfficientAD and RD, SegAD",
+    "segad-all": "four detectors, SegAD", "wrn": "supervised Wide ResNet-50",
+    "segad-efficientad-wrn": "EfficientAD and Wide ResNet-50, SegAD", "segad-all-wrn": "four detectors and Wide ResNet-50, SegAD",
 }  # fmt: skip
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}
@@ -128,7 +130,7 @@ def method_label(config: BenchmarkConfig) -> str:
 
 def benchmark_title(name: str, source: str) -> str:
     """The name of a benchmark as people write it; one not known here keeps its own name, and so does one of the user's own data."""
-    return name if source == OWN else TITLES.get(name, name)
+    return name if source == OWN else BENCHMARKS.get(name, name)
 
 
 def source_label(source: str) -> str:

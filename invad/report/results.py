@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from invad.config import BenchmarkConfig, CocoAdSplitConfig
 from invad.report.labels import (
+    BENCHMARKS,
     FOLD_MEAN,
     FOLDS,
     HELD_OUT,
     METHODS,
     METRICS,
+    OWN,
     PROTOCOLS,
-    TITLES,
     benchmark_title,
     method_label,
     published_method,
@@ -98,7 +99,10 @@ class TestImages:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels."""
+    """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels.
+
+    labelled_normal, labelled_anomalous: those that only a supervised method may see.
+    """
 
     classes: int
     train: int
@@ -107,6 +111,8 @@ class Counts:
     test_anomalous: int
     without_mask: int = 0
     anomalous_pixels: float | None = None
+    labelled_normal: int = 0
+    labelled_anomalous: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class Result:
         if isinstance(splits, CocoAdSplitConfig):
             fold = f"coco_ad_{splits.fold}" if splits.held_out == HELD_OUT else None
             return FOLD_MEAN if self.folds else fold
-        return dataset if dataset in ("mvtec", "visa") else None
+        return dataset if dataset in BENCHMARKS and self.source != OWN else None
 
     @property
     def published_or_own(self) -> str:
@@ -227,8 +233,8 @@ def _one(group: Sequence[Result]) -> Result:
 
 def _place(result: Result) -> tuple[int, str, str, str, int, str]:
     """The order of the report: COCO-AD's folds, MVTec AD, VisA, any other by name; then kind of data, method and label."""
-    benchmarks, methods, name = list(TITLES), list(METHODS), result.published_or_own
-    benchmark = benchmarks.index(name) if name in TITLES else len(benchmarks)
+    benchmarks, methods, name = list(BENCHMARKS), list(METHODS), result.published_or_own
+    benchmark = benchmarks.index(name) if name in BENCHMARKS else len(benchmarks)
     method = methods.index(result.method) if result.method in methods else len(methods)
     return benchmark, name, result.source, result.config.name, method, result.label
 

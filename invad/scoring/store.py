@@ -1,6 +1,7 @@
 """Anomaly maps and image scores of a benchmark's test images, as Arrow files that are memory-mapped.
 
-The folder `calibration` in that of the test images holds the same of the normal images held out for thresholds.
+The folders `calibration` and `labelled` in that of the test images hold the same of the normal images held out for thresholds, and of the
+images that a supervised method may see, where there are any.
 
 `scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`, and `group` where objects are seen in
 several images); `maps-00000.arrow` holds, in the same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where
@@ -21,7 +22,7 @@ from invad.errors import InputError
 from invad.files import atomic_path
 
 TABLE_FILE, MAPS_FILE = "scores.parquet", "maps-00000.arrow"
-CALIBRATION_FOLDER = "calibration"
+CALIBRATION_FOLDER, LABELLED_FOLDER = "calibration", "labelled"
 GROUP = "group"  # a column where objects are seen in several images
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 

@@ -1,6 +1,6 @@
 """The profiles: what is in them, and what `use_profile` keeps, refuses and backs up."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -87,7 +87,8 @@ def test_a_profile_keeps_the_comments_and_the_order_of_the_default_below_its_own
 
 
 def test_the_profiles_of_other_methods_hold_their_published_settings():
-    others = [name for name in PROFILES if name.startswith("paper-") and name != "paper-lite"]
+    ours = ("paper-lite", "paper-short")
+    others = [name for name in PROFILES if name.startswith("paper-") and name not in ours]
     found = {
         name.removeprefix("paper-"): profile_params(name).benchmark("realiad" if name == "paper-mvad" else "mvtec")
         for name in others
@@ -109,6 +110,14 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
     assert own_blur == {"uniad", "dinomaly", "draem", "destseg"}
     assert {one.features.image_size for one in found.values()} == {256, 392}
     assert {one.features.weights for one in found.values()} <= {*timm.list_pretrained(), "none"}
+
+
+def test_the_short_profile_is_the_papers_but_for_the_epochs_of_coco_ad():
+    short, paper = (profile_params(name).benchmarks for name in ("paper-short", "paper"))
+    assert [benchmark.train.epochs for benchmark in short.values()] == [10, 10, 10, 10, 300, 100]
+    for name, benchmark in short.items():
+        train = replace(benchmark.train, epochs=paper[name].train.epochs)
+        assert replace(benchmark, train=train) == paper[name]
 
 
 def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):

@@ -201,6 +201,7 @@ def test_profiles_are_listed_shown_and_used(folder):
         "paper-dinomaly",
         "paper-draem",
         "paper-destseg",
+        "paper-short",
     ]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
     used = pipe("profile", "use", "paper", cwd=folder).stdout

@@ -19,6 +19,7 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     "paper-lite": ("quick", "paper", "paper-lite"),
     "all": ("quick", "all"),
     **{f"paper-{method}": ("quick", "paper", f"paper-{method}") for method in _METHODS},
+    "paper-short": ("quick", "paper", "paper-short"),
 }
 
 
