@@ -131,8 +131,8 @@ class Predictor:
     ) -> Iterator[ImagePrediction]:
         """Yield the predictions of any number of images, batch by batch; nothing of earlier batches is kept.
 
-        What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`. `InputError`
-        as `predict`, but for such a score.
+        What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`. All other
+        `InputError` are as of `predict`.
         """
         model = self.config.train.model
         if (views > 1) != self.config.train.VIEWS:

@@ -266,6 +266,7 @@ def test_the_package_has_its_modules_when_they_are_asked_for():
         "dinomaly",
         "draem",
         "destseg",
+        "mvad",
         "tocoad",
     ]
     with pytest.raises(AttributeError, match="has no attribute 'methodes'"):
