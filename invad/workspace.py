@@ -5,6 +5,7 @@ from pathlib import Path
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"  # of a model's folder
 ENCODER_FILE, CALIBRATION_FILE = "encoder.safetensors", "calibration.json"
+SEGAD_FILE = "segad.json"  # all of a model that scores images from the maps of others
 EVIDENCE_FOLDER = "evidence"  # of a run in MLflow: test images, maps and curves
 
 
@@ -78,6 +79,11 @@ class Workspace:
     def loss(self, benchmark: str) -> Path:
         """Return the loss curve of a benchmark's training."""
         return self.reports / "loss" / f"{benchmark}.csv"
+
+    @property
+    def supervised(self) -> Path:
+        """The folder of what supervised methods gave, a JSON file each."""
+        return self.reports / "supervised"
 
     @property
     def ablations(self) -> Path:

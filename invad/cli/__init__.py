@@ -21,6 +21,7 @@ EXTRAS = {
     ),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    "xgboost": "segad",
 }
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)

@@ -91,6 +91,7 @@ def evaluate(
     masks: Annotated[Path | None, typer.Option(help="The same; in arrays 0 and 1 or 255, in images above 0.")] = None,
     classes: Annotated[Path | None, typer.Option(help="A text file with the class of each map, one a line.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file with 0 or 1 for each map, one a line.")] = None,
+    groups: Annotated[Path | None, typer.Option(help="A text file with the object that each map is a view of.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write all numbers and notes to this file too.")] = None,
     protocol: Annotated[Literal["paper", "exact", "both"], typer.Option(help="That of the metrics.")] = "both",
 ) -> None:
@@ -106,8 +107,8 @@ def evaluate(
     from invad.metrics import PROTOCOLS
     from invad.scoring.map_inputs import read_inputs
 
-    inputs = read_inputs(maps, masks, classes, labels)
-    if json is not None and (json.is_dir() or json in (maps, masks, classes, labels)):
+    inputs = read_inputs(maps, masks, classes, labels, groups)
+    if json is not None and (json.is_dir() or json in (maps, masks, classes, labels, groups)):
         raise InputError(f"--json {json}: is a folder or an input; expected the name of a new file")
     result = inputs.evaluate(PROTOCOLS if protocol == "both" else protocol)
     print(evaluation_text(result, inputs.notes))
@@ -117,15 +118,17 @@ def evaluate(
 
 def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
     """Return a table for each protocol, a row for each class and the mean, in percent, then the notes: those given and its own."""
-    from invad.report.labels import METRICS
+    from invad.report.labels import columns_of
     from invad.text import aligned
 
-    # Labels tell image and pixel metrics apart by their group only.
-    heads = [f"{one.group[0]}-{one.label}" if one.group in ("Image", "Pixel") else one.label for one in METRICS]
+    # Labels tell the metrics of images, pixels and samples apart by their group only.
+    columns = columns_of(next(iter(result["mean"].values())))
+    told = ("Sample", "Image", "Pixel")
+    heads = [f"{one.group[0]}-{one.label}" if one.group in told else one.label for one in columns]
     lines = []
     for protocol, mean in result["mean"].items():
         rows = [(name, by_protocol[protocol]) for name, by_protocol in result["per_class"].items()]
-        values = [(name, [row[metric.key] for metric in METRICS]) for name, row in (*rows, ("mean", mean))]
+        values = [(name, [row[metric.key] for metric in columns]) for name, row in (*rows, ("mean", mean))]
         table = [[name, *("-" if one is None else f"{100 * one:.1f}" for one in row)] for name, row in values]
         lines.append(f"protocol {protocol}, version {result['protocol_version']}, percent")
         lines += [*aligned([["class", *heads], *table]), ""]

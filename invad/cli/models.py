@@ -47,11 +47,12 @@ def predict(
     sources = find_images(inputs, folder)
     from invad.metrics.calibration import Thresholds
     from invad.predict.job import Job
-    from invad.predict.predictor import load_predictor
+    from invad.predict.predictor import check_single_images, load_predictor
     from invad.predict.records import records_file
 
     fixed = Thresholds(threshold, pixel_threshold)
     predictor = load_predictor(model, class_name=class_name, device=device, thresholds=fixed)
+    check_single_images(predictor.config, model)
     summary = Job(predictor, sources, folder, format, overlays).run(batch_size, workers)
     said = [f"failed: {error}" for error in summary.errors[:_NAMED]]
     if more := len(summary.errors) - len(said):
@@ -94,13 +95,14 @@ def serve(
     import numpy as np
 
     from invad.metrics.calibration import Thresholds
-    from invad.predict.predictor import load_predictor
+    from invad.predict.predictor import check_single_images, load_predictor
     from invad.predict.serve.server import LOCAL_NAMES, address, bind, run
     from invad.predict.serve.service import Service
 
     fixed = Thresholds(threshold, pixel_threshold)
     with bind(host, port) as listener:
         predictor = load_predictor(model, class_name=class_name, device=device, thresholds=fixed)
+        check_single_images(predictor.config, model)
         predictor.predict(np.zeros((1, 1, 3), np.uint8))  # the first one is slow, or fails
         limits = Limits(max_bytes, max_pixels, queue, timeout, batch_size)
         names = frozenset(name.lower() for name in allow_host or ())
@@ -145,7 +147,7 @@ def export(
 
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="The authors' net.pth.")],
-    variant: Annotated[str, typer.Option(help="invad, invad-lite or uniad.")],
+    variant: Annotated[str, typer.Option(help="invad, invad-lite, uniad or mvad.")],
     out: Annotated[Path, typer.Option(help="The new model folder, such as models/NAME.")],
     encoder_weights: Annotated[
         str | None, typer.Option(help="A timm tag, .safetensors or .pth; else the paper's.")

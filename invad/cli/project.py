@@ -15,7 +15,7 @@ NameArgument = Annotated[str, typer.Argument(help="As `profile list` shows it.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Of MLflow, or a benchmark's name.")]
 _NOTES = {"old": "no start goes on from it", "useful": "a start may go on from it", "running": "in use"}
 
-profile = typer.Typer(no_args_is_help=True, help="Ready-made settings: quick, paper, paper-METHOD.")
+profile = typer.Typer(no_args_is_help=True, help="Ready-made settings: quick, all, paper, paper-METHOD.")
 runs = typer.Typer(no_args_is_help=True, help="The runs that MLflow keeps.")
 
 
@@ -36,6 +36,10 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
     for module, one in settings.ablations.items():
         print(
             f"ablation   {module:<12} of {one.benchmark}: {', '.join(one.variants) or 'all variants'}; {one.seeds} seeds"
+        )
+    for name, one in settings.supervised.items():
+        print(
+            f"supervised {name:<12} segad on {', '.join(one.detectors)}; segments {one.segments}, {len(one.seeds)} seeds"
         )
     for stage, text in dependencies(settings).items():
         before = Workspace().code(stage)

@@ -28,7 +28,7 @@ from invad.methods.base import load_fitted
 from invad.training.checkpoints import newest_step
 from invad.training.curve import Step, read_curve, truncate_curve
 from invad.training.job import TrainJob, run_job, storage_name
-from invad.training.loop import ALONE, Share, training_steps
+from invad.training.loop import ALONE, Share, training_steps, views_of
 from invad.training.owner import claim
 from invad.training.progress import meanwhile
 
@@ -54,11 +54,12 @@ def train_model(
     `on_progress`: called every now and then with new steps, the number of all, and how many earlier starts have made, first with those.
     `InputError`: the settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
     """
-    total, count = training_steps(len(split.phase("train")), key.output, config), workers.workers
-    if config.batch_size % count:
-        raise InputError(
-            f"params.yaml: train.workers: {count} workers cannot share a batch of {config.batch_size} evenly"
-        )
+    images, count = split.phase("train"), workers.workers
+    views = views_of(images, config)
+    total = training_steps(len(images), key.output, config, views)
+    if config.batch_size % (count * views):
+        of = f"a batch of {config.batch_size}" + (f" of {views} views each" if views > 1 else "")
+        raise InputError(f"params.yaml: train.workers: {count} workers cannot share {of} evenly")
     run_storage = storage.absolute() / storage_name(name, key, config, workers)
     run_storage.mkdir(parents=True, exist_ok=True)
     claim(run_storage)

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 PIPELINE = "invad.pipeline.stages"
-STAGES = ("download", "splits", "features", "train", "score", "evaluate", "report", "ablate")
+STAGES = ("download", "splits", "features", "train", "score", "evaluate", "report", "ablate", "supervise")
 # A module, or a package with all that is in it, that changes no result, and why; of the first two only what they import themselves.
 NEUTRAL: Mapping[str, str] = {
     "invad": "the public interface; it imports lazily, and no stage goes through it",

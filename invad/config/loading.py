@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS
+from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS, VIEWED_DATASETS
 from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
     SPLIT_CONFIGS,
@@ -22,6 +22,7 @@ from invad.config.sections import (
     FeaturesConfig,
     Params,
     ScoreConfig,
+    SupervisedConfig,
     TrainingConfig,
     TuneConfig,
     WorkersConfig,
@@ -33,7 +34,7 @@ from invad.errors import InputError
 T = TypeVar("T")
 Workers = TypeVar("Workers", bound=WorkersConfig)
 NAMED_SECTIONS = ("splits", "calibration", "features", "train", "score")  # of settings by name
-SECTIONS = ("download", "benchmarks", *NAMED_SECTIONS, "ablations", "tune")
+SECTIONS = ("download", "benchmarks", *NAMED_SECTIONS, "supervised", "ablations", "tune")
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -83,7 +84,11 @@ def parse_params(text: str, where: str) -> Params:
     for module, ablation in ablations.items():
         _check_known(ablation.benchmark, benchmarks, f"{where}: ablations.{module}.benchmark: unknown benchmark")
     tune = parse(TuneConfig, sections["tune"], f"{where}: tune")
-    return Params(download, benchmarks, extraction, training, ablations, tune)
+    supervised = {
+        name: _parse_supervised(name, value, benchmarks, f"{where}: supervised.{name}")
+        for name, value in parse(dict[Name, Any], sections["supervised"], f"{where}: supervised").items()
+    }
+    return Params(download, benchmarks, extraction, training, ablations, tune, supervised)
 
 
 def parse_benchmark(
@@ -104,6 +109,10 @@ def parse_benchmark(
         check_image_size(features.image_size, train.GRID_MULTIPLE * features.stride)
     except ValueError as error:
         raise InputError(f"{key['features']}.{error} (for `model: {train.model}`)") from None
+    if train.VIEWS and dataset in set(PUBLISHED_DATASETS) - set(VIEWED_DATASETS):
+        raise InputError(
+            f"{key['train']}.model: {train.model} sees objects in several views; images of {dataset} stand alone"
+        )
     if not train.MAP_CHOICES and (score.map_levels, score.map_distance) != ("method", "method"):
         raise InputError(f"{key['score']}: map_levels and map_distance are not for `model: {train.model}`")
     if (features.encoder == NO_ENCODER) != (train.ENCODER == "none"):
@@ -123,7 +132,7 @@ def _read_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     value = load_yaml(text, where)
     if not isinstance(value, dict):
         raise InputError(f"{where}: must hold the sections {', '.join(SECTIONS)}")
-    sections = {"tune": {}} | value  # dvc.yaml names all others
+    sections = {"tune": {}, "supervised": {}} | value  # dvc.yaml names all others, and has a value for `supervised`
     for key in sections:
         _check_known(key, SECTIONS, f"{where}: unknown section")
     for key in SECTIONS:
@@ -158,6 +167,33 @@ def _parse_entry(
     if entry.fold is not None:
         own["splits"] = own["splits"] | {"fold": entry.fold}
     return parse_benchmark(name, entry.dataset, own, f"{where}: ", entry.settings)
+
+
+def _parse_supervised(
+    name: str, value: object, benchmarks: Mapping[str, BenchmarkConfig], where: str
+) -> SupervisedConfig:
+    config = parse(SupervisedConfig, value, where)
+    if name in benchmarks:
+        raise InputError(f"{where}: a benchmark has this name; choose another one")
+    for detector in config.detectors:
+        _check_known(detector, benchmarks, f"{where}.detectors: unknown benchmark")
+    first, *others = (benchmarks[detector] for detector in config.detectors)
+    for other in others:
+        for key, one, two in (
+            ("data set", first.dataset, other.dataset),
+            ("image size", first.features.image_size, other.features.image_size),
+        ):
+            if one != two:
+                raise InputError(
+                    f"{where}.detectors: {first.name} has the {key} {one}, {other.name} {two}; they must be the same"
+                )
+    if config.segments == "vad" and first.dataset != "vad":
+        raise InputError(f"{where}.segments: vad has the parts of VAD's product, not those of {first.dataset}")
+    if config.redraw and not getattr(getattr(first.splits, "labelled", None), "anomalous", 0):
+        raise InputError(
+            f"{where}.redraw: draws as many images as splits.{first.settings}.labelled.anomalous says, which is 0"
+        )
+    return config
 
 
 def _check_known(name: str, known: Collection[str], problem: str) -> None:

@@ -34,6 +34,7 @@ class TrainConfig(ComputeConfig):
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "frozen"
     TAKES_BLOCKS: ClassVar[bool] = False  # groups of a ViT's blocks alone, as levels
     SYNTHETIC_ANOMALIES: ClassVar[bool] = False  # whether it trains on images with some
+    VIEWS: ClassVar[bool] = False  # whether it sees objects in several views at a time, and no image alone
     MAP_CHOICES: ClassVar[bool] = False  # whether it heeds `map_levels` and `map_distance` of `score`
     # Where nothing is trained by gradients, the images are gone through once.
     epochs: ClassVar[int] = 1
@@ -235,6 +236,32 @@ class DeSTSegConfig(GradientConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
+class MVADConfig(GradientConfig):
+    """MVAD; the defaults are those of its authors' code. Its `learning_rate` is 0.005 for each 16 images of a batch.
+
+    `batch_size`: in images, all views of each object among them: 40 are 8 objects of 5 views. Of each level, fine to coarse:
+    `attention_blocks`; `windows` a side that its grid is cut into, by default what makes the attention cheapest; `chosen`: how many of the
+    other views' windows a window attends to. `attention`: whether it does, or blocks have norms and MLPs alone. `position`: whether the
+    query knows where it is. `padding`: the zeros that fill the grid up are cells like others (`counted`, as published) or not seen at all.
+    """
+
+    GRID_MULTIPLE: ClassVar[int] = 2  # its bottleneck strides once more
+    VIEWS: ClassVar[bool] = True
+
+    model: str = "mvad"
+    batch_size: BatchSize = 40
+    learning_rate: PositiveFloat = 0.0125
+    attention_blocks: tuple[Blocks, ...] = (1, 2, 4)
+    windows: tuple[Blocks, ...] | None = None
+    chosen: tuple[Positive, ...] = (4, 4, 4)
+    heads: Channels = 8
+    attention: bool = True
+    position: bool = True
+    padding: Literal["counted", "masked"] = "counted"
+    loss: Loss = "l2"
+
+
+@dataclass(frozen=True, config=STRICT)
 class ToCoADConfig(TrainConfig):
     """ToCoAD; its paper reports few settings, so most defaults are this project's own.
 
@@ -281,5 +308,6 @@ TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {
     "dinomaly": DinomalyConfig,
     "draem": DRAEMConfig,
     "destseg": DeSTSegConfig,
+    "mvad": MVADConfig,
     "tocoad": ToCoADConfig,
 }

@@ -26,6 +26,7 @@ from invad.config.types import (
     Positive,
     PositiveFloat,
     Seed,
+    Segments,
     Sigma,
     check_image_size,
 )
@@ -46,7 +47,7 @@ class DownloadConfig:
     `path`: the user's folder (`source: path`), and `table` the table of its images, which only a data set of one's own has.
     `official`: `accept_license` for the sets that ask for it; `files`: other addresses or local files, by the official name; `store`: the
     folder of archives and images, by default `data/store/<data set>`; `keep_archives` after they are unpacked.
-    `embedded`: `seed`, images (coco: in all; mvtec, visa: of each class) and their side in pixels.
+    `embedded`: `seed`, images (coco: in all, else of each class) and their side in pixels.
     """
 
     source: Literal["embedded", "path", "official"]
@@ -94,15 +95,66 @@ class ReadingConfig:
 AS_STORED = ReadingConfig()
 
 
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class LabelledConfig:
+    """The images that only a supervised method may see, of each class; chosen by `seed`, after those of the calibration.
+
+    `anomalous`: so many anomalous test images, which are no test images then. `normal_share`: of the normal images to train on.
+    `rule`: `hash` chooses by a hash of the seed and their names; `segad` as SegAD's authors do on VisA, by numpy's permutation.
+    """
+
+    anomalous: Annotated[int, Field(ge=0)] = 0
+    normal_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Seed = 0
+    rule: Literal["hash", "segad"] = "hash"
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class LabelledSplitConfig(ReadingConfig):
+    """Splits that may set images with labels apart; None where all normal images are trained on and all anomalous ones tested."""
+
+    labelled: LabelledConfig | None = None
+
+
 @dataclass(frozen=True, config=STRICT)
-class FolderSplitConfig(ReadingConfig):
-    """MVTec AD and VisA. `strict`: an image or mask without its partner, and unpublished numbers of images, are errors, not warnings."""
+class FolderSplitConfig(LabelledSplitConfig):
+    """MVTec AD, VisA, BTAD. `strict`: images or masks without their partner, and unpublished numbers of images, are errors, no warnings."""
 
     strict: bool = True
 
 
 @dataclass(frozen=True, config=STRICT)
-class TableSplitConfig(ReadingConfig):
+class VadSplitConfig(FolderSplitConfig):
+    """VAD. `protocol`: which defective images of `train/bad` a supervised method may see: none, all, or those of the key `low_shot`.
+
+    `low_shot` is a key of the data set's `low_shot_train.json`.
+    """
+
+    protocol: Literal["one-class", "high-shot", "low-shot"] = "one-class"
+    low_shot: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.protocol == "low-shot") != (self.low_shot is not None):
+            raise ValueError("low_shot: is needed with `protocol: low-shot`, and only there")
+
+
+@dataclass(frozen=True, config=STRICT)
+class RealIadSplitConfig(FolderSplitConfig):
+    """Real-IAD. `variant`: the folder of JSON tables that is the split; `resolution`: the folder of images, where there are several."""
+
+    variant: Literal[
+        "realiad_jsons",
+        "realiad_jsons_sv",
+        "realiad_jsons_fuiad_0.0",
+        "realiad_jsons_fuiad_0.1",
+        "realiad_jsons_fuiad_0.2",
+        "realiad_jsons_fuiad_0.4",
+    ] = "realiad_jsons"
+    resolution: Literal["realiad_256", "realiad_512", "realiad_1024", "realiad_raw"] | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class TableSplitConfig(LabelledSplitConfig):
     """Data of one's own: of the normal images without a phase, `test_share` are kept for the test, chosen by `seed` in each class."""
 
     seed: Seed = 0
@@ -123,6 +175,9 @@ SPLIT_CONFIGS: dict[DatasetKind, type[SplitConfig]] = {
     "coco": CocoAdSplitConfig,
     "mvtec": FolderSplitConfig,
     "visa": FolderSplitConfig,
+    "btad": FolderSplitConfig,
+    "vad": VadSplitConfig,
+    "realiad": RealIadSplitConfig,
     "table": TableSplitConfig,
 }
 
@@ -232,6 +287,34 @@ class ScoreConfig(ComputeConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
+class SupervisedConfig:
+    """SegAD on the maps of some benchmarks of one data set, `detectors`.
+
+    `segments`: what a map is cut along: nothing (`none`), object and background as a recipe finds them (`foreground`), the parts of VAD's
+    product (`vad`), or the label maps in `folder`. `seeds`: of the trees; the model is that of the first. `redraw`: whether each seed takes
+    other anomalous images, as many as the splits do. `rounds` of so many `trees`, each round at this `learning_rate`; `maxima`: whether
+    trees see those of whole maps.
+    """
+
+    detectors: Annotated[tuple[Name, ...], Field(min_length=1)]
+    segments: Segments = "foreground"
+    folder: str | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    redraw: bool = False
+    rounds: Positive = 10
+    trees: Positive = 200
+    learning_rate: PositiveFloat = 0.3
+    maxima: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.segments == "folder") != (self.folder is not None):
+            raise ValueError("folder: is needed with `segments: folder`, and only there")
+        for key in ("detectors", "seeds"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key}: names one twice")
+
+
+@dataclass(frozen=True, config=STRICT)
 class BenchmarkEntry:
     """An entry of the section `benchmarks`. `settings`: their name, without a default, because dvc.yaml looks it up."""
 
@@ -302,10 +385,15 @@ class Params:
     training: TrainingConfig
     ablations: Mapping[str, AblationConfig] = field(default_factory=dict)
     tune: TuneConfig = TuneConfig()
+    supervised: Mapping[str, SupervisedConfig] = field(default_factory=dict)
 
     def benchmark(self, name: str) -> BenchmarkConfig:
         """Return the sections of benchmark `name`; `InputError` when there is none of that name."""
         return _lookup(self.benchmarks, name, "benchmark")
+
+    def supervised_method(self, name: str) -> SupervisedConfig:
+        """Return the entry `name` of the section `supervised`; `InputError` when there is none of that name."""
+        return _lookup(self.supervised, name, "supervised method")
 
     def dataset(self, name: str) -> DownloadConfig:
         """Return the download section of data set `name`; `InputError` when there is none of that name."""

@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of every section
 
-DatasetKind = Literal["coco", "mvtec", "visa", "table"]
+DatasetKind = Literal["coco", "mvtec", "visa", "btad", "vad", "realiad", "table"]
 EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)]  # timm knows which there are
 # Strides, fine to coarse; or groups of a ViT's blocks, counted from 0, whose outputs are averaged.
 Levels = tuple[Annotated[int, Field(ge=1, le=64)], ...] | tuple[tuple[Annotated[int, Field(ge=0, le=255)], ...], ...]
@@ -31,6 +31,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=1024)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Segments = Literal["none", "foreground", "vad", "folder"]  # what SegAD cuts a map along
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 

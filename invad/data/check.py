@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from invad.config import AS_STORED, ReadingConfig
+from invad.config.constants import EMPTY_MASK_UNKNOWN
 from invad.data.counts import Counts, count_images
+from invad.data.datasets import DATASETS
 from invad.data.images import anomalous_pixels, decoded_image, decoded_mask, is_rotated, turned_size
 from invad.data.parallel import parallel_map
 from invad.data.split_table import ANOMALOUS, NORMAL, Split, SplitRow
@@ -89,7 +91,8 @@ _FactsOf = Mapping[str, _Facts]  # by the path in the split table
 def check_split(split: Split, *, workers: int | None = None, label: str) -> CheckReport:
     """Decode all images and masks of `split` in parallel and report what is wrong with them; `label` names the progress bar (on stderr).
 
-    An empty mask of an anomalous image is a warning where it was drawn from annotations (COCO-AD), which no user can mend, else an error.
+    An empty mask of an anomalous image is an error, but a warning where no user can mend it: it was drawn from annotations (COCO-AD), or
+    the published data set has such (BTAD); those that are known to be there are named as such.
     """
     rows = split.rows
     image_paths = {row.image: split.image_path(row) for row in rows}
@@ -109,6 +112,7 @@ def check_split(split: Split, *, workers: int | None = None, label: str) -> Chec
         *_duplicates(rows, images),
         *_notes(rows, images, masks),
         *_coverage(rows, masks),
+        *_known_empty(rows, masks),
     ]
     findings.sort(key=lambda finding: (finding.severity, finding.kind, finding.files, finding.message))
     return CheckReport({name: (counts, given[name]) for name, counts in classes.items()}, tuple(findings))
@@ -168,7 +172,7 @@ def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *
     for row in rows:
         of_image[row.image].append(f"{row.class_name} {row.phase}")
         listed, image = (row.width, row.height), images[row.image]
-        if row.phase != "test" and row.label == ANOMALOUS:
+        if row.phase in ("train", "calibration") and row.label == ANOMALOUS and not _is_noise(row):
             yield error("train-anomalous", (row.image,), "an anomalous image among those to train on")
         if not image.problem and image.size != listed:
             message = f"has {_pixels(image.size)} pixels, {_pixels(listed)} in the split table; build it again"
@@ -180,13 +184,37 @@ def _row_findings(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf, *
             yield error("mask-size", files, f"the mask has {_pixels(mask.size)} pixels, its image {_pixels(size)}")
         if row.label == NORMAL and mask.covered:
             yield error("mask-on-normal", files, "the mask of a normal image has anomalous pixels")
-        if row.label == ANOMALOUS and not mask.covered:
-            message = "the mask of an anomalous image is empty: the paper protocol counts the image as normal"
-            yield Finding("warning" if drawn else "error", "mask-empty", files, message)
+        if row.label == ANOMALOUS and not mask.covered and not _is_known_empty(row):
+            is_unknown = row.dataset in EMPTY_MASK_UNKNOWN
+            what = "not known in the exact protocol" if is_unknown else "the paper protocol counts the image as normal"
+            message = f"the mask of an anomalous image is empty: {what}"
+            yield Finding("warning" if drawn or is_unknown else "error", "mask-empty", files, message)
     for image, where in of_image.items():
         if len(where) > 1:
             message = f"stands in {len(where)} rows of the split table ({', '.join(where)})"
             yield error("image-repeated", (image,), message)
+
+
+def _is_noise(row: SplitRow) -> bool:
+    """Return whether an image to train on may be anomalous: those of Real-IAD's noisy splits are meant to be."""
+    return row.dataset == "realiad" and row.phase == "train" and row.label == ANOMALOUS
+
+
+def _is_known_empty(row: SplitRow) -> bool:
+    known = DATASETS[row.dataset].empty_masks if row.dataset in DATASETS else frozenset()
+    parts = PurePosixPath(row.image).with_suffix("").parts
+    return any("/".join(parts[first:]) in known for first in range(len(parts)))
+
+
+def _known_empty(rows: Iterable[SplitRow], masks: _FactsOf) -> Iterator[Finding]:
+    """One warning for each class of a published data set with masks that are known to be empty or almost so."""
+    of_class = defaultdict(list)
+    for row in rows:
+        if row.mask is not None and _is_known_empty(row) and not masks[row.mask].covered:
+            of_class[row.class_name].append(row.image)
+    for name, images in of_class.items():
+        message = f"the masks of these anomalous images of class {name} are empty, as they are published: not known in the exact protocol"
+        yield warning("mask-empty-published", tuple(sorted(images)), message)
 
 
 def _duplicates(rows: Iterable[SplitRow], images: _FactsOf) -> Iterator[Finding]:
@@ -204,6 +232,11 @@ def _duplicates(rows: Iterable[SplitRow], images: _FactsOf) -> Iterator[Finding]
         if phases == {"train", "calibration"}:
             message = "the same content to train on and to calibrate on: thresholds come out too low"
             yield warning("duplicate-held-out", files, message)
+        elif across and "test" not in phases:
+            message = (
+                "the same content with a label and without one: the trees see maps of what a detector was trained on"
+            )
+            yield warning("duplicate-held-out", files, message)
         elif across:
             yield error("duplicate-across-phases", files, "the same content to train on and to test on")
         if labels:
@@ -220,6 +253,9 @@ def _notes(rows: Iterable[SplitRow], images: _FactsOf, masks: _FactsOf) -> Itera
             files[note].append(name)
     files["mask-not-given", "anomalous without a mask: pixel metrics leave them out"] = [
         row.image for row in rows if row.phase == "test" and row.label == ANOMALOUS and row.mask is None
+    ]
+    files["train-noise", "anomalous ones to train on, the noise of this split"] = [
+        row.image for row in rows if _is_noise(row)
     ]
     for (kind, message), names in files.items():
         if names:

@@ -27,13 +27,16 @@ class PublishedDataset:
     """What is particular to a published data set.
 
     `build` makes its rows of root, splits settings and the folder for masks that it draws; `needs`: files that its root has;
-    `counts`: images of its classes, which a folder of other images is not compared with.
+    `counts`: images of its classes, which a folder of other images is not compared with; `check` compares what else is published with the
+    rows of a root and the splits settings. `empty_masks`: anomalous images, without suffix, whose masks are known to be empty.
     """
 
     build: Callable[[Path, Any, Path], list[SplitRow]]
     release: Release
     needs: tuple[str, ...] = ()
     counts: Mapping[str, Counts] = field(default_factory=dict)
+    check: Callable[[list[SplitRow], Path, Any], None] | None = None
+    empty_masks: frozenset[str] = frozenset()
 
 
 def parse_counts(text: str) -> dict[str, Counts]:
@@ -43,7 +46,7 @@ def parse_counts(text: str) -> dict[str, Counts]:
 
 
 def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
-    """Return the counts of each class, sorted by name."""
+    """Return the counts of each class, sorted by name; of the labelled images the normal ones are among those to train on."""
     counts = Counter((row.class_name, row.phase == "test", row.label) for row in rows)
     return {
         name: Counts(counts[name, False, 0], counts[name, True, 0], counts[name, True, 1])
@@ -52,14 +55,17 @@ def count_images(rows: Iterable[SplitRow]) -> dict[str, Counts]:
 
 
 def describe(rows: Iterable[SplitRow]) -> str:
-    """Return one line of counts: classes, images to train on and held out from it, normal and anomalous test images."""
+    """Return one line of counts: classes, images to train on, held out from it and with labels, normal and anomalous test images."""
     rows = list(rows)
     counts = Counter((row.phase, row.label) for row in rows)
     classes = len({row.class_name for row in rows})
+    noise = f"with {counts['train', 1]} anomalous ones as noise, " if counts["train", 1] else ""
     held_out = f"{counts['calibration', 0]} to calibrate on, " if counts["calibration", 0] else ""
-    without = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
+    if any(counts["labelled", label] for label in (0, 1)):
+        held_out += f"{counts['labelled', 0]} normal and {counts['labelled', 1]} anomalous with labels, "
+    without = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in rows)
     return (
-        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {held_out}"
+        f"{classes} {'class' if classes == 1 else 'classes'}, {counts['train', 0]} normal images to train on, {noise}{held_out}"
         f"{counts['test', 0]} normal and {counts['test', 1]} anomalous to test on"
         + (f" ({without} without a mask count in the image metrics only)" if without else "")
     )

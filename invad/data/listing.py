@@ -33,6 +33,11 @@ def subfolders(folder: Path) -> list[Path]:
     return [path for path in entries(folder) if path.is_dir()]
 
 
+def inner_folder(root: Path, name: str) -> Path:
+    """Return the folder `name` in `root`, which an archive unpacks to, or `root` where there is none: then it is that folder."""
+    return root / name if (root / name).is_dir() else root
+
+
 def image_files(folder: Path) -> list[Path]:
     """Return the images in `folder`, sorted."""
     return [path for path in entries(folder) if is_image(path) and not path.is_dir()]

@@ -6,27 +6,33 @@ from invad.config import FolderSplitConfig, reading_of
 from invad.data.counts import PublishedDataset, deviate, parse_counts
 from invad.data.listing import named, subfolders
 from invad.data.official.store import Archive, Release
-from invad.data.own.folders import MVTEC, read_class
+from invad.data.own.folders import MVTEC, Layout, read_class
 from invad.data.own.table import split_rows
 from invad.data.split_table import ANOMALOUS, SplitRow
 from invad.errors import InputError
 
 
 def build_mvtec(root: Path, config: FolderSplitConfig) -> list[SplitRow]:
-    """Return the rows of all classes below `root`, read by `read_class` as one's own folders of this layout are.
+    """Return the rows of all classes below `root`; `InputError` as for `build_classes`."""
+    return build_classes(root, root, config, MVTEC, "mvtec")
+
+
+def build_classes(root: Path, base: Path, config: FolderSplitConfig, layout: Layout, dataset: str) -> list[SplitRow]:
+    """Return the rows of all classes in `base`, a folder in `root` or itself, read by `read_class` as one's own folders are.
 
     `InputError` as for it and `split_rows`; with `strict` also for an anomalous image without a mask and a mask without an image.
     """
-    classes = [folder for folder in subfolders(root) if (folder / "train").is_dir()]
+    classes = [folder for folder in subfolders(base) if (folder / "train").is_dir()]
     if not classes:
-        raise InputError(f"{root}: no MVTec AD root, it has no <class>/train folder")
+        title = "BTAD" if dataset == "btad" else "MVTec AD"
+        raise InputError(f"{base}: no {title} root, it has no <class>/train folder")
     rows, masks = [], []
     for folder in classes:
-        of_class, unmatched = read_class(root, folder.name, folder, MVTEC)
+        of_class, unmatched = read_class(root, folder.name, folder, layout)
         rows += of_class
         masks += unmatched
     usable = [row for row in rows if row.label != ANOMALOUS or row.mask is not None]
-    split = split_rows(root, usable, reading_of(config), "mvtec", str(root))
+    split = split_rows(root, usable, reading_of(config), dataset, str(root))
     images = sorted({row.image for row in rows} - {row.image for row in usable})
     if masks or images:
         message = f"{root}: {len(images)} anomalous images without a mask and {len(masks)} masks without an image: "

@@ -5,9 +5,10 @@ Paths in the table are relative, so the same data give the same bytes on every m
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +60,11 @@ class SplitRow:
     group: str = ""
     view: str = ""
 
+    @property
+    def unit(self) -> str:
+        """What is never divided: the object that the image is a view of, or the image where it is alone."""
+        return self.group or self.image
+
 
 @dataclass(frozen=True)
 class Split:
@@ -87,8 +93,8 @@ class Split:
 
 
 def write_split_table(rows: Iterable[SplitRow], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the table; `metadata` (benchmark, data set, digest of its files) is stored in the Parquet schema."""
-    columns = [asdict(row) | {"class": row.class_name} for row in rows]
+    """Write the table, the views of an object side by side; `metadata` (benchmark, data set, digest of its files) is in its schema."""
+    columns = [asdict(row) | {"class": row.class_name} for row in views_together(rows)]
     schema = SCHEMA
     if any(row["group"] for row in columns):
         schema = pa.schema([*SCHEMA, *((name, pa.string()) for name in OF_VIEWS)])
@@ -140,24 +146,57 @@ def chosen(names: Iterable[str], count: int, key: str) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.sha256(f"{key}{name}".encode()).digest())[:count])
 
 
+def views_together(rows: Iterable[SplitRow]) -> list[SplitRow]:
+    """Return rows with the views of each object side by side, in their order, where its first row stands; others as they are."""
+    objects: dict[tuple[str, str, int], list[SplitRow]] = {}
+    for number, row in enumerate(rows):
+        objects.setdefault((row.class_name, row.group, -1 if row.group else number), []).append(row)
+    return [row for views in objects.values() for row in sorted(views, key=lambda row: row.view)]
+
+
+def view_count(rows: Iterable[SplitRow]) -> int:
+    """Return in how many views, two or more, each object of `rows` is seen; 1 for no rows.
+
+    `InputError`: an image stands alone, objects have different numbers of views, or these do not stand side by side.
+    """
+    objects = [(row.class_name, row.group) for row in rows]
+    counts = Counter(objects)
+    of_class, alone = next((one for one in counts if not one[1] or counts[one] == 1), ("", ""))
+    if of_class:
+        what = f"object {alone!r}, which has a single view" if alone else "images that stand alone"
+        raise InputError(f"class {of_class!r}: has {what}; the method takes objects that are seen in several views")
+    first = next(iter(counts), ("", ""))
+    if other := next((one for one in counts if counts[one] != counts[first]), None):
+        (name, one), (other_name, another) = first, other
+        raise InputError(
+            f"class {other_name!r}: object {another!r} has {counts[other]} views, but {one!r} of class {name!r} has {counts[first]}; "
+            "the method takes objects that all have the same number of views"
+        )
+    if len(counts) != sum(1 for _ in groupby(objects)):
+        raise InputError("split: the views of an object must stand side by side")
+    return counts.get(first, 1)
+
+
 def held_out_images(images: int, share: float) -> int:
-    """Return how many of a class's normal training images are held out: at least one where `share` asks for any, never all of them."""
+    """Return how many of a class's normal training images, or objects, are held out: one or more where `share` asks for any, never all."""
     return min(max(1, round(share * images)), images - 1) if share and images else 0
 
 
 def hold_out(rows: Iterable[SplitRow], config: CalibrationConfig) -> list[SplitRow]:
-    """Return `rows` in their order, the phase of the images that are held out changed from `train` to `calibration`."""
+    """Return `rows` in their order, the phase of the images that are held out changed from `train` to `calibration`.
+
+    Of objects seen in several views so many are held out, with all of their views, as of images otherwise; none that has an anomalous one.
+    """
     rows = list(rows)
-    of_class = defaultdict(set)
+    normal, anomalous = defaultdict(set), defaultdict(set)
     for row in rows:
-        if row.phase == "train" and row.label == NORMAL:
-            of_class[row.class_name].add(row.image)
+        if row.phase == "train":
+            (normal if row.label == NORMAL else anomalous)[row.class_name].add(row.unit)
     held_out = {
-        ("train", NORMAL, class_name, image)
-        for class_name, images in of_class.items()
-        for image in chosen(images, held_out_images(len(images), config.share), f"{config.seed}:")
+        ("train", name, unit)
+        for name, units in normal.items()
+        for unit in chosen(units - anomalous[name], held_out_images(len(units), config.share), f"{config.seed}:")
     }
     return [
-        replace(row, phase="calibration") if (row.phase, row.label, row.class_name, row.image) in held_out else row
-        for row in rows
+        replace(row, phase="calibration") if (row.phase, row.class_name, row.unit) in held_out else row for row in rows
     ]

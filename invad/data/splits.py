@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from invad.config import BenchmarkConfig, FolderSplitConfig, TableSplitConfig, reading_of
+from invad.config import BenchmarkConfig, FolderSplitConfig, LabelledSplitConfig, TableSplitConfig, reading_of
 from invad.data.counts import check_counts
 from invad.data.datasets import DATASETS
+from invad.data.labelled import set_apart
 from invad.data.own.table import build_table
 from invad.data.source import Source, read_source
 from invad.data.split_table import FILE_NAME, Split, SplitRow, hold_out, open_split, reading_metadata, write_split_table
@@ -25,6 +26,8 @@ def build_split(benchmark: BenchmarkConfig, workspace: Workspace) -> Split:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         rows = hold_out(_build_rows(benchmark, source, temporary), benchmark.calibration)
+        if isinstance(benchmark.splits, LabelledSplitConfig) and benchmark.splits.labelled is not None:
+            rows = set_apart(rows, benchmark.splits.labelled, f"params.yaml: splits.{benchmark.settings}.labelled")
         write_split_table(rows, temporary / FILE_NAME, metadata)
     return open_split(benchmark, workspace)
 
@@ -41,4 +44,6 @@ def _build_rows(benchmark: BenchmarkConfig, source: Source, out: Path) -> list[S
     rows = published.build(root, config, out)
     if isinstance(config, FolderSplitConfig) and source.source != "embedded":  # whose classes have the same names
         check_counts(rows, published.counts, root, strict=config.strict)
+        if published.check is not None:
+            published.check(rows, root, config)
     return rows

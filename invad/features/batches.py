@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from invad.config import ComputeConfig, FeaturesConfig
-from invad.data.split_table import Phase, Split
+from invad.data.split_table import Phase, Split, view_count
 from invad.devices import formatted
 from invad.features.decoded import MOST_BYTES, DecodedImages
 from invad.features.encoder import EncoderOutput
@@ -30,13 +30,15 @@ class Needs:
     """What a method asks for.
 
     `levels`: of the encoder, by their index, fine to coarse. `prefix`: their prefix tokens as well. `images`: the images as they are.
-    `corruption`: how synthetic anomalies are painted into the training images; it implies `images`.
+    `corruption`: how synthetic anomalies are painted into the training images; it implies `images`. `views`: whole objects, each of them in
+    all of its views.
     """
 
     levels: tuple[int, ...] = ()
     prefix: bool = False
     images: bool = False
     corruption: Corruption | None = None
+    views: bool = False
 
     def tensors(self, output: EncoderOutput) -> tuple[int, ...]:
         """Return which of the tensors of `output.shapes` these are; `ValueError` where the encoder lacks one."""
@@ -53,7 +55,8 @@ class Batch:
     `features`: float32 (B, C_l, H_l, W_l), fine to coarse, and behind them the prefix tokens that were asked for, (B, C_l, P, 1).
     `images`: RGB, float32 (B, 3, H, W) in [0, 1]. While training, where the method asks for synthetic anomalies: `corrupted` images
     alike, the clean images that they should be, in place of `images`, and `masks`, float32 (B, 1, H, W), 1 where there is an anomaly.
-    `seeds`: of each image in this epoch; none outside of training. `classes`: of each training image; none of images to predict.
+    `seeds`: of each image in this epoch; none outside of training. `views`: so many images in a row show one object, always in the same
+    order; 1 unless the method asks for views. `classes`: of each training image; none of images to predict.
     """
 
     features: tuple[Tensor, ...] = ()
@@ -61,6 +64,7 @@ class Batch:
     corrupted: Tensor | None = None
     masks: Tensor | None = None
     seeds: tuple[tuple[int, ...], ...] = ()
+    views: int = 1
     classes: tuple[str, ...] = ()
 
     @property
@@ -73,7 +77,7 @@ class Batch:
         """Return the same in the memory format of `config`."""
         features = tuple(formatted(self.features, config))
         images = (None if x is None else formatted([x], config)[0] for x in (self.images, self.corrupted, self.masks))
-        return Batch(features, *images, seeds=self.seeds, classes=self.classes)
+        return Batch(features, *images, seeds=self.seeds, views=self.views, classes=self.classes)
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers (B, *shape), float32 on the CPU, that depend on seed, epoch and image alone."""
@@ -93,7 +97,11 @@ def _generator(seed: tuple[int, ...], device: torch.device = CPU) -> torch.Gener
 
 
 class BatchSource:
-    """The batches of a phase. `key`: what their features depend on. `images`: that of each row, as the split table names it."""
+    """The batches of a phase.
+
+    `key`: what their features depend on. `images`: that of each row, as the split table names it. `views`: so many rows are one object,
+    which no batch may split.
+    """
 
     def __init__(
         self,
@@ -101,12 +109,14 @@ class BatchSource:
         needs: Needs,
         pictures: "Pictures | None" = None,
         rows: Sequence[int] | None = None,
+        views: int = 1,
         classes: Sequence[str] = (),
     ) -> None:
         """Take the features that `needs` names from `features`, and images from `pictures`; of the rows `rows`, by default all.
 
         `classes`: of all rows, where the method may know them.
         """
+        self.views = views
         self._features = features
         self._needs = needs
         self._levels = needs.tensors(features.key.output)
@@ -130,7 +140,7 @@ class BatchSource:
         seeds = [() if seed is None else tuple((*seed, int(row)) for row in rows) for rows in wanted]
         classes = [tuple(self._classes[row] for row in rows) if self._classes else () for rows in wanted]
         features = (
-            replace(batch, seeds=each, classes=known)
+            replace(batch, seeds=each, views=self.views, classes=known)
             for batch, each, known in zip(self._of_features(wanted, device), seeds, classes, strict=True)
         )
         if self._pictures is None:
@@ -141,7 +151,8 @@ class BatchSource:
             yield replace(batch, images=seen.images, corrupted=seen.corrupted, masks=seen.masks)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield all images in batches of `size`, the last of which may be smaller."""
+        """Yield all images in batches of `size`, or as many as whole objects have; the last one may be smaller."""
+        size = max(size // self.views, 1) * self.views
         rows = (range(start, min(start + size, len(self))) for start in range(0, len(self), size))
         return self.batches(rows, device)
 
@@ -213,8 +224,15 @@ def batch_source(
     config: FeaturesConfig,
     rows: Sequence[int] | None = None,
 ) -> BatchSource:
-    """Return the batches of a phase's images whose features are `features`: of `rows`, by default of all."""
+    """Return the batches of a phase's images whose features are `features`: of `rows`, by default of all.
+
+    `InputError`: the method asks for views, and the images are not all views of objects that have the same number of them.
+    """
     wants_images = needs.images or needs.corruption is not None
     pictures = Pictures(split, phase, config.image_size, needs.corruption, rows) if wants_images else None
+    views = 1
+    if needs.views:
+        all_rows = split.phase(phase)
+        views = view_count(all_rows if rows is None else [all_rows[row] for row in rows])
     classes = [row.class_name for row in split.phase(phase)] if phase == "train" else []
-    return BatchSource(features, needs, pictures, rows, classes)
+    return BatchSource(features, needs, pictures, rows, views, classes)

@@ -123,8 +123,9 @@ def extract_features(
 
 
 def phases(split: Split) -> tuple[Phase, ...]:
-    """Return the phases that get features: `calibration` only where there are images of it."""
-    return ("train", "calibration", "test") if split.phase("calibration") else ("train", "test")
+    """Return the phases that get features: `calibration` and `labelled` only where there are images of them."""
+    every: tuple[Phase, ...] = ("train", "calibration", "labelled", "test")
+    return tuple(phase for phase in every if phase in ("train", "test") or split.phase(phase))
 
 
 def _shards(key: FeatureKey, images: int) -> Iterator[Shard]:

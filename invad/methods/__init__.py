@@ -9,6 +9,7 @@ from invad.methods.destseg import DeSTSeg
 from invad.methods.dinomaly import Dinomaly
 from invad.methods.draem import DRAEM
 from invad.methods.invad.network import InvAD
+from invad.methods.mvad import MVAD
 from invad.methods.patchcore import PatchCore
 from invad.methods.rd import RD
 from invad.methods.simplenet import SimpleNet
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method]] = {
     "dinomaly": Dinomaly,
     "draem": DRAEM,
     "destseg": DeSTSeg,
+    "mvad": MVAD,
     "tocoad": ToCoAD,
 }
 

@@ -133,11 +133,11 @@ class Method(nn.Module, ABC):
     def __init__(self, output: EncoderOutput, config: TrainConfig) -> None:
         """Build the method for an encoder, initialised from torch's seed; a method names its own kind of `config`.
 
-        It asks for all levels unless it sets `needs` itself.
+        It asks for all levels, and for views where its settings say so, unless it sets `needs` itself.
         """
         super().__init__()
         self.output = output
-        self.needs = Needs(output.levels)
+        self.needs = Needs(output.levels, views=config.VIEWS)
 
     def adopt(self, encoder: Encoder) -> None:
         """Take over the weights of the pretrained encoder, where its settings have `ENCODER` "own": before its training."""

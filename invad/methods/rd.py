@@ -97,31 +97,61 @@ class ReverseDistillation(nn.Module):
             _downsampler(self.channels[level:], steps[level:]) for level in range(len(channels))
         )
         divisor = None if block == "basic" else EMBEDDING_DIVISOR
-        self.embedding = _stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
-        doubling: list[Resampling] = ["double" if step == "halve" else "none" for step in reversed(steps)]
-        stages = inverted_stages((2 * coarsest, *reversed(self.channels)), ["double", *doubling], block)
-        for stage in stages if signed else ():
-            stage[-1].activation = nn.Identity()
-        self.decoder = nn.ModuleList(stages)
+        self.embedding = residual_stage(len(channels) * coarsest, 2 * coarsest, EMBEDDING_BLOCKS, divisor, "halve")
+        self.decoder = Decoder(self.channels, block, signed=signed, steps=steps)
         self.apply(initialise)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features float (B, C_l, H_l, W_l), fine to coarse, coarsest height and width even -> reconstructions of the same shapes."""
         fused = torch.cat([downsampler(x) for downsampler, x in zip(self.fusion, features, strict=True)], dim=1)
-        x = self.embedding(fused)
+        return self.decoder(self.embedding(fused))
+
+
+class Decoder(nn.ModuleList):
+    """A ResNet mirrored: from the embedding, (B, 2 C, H / 2, W / 2) for a coarsest level (B, C, H, W), to all levels, fine to coarse.
+
+    `channels`, `block`, `signed`: see `ReverseDistillation`. `steps`: from each level to the next coarser one. `blocks`: see
+    `inverted_stages`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        block: ResidualBlock,
+        *,
+        signed: bool,
+        steps: Sequence[Resampling],
+        blocks: tuple[int, ...] = DECODER_BLOCKS,
+    ) -> None:
+        doubling: list[Resampling] = ["double" if step == "halve" else "none" for step in reversed(steps)]
+        stages = inverted_stages((2 * channels[-1], *reversed(channels)), ["double", *doubling], block, blocks)
+        for stage in stages if signed else ():
+            stage[-1].activation = nn.Identity()
+        super().__init__(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Reconstruct the levels."""
         outputs = []
-        for stage in self.decoder:
+        for stage in self:
             x = stage(x)
             outputs.append(x)
         return outputs[::-1]
 
 
-def inverted_stages(channels: Sequence[int], steps: Sequence[Resampling], block: ResidualBlock) -> list[nn.Sequential]:
-    """Return the stages of an inverted ResNet, coarse to fine: from each number of channels to the next, the first block resamples."""
-    blocks = (*DECODER_BLOCKS, *DECODER_BLOCKS[-1:] * len(steps))
+def inverted_stages(
+    channels: Sequence[int],
+    steps: Sequence[Resampling],
+    block: ResidualBlock,
+    blocks: tuple[int, ...] = DECODER_BLOCKS,
+) -> list[nn.Sequential]:
+    """Return the stages of an inverted ResNet, coarse to fine: from each number of channels to the next, the first block resamples.
+
+    `blocks`: of each stage; any finer one has as many as the last.
+    """
+    counts = (*blocks, *blocks[-1:] * len(steps))
     return [
-        _stage(before, after, count, DECODER_DIVISORS[block], step)
-        for (before, after), step, count in zip(pairwise(channels), steps, blocks, strict=False)
+        residual_stage(before, after, count, DECODER_DIVISORS[block], step)
+        for (before, after), step, count in zip(pairwise(channels), steps, counts, strict=False)
     ]
 
 
@@ -131,10 +161,10 @@ def _downsampler(channels: Sequence[int], steps: Sequence[Resampling]) -> nn.Seq
     return nn.Sequential(*(layer for pair, step in pairs for layer in (*_resampling_conv(*pair, 3, step), nn.ReLU())))
 
 
-def _stage(
+def residual_stage(
     in_channels: int, out_channels: int, blocks: int, divisor: int | None, resampling: Resampling
 ) -> nn.Sequential:
-    """Blocks of a ResNet, of which the first resamples."""
+    """Return blocks of a ResNet, of which the first resamples; bottlenecks as wide as the channels over `divisor`, None: basic blocks."""
     width = None if divisor is None else max(1, out_channels // divisor)
     further = (ResNetBlock(out_channels, out_channels, width) for _ in range(blocks - 1))
     return nn.Sequential(ResNetBlock(in_channels, out_channels, width, resampling), *further)

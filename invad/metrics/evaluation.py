@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from invad.metrics.protocol import (
     PIXEL_KEYS,
     PROTOCOL_VERSION,
     PROTOCOLS,
+    SAMPLE_KEYS,
     Protocol,
     Value,
     averages,
@@ -54,7 +55,9 @@ def evaluate(
     protocol: Protocol | Sequence[Protocol] = PROTOCOLS,
     has_mask: Sequence[bool] | np.ndarray | None = None,
     *,
+    groups: Sequence[str] | np.ndarray | None = None,
     curves: bool = False,
+    empty_in_paper: Sequence[bool] | np.ndarray | None = None,
 ) -> Evaluation:
     """The eleven metrics and four averages of arXiv:2404.10760 per class and in the mean over classes.
 
@@ -73,10 +76,16 @@ def evaluate(
     protocol: one or both of "paper" (comparable to published numbers) and "exact".
     has_mask: (N,) bool; by default all True. Where False, the mask given is ignored: that of a normal image is empty; that of an anomalous
     one is not known, and the image is left out of the region and pixel metrics.
+    groups: (N,) the object (sample) that each image shows, a name within its class, "" for an image that stands alone. Where any object
+    has several images, there are `SAMPLE_KEYS` too: a sample's score is the highest of its images', and it is anomalous where one of them
+    is by `labels`, in both protocols.
+    empty_in_paper: (N,) bool; by default all False. Where True, a mask that is not known is an empty one to the `paper` protocol: the
+    pixels of the image are normal ones there. It stays an anomalous image.
 
     Returns `{"per_class": {class: {protocol: {key: value}}}, "mean": {protocol: {key: value}}, "notes": [...], "protocol_version": ...}`
-    with classes sorted by name and keys as in `KEYS`. A value is a fraction in [0, 1], or None where it is not defined; `notes` then says
-    why, naming class, protocol and keys, and which classes a mean leaves out. The order of images and batches changes nothing.
+    with classes sorted by name and keys as in `KEYS` (and `SAMPLE_KEYS`). A value is a fraction in [0, 1], or None where it is not
+    defined; `notes` then says why, naming class, protocol and keys, and which classes a mean leaves out. The order of images and batches
+    changes nothing.
 
     With `curves` also `"curves": {class: {curve: {column: [numbers]}}}`, as far as the data define them, of at most 1,000 points
     whose straight connections keep the area of all points within 1e-4: `image_roc` and `pixel_roc` (`false_positive_rate`,
@@ -88,7 +97,9 @@ def evaluate(
     masks that are lacking without labels, an unknown protocol.
     """
     protocols = checked_protocols(protocol)
-    table = ImageTable(anomaly_maps, masks, classes, labels, image_scores, has_mask)
+    given = classes, labels, image_scores, has_mask, empty_in_paper, groups
+    table = ImageTable(anomaly_maps, masks, *given)
+    keys = KEYS + SAMPLE_KEYS if table.has_samples else KEYS
     missing = table.class_sizes()
     waiting: dict[str, list[Images]] = {}
     results: dict[str, _Result] = {}
@@ -96,12 +107,14 @@ def evaluate(
         waiting.setdefault(part.name, []).append(part)
         missing[part.name] = missing.get(part.name, 0) - part.labels.size
         if not missing[part.name]:
-            results[part.name] = _class_result(waiting.pop(part.name), protocols, curves=curves)
-    results |= {name: _class_result(parts, protocols, curves=curves) for name, parts in waiting.items()}
-    return _evaluation(dict(sorted(results.items())), protocols, curves=curves)
+            results[part.name] = _class_result(waiting.pop(part.name), protocols, keys, curves=curves)
+    results |= {name: _class_result(parts, protocols, keys, curves=curves) for name, parts in waiting.items()}
+    return _evaluation(dict(sorted(results.items())), protocols, keys, curves=curves)
 
 
-def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, curves: bool) -> _Result:
+def _class_result(
+    parts: Sequence[Images], protocols: Sequence[Protocol], keys: Sequence[str], *, curves: bool
+) -> _Result:
     """The values of a class from all its images."""
     name, runs = parts[0].name, [part.pixels for part in parts if part.pixels.size]
     columns = ([getattr(part, column) for part in parts] for column in ("scores", "labels", "with_pixels", "unknown"))
@@ -109,34 +122,51 @@ def _class_result(parts: Sequence[Images], protocols: Sequence[Protocol], *, cur
     pixels = Measured(Ranking(runs, "pixel"), curves=curves) if runs else None
     if unknown.any() and not (labels & ~unknown).any():
         pixels = None  # no anomalous image has a mask
+    of_samples: dict[str, Value] = {}
+    if set(SAMPLE_KEYS) <= set(keys):
+        of_samples = _sample_values(scores, labels, np.concatenate([part.groups for part in parts]))
+    empty = [part.empty for part in parts if part.empty.size]
+    of_paper = Measured(Ranking([*runs, *empty], "pixel")) if pixels and empty and "paper" in protocols else pixels
     values: dict[Protocol, dict[str, Value]] = {}
     for protocol in protocols:
         exact = protocol == "exact"
-        found = rank_values(Measured(_image_ranking(scores, labels if exact else with_pixels | unknown)))
+        found = rank_values(Measured(image_ranking(scores, labels if exact else with_pixels | unknown)))
         if pixels is None:
             found |= dict.fromkeys(PIXEL_KEYS, NO_MASK)
         else:
-            found |= rank_values(pixels) | region_and_threshold_values(pixels, exact=exact)
-        found |= averages(found)
-        values[protocol] = {key: found[key] for key in KEYS}
-    notes = _notes(name, labels, with_pixels, unknown)
+            measured = pixels if exact or of_paper is None else of_paper
+            found |= rank_values(measured) | region_and_threshold_values(measured, exact=exact)
+        found |= averages(found) | of_samples
+        values[protocol] = {key: found[key] for key in keys}
+    notes = _notes(name, labels, with_pixels, unknown, "the exact protocol's" if of_paper is not pixels else "the")
     for protocol in protocols:
         notes += reasons({f"class {name!r}, protocol {protocol}": values[protocol]})
     found_curves: dict[str, Curve] = {}
     if curves:
-        of_images = Measured(_image_ranking(scores, labels), curves=True).curves
+        of_images = Measured(image_ranking(scores, labels), curves=True).curves
         found_curves = of_images | (pixels.curves if pixels else {})
     return _Result(values, notes, found_curves)
 
 
-def _image_ranking(scores: np.ndarray, labels: np.ndarray) -> Ranking:
-    """The images of a class by bool labels (n,)."""
+def image_ranking(scores: np.ndarray, labels: np.ndarray, unit: Literal["image", "sample"] = "image") -> Ranking:
+    """The images or samples of a class by bool labels (n,)."""
     scores, areas = scores.astype(working_type(scores.dtype), copy=False), np.ones(int(labels.sum()), np.int32)
-    return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], "image")
+    return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], unit)
 
 
-def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray) -> list[str]:
-    """Say where the two protocols take different image labels, how many anomalous images have no mask, and what becomes of them."""
+def _sample_values(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, Value]:
+    """AU-ROC, AP and highest F1 of the objects that images (n,) of a class show; one without a group is an object by itself."""
+    names = [(group, -1) if group else ("", number) for number, group in enumerate(groups.tolist())]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    sample = np.array([numbers[name] for name in names])
+    highest, anomalous = np.full(len(numbers), scores.min()), np.zeros(len(numbers), bool)
+    np.maximum.at(highest, sample, scores)
+    np.logical_or.at(anomalous, sample, labels)
+    return rank_values(Measured(image_ranking(highest, anomalous, "sample")))
+
+
+def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray, whose: str) -> list[str]:
+    """Say where the two protocols take different image labels, how many anomalous images have no mask, and `whose` metrics lack them."""
     labels, with_pixels = own_labels & ~unknown, with_pixels & ~unknown
     lost, stray = int(np.sum(labels & ~with_pixels)), int(np.sum(~labels & with_pixels))
     lacking, anomalous = int(np.sum(unknown)), int(np.sum(own_labels))
@@ -145,7 +175,7 @@ def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: 
         "normal in the paper protocol's image metrics, anomalous in the exact protocol's": lost,
         f"{stray} image(s) labelled normal have anomalous pixels: "
         "anomalous in the paper protocol's image metrics, normal in the exact protocol's": stray,
-        f"{lacking} of {anomalous} anomalous images have no mask and are left out of the pixel and region metrics": (
+        f"{lacking} of {anomalous} anomalous images have no mask and are left out of {whose} pixel and region metrics": (
             0 < lacking < anomalous
         ),
         f"{lacking} image(s) without a mask take the data set's own label, anomalous, "
@@ -154,13 +184,15 @@ def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: 
     return [f"class {name!r}: {note}" for note, applies in notes.items() if applies]
 
 
-def _evaluation(classes: Mapping[str, _Result], protocols: Sequence[Protocol], *, curves: bool) -> Evaluation:
+def _evaluation(
+    classes: Mapping[str, _Result], protocols: Sequence[Protocol], keys: Sequence[str], *, curves: bool
+) -> Evaluation:
     """All classes and their mean."""
     notes = [note for of_class in classes.values() for note in of_class.notes]
     mean = {}
     for protocol in protocols:
         where = f"mean, protocol {protocol}"
-        values, left_out = means({name: result.values[protocol] for name, result in classes.items()}, KEYS, where)
+        values, left_out = means({name: result.values[protocol] for name, result in classes.items()}, keys, where)
         mean[protocol] = plain(values)
         notes += [*left_out, *reasons({where: values})]
     result: Evaluation = {

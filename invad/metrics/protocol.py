@@ -39,6 +39,8 @@ AVERAGES = {
 
 KEYS = (*AVERAGES["mad"], *_FAMILY, "pixel_iou_max", *AVERAGES)
 """All metrics in the order of tables."""
+SAMPLE_KEYS = ("sample_auroc", "sample_ap", "sample_f1_max")
+"""Further metrics, where objects (samples) are seen in several images."""
 PIXEL_KEYS = tuple(key for key in KEYS if key.startswith(("region_", "pixel_")))
 """The metrics that need masks."""
 

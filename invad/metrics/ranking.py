@@ -32,7 +32,7 @@ BLOCK = 1 << 16
 MAX_WORKERS = 4
 """More would wait for the one thread that takes in what they return."""
 
-Unit = Literal["image", "pixel"]
+Unit = Literal["image", "pixel", "sample"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -27,7 +27,9 @@ Block = tuple[int, np.ndarray, np.ndarray]
 class Images:
     """Some images of one class, (n,) each but for the pixels of those whose mask is known; labels are the data set's own.
 
-    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known.
+    with_pixels: whether the mask has an anomalous pixel. unknown: whether the image is anomalous and its mask not known. empty: the pixels
+    of those images whose mask is not known but empty to the paper protocol. groups: the names of the objects that the images show, where
+    they are given.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Images:
     labels: np.ndarray
     with_pixels: np.ndarray
     unknown: np.ndarray
+    empty: Run
+    groups: np.ndarray
 
 
 def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
@@ -57,13 +61,16 @@ class ImageTable:
         labels: PerImage,
         image_scores: PerImage,
         has_mask: PerImage,
+        empty_in_paper: PerImage = None,
+        groups: PerImage = None,
     ) -> None:
         if masks is None and has_mask is not None:
             raise InputError("has_mask: must be left out where masks is None")
         self._maps = _batches(maps, "anomaly_maps")
         self._masks = None if masks is None else _batches(masks, "masks")
         # The number of images; of batches it is not known, but the first of the others may say it.
-        counted = (np.asarray(maps) if hasattr(maps, "__array__") else None, classes, labels, image_scores, has_mask)
+        of_maps = np.asarray(maps) if hasattr(maps, "__array__") else None
+        counted = (of_maps, classes, labels, image_scores, has_mask, groups)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
         self.names = self._column(
@@ -71,9 +78,13 @@ class ImageTable:
         )
         if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
             raise InputError(f"classes: the name of image {empty[0]} is empty")
+        self._groups = self._column(
+            "groups", groups if groups is None or isinstance(groups, str) else list(groups), "U"
+        )
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
+        self._empty = self._column("empty_in_paper", empty_in_paper, "b")
         if self._labels is not None and (wrong := np.flatnonzero((self._labels != 0) & (self._labels != 1))).size:
             raise InputError(
                 f"labels: image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
@@ -103,6 +114,15 @@ class ImageTable:
                 f"{argument}: {what} of image {i} (class {name!r}) holds NaN or infinity; scores must be finite"
             )
 
+    @property
+    def has_samples(self) -> bool:
+        """Whether any object is seen in several images."""
+        if self._groups is None:
+            return False
+        names = ["all"] * len(self._groups) if self.names is None else self.names.tolist()
+        known = [pair for pair in zip(names, self._groups.tolist(), strict=True) if pair[1]]
+        return len(set(known)) < len(known)
+
     def class_sizes(self) -> dict[str, int]:
         """The number of images of each class; empty where that is not known."""
         names = np.full(self.count or 0, "all") if self.names is None else self.names
@@ -131,7 +151,7 @@ class ImageTable:
             raise self._wrong_count(str(done + len(block)))
 
     def _wrong_count(self, count: str) -> InputError:
-        given = f"classes, labels, image_scores, has_mask: given for {self.count} images"
+        given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
         return InputError(f"{given}, but there are {count} anomaly_maps")
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -176,11 +196,16 @@ class ImageTable:
             unknown = labels & ~has_mask
             # a normal image needs no mask: its own is empty
             normal = [flat[i] for i in at[~with_pixels[at] & ~unknown[at]]]
+            empty = [flat[i] for i in at if unknown[i] and self._empty is not None and self._empty[first + i]]
             maps_with, masks_with = _chosen(maps, known[marked]), masks[marked]
             pixels = Run.of(
                 np.concatenate([*normal, maps_with[~masks_with]]), maps_with[masks_with], *region_areas(masks_with)
             )
-            classes.append(Images(name, pixels, scores[at], labels[at], with_pixels[at], unknown[at]))
+            none, areas = flat[:0, 0], np.empty(0, np.int32)
+            of_empty = Run.of(np.concatenate([none, *empty]), none, areas, areas)
+            groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
+            of_images = scores[at], labels[at], with_pixels[at], unknown[at]
+            classes.append(Images(name, pixels, *of_images, of_empty, groups))
         return classes
 
 

@@ -25,6 +25,13 @@ def dependencies(params: Params) -> dict[str, str]:
                 values |= {"workers": params.training.workers, **asdict(params.training.resources_per_worker)}
             roots = (stage, METHODS[benchmark.train.model].__module__) if stage in OF_METHOD else (stage,)
             texts[f"{stage}/{name}"] = _lines(f"{section}.{benchmark.settings}", values) + digest_lines(*roots)
+    for name, config in params.supervised.items():
+        first = params.benchmark(config.detectors[0])
+        labels = _lines(f"splits.{first.settings}", asdict(first.splits))
+        rate = _lines(f"calibration.{first.settings}", asdict(first.calibration))
+        texts[f"supervise/{name}"] = (
+            _lines(f"supervised.{name}", asdict(config)) + labels + rate + digest_lines("supervise")
+        )
     for module, ablation in params.ablations.items():
         from invad.studies.ablation import ablation_of_params, plan_ablation
         from invad.studies.study import flat

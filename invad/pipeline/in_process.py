@@ -37,7 +37,7 @@ from invad.scoring.score import predictions
 from invad.scoring.thresholds import calibrate
 from invad.training.curve import Step
 from invad.training.job import TrainJob, run_job
-from invad.training.loop import training_steps
+from invad.training.loop import training_steps, views_of
 from invad.training.model_folder import ModelConfig
 
 Images = str | Path | Iterable[ImageInput]
@@ -126,14 +126,15 @@ def _files(images: Images, folder: Path, reading: ReadingConfig) -> list[Path]:
 def _train(
     config: BenchmarkConfig, split: Split, root: Path, device: torch.device, threads: int, progress: bool
 ) -> Predictor:
-    used = replace(split, rows=tuple(row for row in split.rows if row.phase != "test"))
+    used = replace(split, rows=tuple(row for row in split.rows if row.phase in ("train", "calibration")))
     encoder = configured_encoder(config.features)
     features, storage = root / "features", str(root / "storage")
     with image_bar("features", shown=progress) as show:
         key = extract_features(
             used, config.features, features, lambda e, shards: map(ShardWriter(e, device).write, shards), show
         )
-    steps = training_steps(len(used.phase("train")), key.output, config.train)
+    images = used.phase("train")
+    steps = training_steps(len(images), key.output, config.train, views_of(images, config.train))
     job = TrainJob(str(features), used, config.features, storage, config.train, max(1, steps), threads)
     with tqdm(desc="train", unit="step", total=steps, disable=not progress) as bar:
 

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params
+from invad.config import BenchmarkConfig, CocoAdSplitConfig, DownloadConfig, FeaturesConfig, Params, RealIadSplitConfig
 from invad.data.coco_ad import CLASS_NAME, FULL_COUNTS, FULL_HELD_OUT
 from invad.data.counts import Counts, count_images
 from invad.data.datasets import DATASETS
 from invad.data.download import store_folder
-from invad.data.embedded.products import DEFECTS
+from invad.data.embedded import generated_images
+from invad.data.labelled import labelled_normal
 from invad.data.official.store import is_address
 from invad.data.official.unpack import unpacked_sha256
+from invad.data.real_iad import JSONS, VIEWS
 from invad.data.source import read_source
-from invad.data.split_table import FILE_NAME, held_out_images, read_split_table
+from invad.data.split_table import ANOMALOUS, FILE_NAME, SplitRow, held_out_images, read_split_table
 from invad.disk import readable
 from invad.errors import InputError
 from invad.features.decoded import kept_bytes
@@ -40,7 +42,7 @@ _PAINTED = (
 
 
 class Images(NamedTuple):
-    """Numbers of images to train on, held out from training, and to test on."""
+    """Numbers of images to train on, held out from training and with labels, and to test on."""
 
     train: int
     held_out: int
@@ -126,21 +128,40 @@ def _count(benchmark: BenchmarkConfig, config: DownloadConfig, workspace: Worksp
         rows, is_of_these = [], False
     if not (classes := count_images(rows) if is_of_these else _of_settings(benchmark, config)):
         return None
-    held_out = sum(held_out_images(counts.train, benchmark.calibration.share) for counts in classes.values())
+    views = _views(benchmark, rows if is_of_these else [])
+    kept = sum(views * _kept_objects(counts.train // views, benchmark) for counts in classes.values())
+    labelled = sum(row.phase == "labelled" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
     train, normal, anomalous = (sum(column) for column in zip(*classes.values(), strict=True))
-    return Images(train - held_out, held_out, normal + anomalous)
+    noise = sum(row.phase == "train" and row.label == ANOMALOUS for row in rows) if is_of_these else 0
+    return Images(train - kept + noise, kept + labelled, normal + anomalous)
+
+
+def _kept_objects(images: int, benchmark: BenchmarkConfig) -> int:
+    """Return how many of a class's normal training images, or of its objects seen in several, are held out from training."""
+    held_out = held_out_images(images, benchmark.calibration.share)
+    labelled = getattr(benchmark.splits, "labelled", None)
+    return held_out + (labelled_normal(images - held_out, labelled) if labelled else 0)
 
 
 def _of_settings(benchmark: BenchmarkConfig, config: DownloadConfig) -> Mapping[str, Counts]:
     split = benchmark.splits
     if config.source == "embedded":  # of COCO it shows only when the scenes are drawn which of them are normal
-        counts = Counts(config.train_images, config.test_images, 0)
-        return dict.fromkeys(DEFECTS.get(benchmark.dataset, ()), counts)
+        if isinstance(split, RealIadSplitConfig) and split.variant != JSONS:
+            return {}
+        of_class = generated_images(benchmark.dataset, config.train_images, config.test_images)
+        return {name: Counts(train, test, 0) for name, (train, test) in of_class.items()}
     if config.source != "official":
         return {}
     if isinstance(split, CocoAdSplitConfig):
         return {CLASS_NAME: Counts(*FULL_COUNTS[split.fold])} if split.held_out == FULL_HELD_OUT else {}
     return DATASETS[benchmark.dataset].counts
+
+
+def _views(benchmark: BenchmarkConfig, rows: Sequence[SplitRow]) -> int:
+    """Return of how many images an object is seen in, all of which are held out or none."""
+    if rows:
+        return max(1, len(rows) // len({(row.class_name, row.unit) for row in rows}))
+    return len(VIEWS) if isinstance(benchmark.splits, RealIadSplitConfig) else 1
 
 
 @cache

@@ -15,6 +15,8 @@ from invad.data.split_table import open_split
 from invad.errors import InputError
 from invad.report.collect import collect_result, result_of_run
 from invad.report.results import Result, SyntheticAnomaly
+from invad.report.supervised import supervised_tables
+from invad.report.tables import Table
 from invad.workspace import Workspace
 
 FINISHED = "FINISHED"
@@ -36,7 +38,9 @@ def report_workspace(params: Params, workspace: Workspace, folder: Path) -> dict
     for name, result in results.items():
         run = tracking.known_run(params.benchmarks[name], workspace)
         facts.append(_facts(result, run.tags if run else {}))
-    _write(list(results.values()), left_out, facts, workspace, folder, ablations=workspace.ablations)
+    supervised, lacking = supervised_tables(params.supervised, workspace.supervised, results)
+    left_out += [_left_out(name, error) for name, error in lacking.items()]
+    _write(list(results.values()), left_out, facts, workspace, folder, workspace.ablations, supervised)
     return results
 
 
@@ -86,6 +90,7 @@ def _write(
     workspace: Workspace,
     folder: Path,
     ablations: Path | None = None,
+    supervised: Sequence[Table] = (),
 ) -> None:
     from invad.report.report import write_report  # with matplotlib
 
@@ -97,7 +102,7 @@ def _write(
         "all_trained_with": {name: facts[0][name] for name in same},
         "results": [{name: value for name, value in each.items() if name not in same} for each in facts],
     }
-    write_report(folder, results, ablations=ablations, left_out=left_out, run_info=run_info)
+    write_report(folder, results, ablations=ablations, supervised=supervised, left_out=left_out, run_info=run_info)
 
 
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import json
 import logging
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from invad.config import BenchmarkConfig, Params
 from invad.errors import InputError
 from invad.files import write_json, write_text
-from invad.workspace import Workspace
+from invad.workspace import SEGAD_FILE, Workspace
 
 if TYPE_CHECKING:
     from invad.scoring.store import Scores
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(_name: str, params: Params, workspace: Workspace) -> None:
-    """Write what each stage depends on beside data: settings and code; `InputError`: timm has no such encoder, or an ablation is wrong."""
+    """Write what each stage depends on beside data: settings and code; `InputError`: no such encoder or ablation, or xgboost is missing."""
     from invad.features.encoder import hollow_encoder
     from invad.pipeline.dependencies import dependencies
 
@@ -33,6 +34,10 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
             hollow_encoder(benchmark.features)
         except InputError as error:
             raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
+    if params.supervised:
+        from invad.supervised.forest import xgboost_module
+
+        xgboost_module()
     for name, text in dependencies(params).items():
         write_text(workspace.code(name), text)
 
@@ -77,15 +82,16 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.features.encoder import configured_encoder
     from invad.training.cost import model_cost, peak_memory
     from invad.training.curve import curve_csv
-    from invad.training.loop import training_steps
+    from invad.training.loop import training_steps, views_of
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
     features = open_features(workspace.features(name), "train", split, benchmark.features)
+    views = views_of(split.phase("train"), benchmark.train)
     try:  # before anything starts
-        training_steps(len(features), features.key.output, benchmark.train)
+        training_steps(len(features), features.key.output, benchmark.train, views)
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
@@ -107,7 +113,7 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         )
     encoder = configured_encoder(benchmark.features)
     save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
-    write_json(workspace.cost(name), asdict(model_cost(benchmark, method)))
+    write_json(workspace.cost(name), asdict(model_cost(benchmark, method, views)))
     write_text(workspace.loss(name), curve_csv(steps))
     tags = {
         "train.seconds": f"{time.monotonic() - started:.1f}",
@@ -134,6 +140,7 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
     from invad import metrics
+    from invad.data.split_table import open_split
     from invad.metrics.curves import mean_curve_csvs
     from invad.scoring.store import open_scores
     from invad.tracking import log_evaluation
@@ -142,7 +149,15 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     scores = open_scores(workspace.scores(name))
     calibration = _calibrate(benchmark, workspace)
     images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-    result = metrics.evaluate(*images, has_mask=scores.has_mask, curves=True)
+    empty = scores.empty_masks(open_split(benchmark, workspace))
+    result = metrics.evaluate(
+        *images, has_mask=scores.has_mask, groups=scores.groups, curves=True, empty_in_paper=empty
+    )
+    result["notes"] += [
+        f"class {name!r}: {count} mask(s) of anomalous images are empty: that is what they count as in the paper protocol, "
+        "and as not known in the exact one"
+        for name, count in Counter(name for name, one in zip(scores.classes, empty, strict=True) if one).items()
+    ]
     curves = result.pop("curves")
     write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
     for curve, text in mean_curve_csvs(curves).items():  # for `dvc plots show`; one that cannot be computed has no rows
@@ -191,6 +206,26 @@ def _operating_point(scores: "Scores", calibration: "Calibration", settings: str
         **point,
         "notes": [*calibration.notes, *point["notes"]],
     }
+
+
+def supervise(name: str, params: Params, workspace: Workspace) -> None:
+    """Train the supervised method `name` on the maps of its detectors and the labelled images, and write model and metrics."""
+    from invad.supervised.detections import read_detections
+    from invad.supervised.model import write_model
+    from invad.supervised.segad import train_segad
+    from invad.tracking import log_supervised
+
+    config = params.supervised_method(name)
+    benchmarks = [params.benchmark(detector) for detector in config.detectors]
+    model, result = train_segad(config, read_detections(benchmarks, workspace), benchmarks[0])
+    write_model(model, workspace.model(name) / SEGAD_FILE)
+    write_json(workspace.supervised / f"{name}.json", result)
+    for run in result["per_seed"]:
+        values = ", ".join(f"{key} {'-' if one is None else f'{100 * one:.2f}'}" for key, one in run["mean"].items())
+        logger.info("seed %d: %s", run["seed"], values)
+    for note in dict.fromkeys([*result["notes"], *(note for run in result["per_seed"] for note in run["notes"])]):
+        logger.warning("%s", note)
+    log_supervised(name, params, result, workspace)
 
 
 def report(_name: str, params: Params, workspace: Workspace) -> None:

@@ -45,25 +45,25 @@ class Detector(nn.Module):
         self._encode = compiled(encoder, features) if features.compile else None
         self._predict = compiled(method.predict, score) if score.compile else None
 
-    def batch(self, images_bhwc: Tensor) -> Batch:
-        """Return what the method asks for of RGB images, uint8 (B, size, size, 3)."""
+    def batch(self, images_bhwc: Tensor, views: int = 1) -> Batch:
+        """Return what the method asks for of RGB images, uint8 (B, size, size, 3), so many of which in a row are views of one object."""
         images = image_tensor(images_bhwc) if self.method.needs.images else None
         if not self._levels:
-            return Batch(images=images)
+            return Batch(images=images, views=views)
         with autocast(images_bhwc.device, self.features.precision):
             levels = (self._encode or self.encoder)(normalize(images_bhwc))
         # A store of halves rounds the features that the method was trained on.
         rounded = self.features.mode == "store" and self.features.dtype == "float16"
         levels = [level.half().float() if rounded else level.float() for level in levels]
-        return Batch(tuple(levels[level] for level in self._levels), images)
+        return Batch(tuple(levels[level] for level in self._levels), images, views=views)
 
     def sharp(self, images_bhwc: Tensor) -> RawPrediction:
         """Return maps before the blur, float32 (B, size, size), and the method's own scores of the images, if it has any."""
         return sharp(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
 
-    def forward(self, images_bhwc: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images_bhwc: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
         """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3)."""
-        return finished(self.method, self._predict or self.method.predict, self.batch(images_bhwc), self.score)
+        return finished(self.method, self._predict or self.method.predict, self.batch(images_bhwc, views), self.score)
 
 
 class Predictor:
@@ -111,12 +111,14 @@ class Predictor:
         held_out = self.calibration.all if class_name is None else self.calibration.per_class[class_name]
         return self._fixed.over(held_out.thresholds)
 
-    def predict(self, images: ImageInput | Iterable[ImageInput]) -> Prediction:
+    def predict(self, images: ImageInput | Iterable[ImageInput], *, views: int = 1) -> Prediction:
         """Predict one image or many, which may differ in size: an iterable of them, an array (N, H, W, 3), or a tensor (N, C, H, W).
 
-        `InputError`: an image cannot be read, or is of another shape, type or range; or the model gives it no finite score.
+        `views`: so many images in a row are of one object, in any order; for a method that sees several views at a time, such as MVAD,
+        two or more. `InputError`: an image cannot be read, or is of another shape, type or range; the model gives it no finite score; or
+        `views` does not fit to the method or to the number of images.
         """
-        prediction = Prediction(self.stream(single_images(images)))
+        prediction = Prediction(self.stream(single_images(images), views=views))
         for number, image in enumerate(prediction):
             try:
                 image.check()
@@ -125,15 +127,23 @@ class Predictor:
         return prediction
 
     def stream(
-        self, images: Iterable[ImageInput | PreparedImage], batch_size: int | None = None
+        self, images: Iterable[ImageInput | PreparedImage], batch_size: int | None = None, views: int = 1
     ) -> Iterator[ImagePrediction]:
         """Yield the predictions of any number of images, batch by batch; nothing of earlier batches is kept.
 
-        What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`.
+        What has a score that is no finite number is yielded as well, and refuses to be decided: see `ImagePrediction.check`. `InputError`
+        as `predict`, but for such a score.
         """
+        model = self.config.train.model
+        if (views > 1) != self.config.train.VIEWS:
+            sees = "objects in several views" if self.config.train.VIEWS else "each image by itself"
+            raise InputError(f"views: {model} sees {sees}; {views} is no such number of views")
+        size = max((batch_size or self.batch_size) // views, 1) * views
         remaining = map(self._prepared, images)
-        while batch := list(islice(remaining, batch_size or self.batch_size)):
-            maps, scores = self.maps(np.stack([image.pixels for image in batch]))
+        while batch := list(islice(remaining, size)):
+            if len(batch) % views:
+                raise InputError(f"images: the last object has {len(batch) % views} images, not {views} views")
+            maps, scores = self.maps(np.stack([image.pixels for image in batch]), views)
             for image, anomaly_map, score in zip(batch, maps, scores, strict=True):
                 of = image.width, image.height, self.thresholds, image.source, self.config.reading
                 yield ImagePrediction(float(score), anomaly_map, *of)
@@ -144,10 +154,10 @@ class Predictor:
         return prepared(rgb_image(image, self.config.reading), self.image_size, image)
 
     @torch.inference_mode()
-    def maps(self, images_bhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def maps(self, images_bhwc: NDArray[np.uint8], views: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch."""
         images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)
-        maps, scores = self.detector(images)
+        maps, scores = self.detector(images, views)
         return maps.cpu().numpy(), scores.cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
@@ -176,6 +186,13 @@ def load_predictor(
     config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
     return Predictor(load_detector(folder, score, named_device(device)), config, calibration, thresholds, class_name)
+
+
+def check_single_images(config: ModelConfig, folder: Path) -> None:
+    """Raise `InputError` for a model that takes no image by itself."""
+    if config.train.VIEWS:
+        how = f"invad.load({str(folder)!r}).predict(images, views=...)"
+        raise InputError(f"{folder}: {config.train.model} needs all views of an object together; in Python: {how}")
 
 
 def load_detector(folder: Path, score: ScoreConfig, device: torch.device, *, plain: bool = False) -> Detector:

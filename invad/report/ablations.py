@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from invad.files import write_text
-from invad.report.labels import METRICS, PROTOCOLS, Metric, benchmark_title, source_label, source_sentences
+from invad.report.labels import (
+    METRICS,
+    PROTOCOLS,
+    Metric,
+    benchmark_title,
+    columns_of,
+    source_label,
+    source_sentences,
+)
 from invad.report.tables import (
     Cell,
     Row,
@@ -110,12 +118,13 @@ def ablation_table(report: AblationReport) -> Table:
         rows.append(row)
         if paper and row.words["Status"] in (FINISHED, PARTIAL):
             rows.append(difference(row, paper, {"Variant": f"{row.words['Variant']} - paper"}))
-    marked = ranked(rows, METRICS)
+    columns = _columns(report.results)
+    marked = ranked(rows, columns)
     return Table(
         title=f"Ablation {report.module}",
         caption=_caption(report, marked),
         heads=("Variant", "Seeds"),
-        columns=COST + METRICS,
+        columns=COST + columns,
         rows=marked,
         protocol="paper",
         remarks=tuple(report.notes),
@@ -155,8 +164,12 @@ def _cost(done: Sequence[TrialResult]) -> dict[str, Cell]:
 
 def _means(done: Sequence[TrialResult]) -> dict[str, Cell]:
     """The metrics over the finished seeds; dashes without a note where there are none: the row says why."""
-    by_seed = [value_cells({metric.key: run.metrics.get(metric.key) for metric in METRICS}) for run in done]
+    by_seed = [value_cells({metric.key: run.metrics.get(metric.key) for metric in _columns(done)}) for run in done]
     return over_seeds(by_seed) if done else {metric.key: Cell() for metric in METRICS}
+
+
+def _columns(runs: Sequence[TrialResult]) -> tuple[Metric, ...]:
+    return columns_of(key for run in runs for key in run.metrics)
 
 
 def _caption(report: AblationReport, rows: Sequence[Row]) -> str:

@@ -2,11 +2,23 @@
 the measured ones that may stand beside them; numbers of images, and what models cost.
 """
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from invad.metrics.calibration import MEAN_KEYS
-from invad.report.labels import BENCHMARKS, FOLD_MEAN, FOLDS, METHODS, METRICS, PROTOCOLS, Metric, source_sentences
+from invad.report.labels import (
+    BENCHMARKS,
+    FOLD_MEAN,
+    FOLDS,
+    METHODS,
+    METRICS,
+    PROTOCOLS,
+    Metric,
+    columns_of,
+    source_sentences,
+)
 from invad.report.published import (
+    SETTING,
     SOURCES,
     PublishedResult,
     incomparable,
@@ -67,6 +79,10 @@ DATASET_COLUMNS = (
     Metric("without_mask", "Test", "without mask", "Anomalous test images whose mask is not known.", "count", None),
     Metric("anomalous_pixels", "Test", "anomalous pixels (%)", "Share of the test pixels that are anomalous.", best=None),
 )  # fmt: skip
+LABELLED_COLUMNS = (
+    Metric("labelled_normal", "Labelled", "normal", "Normal training images that a supervised method alone may see.", "count", None),
+    Metric("labelled_anomalous", "Labelled", "anomalous", "Anomalous images that a supervised method may see.", "count", None),
+)  # fmt: skip
 COST_COLUMNS = (
     Metric("parameters", "", "Parameters (M)", "Parameters of encoder and method, in millions.", "millions", None),
     Metric("trainable", "", "Trained (M)", "Parameters that training changes, in millions.", "millions", None),
@@ -101,7 +117,9 @@ def _table(
     remarks: tuple[str, ...] = (),
 ) -> Table:  # fmt: skip
     """A table of measured results; block: what is compared."""
-    marked = ranked(rows, METRICS)
+    rows = list(rows)
+    columns = columns_of(key for row in rows for key in row.cells)
+    marked = ranked(rows, columns)
     versions = sorted({str(metrics["protocol_version"]) for one in results for metrics in one.metrics_by_seed.values()})
     words = caption(
         f"Protocol: {protocol}, version {' and '.join(versions)} ({PROTOCOLS[protocol]}). Percent, higher is better.",
@@ -109,7 +127,7 @@ def _table(
         ranks_words(marked, block),
         source_sentences(result.source for result in results),
     )
-    return Table(title, words, heads + with_seeds(results), METRICS, marked, protocol, remarks)
+    return Table(title, words, heads + with_seeds(results), columns, marked, protocol, remarks)
 
 
 def _citations(rows: Iterable[Row]) -> str:
@@ -175,9 +193,7 @@ def _published_table(name: str, results: Sequence[Result]) -> Table:
     published = [entry for entry in published_results() if entry.benchmark == name]
     paper = {entry.method: entry for entry in published if entry.source == PAPER}
     rows = [row for result in measured for row in _beside(result, paper.get(result.method or ""))]
-    rows += [
-        _published_row(entry, f"rerun {entry.epochs}" if entry.source == "rerun" else PAPER) for entry in published
-    ]
+    rows += [_published_row(entry) for entry in published]
     marked = ranked(rows, METRICS)
     reasons = dict.fromkeys(f"{result.label}: {reason}" for result in among if (reason := incomparable(result)))
     if name == FOLD_MEAN and not fold_means(among):
@@ -188,19 +204,24 @@ def _published_table(name: str, results: Sequence[Result]) -> Table:
         _citations(rows),
         DIFFERENCE if any(row.kind == "difference" for row in rows) else "",
         seeds_words(measured),
-        ranks_words(marked, "the measured rows, the paper's, or one re-run"),
+        ranks_words(marked, "the measured rows, the paper's, one re-run, or others of one setting"),
         source_sentences(result.source for result in measured),
         f"Not beside published numbers: {'. '.join(reasons)}." if reasons else "",
     )
-    heads = ("Method", "Data", "Epochs", *with_seeds(measured))
+    settings = ("Setting",) if any(row.words.get("Setting", SETTING) != SETTING for row in rows) else ()
+    heads = ("Method", "Data", *settings, "Epochs", *with_seeds(measured))
     return Table(f"Published numbers, {BENCHMARKS[name]}", words, heads, METRICS, marked, PAPER)
 
 
-def _published_row(entry: PublishedResult, block: str) -> Row:
+def _published_row(entry: PublishedResult) -> Row:
+    block = entry.source if entry.source == PAPER else f"{entry.source} {entry.setting}"
+    if entry.source in ("rerun", "page"):  # of one run, read off in two places
+        block = f"rerun {entry.epochs}"
     words = {
         "Benchmark": BENCHMARKS[entry.benchmark],
         "Method": METHODS[entry.method],
         "Data": published_words(entry.source),
+        "Setting": entry.setting,
         "Epochs": DASH if entry.epochs is None else str(entry.epochs),
     }
     cells = {key: Cell(value, entry.notes.get(key, ())) for key, value in entry.values.items()}
@@ -210,7 +231,8 @@ def _published_row(entry: PublishedResult, block: str) -> Row:
 def _beside(result: Result, paper: PublishedResult | None) -> list[Row]:
     """The row of a measured result, and below it its difference to the paper where that has the method."""
     notes = dict.fromkeys(recipe_note(fold) for fold in result.folds or (result,))
-    row = Row(result.words, result.cells(PAPER), block="measured", notes=tuple(filter(None, notes)))
+    setting = {"Setting": f"{result.config.features.image_size} px"}
+    row = Row(result.words | setting, result.cells(PAPER), block="measured", notes=tuple(filter(None, notes)))
     words = {"Benchmark": result.title, "Method": f"{result.label} - paper", "Data": "difference"}
     return [row] if paper is None else [row, difference(row, paper.values, words)]
 
@@ -251,16 +273,29 @@ def _rows(result: Result) -> list[Row]:
     ]
 
 
+def operating_means(result: Result) -> dict[str, Cell]:
+    """The means over the classes at their thresholds, by column; of a mean over folds the mean of theirs."""
+    of_folds = [_rows(fold)[0].cells for fold in result.folds or (result,)]
+    if len(of_folds) == 1:
+        return {key: of_folds[0][key] for key in MEAN_KEYS}
+    values = {key: [cells[key].value for cells in of_folds] for key in MEAN_KEYS}
+    known = {key: [value for value in those if value is not None] for key, those in values.items()}
+    return {key: Cell(statistics.fmean(known[key])) for key in MEAN_KEYS if len(known[key]) == len(of_folds)}
+
+
 def datasets_table(results: Sequence[Result]) -> Table:
     """The numbers of images of each benchmark at hand, once."""
+    columns = DATASET_COLUMNS
+    if any(counts.labelled_normal or counts.labelled_anomalous for one in results if (counts := one.counts)):
+        columns = (*DATASET_COLUMNS[:3], *LABELLED_COLUMNS, *DATASET_COLUMNS[3:])
     rows: list[Row] = []
     for result in results:
         words = {name: result.words[name] for name in ("Benchmark", "Data")}
-        row = Row(words, _sizes(DATASET_COLUMNS, result.counts))
+        row = Row(words, _sizes(columns, result.counts))
         rows += [row] if row not in rows else []  # methods share a data set
     about = "Numbers of images of what was run; test images are counted by the data set's own labels."
     about = caption(about, source_sentences(result.source for result in results))
-    return Table("Data sets", about, ("Benchmark", "Data"), DATASET_COLUMNS, tuple(rows))
+    return Table("Data sets", about, ("Benchmark", "Data"), columns, tuple(rows))
 
 
 def _sizes(columns: Sequence[Metric], facts: Counts | Cost | None) -> dict[str, Cell]:

@@ -64,8 +64,8 @@ def _read_object(path: Path, keys: tuple[str, ...], what: str) -> dict[str, Any]
 
 def _counts(split: Split, scores: Scores) -> Counts:
     images = Counter((row.phase, row.label) for row in split.rows)
-    unknown = sum(row.phase == "test" and row.label == ANOMALOUS and row.mask is None for row in split.rows)
     anomalous = sum(int(np.count_nonzero(masks)) for masks in scores.masks_nhw)
+    has_masks = bool((scores.has_mask & (scores.labels == ANOMALOUS)).any())
     known = int(np.count_nonzero(scores.has_mask)) * int(np.prod(scores.masks_nhw[0].shape[1:]))
     return Counts(
         classes=len({row.class_name for row in split.rows}),
@@ -73,8 +73,10 @@ def _counts(split: Split, scores: Scores) -> Counts:
         held_out=images["calibration", 0],
         test_normal=images["test", 0],
         test_anomalous=images["test", 1],
-        without_mask=unknown,
-        anomalous_pixels=anomalous / known if known else None,
+        without_mask=int(np.count_nonzero(~scores.has_mask)),
+        labelled_normal=images["labelled", 0],
+        labelled_anomalous=images["labelled", 1],
+        anomalous_pixels=anomalous / known if has_masks else None,
     )
 
 

@@ -45,6 +45,18 @@ METRICS = (
     Metric("mad", "Averages", "mAD", "Mean of seven: three image metrics, AU-PRO, pixel AU-ROC, AP and F1max."),
 )  # fmt: skip
 
+SAMPLE_METRICS = (
+    Metric("sample_auroc", "Sample", "AU-ROC", "As for images, object by object: its score is the highest of the images of its views."),
+    Metric("sample_ap", "Sample", "AP", "Average precision, object by object."),
+    Metric("sample_f1_max", "Sample", "F1max", "Best F1 score of any threshold on the scores of objects."),
+)  # fmt: skip
+
+
+def columns_of(keys: Iterable[str]) -> tuple[Metric, ...]:
+    """The columns of a table: `METRICS` and, where there are such values among `keys`, those of objects seen in several views."""
+    return METRICS + SAMPLE_METRICS if {metric.key for metric in SAMPLE_METRICS} & set(keys) else METRICS
+
+
 PROTOCOLS = {
     "paper": "the procedure of the published numbers: coarse thresholds, images labelled by their resized mask",
     "exact": "all thresholds, images labelled by the data set itself",
@@ -54,6 +66,7 @@ FOLDS = ("coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3")
 FOLD_MEAN = "coco_ad_mean"
 BENCHMARKS = {name: f"COCO-AD fold {name[-1]}" for name in FOLDS} | {
     FOLD_MEAN: "COCO-AD (mean of 4 folds)", "mvtec": "MVTec AD", "visa": "VisA",
+    "btad": "BTAD", "vad": "VAD (Valeo)", "realiad": "Real-IAD",
 }  # fmt: skip
 
 OWN = "own"  # whatever the folder or table: none of the published data sets
@@ -78,7 +91,11 @@ SOURCES = {
 METHODS = {
     "invad": "InvAD", "invad-lite": "InvAD-lite", "rd": "RD", "uniad": "UniAD", "simplenet": "SimpleNet", "vitad": "ViTAD",
     "destseg": "DeSTSeg", "draem": "DRAEM", "diad": "DiAD", "rd++": "RD++", "mambaad": "MambaAD", "cflow": "CFLOW-AD", "cfa": "CFA",
-    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet", "tocoad": "ToCoAD",
+    "patchcore": "PatchCore", "pyramidflow": "PyramidFlow", "realnet": "RealNet",
+    "dinomaly": "Dinomaly", "inp-former": "INP-Former", "mvad": "MVAD", "tocoad": "ToCoAD", "efficientad": "EfficientAD",
+    "segad-rd": "RD, SegAD", "segad-efficientad": "EfficientAD, SegAD", "segad-both": "EfficientAD and RD, SegAD",
+    "segad-all": "four detectors, SegAD", "wrn": "supervised Wide ResNet-50",
+    "segad-efficientad-wrn": "EfficientAD and Wide ResNet-50, SegAD", "segad-all-wrn": "four detectors and Wide ResNet-50, SegAD",
 }  # fmt: skip
 # Encoder, blocks per level and weight of the loss (method.md: encoder, sizes, recipe); everything else is the default of InvADConfig.
 _PAPER_INVAD = {"invad": ("wide_resnet50_2", 2, 1.0), "invad-lite": ("resnet34", 4, 5.0)}

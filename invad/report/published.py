@@ -21,21 +21,44 @@ class PublishedSource:
     where: str
 
 
+RERUN = (
+    "the authors' re-run of all methods on one hardware: J. Zhang et al., ADer: A Comprehensive Benchmark for Multi-class Visual "
+    "Anomaly Detection, arXiv:2406.03262"
+)
 SOURCES = {
     "paper": PublishedSource(
         "paper",
         "the paper: J. Zhang et al., Learning Feature Inversion for Multi-class Anomaly Detection under General-purpose "
-        "COCO-AD Benchmark, arXiv:2404.10760",
+        "COCO-AD Benchmark, International Journal of Computer Vision 134(5), 2026, arXiv:2404.10760",
         "Tables 5 and A2",
     ),
-    "rerun": PublishedSource(
-        "re-run",
-        "the authors' re-run of all methods on one hardware: J. Zhang et al., ADer: A Comprehensive Benchmark for Multi-class Visual "
-        "Anomaly Detection, arXiv:2406.03262",
-        "benchmark logs of 100 and 300 epochs, last epoch, 2024-05",
+    "rerun": PublishedSource("re-run", RERUN, "benchmark logs of 100 and 300 epochs, last epoch, 2024-05"),
+    "page": PublishedSource("re-run, rounded", RERUN, "the benchmark's page, 2025-01; averages recomputed"),
+    "vitad": PublishedSource(
+        "ViTAD's paper",
+        "J. Zhang et al., Exploring Plain ViT Reconstruction for Multi-class Unsupervised Anomaly Detection, arXiv:2312.07495",
+        "COCO-AD, mean of the folds",
     ),
-}
-PUBLISHED_SIZE = 256  # pixels: side of the input of all published numbers
+    "dinomaly": PublishedSource("Dinomaly's paper", "J. Guo et al., Dinomaly, CVPR 2025, arXiv:2405.14325", "ViT-B/14"),
+    "inp-former": PublishedSource(
+        "INP-Former's paper",
+        "W. Luo et al., Exploring Intrinsic Normal Prototypes within a Single Image, CVPR 2025, arXiv:2503.02424",
+        "mAD",
+    ),
+    "mvad": PublishedSource("MVAD's log", "Learning Multi-view Anomaly Detection, arXiv:2407.11935", "log of epoch 99, 2024-11"),
+    "tocoad": PublishedSource(
+        "ToCoAD's paper",
+        "ToCoAD, IEEE Transactions on Instrumentation and Measurement 74, 2025, arXiv:2407.01312",
+        "AU-ROC of abstract and results",
+    ),
+    "segad": PublishedSource(
+        "SegAD's paper",
+        "A. Baitieva et al., Supervised Anomaly Detection for Complex Industrial Images, CVPR 2024, arXiv:2405.04953",
+        "image AU-ROC, mean of 5 seeds on VAD and of 10 on VisA; forests learn from synthetic or labelled anomalies",
+    ),
+}  # fmt: skip
+PUBLISHED_SIZE = 256  # pixels: side of the input of the published numbers that a result may stand beside
+SETTING = f"{PUBLISHED_SIZE} px"  # and so the setting of every row that names no other
 _EPOCHS = {"mvtec": 300, "visa": 100}  # of InvAD in the paper; every fold of COCO-AD has 100
 _WEIGHTS = {"invad": "wide_resnet50_2.racm_in1k", "invad-lite": "resnet34.bt_in1k"}
 _SIGMA = 4.0  # of the maps' blur, in pixels of the input
@@ -50,9 +73,10 @@ def published_words(source: str) -> str:
 class PublishedResult:
     """The metrics of one method on one benchmark.
 
-    benchmark: a key of `labels.BENCHMARKS`, or one of three that only the paper has. method: of `labels.METHODS`. source: of `SOURCES`.
-    epochs: None where the source does not say. values: keys of `labels.METRICS` -> fraction in [0, 1]. notes: key -> what a reader has
-    to know about that value; "" -> about the whole row.
+    benchmark: a key of `labels.BENCHMARKS`, or one of two that only the paper has. method: of `labels.METHODS`. source: of `SOURCES`.
+    epochs: None where the source does not say. values: keys of `labels.METRICS` -> fraction in [0, 1], of those that were published.
+    notes: key -> what a reader has to know about that value; "" -> about the whole row. setting: size of the input, and what else sets a
+    row apart from one model of all classes that learns from normal images alone.
     """
 
     benchmark: str
@@ -61,20 +85,21 @@ class PublishedResult:
     epochs: int | None
     values: Mapping[str, float]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    setting: str = SETTING
 
 
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
-    """All published results of whole benchmarks: the paper's, then the authors' re-run with 100 and with 300 epochs."""
+    """All published results of whole benchmarks: the paper's, those of the authors' re-run, then of other papers."""
     return tuple(map(_result, _rows("results")))
 
 
 @cache
 def published_counts() -> Mapping[str, Counts]:
-    """Benchmark -> published numbers of images; nothing is held out and every mask is there."""
+    """Benchmark -> published numbers of images; nothing is held out."""
     found = {}
     for row in _rows("datasets"):
-        numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous")}
+        numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous", "without_mask")}
         share = _fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
         found[row["benchmark"]] = Counts(**numbers, held_out=0, anomalous_pixels=share)
     return found
@@ -97,9 +122,9 @@ def _result(row: Mapping[str, str]) -> PublishedResult:
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split() or [""]:
                 notes[column] = (*notes.get(column, ()), note["note"])
-    values = {metric.key: _fraction(row[metric.key]) for metric in METRICS}
+    values = {metric.key: _fraction(row[metric.key]) for metric in METRICS if row[metric.key]}
     epochs, names = int(row["epochs"]) if row["epochs"] else None, (row["benchmark"], row["method"], row["source"])
-    return PublishedResult(*names, epochs, values, notes)
+    return PublishedResult(*names, epochs, values, notes, row["setting"] or SETTING)
 
 
 def incomparable(result: Result) -> str:

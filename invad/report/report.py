@@ -17,6 +17,7 @@ from invad.report.benchmarks import (
     per_class_tables,
     published_tables,
 )
+from invad.report.overview import overview_table
 from invad.report.page import render_page
 from invad.report.pictures import heatmap_sheet, synthetic_sheet
 from invad.report.plots import curves_figure, save_plot, score_figure
@@ -32,19 +33,21 @@ def write_report(
     results: Sequence[Result],
     *,
     ablations: Path | None = None,
+    supervised: Sequence[Table] = (),
     left_out: Sequence[str] = (),
     run_info: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `tables/`, `figures/`, `run_info.json` and `index.html` into `folder`, each replaced as a whole; `InputError` without results.
 
-    ablations: folder of the files of studies. left_out: `<name>: left out: <why>` for each result that is missing or damaged. run_info:
-    what differs from run to run (times, machine, commit); it stands in `run_info.json` and on the page, and in no table or figure.
+    ablations: folder of the files of studies. supervised: tables of supervised methods. left_out: `<name>: left out: <why>` for each
+    result that is missing or damaged. run_info: what differs from run to run (times, machine, commit); it stands in `run_info.json` and on
+    the page, and in no table or figure.
     """
     if not results:
         reasons = "".join(f"; {sentence}" for sentence in left_out)
         raise InputError(f"{folder}: no result to report; `dvc repro` makes them{reasons}")
     results, run_info, left_out = grouped(results), dict(run_info or {}), list(left_out)
-    tables = make_tables(results)
+    tables = make_tables(results) | ({"supervised": supervised} if supervised else {})
     with ExitStack() as stack:
         parts = ("tables", "figures", "run_info.json", "index.html")
         new = {name: stack.enter_context(atomic_path(folder / name)) for name in parts}
@@ -68,6 +71,7 @@ def make_tables(results: Sequence[Result]) -> dict[str, Sequence[Table]]:
     benchmarks = {name: list(members) for name, members in groupby(results, key=lambda result: result.published_or_own)}
     with_classes = {name: those for name, those in benchmarks.items() if any(one.metrics["per_class"] for one in those)}
     return {
+        "overview": [overview_table(results)],
         "main": measured_tables(results),
         **({"published": published} if (published := published_tables(results)) else {}),
         **{f"per_class_{name}": per_class_tables(members) for name, members in with_classes.items()},

@@ -18,6 +18,7 @@ from invad.report.labels import (
     HELD_OUT,
     METHODS,
     METRICS,
+    OWN,
     PROTOCOLS,
     benchmark_title,
     method_label,
@@ -98,7 +99,10 @@ class TestImages:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels."""
+    """Numbers of images of a split. without_mask: of the anomalous test images; anomalous_pixels: share in [0, 1] of all test pixels.
+
+    labelled_normal, labelled_anomalous: those that only a supervised method may see.
+    """
 
     classes: int
     train: int
@@ -107,6 +111,8 @@ class Counts:
     test_anomalous: int
     without_mask: int = 0
     anomalous_pixels: float | None = None
+    labelled_normal: int = 0
+    labelled_anomalous: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class Result:
         if isinstance(splits, CocoAdSplitConfig):
             fold = f"coco_ad_{splits.fold}" if splits.held_out == HELD_OUT else None
             return FOLD_MEAN if self.folds else fold
-        return dataset if dataset in ("mvtec", "visa") else None
+        return dataset if dataset in BENCHMARKS and self.source != OWN else None
 
     @property
     def published_or_own(self) -> str:

@@ -5,7 +5,7 @@ Masks of folders are found by name. Every file is hostile until it has been read
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,20 +51,24 @@ class Inputs:
     has_mask: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     sources: dict[str, Path] = field(default_factory=dict)
+    groups: Sequence[str] | None = None
 
     def evaluate(self, protocol: Protocol | Sequence[Protocol] = PROTOCOLS) -> Evaluation:
         """Return what `invad.metrics.evaluate` does; its `InputError` names the file instead of the argument."""
         try:
-            return evaluate(
-                self.anomaly_maps, self.masks, self.classes, self.labels, protocol=protocol, has_mask=self.has_mask
-            )
+            given = self.anomaly_maps, self.masks, self.classes, self.labels
+            return evaluate(*given, protocol=protocol, has_mask=self.has_mask, groups=self.groups)
         except InputError as error:
             argument, colon, problem = str(error).partition(":")
             raise InputError(f"{self.sources.get(argument, argument)}{colon}{problem}") from None
 
 
 def read_inputs(
-    maps: Path, masks: Path | None = None, classes: Path | None = None, labels: Path | None = None
+    maps: Path,
+    masks: Path | None = None,
+    classes: Path | None = None,
+    labels: Path | None = None,
+    groups: Path | None = None,
 ) -> Inputs:
     """Open maps and what belongs to them; `InputError`: a file is damaged or does not fit, also when `Inputs.evaluate` reads it."""
     for path in (maps,) if masks is None else (maps, masks):
@@ -76,7 +80,12 @@ def read_inputs(
         raise InputError(
             f"{masks}: could be matched with {maps} by position only; give two folders, or two .npy or .npz files"
         )
-    return (_read_folders if maps.is_dir() else _read_arrays)(maps, masks, classes, labels)
+    inputs = (_read_folders if maps.is_dir() else _read_arrays)(maps, masks, classes, labels)
+    if groups is None:
+        return inputs
+    of_maps = inputs.anomaly_maps
+    count = len(of_maps.files if isinstance(of_maps, Files) else np.asarray(of_maps))
+    return replace(inputs, groups=_lines(groups, count, ".+", "the name of the object that the map is of"))
 
 
 def _read_arrays(maps: Path, masks: Path | None, classes: Path | None, labels: Path | None) -> Inputs:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from invad.config import BenchmarkConfig, ScoreConfig
+from invad.config.constants import EMPTY_MASK_UNKNOWN
 from invad.data.images import read_mask
 from invad.data.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, place
@@ -22,7 +23,7 @@ from invad.files import atomic_path
 from invad.methods import Method
 from invad.methods.base import Prediction
 from invad.methods.maps import gaussian_blur, resized
-from invad.scoring.store import CALIBRATION_FOLDER, write_scores
+from invad.scoring.store import CALIBRATION_FOLDER, GROUP, LABELLED_FOLDER, write_scores
 from invad.training.model_folder import check_features, load_model
 
 SIGMA_SIZE = 256  # the side of the images that `Method.sigma` is for
@@ -36,8 +37,8 @@ class Predictions(NamedTuple):
 
 
 def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
-    """Write maps, masks and scores of test images to `out`, of held-out ones to `calibration` in it; `InputError`: inputs do not fit."""
-    folders: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER}
+    """Write maps, masks and scores of test images to `out`, of held-out ones to folders in it; `InputError`: inputs do not fit."""
+    folders: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER, "labelled": LABELLED_FOLDER}
     with atomic_path(out) as temporary:
         for phase, folder in folders.items():
             if phase == "test" or split.phase(phase):
@@ -55,12 +56,22 @@ def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size:
             "class": [row.class_name for row in rows],
             "label": pa.array([row.label for row in rows], pa.int8()),
             "defect_type": [row.defect_type for row in rows],
-            "has_mask": [row.label == NORMAL or row.mask is not None for row in rows],
+            "has_mask": [_has_mask(split, row) for row in rows],
         }
     )
+    if any(row.group for row in rows):
+        table = table.append_column(GROUP, pa.array([row.group for row in rows]))
     left = iter(rows)
     with_masks = ((maps, resized_masks(split, list(islice(left, len(maps))), size), scores) for maps, scores in scored)
     write_scores(table, with_masks, out)
+
+
+def _has_mask(split: Split, row: SplitRow) -> bool:
+    """Return whether it is known which pixels of an image are anomalous."""
+    path = split.mask_path(row)
+    if row.label == NORMAL or path is None:
+        return row.label == NORMAL
+    return row.dataset not in EMPTY_MASK_UNKNOWN or bool(read_mask(path).any())
 
 
 def phase_predictions(

@@ -1,9 +1,11 @@
 """Anomaly maps and image scores of a benchmark's test images, as Arrow files that are memory-mapped.
 
-The folder `calibration` in that of the test images holds the same of the normal images held out for thresholds.
+The folders `calibration` and `labelled` in that of the test images hold the same of the normal images held out for thresholds, and of the
+images that a supervised method may see, where there are any.
 
-`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`); `maps-00000.arrow` holds, in the
-same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where anomalous at the maps' size.
+`scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`, and `group` where objects are seen in
+several images); `maps-00000.arrow` holds, in the same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where
+anomalous at the maps' size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invad.data.arrow import map_file, tensor_chunks, tensor_column
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.files import atomic_path
 
 TABLE_FILE, MAPS_FILE = "scores.parquet", "maps-00000.arrow"
-CALIBRATION_FOLDER = "calibration"
+CALIBRATION_FOLDER, LABELLED_FOLDER = "calibration", "labelled"
+GROUP = "group"  # a column where objects are seen in several images
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 
 
@@ -29,7 +33,7 @@ class Scores:
 
     `labels`: the data set's own, int8 (N,), 1 anomalous. `has_mask`: bool (N,), False for an anomalous image whose mask is not known; that
     of a normal one is known to be empty. `image_scores`: float32 (N,). `maps_nhw`, `masks_nhw`: memory-mapped batches, float32 and uint8
-    (n, H, W), whose lengths add up to N; an unknown mask is all 0.
+    (n, H, W), whose lengths add up to N; an unknown mask is all 0. `groups`: the object that each image shows, None where all stand alone.
     """
 
     images: list[str]
@@ -40,6 +44,7 @@ class Scores:
     image_scores: np.ndarray
     maps_nhw: list[np.ndarray]
     masks_nhw: list[np.ndarray]
+    groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -48,6 +53,11 @@ class Scores:
         """Yield (maps, scores of the images) batch by batch, in order."""
         ends = np.cumsum([len(maps) for maps in self.maps_nhw])
         yield from zip(self.maps_nhw, np.split(self.image_scores, ends[:-1]), strict=True)
+
+    def empty_masks(self, split: Split) -> np.ndarray:
+        """Return of each test image of `split`, bool (N,), whether it has a mask that counts as not known because it is empty."""
+        given = {row.image for row in split.phase("test") if row.mask is not None}
+        return np.array([image in given for image in self.images], dtype=bool) & ~self.has_mask
 
     def map_and_mask(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the map (H, W) float32 and mask (H, W) bool of one image."""
@@ -72,15 +82,20 @@ def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray
         if writer is not None:
             writer.close()
         table = table.append_column("image_score", pa.array(np.concatenate(image_scores)))
-        pq.write_table(table.select(COLUMNS), temporary / TABLE_FILE, compression="zstd")
+        pq.write_table(table.select(_present(table)), temporary / TABLE_FILE, compression="zstd")
+
+
+def _present(table: pa.Table) -> list[str]:
+    return [*COLUMNS, *({GROUP} & set(table.column_names))]
 
 
 def open_scores(folder: Path) -> Scores:
     """Open a benchmark's scores; `InputError` when they are missing or damaged."""
     try:
-        table = pq.read_table(folder / TABLE_FILE, columns=list(COLUMNS))
+        table = pq.read_table(folder / TABLE_FILE)
+        table = table.select(_present(table))
         shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]  # several of an earlier version
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
     maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))
     if sum(len(batch) for batch in maps) != table.num_rows:
@@ -95,4 +110,5 @@ def open_scores(folder: Path) -> Scores:
         image_scores=table.column("image_score").to_numpy(),
         maps_nhw=maps,
         masks_nhw=masks,
+        groups=columns.get(GROUP),
     )

@@ -115,6 +115,17 @@ _ALL = (
         dict.fromkeys(("layer", "instance", "batch", "group", "none"), ""),
     ),
     _module(
+        "mvad", "of MVAD: what a window of a view attends to in the other views",
+        "train.attention train.position train.padding train.windows train.chosen", "selected", {
+            "selected": (True, True, "counted", None, (4, 4, 4), "the four most similar windows"),
+            "all": (True, True, "counted", (1, 1, 1), (64, 64, 64), "all cells of all other views; dear on fine grids"),
+            "one": (True, True, "counted", None, (1, 1, 1), "the most similar window, out of fewer and larger ones"),
+            "none": (False, True, "counted", None, (4, 4, 4), "no other view: norms and MLPs alone"),
+            "without-position": (True, False, "counted", None, (4, 4, 4), "the query does not know where it is"),
+            "masked": (True, True, "masked", None, (4, 4, 4), "padding is neither chosen nor attended to"),
+        },
+    ),
+    _module(
         "loss", "the distance of features and reconstructions in training", "train.loss", "l2",
         {"l2": "mean squared error", "l1": "mean absolute error", "cosine": "one minus the cosine, as in RD"},
     ),

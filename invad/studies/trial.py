@@ -24,6 +24,7 @@ from invad.scoring.store import open_scores
 from invad.studies.study import Trial
 from invad.training.cost import forget_peak_memory, model_cost, peak_memory
 from invad.training.job import TrainJob, run_job
+from invad.training.loop import views_of
 
 VALIDATION_SCORE = "validation_score"
 SCORED_BY = ("image_auroc", "pixel_auroc", "pixel_ap")  # whose mean it is
@@ -95,7 +96,8 @@ def run_task(task: TrialTask) -> None:
     forget_peak_memory()
     device = best_device()
     method, seconds = _trained(task, device)
-    cost = model_cost(task.trials[0][1].benchmark, method.eval())
+    benchmark = task.trials[0][1].benchmark
+    cost = model_cost(benchmark, method.eval(), views_of(task.judged.phase("test"), benchmark.train))
     for name, trial in task.pending().items():
         started = time.monotonic()
         values = _metrics(method, task, trial.benchmark)
@@ -154,7 +156,8 @@ def _metrics(method: Method, task: TrialTask, benchmark: BenchmarkConfig) -> dic
         write_phase(scored, task.judged, "test", benchmark.features.image_size, Path(folder) / "scores")
         scores = open_scores(Path(folder) / "scores")
         images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-        result = metrics.evaluate(*images, protocol="paper", has_mask=scores.has_mask)
+        how = {"has_mask": scores.has_mask, "groups": scores.groups, "empty_in_paper": scores.empty_masks(task.judged)}
+        result = metrics.evaluate(*images, protocol="paper", **how)
     values = dict(result["mean"]["paper"])
     if task.job.rows is None:  # by the test images, which choose nothing
         return values

@@ -42,7 +42,8 @@ def rows_for_training(split: Split, share: float, seed: int) -> tuple[int, ...]:
     normal = {row.class_name for row in held if row.label == NORMAL}
     single = normal - {row.class_name for row in held if row.phase == "calibration"}
     if share and single:
-        raise InputError(f"class {min(single)!r}: has a single normal training image; to validate on some takes two")
+        only = "image" if not any(row.group for row in held) else "object"
+        raise InputError(f"class {min(single)!r}: has a single normal training {only}; to validate on some takes two")
     return tuple(index for index, row in enumerate(held) if row.phase == "train")
 
 
@@ -62,7 +63,8 @@ def _write_images(split: Split, normal: list[SplitRow], seed: int, folder: Path)
             (folder / name).parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(folder / name, "PNG")
         rows.append(replace(new, image=good, label=NORMAL))
-        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type="synthetic", mask=marked))
+        group = row.group and f"{row.group}-defect"
+        rows.append(replace(new, image=bad, label=ANOMALOUS, defect_type="synthetic", mask=marked, group=group))
     return rows
 
 

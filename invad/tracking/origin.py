@@ -78,7 +78,7 @@ def data_sets(split: Split, benchmark: BenchmarkConfig, source: str) -> list[dic
     from invad.features.source import split_sha256  # with torch
 
     found = []
-    for phase in ("train", "calibration", "test"):
+    for phase in ("train", "calibration", "labelled", "test"):
         if rows := split.phase(phase):
             images = Counter(row.class_name for row in rows)
             profile = {"images": len(rows), "anomalous": sum(row.label for row in rows), "images_per_class": images}

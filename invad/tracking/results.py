@@ -3,7 +3,9 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from invad.config import BenchmarkConfig, Params
@@ -21,9 +23,10 @@ from invad.tracking.run import (
     end_training,
     known_run,
     read_run,
+    start_run,
 )
 from invad.tracking.store import answering, connection
-from invad.workspace import EVIDENCE_FOLDER, WEIGHTS_FILE, Workspace
+from invad.workspace import EVIDENCE_FOLDER, SEGAD_FILE, WEIGHTS_FILE, Workspace
 
 if TYPE_CHECKING:
     from invad.training.curve import Step
@@ -73,6 +76,32 @@ def log_report(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
         _log_results(run, benchmark, workspace)
     else:
         logger.warning("%s: which run made its model is not known here; `invad-pipe runs sync` logs it", benchmark.name)
+
+
+def log_supervised(name: str, params: Params, result: Mapping[str, Any], workspace: Workspace) -> None:
+    """Log the run of a supervised method that has ended: settings, mean metrics over its seeds, its images, model and result."""
+    config = params.supervised_method(name)
+    first = params.benchmark(config.detectors[0])
+    run = start_run(
+        first,
+        workspace,
+        experiment="supervised",
+        name=f"{name}, {result['method']} on {', '.join(config.detectors)}",
+        tags={"invad.benchmark": name, "invad.command": f"dvc repro supervise@{name}"},
+        params={"train.model": result["method"]}
+        | {f"supervised.{key}": str(each) for key, each in asdict(config).items()},
+    )
+    by_seed: dict[str, list[float]] = {}
+    for each in result["per_seed"]:
+        for key, value in each["mean"].items():
+            if value is not None:
+                by_seed.setdefault(f"exact/{key}", []).append(value)
+    source = read_source(workspace.raw(first.dataset)).source
+    content = Content(
+        metrics={key: fmean(values) for key, values in by_seed.items()},
+        data=lambda: data_sets(open_split(first, workspace), first, source),
+    )
+    run.finish("FINISHED", content, [workspace.model(name) / SEGAD_FILE, workspace.supervised / f"{name}.json"])
 
 
 def _log_results(run: Run, benchmark: BenchmarkConfig, workspace: Workspace) -> str:

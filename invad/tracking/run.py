@@ -205,7 +205,7 @@ def start_run(
     benchmark: BenchmarkConfig,
     workspace: Workspace,
     *,
-    experiment: Literal["benchmark", "ablation", "tune"] = "benchmark",
+    experiment: Literal["benchmark", "ablation", "tune", "supervised"] = "benchmark",
     name: str | None = None,
     key: str = "",
     parent: Run | None = None,

@@ -1,7 +1,7 @@
 """An authors' checkpoint (`net.pth`) as a model folder that holds its own encoder, so that nothing is downloaded later."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,28 +9,30 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invad.config import FeaturesConfig, InvADConfig, TrainConfig, UniADConfig
+from invad.config import FeaturesConfig, InvADConfig, MVADConfig, TrainConfig, UniADConfig
 from invad.config.constants import STRIDES
 from invad.config.methods import INVAD_LITE
 from invad.config.types import EncoderName
 from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder
 from invad.features.weights import load_weights, read_tensors
-from invad.methods import EncoderOutput, build_method, uniad
+from invad.methods import EncoderOutput, Method, build_method, mvad, uniad
 from invad.methods.invad.network import ENCODER_PREFIX, InvAD, load_reference_state
 from invad.training.model_folder import ModelConfig, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
 
 _FILES = (WEIGHTS_FILE, CONFIG_FILE, CALIBRATION_FILE, ENCODER_FILE)
 Shape = tuple[int | Literal["n"], ...]
+PUBLISHED_SIZE = 256  # pixels; of a network that fits any
 
 
 @dataclass(frozen=True)
 class Variant:
     """A published network. `channels`, `strides`: of the encoder's levels, fine to coarse; `tag`: timm's name of the encoder's weights.
 
-    `names`: prefixes of the tensors in a checkpoint, that of the encoder first. `sized`: the tensor that tells variant and image size, and
-    its shape, with `n` for the side of the coarsest grid.
+    `names`: prefixes of the tensors in a checkpoint, that of the encoder first. `sized`: the tensor that tells the variant and, where its
+    shape has an `n` for the side of the coarsest grid, the image size. `imported`: a checkpoint's tensors but for the encoder's, with our
+    names; None for InvAD, which has both.
     """
 
     encoder: EncoderName
@@ -40,6 +42,7 @@ class Variant:
     sized: tuple[str, Shape]
     strides: tuple[int, ...] = STRIDES
     names: tuple[str, ...] = (ENCODER_PREFIX, "net_fuser.", "net_decoder.")
+    imported: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
 
 VARIANTS = {
@@ -65,6 +68,16 @@ VARIANTS = {
         (uniad.SIZED, ("n", UniADConfig().width // 2)),
         (2, 4, 8, 16),
         uniad.PREFIXES,
+        uniad.imported_state,
+    ),
+    "mvad": Variant(
+        "resnet34",
+        "resnet34.bt_in1k",
+        (64, 128, 256),
+        MVADConfig(),
+        (mvad.SIZED, (256, 256, 1, 1)),
+        names=mvad.PREFIXES,
+        imported=mvad.imported_state,
     ),
 }
 
@@ -102,10 +115,7 @@ def import_checkpoint(
         EncoderOutput(published.encoder, published.channels, image_size, published.strides), published.train
     )
     try:
-        if isinstance(method, InvAD):
-            load_reference_state(method.network, state)
-        else:
-            load_weights(method, uniad.imported_state(state), published.names[1])
+        _load(method, state, published)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     encoder = _encoder(state, published, encoder_weights, path)
@@ -121,6 +131,13 @@ def import_checkpoint(
     save_model(method, config, folder, encoder)
     trainable = _parameters(method)
     return Imported(config, _parameters(encoder) + trainable, trainable)
+
+
+def _load(method: Method, state: Mapping[str, Tensor], published: Variant) -> None:
+    if isinstance(method, InvAD):
+        load_reference_state(method.network, state)
+    elif published.imported is not None:
+        load_weights(method, published.imported(state), f"{', '.join(published.names[1:])}*")
 
 
 def _check_folder(folder: Path, force: bool) -> None:
@@ -169,7 +186,7 @@ def _image_size(state: Mapping[str, Tensor], variant: str, path: Path) -> int:
     if shape != tuple(side if each == "n" else each for each in template):
         expected = f"({', '.join(map(str, template))}), as {variant} has"
         raise InputError(f"{path}: {key} has the shape {shape}, expected {expected}; try another --variant")
-    return side * VARIANTS[variant].strides[-1]
+    return side * VARIANTS[variant].strides[-1] or PUBLISHED_SIZE
 
 
 def _encoder(state: Mapping[str, Tensor], published: Variant, weights: str | None, path: Path) -> Encoder:

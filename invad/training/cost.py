@@ -32,10 +32,11 @@ def read_cost(path: Path) -> Cost:
     return parse(Cost, read_json(path), f"{path}: not the cost of a model, run `dvc repro train`: ")
 
 
-def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> Cost:
+def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None, views: int = 1) -> Cost:
     """Return the cost of a benchmark's encoder and method at its image size; `trained` tells how much the method has fitted.
 
-    Multiply-adds are those of convolutions and matrix products alone, without the blur.
+    `views`: so many images the method takes at a time, as those of one object; the cost is that of each. Multiply-adds are those of
+    convolutions and matrix products alone, without the blur.
     """
     import torch
 
@@ -52,9 +53,10 @@ def model_cost(benchmark: BenchmarkConfig, trained: "Method | None" = None) -> C
         if trained is not None:
             load_fitted(method, {name: tensor.to("meta") for name, tensor in trained.state_dict().items()})
         image = torch.empty(1, 3, side, side)
-        features = tuple(torch.empty(1, *output.shapes[level]) for level in method.needs.tensors(output))
-    batch = Batch(features, image if method.needs.images else None)
-    multiply_adds = count_multiply_adds(lambda: method.predict(batch, ScoreConfig()))
+        features = tuple(torch.empty(views, *output.shapes[level]) for level in method.needs.tensors(output))
+    images = image.expand(views, -1, -1, -1) if method.needs.images else None
+    batch = Batch(features, images, views=views)
+    multiply_adds = count_multiply_adds(lambda: method.predict(batch, ScoreConfig())) // views
     if features:
         multiply_adds += count_multiply_adds(lambda: encoder(image))
     beside = [] if benchmark.train.ENCODER == "own" else encoder.parameters()

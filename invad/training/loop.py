@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invad.config import TrainConfig
+from invad.data.split_table import SplitRow, view_count
 from invad.devices import autocast, compiled
 from invad.errors import InputError
 from invad.features.batches import Batch, BatchSource
@@ -33,9 +34,9 @@ class Share:
     wrap: Callable[[nn.Module], nn.Module] = lambda method: method
     mean: Callable[[Tensor], float] = float
 
-    def of(self, batch: np.ndarray) -> np.ndarray:
-        """Return this worker's part of a global batch."""
-        return batch[self.rank :: self.world_size]
+    def of(self, batch: np.ndarray, views: int = 1) -> np.ndarray:
+        """Return this worker's part of a global batch, in which so many images in a row are one object."""
+        return batch.reshape(-1, views)[self.rank :: self.world_size].ravel()
 
 
 ALONE = Share()
@@ -45,29 +46,41 @@ class NotFiniteError(InputError):
     """The loss or the gradient has become NaN or infinite."""
 
 
-def steps_per_epoch(images: int, config: TrainConfig) -> int:
-    """Return the number of whole batches in an epoch; `InputError` when there is none (the last incomplete one is dropped)."""
+def views_of(rows: Sequence[SplitRow], config: TrainConfig) -> int:
+    """Return how many images in a row a method takes as one object: 1 unless it asks for views; `InputError` as `view_count`."""
+    return view_count(rows) if config.VIEWS else 1
+
+
+def steps_per_epoch(images: int, config: TrainConfig, views: int = 1) -> int:
+    """Return the number of whole batches in an epoch; `InputError` when there is none (the last incomplete one is dropped).
+
+    `views`: so many images are one object; `InputError` for a batch size that splits one.
+    """
     steps = images // config.batch_size
     if steps == 0:
         raise InputError(f"batch_size: {config.batch_size} is more than the {images} training images")
+    if config.batch_size % views:
+        raise InputError(f"batch_size: {config.batch_size} images are no whole number of objects of {views} views")
     return steps
 
 
-def epoch_batches(images: int, epoch: int, config: TrainConfig) -> list[np.ndarray]:
-    """Return the image indices of every global batch of `epoch`; the order depends on the seed and the epoch alone."""
-    order = np.random.default_rng((config.seed, epoch)).permutation(images)
-    return np.split(order[: steps_per_epoch(images, config) * config.batch_size], steps_per_epoch(images, config))
+def epoch_batches(images: int, epoch: int, config: TrainConfig, views: int = 1) -> list[np.ndarray]:
+    """Return the image indices of every global batch of `epoch`; the order of objects depends on the seed and the epoch alone."""
+    steps = steps_per_epoch(images, config, views)
+    objects = np.random.default_rng((config.seed, epoch)).permutation(images // views)
+    order = (objects[:, None] * views + np.arange(views)).ravel()
+    return np.split(order[: steps * config.batch_size], steps)
 
 
-def training_steps(images: int, output: EncoderOutput, config: TrainConfig) -> int:
+def training_steps(images: int, output: EncoderOutput, config: TrainConfig, views: int = 1) -> int:
     """Return the number of steps of a training: those of all phases, and one for what is learned without gradients.
 
-    `InputError`: there are too few images for a batch, or the method does not take such an encoder.
+    `InputError`: there are too few images for a batch, it splits objects of so many views, or the method does not take such an encoder.
     """
     with torch.device("meta"):  # shapes without values
         method = build_method(output, config)
     phases = method.phases()
-    per_epoch = steps_per_epoch(images, config) if phases else 0
+    per_epoch = steps_per_epoch(images, config, views) if phases else 0
     return sum(phase.length(per_epoch) for phase in phases) + method.fits
 
 
@@ -82,7 +95,7 @@ class Trainer:
         self._share = share
         self._device = method.device
         self._phases = method.phases()
-        self._per_epoch = steps_per_epoch(len(source), config) if self._phases else 0
+        self._per_epoch = steps_per_epoch(len(source), config, source.views) if self._phases else 0
         lengths = (phase.length(self._per_epoch) for phase in self._phases)
         self._starts = [0, *accumulate(lengths)]
         self._running: int | None = None  # the phase whose optimisers these are
@@ -143,9 +156,11 @@ class Trainer:
         self.method.train()
         for name in self._phases[phase].frozen:
             self.method.get_submodule(name).eval()
-        batches = epoch_batches(len(self.source), epoch, self.config)[position : position + length]
+        views = self.source.views
+        batches = epoch_batches(len(self.source), epoch, self.config, views)[position : position + length]
         first = epoch * self._per_epoch + position
-        wanted = self.source.batches(map(self._share.of, batches), self._device, (self.config.seed, epoch))
+        mine = (self._share.of(batch, views) for batch in batches)
+        wanted = self.source.batches(mine, self._device, (self.config.seed, epoch))
         for done, (rows, batch) in enumerate(zip(batches, wanted, strict=True), start=first):
             at = self._position(phase, done)
             try:

@@ -40,7 +40,7 @@ from invad.features.weights import check_finite
 from invad.files import atomic_path, read_json, write_json
 from invad.methods import EncoderOutput, Method, build_method
 from invad.methods.base import load_fitted
-from invad.workspace import CONFIG_FILE, ENCODER_FILE, WEIGHTS_FILE
+from invad.workspace import CONFIG_FILE, ENCODER_FILE, SEGAD_FILE, WEIGHTS_FILE
 
 FORMAT = 1
 MOST_BYTES = 10_000_000  # of config.json
@@ -181,6 +181,10 @@ def _described(folder: Path) -> Generator[dict[str, Any]]:
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise InputError(f"{folder}: no model folder; `dvc repro train` writes models/<benchmark>")
+    if not path.exists() and (folder / SEGAD_FILE).is_file():
+        raise InputError(
+            f"{folder}: a SegAD, which has no maps and scores images of a known class; `invad.predict.supervised` loads it"
+        )
     value = read_json(path, MOST_BYTES)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not the settings of a model")

@@ -57,6 +57,7 @@ STAND_INS = {"/data/shop": "shop", "/mnt/backup/invad": "../backup"}
 PYTHON_NOT_RUN = {
     "docs/export.md": "tests/contract/test_export.py runs them on an exported model",
     "docs/extending.md": "tests/contract/test_extending.py puts the pieces together and trains",
+    "docs/methods.md": "tests/unit/test_supervised_stage.py loads one that it has trained",
 }
 YAML_NOT_READ = {"docs/extending.md": "tests/contract/test_extending.py trains with it"}
 # Of a piece of params.yaml that does not begin at its top: its first key, where it belongs, and what has to stand beside it.

@@ -19,6 +19,7 @@ from invad.config import (
     FeaturesConfig,
     FolderSplitConfig,
     InvADConfig,
+    MVADConfig,
     PatchCoreConfig,
     RDConfig,
     ScoreConfig,
@@ -42,7 +43,7 @@ from invad.training.job import TrainJob, run_job
 from invad.training.loop import training_steps
 from invad.training.model_folder import ModelConfig, load_model, save_model
 
-SIZE = 64
+SIZE, VIEWS = 64, 2
 SMALL: dict[str, TrainConfig] = {
     "invad": InvADConfig(epochs=3, batch_size=4, style_channels=8, latent_channels=4, blocks=1),
     "rd": RDConfig(epochs=3, batch_size=4, recipe="re-run"),
@@ -52,6 +53,7 @@ SMALL: dict[str, TrainConfig] = {
     "dinomaly": DinomalyConfig(steps=6, batch_size=4, blocks=2, head_width=32, warm_up=2, map_size=32),
     "draem": DRAEMConfig(epochs=3, batch_size=4, width=4, segmentation_width=4),
     "destseg": DeSTSegConfig(epochs=3, batch_size=4, width=8),
+    "mvad": MVADConfig(epochs=3, batch_size=4, learning_rate=0.002, attention_blocks=(1, 1, 1), chosen=(2, 2, 2)),
     "tocoad": ToCoADConfig(epochs=1, contrast_epochs=2, batch_size=4, share=0.1, dimensions=16),
 }
 EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "tocoad"}
@@ -82,7 +84,7 @@ def benchmark_of(config: TrainConfig) -> BenchmarkConfig:
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory) -> Split:
-    return image_split(tmp_path_factory.mktemp("split"), train=10, test=3)
+    return image_split(tmp_path_factory.mktemp("split"), train=10, test=4, views=VIEWS)
 
 
 @pytest.fixture(params=METHODS, scope="module")
@@ -154,7 +156,8 @@ def test_a_model_folder_gives_the_same_model_and_the_same_scores(model, split):
     (expected,) = predictions(place(method, CPU, benchmark.score), batches, benchmark.score)
     assert np.array_equal(np.concatenate(scores.maps_nhw), expected.maps)
     assert np.array_equal(scores.image_scores, expected.scores)
-    assert expected.maps.shape == (3, SIZE, SIZE)
+    assert scores.groups == [row.group for row in split.phase("test")]
+    assert expected.maps.shape == (4, SIZE, SIZE)
     assert np.ptp(expected.maps) > 0
     maxima = replace(benchmark.score, image_score="maximum")
     (plain,) = predictions(method, batches, maxima)
@@ -167,14 +170,15 @@ def test_a_model_folder_predicts_as_the_stage_scores(model, split):
     batches = batch_source(source, method.needs, split, "test", benchmark.features)
     (expected,) = predictions(place(method, CPU, benchmark.score), batches, benchmark.score)
     predictor = invad.load(root / "model", device="cpu")
-    found = predictor.predict([split.image_path(row) for row in split.phase("test")])
+    views = VIEWS if benchmark.train.VIEWS else 1
+    found = predictor.predict([split.image_path(row) for row in split.phase("test")], views=views)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.stack([each.anomaly_map for each in found]), expected.maps, rtol=1e-3, atol=1e-4)
 
 
 def test_what_a_method_costs_is_counted(model):
     benchmark, _, method = model
-    cost = model_cost(benchmark, method)
+    cost = model_cost(benchmark, method, VIEWS if benchmark.train.VIEWS else 1)
     assert cost.trainable == sum(p.numel() for p in method.parameters() if p.requires_grad)
     assert cost.multiply_adds > 0
 

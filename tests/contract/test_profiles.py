@@ -1,6 +1,6 @@
 """The profiles: what is in them, and what `use_profile` keeps, refuses and backs up."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import torch
 import yaml
 from conftest import profile_params
 
-from invad.config import ScoreConfig, load_params
-from invad.config.constants import STRIDES
+from invad.config import MVADConfig, ScoreConfig, load_params
+from invad.config.constants import PUBLISHED_DATASETS, STRIDES
 from invad.config.params_file import add_benchmark, update_download
 from invad.config.profiles import PROFILES, list_profiles, profile_text, use_profile
+from invad.data.datasets import DATASETS
+from invad.data.embedded import GENERATORS
 from invad.errors import InputError
 from invad.features.batches import Batch
 from invad.methods import EncoderOutput, build_method
@@ -53,7 +55,15 @@ def test_quick_is_the_repositorys_own_settings_to_the_byte():
 def test_the_profiles_come_with_the_package_and_are_valid(name):
     assert files("invad.config.profiles").joinpath(f"{name}.yaml").is_file()
     params = profile_params(name)
-    assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa"]
+    more = {"all": ["btad", "vad", "realiad"], "paper-mvad": ["realiad"]}.get(name, [])
+    assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa", *more]
+
+
+def test_the_profile_all_has_every_data_set_generated_at_toy_size():
+    download = profile_params("all").download
+    assert list(download) == list(PUBLISHED_DATASETS) == list(DATASETS) == list(GENERATORS)
+    assert {one.source for one in download.values()} == {"embedded"}
+    assert {one.image_size for one in download.values()} == {96}
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -77,7 +87,12 @@ def test_a_profile_keeps_the_comments_and_the_order_of_the_default_below_its_own
 
 
 def test_the_profiles_of_other_methods_hold_their_published_settings():
-    found = {name.removeprefix("paper-"): profile_params(name).benchmark("mvtec") for name in [*PROFILES][3:]}
+    ours = ("paper-lite", "paper-short")
+    others = [name for name in PROFILES if name.startswith("paper-") and name not in ours]
+    found = {
+        name.removeprefix("paper-"): profile_params(name).benchmark("realiad" if name == "paper-mvad" else "mvtec")
+        for name in others
+    }
     assert {name: one.train.model for name, one in found.items()} == {name: name for name in found}
     assert {name: one.features.levels for name, one in found.items()} == {
         "rd": STRIDES,
@@ -87,8 +102,10 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
         "dinomaly": ((2, 3, 4, 5), (6, 7, 8, 9)),
         "draem": STRIDES,
         "destseg": STRIDES,
+        "mvad": STRIDES,
         "tocoad": (4, 8, 16, 32),
     }
+    assert found["mvad"].train == MVADConfig()
     assert {found[name].train.recipe for name in ("rd", "simplenet", "uniad", "destseg")} == {"re-run"}
     own_blur = {name for name, one in found.items() if one.score.sigma == "method"}
     assert own_blur == {"uniad", "dinomaly", "draem", "destseg"}
@@ -96,10 +113,18 @@ def test_the_profiles_of_other_methods_hold_their_published_settings():
     assert {one.features.weights for one in found.values()} <= {*timm.list_pretrained(), "none"}
 
 
+def test_the_short_profile_is_the_papers_but_for_the_epochs_of_coco_ad():
+    short, paper = (profile_params(name).benchmarks for name in ("paper-short", "paper"))
+    assert [benchmark.train.epochs for benchmark in short.values()] == [10, 10, 10, 10, 300, 100]
+    for name, benchmark in short.items():
+        train = replace(benchmark.train, epochs=paper[name].train.epochs)
+        assert replace(benchmark, train=train) == paper[name]
+
+
 def test_an_unknown_profile_is_an_error_that_lists_the_known_ones(params_file):
     for ask in (profile_text, lambda name: use_profile(name, params_file)):
         with pytest.raises(
-            InputError, match=r"unknown profile 'papier'; known are quick, paper, paper-lite, paper-rd, "
+            InputError, match=r"unknown profile 'papier'; known are quick, paper, paper-lite, all, paper-rd, "
         ):
             ask("papier")
 

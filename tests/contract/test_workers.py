@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import SMALL, benchmark_of, job_of
+from test_methods import SMALL, VIEWS, benchmark_of, job_of
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from toys import CPU, image_split
@@ -50,7 +50,7 @@ def train_all(rank: int, root: Path, split: Split) -> None:
 def trained(tmp_path_factory) -> tuple[Path, Split]:
     """A folder for each method, in which two workers have trained it."""
     root = tmp_path_factory.mktemp("workers")
-    split = image_split(root / "images", train=10, test=0)
+    split = image_split(root / "images", train=10, test=0, views=VIEWS)
     for name, config in SMALL.items():
         extract_features(split, benchmark_of(config).features, root / name / "features")
         (root / name / "two").mkdir()

@@ -71,7 +71,7 @@ def copy(tmp_path_factory) -> Copy:
     root = tmp_path_factory.mktemp("copy")
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(REPOSITORY / name, root)
-    for name in ("invad", "stages", "reports/ablations", "reports/benchmarks"):
+    for name in ("invad", "stages", "reports/ablations", "reports/benchmarks", "reports/supervised"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     params = repository_params(*BENCHMARKS)
     params["ablations"] = {

@@ -25,7 +25,7 @@ CLASSES = ("wood", "valve")  # of the maps and masks that belong to nobody's met
 
 def make_checkout(root: Path) -> None:
     """Make a checkout whose one benchmark, mvtec, is up to date for DVC; the stages have run in this process, which is faster."""
-    for name in ("invad", "stages", "reports/ablations", "reports/benchmarks"):
+    for name in ("invad", "stages", "reports/ablations", "reports/benchmarks", "reports/supervised"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(REPOSITORY / name, root)

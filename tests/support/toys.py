@@ -26,20 +26,21 @@ KEY = FeatureKey("mobilenetv2_100", "weights", CHANNELS, SIZE, "float32", "float
 FEATURES = FeaturesConfig("mobilenetv2_100", image_size=SIZE, dtype="float32")  # that `KEY` belongs to
 
 
-def split_of(root: Path, train: int, test: int, size: int = 40) -> Split:
-    """A split whose images need not exist: 000.png, 001.png, ..., those of the phase `test` at the end."""
+def split_of(root: Path, train: int, test: int, size: int = 40, views: int = 1) -> Split:
+    """A split whose images need not exist: 000.png, 001.png, ..., those of the phase `test` at the end; so many views are one object."""
     rows = [
         SplitRow(
-            f"{index:03d}.png", "bottle", "train" if index < train else "test", 0, "good", None, size, size, "mvtec"
+            f"{index:03d}.png", "bottle", "train" if index < train else "test", 0, "good", None, size, size, "mvtec",
+            *((f"{index // views:03d}", f"C{index % views + 1}") if views > 1 else ()),
         )
         for index in range(train + test)
-    ]
+    ]  # fmt: skip
     return Split(tuple(rows), root / "images", root / "images")
 
 
-def image_split(root: Path, train: int, test: int, size: int = 40) -> Split:
+def image_split(root: Path, train: int, test: int, size: int = 40, views: int = 1) -> Split:
     """A split of images of noise, `size` pixels wide."""
-    split = split_of(root, train, test, size)
+    split = split_of(root, train, test, size, views)
     rng = np.random.default_rng(0)
     split.image_root.mkdir(parents=True)
     for row in split.rows:

@@ -10,12 +10,13 @@ import yaml
 from networks import authors_state
 
 from invad import cli
-from invad.config import InvADConfig
+from invad.config import InvADConfig, MVADConfig
 from invad.config.profiles import profile_text
 from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder
 from invad.methods import EncoderOutput, build_method
 from invad.methods.invad.network import FeatureInversion
+from invad.methods.mvad import own_name
 from invad.methods.uniad import CHECKPOINT_NAMES
 from invad.training.authors_checkpoint import VARIANTS, import_checkpoint
 from invad.training.model_folder import load_encoder, load_model
@@ -257,7 +258,7 @@ def test_the_command_says_what_was_imported(source, checkpoint, save, monkeypatc
     message = f"invad-pipe: error: net.pth: {CONSTANT} has the shape (1, 256, 4, 4), {expected}"
     assert capsys.readouterr() == ("", message)
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "lite", "--out", "models/a") == 2
-    assert "--variant: unknown variant 'lite'; known are invad, invad-lite, uniad" in capsys.readouterr().err
+    assert "--variant: unknown variant 'lite'; known are invad, invad-lite, uniad, mvad" in capsys.readouterr().err
     assert pipe(monkeypatch, "import-checkpoint", "net.pth", "--variant", "invad-lite", "--out", "models/a") == 0
     # The paper's 17,146,544 and 8,976,240 are with a constant of 16x16; here it is one of 4x4.
     assert capsys.readouterr().out.splitlines() == [
@@ -319,3 +320,43 @@ def test_a_checkpoint_of_uniad_is_the_same_network(save):
     )
     del state["net_ad.input_proj.bias"]
     refused("net_ad.*1 tensors are missing", save(state), variant="uniad", folder=path.parent / "models/other")
+
+
+def authors_names_of_mvad() -> list[str]:
+    """The modules of MVAD's authors that are trained, and two of the fourteen that no forward pass calls."""
+    fusion = [f"mff_oce.{kind}{of}" for kind in ("conv", "bn") for of in ("1", "2", "21", "31", "f")]
+    norms = [f"mff_oce.norm{name}" for name in ("01", "02", "11", "12", "111", "121", "21", "22")]
+    norms += [f"mff_oce.norm2{norm}{block}" for norm in (1, 2) for block in (1, 2, 3)]
+    layers = [f"mff_oce.mlp{name}.{layer}" for name in ("0", "1", "11", "2", "21", "22", "23") for layer in (0, 3)]
+    kinds = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")
+    bottleneck = [f"mff_oce.bn_layer.{block}.{kind}" for block in range(3) for kind in kinds]
+    bottleneck += [f"mff_oce.bn_layer.0.downsample.{layer}" for layer in (0, 1)]
+    stages = [(stage, block) for stage, blocks in ((1, 3), (2, 4), (3, 6)) for block in range(blocks)]
+    decoder = [f"net_s.layer{stage}.{block}.{kind}" for stage, block in stages for kind in kinds[:4]]
+    decoder += [f"net_s.layer{stage}.0.upsample.{layer}" for stage in (1, 2, 3) for layer in (0, 1)]
+    unused = ["mff_oce.mvas0.cv_linear", "mff_oce.mvas11.mv_linear"]
+    return [*fusion, *norms, *layers, *bottleneck, *decoder, *unused]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_mvad_is_the_same_network_without_the_layers_that_nothing_uses(save):
+    torch.manual_seed(0)
+    published = VARIANTS["mvad"]
+    encoder = timm.create_model(published.encoder)
+    expected = build_method(EncoderOutput(published.encoder, published.channels, 256), published.train)
+    own, tensors, state = expected.state_dict(), ("weight", "bias", "running_mean", "running_var"), {}
+    for module in authors_names_of_mvad():
+        for name in (f"{module}.{tensor}" for tensor in (*tensors, "num_batches_tracked")):
+            unused = "_linear." in name and name.endswith(("weight", "bias"))
+            if unused or own_name(name) in own:
+                state[name] = torch.ones(3) if unused else own[own_name(name)]
+    assert len(state) == len(own) + 4
+    state |= {f"net_t.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    path = save({"net": state})
+    imported = import_checkpoint(path, "mvad", path.parent / "models/mvad")
+    method, config = load_model(path.parent / "models/mvad")
+    assert all(torch.equal(tensor, method.state_dict()[name]) for name, tensor in own.items())
+    assert (config.features.image_size, config.train) == (256, MVADConfig())
+    assert (imported.parameters, imported.trainable) == (17_803_392, 9_633_088)
+    del state["mff_oce.mlp23.3.bias"]
+    refused("1 tensors are missing", save(state), variant="mvad", folder=path.parent / "models/other")

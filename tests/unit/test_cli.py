@@ -193,6 +193,7 @@ def test_profiles_are_listed_shown_and_used(folder):
         "quick",
         "paper",
         "paper-lite",
+        "all",
         "paper-rd",
         "paper-patchcore",
         "paper-simplenet",
@@ -201,6 +202,7 @@ def test_profiles_are_listed_shown_and_used(folder):
         "paper-draem",
         "paper-destseg",
         "paper-tocoad",
+        "paper-short",
     ]
     shown = pipe("profile", "show", "paper", cwd=folder).stdout
     used = pipe("profile", "use", "paper", cwd=folder).stdout

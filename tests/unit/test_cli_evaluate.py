@@ -442,3 +442,22 @@ def test_the_same_from_python(folder):
     assert inputs.evaluate("exact")["mean"].keys() == {"exact"}
     with pytest.raises(InputError, match=r"^protocol: "):
         inputs.evaluate("papre")
+
+
+def test_objects_of_a_file_of_groups_have_metrics_of_their_own(result, run):
+    maps, masks = example()
+    groups = ["S1", "S2", "S1", "S2"] * 2
+    np.save("maps.npy", maps)
+    np.save("masks.npy", masks)
+    write_lines("classes.txt", CLASSES)
+    write_lines("groups.txt", groups)
+    arrays = ["--maps", "maps.npy", "--masks", "masks.npy", "--classes", "classes.txt", "--groups", "groups.txt"]
+    expected = evaluate(maps, masks, CLASSES, groups=groups)
+    assert result(*arrays) == expected
+    write_maps()
+    write_masks()
+    assert result("--maps", "maps", "--masks", "masks", "--groups", "groups.txt") == expected
+    assert "S-AU-ROC" in run(*arrays)[1]
+    write_lines("groups.txt", groups[1:])
+    code, _, err = run(*arrays)
+    assert (code, "groups.txt: has 7 line(s), but there are 8 maps" in err) == (2, True)

@@ -18,7 +18,7 @@ from invad.methods import METHODS
 from invad.pipeline.dependencies import OF_METHOD, SECTIONS, changed, dependencies
 
 ROOTS = (*STAGES, "invad.cluster.train", "invad.features.extract", "invad.studies.trial")
-WITHOUT_METHOD = ("download", "splits", "features", "evaluate", "report", "invad.features.extract")
+WITHOUT_METHOD = ("download", "splits", "features", "evaluate", "supervise", "report", "invad.features.extract")
 
 
 @pytest.fixture
@@ -154,6 +154,7 @@ SPARED = {
     "evaluate": {"torch", "timm", "ray", "matplotlib"},
     "report": {"torch", "timm", "ray"},
     "ablate": set(),
+    "supervise": {"torch", "timm", "ray", "matplotlib"},
 }
 
 
@@ -206,7 +207,7 @@ def test_a_number_sign_in_a_text_is_no_comment_and_types_alone_are_not_run():
     ("file", "roots"),
     [
         ("methods/invad/network.py", {"train", "score", "ablate"}),
-        ("metrics/ranking.py", {"evaluate", "ablate", "report"}),
+        ("metrics/ranking.py", {"evaluate", "supervise", "ablate", "report"}),
         ("scoring/thresholds.py", {"evaluate"}),
         ("report/page/templates/page.css", {"report", "ablate"}),
         ("tracking/origin.py", set()),

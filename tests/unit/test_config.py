@@ -79,7 +79,7 @@ def test_the_repositorys_own_params_are_valid():
         (
             "download.imagenet",
             {},
-            "download.imagenet: unknown data set; known are coco, mvtec, visa, and `invad-pipe data",
+            "download.imagenet: unknown data set; known are coco, mvtec, visa, btad, vad, realiad, and `invad-pipe data",
         ),
         (
             "download.shop",
@@ -94,7 +94,11 @@ def test_the_repositorys_own_params_are_valid():
         ("benchmarks.coco_ad_3.fold", None, "benchmarks.coco_ad_3.fold: is needed for COCO-AD, and only there"),
         ("benchmarks.mvtec.fold", 0, "benchmarks.mvtec.fold: is needed for COCO-AD, and only there"),
         ("splits.coco.held_out", 0, "splits.coco.held_out: must be greater than or equal to 1, not 0"),
-        ("splits.mvtec.fold", 0, "splits.mvtec.fold: unknown key; known are exif_rotation, grey16_white, strict"),
+        (
+            "splits.mvtec.fold",
+            0,
+            "splits.mvtec.fold: unknown key; known are exif_rotation, grey16_white, labelled, strict",
+        ),
         ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
         ("train.checkpoint_steps", 0, "train.checkpoint_steps: must be greater than or equal to 1, not 0"),
         ("train.mvtec.loss", "l3", "train.mvtec.loss: must be 'l2', 'l1' or 'cosine', not 'l3'"),

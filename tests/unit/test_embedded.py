@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from invad.data.embedded import GENERATORS
+from invad.data.embedded.catalogue import DEFECTS, draw_product
 from invad.data.embedded.coco import CATEGORIES, draw_image, outlines, run_lengths, signed_area
-from invad.data.embedded.products import DEFECTS, draw_product
 
 TRAIN, TEST, SIZE = 3, 7, 48
 COCO_TRAIN, COCO_TEST = 120, 80
@@ -38,18 +38,22 @@ def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize("dataset", ["coco", "mvtec", "visa"])
+@pytest.mark.parametrize("dataset", GENERATORS)
 def test_same_seed_gives_the_same_bytes_and_another_seed_other_pictures(dataset, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         GENERATORS[dataset](tmp_path / name, seed=seed, train_images=1, test_images=3, image_size=SIZE)
     a, b, c = (digests(tmp_path / name) for name in "abc")
     assert a == b
-    pictures = {path for path in a if path.lower().endswith((".jpg", ".png")) and "mask" not in path.lower()}
+    suffixes = (".jpg",) if dataset == "realiad" else (".jpg", ".png", ".bmp")  # in PNG are its masks
+    of_masks = ("mask", "ground_truth")
+    pictures = {
+        path for path in a if path.lower().endswith(suffixes) and not any(one in path.lower() for one in of_masks)
+    }
     assert pictures
     assert not {a[path] for path in pictures} & set(c.values())
 
 
-@pytest.mark.parametrize("dataset", ["coco", "mvtec", "visa"])
+@pytest.mark.parametrize("dataset", GENERATORS)
 def test_more_images_leave_the_earlier_ones_unchanged(dataset, tmp_path):
     GENERATORS[dataset](tmp_path / "few", seed=3, train_images=1, test_images=3, image_size=SIZE)
     GENERATORS[dataset](tmp_path / "many", seed=3, train_images=2, test_images=6, image_size=SIZE)
@@ -221,7 +225,7 @@ def test_visa_masks_number_the_defect_types(roots):
 )
 def test_a_defect_changes_the_picture_inside_its_mask_and_has_a_sensible_size(dataset, name, kind):
     share, inside, outside = [], [], []
-    size = (96, 96) if dataset == "mvtec" else (96, 72)
+    size = (96, 72) if dataset == "visa" or name == "03" else (96, 96)
     for index in range(3):
         picture, mask = draw_product(dataset, 5, name, "test", kind, index, size)
         before, no_mask = draw_product(dataset, 5, name, "test", kind, index, size, with_defect=False)

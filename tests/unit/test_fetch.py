@@ -293,3 +293,43 @@ def test_a_local_file_is_checked_in_place_and_nothing_is_written_beside_it(remot
     local.write_bytes(BODY)
     verify(remote, local)
     assert names(tmp_path) == ["mine.zip"]
+
+
+@pytest.fixture
+def estimated(remote):
+    """The same file, of which only about how large it is was known."""
+    return replace(remote, size=1500, size_is_known=False)
+
+
+def test_of_a_size_that_is_not_known_the_server_says_it(server, estimated, path):
+    server.script["a.zip"] = [Answer(cut=500), Answer(framing="chunked", ranges=False, cut=900), Answer()]
+    download(estimated, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.ranges("a.zip")[:2] == [None, "bytes=500-"]
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_whole_file_of_a_size_that_is_not_known_is_whole_in_any_framing(server, estimated, path, framing):
+    server.script["a.zip"] = [Answer(framing=framing, ranges=False)]
+    download(estimated, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+
+
+def test_a_part_that_is_all_of_it_is_only_verified(server, estimated, path):
+    leave_part(path, len(BODY))
+    download(estimated, path, policy=QUICK)
+    assert path.read_bytes() == BODY
+    assert server.requests("a.zip") == 1  # which answers that there is no more
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 1000}, "the server has 2048 bytes, about 1000 are expected"),
+        ({"sha256": "0" * 64}, "sha256 .* is right"),
+    ],
+)
+def test_far_too_much_and_other_bytes_are_refused(server, estimated, path, changes, message):
+    with pytest.raises(InputError, match=message):
+        download(replace(estimated, **changes), path, policy=QUICK)
+    assert names(path.parent) == []

@@ -8,13 +8,18 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, save_image, save_mask
+from PIL import Image
 
 from invad.config import CalibrationConfig, TableSplitConfig, load_params
+from invad.data.check import check_split
+from invad.data.images import read_mask
 from invad.data.own.folders import Discovery, discover, named_layout
 from invad.data.own.importing import import_data, recipe, remove_data, understanding
 from invad.data.own.table import ImportRow, build_table, read_table, with_phases, write_import_table
+from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.workspace import Workspace
 
@@ -488,7 +493,7 @@ def test_the_only_table_of_a_folder_is_taken(tmp_path):
         ("picture,label\n0.png,0\n", r"t\.csv: the columns image are missing; it has picture, label"),
         ("image,label\n0.png,0\n1.png,maybe\n", r"t\.csv: line 3: label must be one of 0, good, .*, not 'maybe'"),
         ("image,label\n0.png,\n", r"t\.csv: line 2: label must be one of .*, not ''"),
-        ("image,phase\n0.png,val\n", r"t\.csv: line 2: phase must be train, test or empty, not 'val'"),
+        ("image,phase\n0.png,val\n", r"t\.csv: line 2: phase must be train, labelled, test or empty, not 'val'"),
         ("image\n../0.png\n", r"t\.csv: line 2: image '\.\./0\.png' leaves the images' folder"),
         ("image\n/elsewhere/0.png\n", r"t\.csv: line 2: image '/elsewhere/0\.png' leaves the images' folder"),
         ("image,label,phase\n0.png,bad,train\n", r"t\.csv: line 2: 0\.png: an anomalous image in train"),
@@ -529,7 +534,7 @@ def test_what_is_no_table_is_one_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1.png,nut,val,0,,", "phase must be train, test or empty, not 'val'"),
+        ("1.png,nut,val,0,,", "phase must be train, labelled, test or empty, not 'val'"),
         ("1.png,nut,,2,,", r"label must be one of 0, good, .*, not '2'"),
         ("1.png,nut,,,,", "label must be one of 0"),
         (",nut,,0,,", "image is empty"),
@@ -879,3 +884,118 @@ def test_the_leather_slice(real_data, workspace):
         assert row["mask"] == (fits if fits in masks else "")
     assert f"masks without an image, left out (7): {', '.join(sorted(masks - matched))}\n" in text
     assert "4 normal images to train on, 4 normal and 20 anomalous to test on (9 without a mask" in text
+
+
+# Data as they are published
+
+
+VIEWS = "image,class,phase,label,mask,group,view\n"
+
+
+def test_views_of_an_object_and_labelled_images_come_from_a_table(tmp_path, workspace):
+    names = [f"{group}_{view}.png" for group in ("a", "b", "c", "d", "e") for view in ("C1", "C2")]
+    root = masks_in(images_in(tmp_path / "cups", *names, "seen.png"), "e_C1_mask.png")
+    lines = [
+        f"{name},cup,,{int(name == 'e_C1.png')},{'e_C1_mask.png' * (name == 'e_C1.png')},OK/{name[0]},{name[2:4]}"
+        for name in names
+    ]
+    table = table_of(root, VIEWS + "\n".join([*lines, "seen.png,cup,labelled,1,,,"]) + "\n")
+    text = run(root, workspace, "cups", table=table)
+    assert text.splitlines()[2].split()[-2:] == ["labelled", "objects"]
+    assert text.splitlines()[3].split() == ["cup", "0", "0", "9", "1", "0", "1", "6"]
+    assert "unknown columns" not in text
+    written = workspace.imported_table("cups")
+    assert "group,view" in written.read_text().splitlines()[0]
+    rows = build_table(root, written, CONFIG, "cups")
+    phases = {}
+    for row in rows:
+        phases.setdefault(row.group, set()).add(row.phase)
+    assert phases["OK/e"] == {"test"}  # the other view of an object with a defect, too
+    assert all(len(each) == 1 for each in phases.values())
+    assert sorted(each for phase in phases.values() for each in phase) == [
+        "labelled",
+        "test",
+        "test",
+        "train",
+        "train",
+        "train",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("a.png,cup,train,0,,,C1",), "group is empty, but the view 'C1' is one of an object"),
+        (
+            ("a.png,cup,train,0,,x,C1", "b.png,cup,test,0,,x,C2"),
+            r"line 3: b\.png: the views of x have the phases train and test; give them one",
+        ),
+        (("a.png,cup,seen,0,,,",), "phase must be train, labelled, test or empty, not 'seen'"),
+    ],
+)
+def test_views_that_contradict_each_other_are_named(tmp_path, lines, message):
+    with pytest.raises(InputError, match=message):
+        read_table(table_of(tmp_path, VIEWS + "\n".join(lines) + "\n"), tmp_path, "cup")
+
+
+def published_tree(root: Path, suffix: str = "png") -> Path:
+    images_in(
+        root, f"train/good/0.{suffix}", f"train/good/1.{suffix}", f"test/good/2.{suffix}", f"test/dent/3.{suffix}"
+    )
+    (root / "ground_truth/dent").mkdir(parents=True)
+    return root
+
+
+def as_published(mode: str) -> Image.Image:
+    """A mask of four anomalous pixels in a mode, with whatever a reader must not take for more of them."""
+    values = np.zeros((8, 8), np.uint8)
+    values[:2, :2] = 255
+    if mode == "P":
+        image = Image.fromarray(values // 255, "P")
+        image.putpalette([255, 0, 0, 0, 255, 0])  # the colour of normal pixels is not black
+        return image
+    if mode == "RGBA":
+        image = Image.fromarray(values).convert("RGBA")
+        image.putalpha(3)  # almost transparent everywhere
+        return image
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("1", "png"), ("P", "png"), ("RGB", "png"), ("RGBA", "png"), ("L", "bmp")]
+)
+def test_masks_in_the_modes_and_formats_of_published_sets_are_the_same_mask(tmp_path, workspace, mode, suffix):
+    root = published_tree(tmp_path / "tile", "jpg")  # and masks in another format than the images
+    path = root / f"ground_truth/dent/3.{suffix}"
+    as_published(mode).save(path)
+    run(root, workspace)
+    (row,) = [row for row in build_table(root, workspace.imported_table("shop"), CONFIG, "shop") if row.label]
+    assert row.mask == f"ground_truth/dent/3.{suffix}"
+    assert read_mask(root / row.mask).sum() == 4
+
+
+def test_grey_edges_of_a_mask_are_anomalous_and_an_empty_mask_is_taken_and_reported(tmp_path, workspace):
+    root = published_tree(tmp_path / "tile")
+    images_in(root, "test/dent/4.png")
+    edges = np.zeros((8, 8), np.uint8)
+    edges[0, :3] = (1, 128, 255)
+    Image.fromarray(edges).save(root / "ground_truth/dent/3_mask.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "ground_truth/dent/4_mask.png")
+    run(root, workspace)
+    rows = build_table(root, workspace.imported_table("shop"), CONFIG, "shop")
+    assert read_mask(root / "ground_truth/dent/3_mask.png").sum() == 3
+    report = check_split(Split(tuple(rows), root, root), workers=1, label="check")
+    found = {finding.kind: finding.files for finding in report.findings}
+    assert found["mask-empty"] == ("ground_truth/dent/4_mask.png", "test/dent/4.png")
+
+
+def test_images_of_many_sizes_and_the_same_picture_in_two_parts_are_taken(tmp_path, workspace):
+    root = published_tree(tmp_path / "tile")
+    for number, size in enumerate((5, 9, 13)):
+        save_image(root / f"train/good/{10 + number}.png", size=size, value=number)
+    run(root, workspace)
+    rows = build_table(root, workspace.imported_table("shop"), CONFIG, "shop")
+    assert {(row.width, row.height) for row in rows} == {(size, size) for size in (5, 8, 9, 13)}
+    report = check_split(Split(tuple(rows), root, root), workers=1, label="check")
+    messages = {finding.message for finding in report.findings if finding.kind == "duplicate-across-phases"}
+    assert messages == {"the same content to train on and to test on"}

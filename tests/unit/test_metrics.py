@@ -525,6 +525,29 @@ NEED_MASKS = {key for key in KEYS if not key.startswith("image_")} - {"mad_image
 NO_MASK_NOTE = ", ".join(key for key in KEYS if key in NEED_MASKS) + ": not available: no anomalous image has a mask"
 
 
+def test_a_mask_that_is_empty_in_the_paper_protocol_adds_normal_pixels_there_and_nothing_else():
+    maps, masks = random_data()
+    labels, has_mask = np.array([0, 1, 1, 1, 0, 1]), np.array([True, True, False, True, True, True])
+    options = {"classes": ["a"] * 6, "labels": labels, "image_scores": np.array([0.0, 3, 1, 3, 2, 4])}
+    unknown = evaluate(maps, masks, **options, has_mask=has_mask)
+    empty = evaluate(maps, masks, **options)  # masks[2] has no pixel
+    both = evaluate(maps, masks, **options, has_mask=has_mask, empty_in_paper=~has_mask)
+    values = {"both": both, "empty": empty, "unknown": unknown}
+    paper, exact = ({name: one["per_class"]["a"][each] for name, one in values.items()} for each in ("paper", "exact"))
+    assert exact["both"] == exact["unknown"]
+    # It is an anomalous image, below one of the two normal ones.
+    assert [paper["both"][key] for key in KEYS[:3]] == [paper["unknown"][key] for key in KEYS[:3]]
+    assert (paper["both"]["image_auroc"], paper["empty"]["image_auroc"]) == (7 / 8, 1.0)
+    for key in KEYS[3:11]:
+        assert paper["both"][key] == paper["empty"][key]
+    assert paper["both"]["pixel_auroc"] != paper["unknown"]["pixel_auroc"]
+    assert (
+        "1 of 4 anomalous images have no mask and are left out of the exact protocol's pixel and region"
+        in both["notes"][0]
+    )
+    assert evaluate(maps, masks, **options, has_mask=has_mask, empty_in_paper=[False] * 6) == unknown
+
+
 def test_an_image_of_unknown_mask_counts_for_image_metrics_only_by_hand():
     """The row of eight pixels, a normal row of ones and, between them, an anomalous image without a mask, of maximum 0.5.
 
@@ -709,3 +732,43 @@ def test_bad_input_is_one_line_that_says_what_is_wrong(arguments, told):
         evaluate(**({"anomaly_maps": MAPS, "masks": MASKS} | arguments))
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_samples_are_scored_by_the_highest_of_their_images():
+    """Two classes, of which one has the same name of an object as the other, and images out of order."""
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(3)
+    classes = np.repeat(["a", "b"], 40)
+    groups = np.tile([f"S{number % 13}" for number in range(40)], 2)
+    groups[[5, 6]] = ""  # two images that stand alone
+    scores, labels = rng.normal(size=80).round(1), rng.random(80) < 0.15
+    maps = np.broadcast_to(scores[:, None, None], (80, 2, 2))
+    masks = np.zeros((80, 2, 2), bool)
+    masks[labels & (rng.random(80) < 0.5)] = True  # some defects are too small for the mask
+    images = (maps, masks, classes, labels.astype(int))
+    result = evaluate(*images, groups=groups)
+    plain = evaluate(*images)
+    for name in "ab":
+        objects = {}
+        for number in np.flatnonzero(classes == name):
+            key = groups[number] or number
+            score, label = objects.get(key, (-np.inf, False))
+            objects[key] = max(score, scores[number]), label or labels[number]
+        highest, anomalous = map(np.array, zip(*objects.values(), strict=True))
+        precision, recall, _ = sklearn.precision_recall_curve(anomalous, highest)
+        best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+        expected = {
+            "sample_auroc": sklearn.roc_auc_score(anomalous, highest),
+            "sample_ap": sklearn.average_precision_score(anomalous, highest),
+            "sample_f1_max": best,
+        }
+        for protocol in ("paper", "exact"):
+            values = dict(result["per_class"][name][protocol])
+            assert {key: values.pop(key) for key in expected} == pytest.approx(expected)
+            assert values == plain["per_class"][name][protocol]
+    assert result["mean"]["exact"]["sample_ap"] == pytest.approx(
+        np.mean([result["per_class"][name]["exact"]["sample_ap"] for name in "ab"])
+    )
+    assert evaluate(*images, groups=[str(number) for number in range(80)]) == plain  # as many objects as images
+    with pytest.raises(InputError, match=r"^groups: expected 80 values, one for each image, got shape \(3,\)"):
+        evaluate(*images, groups=["a", "b", "a"])

@@ -19,6 +19,7 @@ from invad.config import (
     FolderSplitConfig,
     InvADConfig,
     ScoreConfig,
+    VadSplitConfig,
 )
 from invad.data.datasets import DATASETS
 from invad.data.download import prepare_dataset
@@ -166,6 +167,52 @@ def test_mvtec_asks_for_acceptance_of_its_licence(tmp_path):
     message = r"download\.mvtec\.accept_license: the owner .*CC BY-NC-SA 4\.0.* read https://www\.mvtec\.com/\S+ and set it to true"
     with pytest.raises(InputError, match=message):
         prepare_dataset("mvtec", DownloadConfig("official"), Workspace(tmp_path))
+    assert not (tmp_path / "data").exists() or not any((tmp_path / "data").rglob("*.json"))
+
+
+def test_btad_from_its_archive_whose_size_nobody_has_published(server, tmp_path, monkeypatch):
+    base = "BTech_Dataset_transformed/01"
+    content = zip_bytes(
+        {
+            "README.txt": b"left out",
+            f"{base}/train/ok/0000.bmp": image_bytes(),
+            f"{base}/test/ok/0000.bmp": image_bytes(),
+            f"{base}/test/ko/0000.bmp": image_bytes(),
+            f"{base}/ground_truth/ko/0000.png": mask_bytes(),
+        }
+    )
+    publish(monkeypatch, "btad", content)
+    assert not archives_of("btad")[0].size_is_known
+    server.files["btad.zip"] = content
+    workspace = Workspace(tmp_path)
+    source = prepare_dataset("btad", DownloadConfig("official", files={"btad.zip": server.url("btad.zip")}), workspace)
+    assert [path.name for path in source.root.iterdir() if path.name[0] != "."] == ["BTech_Dataset_transformed"]
+    assert [row.label for row in build_split(benchmark("btad", LENIENT), workspace).rows] == [0, 1, 0]
+    with pytest.raises(InputError, match=r"01 has 1 \+ 1 \+ 1, published 400 \+ 21 \+ 49"):
+        build_split(benchmark("btad", FolderSplitConfig()), workspace)
+
+
+def test_vad_from_an_archive_whose_licence_is_accepted(server, tmp_path, monkeypatch):
+    names = ("train/good/1", "train/bad/2", "test/good/3", "test/bad/4", "test/bad_unseen_defects/5")
+    content = zip_bytes({f"vad/{name}.png": image_bytes() for name in names})
+    publish(monkeypatch, "vad", content)
+    server.files["VAD.zip"] = content
+    files = {"VAD.zip": server.url("VAD.zip")}
+    with pytest.raises(InputError, match=r"download\.vad\.accept_license: .*CC BY-NC-SA 4\.0.*github\.com/abc-125/vad"):
+        prepare_dataset("vad", DownloadConfig("official", files=files), Workspace(tmp_path))
+    prepare_dataset("vad", DownloadConfig("official", files=files, accept_license=True), Workspace(tmp_path))
+    split = build_split(benchmark("vad", VadSplitConfig(strict=False)), Workspace(tmp_path))
+    assert [row.image for row in split.rows] == [f"vad/{name}.png" for name in (names[0], names[3], names[4], names[2])]
+
+
+def test_real_iad_has_to_be_asked_for(tmp_path):
+    message = (
+        r"download\.realiad\.source: realiad cannot be fetched, .* read https://realiad4ad\.github\.io/Real-IAD \(CC BY-NC-SA 4\.0, "
+        r"no commercial use\), ask for the files there, and set `source: path` and `path:` to the folder of your copy"
+    )
+    for accepted in (False, True):
+        with pytest.raises(InputError, match=message):
+            prepare_dataset("realiad", DownloadConfig("official", accept_license=accepted), Workspace(tmp_path))
     assert not (tmp_path / "data").exists() or not any((tmp_path / "data").rglob("*.json"))
 
 

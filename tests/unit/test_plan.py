@@ -199,6 +199,21 @@ def test_generated_images_are_counted_from_the_settings_and_then_in_the_split_ta
     assert training(after, "coco_ad_0").steps == 3 * (phases[0] // 4)
 
 
+@pytest.mark.parametrize("dataset", ["btad", "vad", "realiad"])
+def test_generated_images_of_other_layouts_are_those_that_come(planned, dataset):
+    """Of Real-IAD's, in views of an object: 7 and 8 images are of two objects each, and one object is held out."""
+    params = repository_params("visa")
+    params["download"] = {dataset: {"source": "embedded", "train_images": 7, "test_images": 8, "image_size": 64}}
+    params["benchmarks"] = {dataset: {"dataset": dataset, "settings": "visa"}}
+    params["train"]["visa"]["batch_size"] = 2
+    before = training(planned(params), dataset).images
+    settings = load_params()
+    prepare_dataset(dataset, settings.dataset(dataset), WORKSPACE)
+    split = build_split(settings.benchmark(dataset), WORKSPACE)
+    assert numbers(before) == tuple(len(split.phase(phase)) for phase in ("train", "calibration", "test"))
+    assert training(planned(params), dataset).images == before
+
+
 def test_a_split_table_of_another_source_is_not_counted(planned):
     params = repository_params("mvtec")
     planned(params)

@@ -76,6 +76,7 @@ def test_every_file_is_written(report):
         "efficiency",
         "main",
         "operating_point",
+        "overview",
         "per_class_coco_ad_1",
         "per_class_visa",
         "published",

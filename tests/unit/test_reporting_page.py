@@ -18,7 +18,7 @@ from reporting_toys import SIDE as TOY_SIDE
 
 from invad.config import PatchCoreConfig
 from invad.report.labels import METRICS, Metric
-from invad.report.page import NO_EVIDENCE, PLOTS, build_gallery, render_page, runs_table
+from invad.report.page import DECISIONS, NO_EVIDENCE, OPEN_SAMPLES, PLOTS, build_gallery, render_page, runs_table
 from invad.report.plots import save_plot, score_figure
 from invad.report.results import GALLERY_RULE, outcomes
 from invad.report.tables import Cell, Row, Table
@@ -160,7 +160,31 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(set(ids)) == len(ids)
     anchors = {attrs["href"][1:] for tag, attrs in tags if tag == "a"}
-    assert {"results", "run", "result-mvtec", "result-second_key", "ablations", "published"} <= anchors <= set(ids)
+    sections = {
+        "comparison",
+        "ablations",
+        "published",
+        "classes",
+        "operating-point",
+        "curves",
+        "gallery",
+        "run",
+        "notes",
+    }
+    assert sections | {"results", "result-mvtec"} <= anchors <= set(ids)
+    assert "result-second_key" in ids
+    order = [value for value in ids if value in sections]
+    assert order == [
+        "comparison",
+        "ablations",
+        "published",
+        "classes",
+        "operating-point",
+        "curves",
+        "gallery",
+        "run",
+        "notes",
+    ]
 
 
 def test_pictures_have_words_and_headings_their_order(page):
@@ -189,9 +213,9 @@ def test_run_info_stands_in_one_element_alone(result, figures, page):
 
 
 def test_tables_show_ranks_spread_notes_and_kinds(page):
-    table = page.partition("<h3>Blocks &lt;1&gt;</h3>")[2].partition("<h3>")[0]
+    table = page.partition("<h3>Blocks &lt;1&gt;</h3>")[2].partition("<details>")[0]
     assert '<td data-value="0.92" class="start"><b>92.0</b></td>' in table
-    assert '<td data-value="0.51" class="start"><u>51.0 ± 0.3</u></td>' in table
+    assert '<td data-value="0.51" class="start"><u>51.0 ±\xa00.3</u></td>' in table
     assert '<td data-value="" class="start">–<sup>1</sup></td>' in table  # noqa: RUF001
     assert "<li>There is &lt;no&gt; value.</li>" in table
     assert [table.count(f'<tr class="{kind}"') for kind in ("difference", "summary", "published")] == [2, 1, 3]
@@ -201,11 +225,21 @@ def test_tables_show_ranks_spread_notes_and_kinds(page):
     assert "<li>What the &lt;evaluation&gt; said.</li>" in table
 
 
-def test_a_table_of_quoted_rows_alone_or_of_classes_is_folded(result):
-    quoted = replace(BLOCKS, title="Quoted", rows=tuple(r for r in BLOCKS.rows if r.kind == "published"))
-    page = rendered(result, tables={"main": [BLOCKS, SINGLES], "published": [quoted, WIDE]})
-    assert "<summary>Quoted</summary>" in page and "<summary>Wide</summary>" in page
-    assert "<h3>Blocks &lt;1&gt;</h3>" in page
+def test_long_tables_are_folded_and_do_not_repeat_the_heading_above_them(result):
+    quoted = replace(BLOCKS, title="Published numbers, X", rows=tuple(r for r in BLOCKS.rows if r.kind == "published"))
+    classes = [replace(WIDE, title=f"Results per class, Y, protocol {name}") for name in ("one", "two")]
+    long = replace(SINGLES, title="Long", rows=SINGLES.rows * 6)
+    tables = {
+        "main": [BLOCKS, SINGLES],
+        "published": [quoted, SINGLES],
+        "per_class_y": classes,
+        "ablation_a": [SINGLES, long],
+    }
+    page = rendered(result, tables=tables)
+    gallery = f"{result.title}, {result.label}"
+    folded = ["Singles", "Long", "X", "Y", gallery, "What the columns mean"]
+    assert [name.partition("<")[0] for name in re.findall("<summary>(.*?)</summary>", page)] == folded
+    assert re.findall("<h3>(.*?)</h3>", page) == ["Blocks &lt;1&gt;", "Singles", "Singles"]
 
 
 def test_what_was_left_out_and_generated_data_stand_above_the_contents(result, page):
@@ -266,7 +300,8 @@ def test_some_images_of_many_highest_score_first(result):
     gallery, scores = build_gallery(some), result.tests.image_scores
     ranked = sorted(pictures, key=lambda index: -scores[index])
     assert [card["name"] for card in gallery["cards"]] == [result.tests.names[index] for index in ranked]
-    assert f"5 of 16 test images can be looked at here, chosen by rule: {GALLERY_RULE}" in rendered(some)
+    page = rendered(some)
+    assert "5 of 16 test images can be looked at here, chosen by rule." in page and GALLERY_RULE in page
 
 
 def test_pictures_of_the_gallery_are_what_they_say(result):
@@ -287,6 +322,35 @@ def test_pictures_of_the_gallery_are_what_they_say(result):
 def test_every_picture_stands_in_the_page_once(result):
     page = rendered(result)
     assert all(page.count(card["picture"]) == 1 for card in build_gallery(result)["cards"])
+
+
+# ---- the first screen
+
+
+def test_the_first_screen_has_one_image_of_each_class_with_its_decision(result, page):
+    first = page.partition('<section class="overview"')[2].partition("</section>")[0]
+    decided, tests = outcomes(result.tests, result.thresholds()), result.tests
+    names = re.findall('data-name="(.*?)"', first)
+    assert [name.partition("/")[0] for name in names] == ["metal_nut", "wood"]
+    for name, words in zip(names, re.findall(r"<span.*?>(.*?)</span>", first), strict=True):
+        index = tests.names.index(name)
+        assert tests.labels[index] and words == DECISIONS[decided[index]]
+        ranks = sorted(
+            tests.image_scores[i]
+            for i in range(len(tests))
+            if tests.classes[i] == tests.classes[index] and tests.labels[i]
+        )
+        assert tests.image_scores[index] in ranks[1:3]  # of four, one of the middle ones
+    assert page.index("samples") < page.index("<table")
+
+
+def test_images_beyond_the_first_ones_are_folded_and_benchmarks_take_turns():
+    many = toy_result("visa", classes=tuple("abcdefghijkl"))
+    few = toy_result("mvtec", classes=("x", "y"))
+    first, _, rest = rendered(few, many).partition('<section class="overview"')[2].partition("<details>")
+    shown = re.findall(r"<b>(\w+)</b>", first)
+    assert shown == ["x", "a", "y", "b", "c", "d", "e", "f", "g"] and len(shown) == OPEN_SAMPLES
+    assert re.findall(r"<b>(\w+)</b>", rest.partition("</section>")[0]) == ["h", "i", "j", "k", "l"]
 
 
 # ---- what it says is true
@@ -382,6 +446,7 @@ def test_a_column_where_less_is_better_begins_with_the_lowest_and_words_with_a(o
 
 
 def test_blocks_of_single_rows_are_sorted_themselves(opened):
+    opened.click("#comparison ~ details summary")
     button = heading("table.numbers:not(.ruled)", 3)
     opened.click(button)
     assert opened.run(NAMES.format("table.numbers:not(.ruled)")) == ["y", "z", "x", "folds"]
@@ -434,6 +499,26 @@ def test_the_gallery_sorts_by_distance_to_the_threshold(opened, result):
     limits = [result.thresholds()[name] for name in result.tests.classes]
     distances = sorted((abs(s - limit), s) for s, limit in zip(result.tests.image_scores.tolist(), limits, strict=True))
     assert shown == pytest.approx([score for _, score in distances], rel=1e-3)
+
+
+def test_an_image_of_the_first_screen_opens_in_the_viewer(opened):
+    name = opened.run("return document.querySelector('.samples a').dataset.name")
+    choose(opened, "class", 2)  # in the gallery it is filtered out
+    opened.run("document.querySelector('.samples a').focus()")
+    opened.press("Enter")
+    assert opened.run(
+        "return [document.querySelector('#viewer').open, document.querySelector('#viewer h2').textContent]"
+    ) == [True, name]
+    opened.press("Escape")
+    assert opened.run("return document.activeElement === document.querySelector('.samples a')")
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_a_picture_and_a_decision_are_seen_without_scrolling(opened, width, height):
+    opened.look(width, height)
+    inside = "(item) => item.getBoundingClientRect().bottom <= innerHeight"
+    seen = f"return [...document.querySelectorAll('.samples li')].filter({inside}).length"
+    assert opened.run(seen) >= 1
 
 
 def opacity(tab, selector):

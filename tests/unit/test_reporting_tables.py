@@ -565,3 +565,19 @@ def test_the_same_results_give_the_same_bytes():
     one, two = (all_tables(comparable_results()) for _ in range(2))
     for write in (markdown, csv_text, latex):
         assert write(one) == write(two)
+
+
+def test_objects_have_columns_of_their_own_in_a_table_with_any():
+    single, metrics = result_of("mvtec", s1={"wood": 0.5}), metrics_of("visa", {"pcb1": 0.4})
+    samples = {"sample_auroc": 0.91, "sample_ap": 0.92, "sample_f1_max": None}
+    for values in (*metrics["mean"].values(), *metrics["per_class"]["pcb1"].values()):
+        values |= samples
+    of_views = result_of("visa", metrics=metrics)
+    table, _ = measured_tables([single, of_views])
+    assert [column.key for column in table.columns[-3:]] == list(samples)
+    assert "Sample AU-ROC | Sample AP | Sample F1max" in " ".join(markdown([table]).split())
+    assert "{Sample}" in latex([table])
+    first, second = csv.DictReader(io.StringIO(csv_text([table])))
+    assert [[row[key] for key in samples] for row in (first, second)] == [["", "", ""], ["0.91", "0.92", ""]]
+    assert "sample" not in csv_text(measured_tables([single]))
+    assert "sample_auroc" in csv_text(per_class_tables([of_views]))

@@ -177,7 +177,7 @@ def test_visa_by_its_csv(tmp_path):
     ("lines", "message"),
     [
         ([HEADER.replace(",mask", ""), TRAIN], "the columns mask are missing"),
-        ([HEADER, TRAIN.replace("train", "val")], "line 2: phase must be train, test or empty, not 'val'"),
+        ([HEADER, TRAIN.replace("train", "val")], "line 2: phase must be train, labelled, test or empty, not 'val'"),
         ([HEADER, TRAIN.replace("train", "")], "line 2: split must be train or test, not empty"),
         ([HEADER, TRAIN, TEST.replace("anomaly,", "odd,")], r"line 3: label must be one of .*, not 'odd'"),
         (

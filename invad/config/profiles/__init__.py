@@ -11,13 +11,15 @@ from invad.config.sections import dataset_kind
 from invad.errors import InputError
 from invad.files import write_text
 
-_METHODS = ("rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "tocoad")
+_METHODS = ("rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "mvad", "tocoad")
 # The files that a profile is made of, each over the one before.
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "quick": ("quick",),
     "paper": ("quick", "paper"),
     "paper-lite": ("quick", "paper", "paper-lite"),
+    "all": ("quick", "all"),
     **{f"paper-{method}": ("quick", "paper", f"paper-{method}") for method in _METHODS},
+    "paper-short": ("quick", "paper", "paper-short"),
 }
 
 
@@ -68,7 +70,7 @@ def _with_overrides(base: str, overrides: str) -> str:
     for section, named in load_yaml(overrides).items():
         for name, values in named.items():
             replaced = section == "download" or "model" in values
-            edits[section, name] = values if replaced else settings[section][name] | values
+            edits[section, name] = values if replaced else settings[section].get(name, {}) | values
     return edit_settings(base, edits)
 
 

@@ -28,13 +28,17 @@ BLOCK = 1 << 18  # bytes read at most at once
 
 @dataclass(frozen=True)
 class Remote:
-    """A published file: its name for messages, address, size in bytes, SHA-256 in hexadecimal digits; `hint`: what to do without it."""
+    """A published file: its name for messages, address, size in bytes, SHA-256 in hexadecimal digits; `hint`: what to do without it.
+
+    Where `size_is_known` is False, `size` is an estimate: the server says how much it is, and twice the estimate is too much.
+    """
 
     name: str
     url: str
     size: int
     sha256: str
     hint: str = ""
+    size_is_known: bool = True
 
     def refused(self, problem: str) -> InputError:
         """Return the exception to raise: one line that names the file, the address, and what to do."""
@@ -95,7 +99,7 @@ def _size(path: Path) -> int:
 
 def _problem(remote: Remote, path: Path) -> str:
     """Return why a file is not the published one; empty where it is."""
-    if (size := path.stat().st_size) != remote.size:
+    if (size := path.stat().st_size) != remote.size and remote.size_is_known:
         return f"{size} bytes, {remote.size} are right"
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -120,10 +124,10 @@ def _session(policy: RetryPolicy) -> requests.Session:
 
 def _continue(remote: Remote, part: Path, session: requests.Session, timeout: float, bar: "tqdm[Any]") -> bool:
     """Fetch what is missing in `part`, and return whether that is all now; from the start, where the server sends another range."""
-    have = _size(part)
-    if have == remote.size:  # but the process ended before it was verified
+    have, most = _size(part), remote.size if remote.size_is_known else 2 * remote.size
+    if have == remote.size and remote.size_is_known:  # but the process ended before it was verified
         return True
-    have = have if have < remote.size else 0
+    have = have if have < most else 0
     headers = {"Accept-Encoding": "identity"}  # offsets and lengths count the bytes of the file
     headers |= {"Range": f"bytes={have}-"} if have else {}
     try:
@@ -135,13 +139,18 @@ def _continue(remote: Remote, part: Path, session: requests.Session, timeout: fl
             raise remote.refused(f"the server answers {response.status_code} {response.reason or ''}".rstrip())
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise remote.refused("the server sends a web page, not the file")
+        sent, length = response.headers.get("Content-Range", ""), response.headers.get("Content-Length", "")
+        announced = length if response.status_code == 200 else sent.rpartition("/")[2]
+        size = str(remote.size) if remote.size_is_known else announced
         if response.status_code != 200:
-            sent = response.headers.get("Content-Range", "")
-            if not (sent.startswith(f"bytes {have}-") and sent.endswith(f"/{remote.size}")):
+            if sent == f"bytes */{have}" == f"bytes */{size}":  # there is no more of it
+                return True
+            if not (sent.startswith(f"bytes {have}-") and sent.endswith(f"/{size}") and size.isdigit()):
                 part.unlink()
                 return False
-        elif (length := response.headers.get("Content-Length", str(remote.size))) != str(remote.size):
-            raise remote.refused(f"the server has {length} bytes, {remote.size} are right")
+        elif announced not in ("", size) or (size.isdigit() and int(size) > most):
+            right = f"{size} are right" if remote.size_is_known else f"about {remote.size} are expected"
+            raise remote.refused(f"the server has {announced} bytes, {right}")
         else:
             have = 0
         bar.update(have - bar.n)
@@ -151,9 +160,9 @@ def _continue(remote: Remote, part: Path, session: requests.Session, timeout: fl
                 file.write(block)
                 file.flush()  # a killed process loses nothing
                 bar.update(len(block))
-                if file.tell() > remote.size:
+                if file.tell() > most:
                     break
-            return file.tell() >= remote.size
+            return not size.isdigit() or file.tell() >= int(size)
     return False
 
 

@@ -46,6 +46,11 @@ def put_in_place(dataset: str, release: Release, config: DownloadConfig, store: 
     `InputError`: the licence is not accepted; an address or local file is unknown, missing or damaged; there is no room on the disk.
     """
     key, files, archives = f"params.yaml: download.{dataset}", store / "files", release.archives
+    if not archives:
+        raise InputError(
+            f"{key}.source: {dataset} cannot be fetched, its owner gives access to those who ask; read {release.terms} "
+            f"({release.licence}), ask for the files there, and set `source: path` and `path:` to the folder of your copy"
+        )
     if release.accept and not config.accept_license:
         raise InputError(
             f"{key}.accept_license: the owner of {dataset} asks for acceptance of its licence ({release.licence}); read {release.terms} "

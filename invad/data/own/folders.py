@@ -9,7 +9,7 @@ from typing import Literal
 
 from invad.data.listing import entries, files_below, image_files, is_image, named, subfolders, suffix_counts
 from invad.data.own.table import ANY_DEFECT, COLUMNS, GOOD, ImportRow, check_rows, read_csv, read_table
-from invad.data.split_table import ANOMALOUS, NORMAL, Phase
+from invad.data.split_table import ANOMALOUS, NORMAL, OF_VIEWS, Phase
 from invad.errors import InputError
 
 _OF_LAYOUTS = frozenset({"train", "test", "ground_truth", "good", "bad", "masks"})
@@ -168,7 +168,9 @@ def _owners(images: dict[Path, Kind], masks: list[Path]) -> dict[Path, Path]:
 
 def _from_table(name: str, images: Path, table: Path) -> Discovery:
     rows = read_table(table, images, name)
-    ignored = [column or "(without a name)" for column in read_csv(table, ())[0][1] if column not in COLUMNS]
+    ignored = [
+        column or "(without a name)" for column in read_csv(table, ())[0][1] if column not in (*COLUMNS, *OF_VIEWS)
+    ]
     notes = [f"unknown columns, ignored: {', '.join(ignored)}"] if ignored else []
     used = {os.path.relpath(table, images), *(path for row in rows for path in (row.image, row.mask) if path)}
     return Discovery(f"table {table}", images, rows, [], notes + _others(images, used))

@@ -119,13 +119,17 @@ def recipe(images: int, like: BenchmarkConfig, *, gpu: bool, classes: int = 1) -
 
 def understanding(discovery: Discovery) -> str:
     """Return what was understood as text to print: layout, counts of each class, masks without an image, notes."""
-    table = [["class", "train normal", "test normal", "normal without phase", "anomalous", "masks missing"]]
+    more = ["labelled"] * any(row.phase == "labelled" for row in discovery.rows)
+    more += ["objects"] * any(row.group for row in discovery.rows)
+    table = [["class", "train normal", "test normal", "normal without phase", "anomalous", "masks missing", *more]]
     for name in sorted({row.class_name for row in discovery.rows}):
-        rows = [row for row in discovery.rows if row.class_name == name]
+        of_class = [row for row in discovery.rows if row.class_name == name]
+        rows = [row for row in of_class if row.phase != "labelled"]
         normal = Counter(row.phase for row in rows if row.label != ANOMALOUS)
         missing = sum(row.label == ANOMALOUS and row.mask is None for row in rows)
-        numbers = (normal["train"], normal["test"], normal[""], len(rows) - normal.total(), missing)
-        table.append([name, *map(str, numbers)])
+        numbers = [normal["train"], normal["test"], normal[""], len(rows) - normal.total(), missing]
+        others = {"labelled": len(of_class) - len(rows), "objects": len({row.unit for row in of_class})}
+        table.append([name, *map(str, [*numbers, *(others[each] for each in more)])])
     notes, masks = discovery.notes, discovery.unmatched_masks
     if masks:
         notes = [f"masks without an image, left out ({len(masks)}): {named(masks)}", *notes]

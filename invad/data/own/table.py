@@ -12,10 +12,11 @@ from typing import Literal
 
 from invad.config import ReadingConfig, TableSplitConfig, reading_of
 from invad.data.images import check_mask_size, image_size
-from invad.data.split_table import ANOMALOUS, NORMAL, Phase, SplitRow, chosen
+from invad.data.split_table import ANOMALOUS, NORMAL, OF_VIEWS, Phase, SplitRow, chosen
 from invad.errors import InputError
 
 COLUMNS = ("image", "class", "phase", "label", "defect_type", "mask")
+PHASES: tuple[Phase | Literal[""], ...] = ("train", "labelled", "test", "")  # who holds images out is the splits stage
 GOOD, ANY_DEFECT = "good", "anomaly"  # defect types: of every normal image, and of an anomalous one where none is given
 LABELS = {
     **dict.fromkeys(("0", "good", "normal", "ok"), NORMAL),
@@ -27,7 +28,7 @@ LABELS = {
 class ImportRow:
     """One image; paths are relative to the images' folder, `phase` is empty where the splits stage decides, `mask` None without one.
 
-    `origin` is the file and line that a message names, empty for an image found in a folder.
+    `group` and `view` as in the split table. `origin` is the file and line that a message names, empty for an image found in a folder.
     """
 
     image: str
@@ -37,10 +38,17 @@ class ImportRow:
     defect_type: str
     mask: str | None
     origin: str = field(default="", compare=False)
+    group: str = ""
+    view: str = ""
 
     def problem(self, text: str) -> InputError:
         """Return the error that `text`, which names the file, is wrong with this row."""
         return InputError(f"{self.origin}: {text}" if self.origin else text)
+
+    @property
+    def unit(self) -> str:
+        """What the splits stage gives one phase as a whole: the object that the image is a view of, or the image alone."""
+        return self.group or self.image
 
 
 def read_csv(path: Path, needed: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
@@ -91,19 +99,23 @@ def parse_row(cells: Mapping[str, str], origin: str, root: Path, class_name: str
     image, mask = (_relative(cells.get(column, ""), column, root, origin) for column in ("image", "mask"))
     phase, word = cells.get("phase", "").strip().lower(), cells.get("label", "1" if mask else "0").strip()
     class_name = cells.get("class", "").strip() or class_name
-    if phase not in ("train", "test", ""):
-        raise InputError(f"{origin}: phase must be train, test or empty, not {phase!r}")
+    group, view = (cells.get(column, "").strip() for column in OF_VIEWS)
+    if phase not in PHASES:
+        raise InputError(f"{origin}: phase must be train, labelled, test or empty, not {phase!r}")
+    if view and not group:
+        raise InputError(f"{origin}: group is empty, but the view {view!r} is one of an object; name the object in it")
     if (label := LABELS.get(word.lower())) is None:
         raise InputError(f"{origin}: label must be one of {', '.join(LABELS)}, not {word!r}")
     if not image or not class_name:
         raise InputError(f"{origin}: {'class' if image else 'image'} is empty")
     defect_type = GOOD if label == NORMAL else cells.get("defect_type", "").strip() or ANY_DEFECT
-    return ImportRow(image, class_name, phase, label, defect_type, mask or None, origin)
+    return ImportRow(image, class_name, phase, label, defect_type, mask or None, origin, group, view)
 
 
 def check_rows(rows: Iterable[ImportRow]) -> None:
-    """Raise `InputError` where the cells of a row contradict each other, or an image is listed twice."""
+    """Raise `InputError` where the cells of a row contradict each other or those of the same object, or an image is listed twice."""
     seen: dict[str, str] = {}
+    phase_of: dict[tuple[str, str], str] = {}
     for row in rows:
         if row.label == ANOMALOUS and row.phase == "train":
             raise row.problem(f"{row.image}: an anomalous image in train; only normal images are trained on")
@@ -114,15 +126,21 @@ def check_rows(rows: Iterable[ImportRow]) -> None:
         if row.image in seen:
             raise row.problem(f"{row.image}: this image is listed before, in {seen[row.image]}")
         seen[row.image] = row.origin
+        if row.group and (phase := phase_of.setdefault((row.class_name, row.group), row.phase)) != row.phase:
+            phases = " and ".join(each or "(none)" for each in (phase, row.phase))
+            raise row.problem(f"{row.image}: the views of {row.group} have the phases {phases}; give them one")
 
 
 def write_import_table(rows: Iterable[ImportRow], path: Path) -> None:
     """Write the rows to `path`, sorted by class and image, so that the same data give the same bytes."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in sorted(rows, key=lambda row: (row.class_name, row.image)):
-            writer.writerow([row.image, row.class_name, row.phase, row.label, row.defect_type, row.mask or ""])
+        rows = sorted(rows, key=lambda row: (row.class_name, row.image))
+        has_views = any(row.group for row in rows)
+        writer.writerow([*COLUMNS, *OF_VIEWS] if has_views else COLUMNS)
+        for row in rows:
+            cells = [row.image, row.class_name, row.phase, row.label, row.defect_type, row.mask or ""]
+            writer.writerow([*cells, row.group, row.view] if has_views else cells)
 
 
 def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str) -> list[SplitRow]:
@@ -132,7 +150,7 @@ def build_table(root: Path, table: Path, config: TableSplitConfig, dataset: str)
 
 
 def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, dataset: str, source: str) -> list[SplitRow]:
-    """Return `rows`, all with a phase, sorted by class, phase (train first) and image; `source`, where they come from, is for messages.
+    """Return `rows`, all with a phase, sorted by class, phase (test last), group and image; `source` of them is for messages.
 
     `InputError`: a file is missing or no image, a mask has another size than its image, or a class has nothing to train or to test on.
     """
@@ -144,26 +162,30 @@ def split_rows(root: Path, rows: list[ImportRow], reading: ReadingConfig, datase
             if phase not in present[class_name]:
                 raise InputError(f"{source}: the class {class_name} has no {needed}")
     split = [_split_row(root, row, dataset, reading) for row in rows]
-    return sorted(split, key=lambda row: (row.class_name, row.phase == "test", row.image))
+    return sorted(split, key=lambda row: (row.class_name, row.phase == "test", row.group, row.image))
 
 
 def with_phases(rows: list[ImportRow], config: TableSplitConfig) -> list[ImportRow]:
     """Return the rows, all with a phase: where there is none, anomalous images are for the test, and so is `config.test_share` of a class.
 
-    It is rounded up, but one image at least is left to train on; they are chosen by a hash of `config.seed` and their names.
+    It is rounded up, but one image at least is left to train on; they are chosen by a hash of `config.seed` and their names. The views of
+    an object stay together: all are for the test where one is anomalous, and objects are chosen then, by their names.
     """
-    test = {row.image for row in rows if row.label == ANOMALOUS and not row.phase}
+    test = {(row.class_name, row.unit) for row in rows if row.label == ANOMALOUS and not row.phase}
     to_train_on = {row.class_name for row in rows if row.phase == "train"}
-    undecided = defaultdict(list)
+    undecided = defaultdict(dict)
     for row in rows:
-        if row.label != ANOMALOUS and not row.phase:
-            undecided[row.class_name].append(row.image)
-    for class_name, images in undecided.items():
+        if not row.phase and (row.class_name, row.unit) not in test:
+            undecided[row.class_name][row.unit] = None
+    for class_name, units in undecided.items():
         # exact, where 0.07 * 100 is above 7 in floats
-        share = math.ceil(Fraction(str(config.test_share)) * len(images))
-        most = len(images) if class_name in to_train_on else len(images) - 1
-        test |= chosen(images, min(share, most), f"{config.seed}/")
-    return [row if row.phase else replace(row, phase="test" if row.image in test else "train") for row in rows]
+        share = math.ceil(Fraction(str(config.test_share)) * len(units))
+        most = len(units) if class_name in to_train_on else len(units) - 1
+        test |= {(class_name, unit) for unit in chosen(units, min(share, most), f"{config.seed}/")}
+    return [
+        row if row.phase else replace(row, phase="test" if (row.class_name, row.unit) in test else "train")
+        for row in rows
+    ]
 
 
 def _split_row(root: Path, row: ImportRow, dataset: str, reading: ReadingConfig) -> SplitRow:
@@ -174,7 +196,8 @@ def _split_row(root: Path, row: ImportRow, dataset: str, reading: ReadingConfig)
             check_mask_size(root / row.mask, image, (width, height))
     except InputError as error:
         raise row.problem(str(error)) from None
-    return SplitRow(row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, dataset)
+    cells = (row.image, row.class_name, phase, row.label, row.defect_type, row.mask, width, height, dataset)
+    return SplitRow(*cells, row.group, row.view)
 
 
 def _relative(cell: str, column: str, root: Path, origin: str) -> str:

@@ -28,7 +28,14 @@ from invad.files import atomic_path
 from invad.methods.maps import blur_matrix
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.export import Format
-from invad.predict.predictor import Detector, Outputs, Runtime, load_calibration, load_detector
+from invad.predict.predictor import (
+    Detector,
+    Outputs,
+    Runtime,
+    check_single_images,
+    load_calibration,
+    load_detector,
+)
 from invad.scoring.score import blur_sigma, image_scores
 from invad.training.model_folder import read_config
 from invad.workspace import WEIGHTS_FILE
@@ -64,8 +71,12 @@ class Graph(nn.Module):
 
 
 def load_graph(folder: Path) -> Graph:
-    """Load a model folder for the CPU and in float32; `InputError` as `load_detector`, or for more than `MOST_MEMORY` fitted."""
+    """Load a model folder for the CPU and in float32.
+
+    `InputError` as `load_detector`, for more than `MOST_MEMORY` fitted, or for a model that takes no image by itself.
+    """
     config, calibration = read_config(folder), load_calibration(folder)
+    check_single_images(config, folder)
     score = ScoreConfig() if calibration is None else calibration.score
     detector = load_detector(folder, score, torch.device("cpu"), plain=True)
     memory = sum(getattr(detector.method, name).nbytes for name in detector.method.fitted)

@@ -4,6 +4,8 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from invad.report.labels import source_label
+from invad.report.overview import SAMPLE_RULE, overview_results, overview_samples
 from invad.report.pictures import (
     COLOUR_RULE,
     colour_stops,
@@ -20,6 +23,8 @@ from invad.report.pictures import (
     image_panel,
     map_scale,
     outline_layer,
+    overlay_panel,
+    truth_panel,
     truth_words,
 )
 from invad.report.results import GALLERY_RULE, GALLERY_SIDE, OUTCOMES, Result, TestImages, outcomes
@@ -43,28 +48,47 @@ PLOTS = {
         "high where no threshold finds the regions; the IoU of the tables says how much of them is found.",
     ),
 }  # fmt: skip
-# Anchor, heading, the beginning of the names of its tables' files, and what stands above them.
-GROUPS = (
-    (
-        "results",
-        "Results",
+
+
+@dataclass(frozen=True)
+class Group:
+    """A section of tables. begin: of the names of its tables' files. intro: what stands above them; "" for nothing."""
+
+    anchor: str
+    heading: str
+    begin: str
+    intro: str = ""
+
+
+# The sections of tables in the order of the page: those before curves and gallery, and those that close it.
+FINDINGS = (
+    Group(
+        "comparison",
+        "Comparison of methods",
         "main",
         "A click on a heading sorts a table by that column, a second one the other way; a third restores the order. Bold is the best of a "
         "group of rows, underlined the second best. Where a table is wider than the screen it scrolls, and its edge says so.",
     ),
-    ("classes", "Results per class", "per_class_", ""),
-    ("published", "Published numbers", "published", ""),
-    (
+    Group("ablations", "Ablations", "ablation_"),
+    Group("published", "Published numbers", "published"),
+    Group("classes", "Results per class", "per_class_"),
+    Group(
         "operating-point",
         "Operating point",
         "operating_point",
         "The best-possible numbers above need the labels of the test images to find their threshold. Here the thresholds are what a user "
         "can have: they come from normal training images that training did not see, so that at most the share asked for lies above.",
     ),
-    ("efficiency", "Cost", "efficiency", ""),
-    ("datasets", "Data sets", "datasets", ""),
-    ("ablations", "Ablations", "ablation_", ""),
+    Group("supervised", "A few labels", "supervised"),
 )
+FACTS = (Group("efficiency", "Cost", "efficiency"), Group("datasets", "Data sets", "datasets"))
+OPEN_ROWS = 20  # a longer table is folded
+OPEN_SAMPLES = 9  # so many images stand unfolded on the first screen
+SAMPLE_SIDE = 144  # pixels of each of the two halves
+DECISIONS = {
+    "true positive": "✓ called anomalous", "false positive": "✗ called anomalous", "false negative": "✗ called normal",
+    "true negative": "✓ called normal", "undecided": "no threshold",
+}  # fmt: skip
 NO_EVIDENCE = (
     "No scores, maps and pictures of the test images are at hand, so there are no score distributions, no heat maps and no gallery. "
     "The run of a benchmark has them as its artifact `evidence`; the trials of a study keep none."
@@ -90,16 +114,18 @@ def render_page(
     names: dict[str, Any] = {"column_groups": column_groups, "blocks": blocks, "source_label": source_label}
     names["raw"] = lambda name: Markup(loader.get_source(environment, name)[0])  # a file of the templates as it is
     environment.globals.update(names)
-    groups = []
-    for anchor, heading, begin, intro in GROUPS:
-        members = [table for name, those in tables.items() if name.startswith(begin) for table in those]
-        groups += [(anchor, heading, intro, members)] if members else []
+    explained = [table for name, members in tables.items() if name != "overview" for table in members]
     labels = list(dict.fromkeys(result.label for result in results))
     return environment.get_template("index.html.j2").render(
         methods=", ".join(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} models",
         runs=runs_table(results),
-        groups=groups,
-        columns=list(dict.fromkeys(column for *_, members in groups for table in members for column in table.columns)),
+        overview=tables.get("overview", ()),
+        samples=_samples(results),
+        open_samples=OPEN_SAMPLES,
+        sample_rule=SAMPLE_RULE,
+        findings=_filled(FINDINGS, tables),
+        facts_of=_filled(FACTS, tables),
+        columns=list(dict.fromkeys(column for table in explained for column in table.columns)),
         sections=[_section(result, figures) for result in results],
         run_info=run_info,
         left_out=left_out,
@@ -109,6 +135,76 @@ def render_page(
         gallery_rule=GALLERY_RULE,
         no_evidence=NO_EVIDENCE,
     )
+
+
+def _filled(groups: Sequence[Group], tables: Mapping[str, Sequence[Table]]) -> list[tuple[Group, list[dict[str, Any]]]]:
+    """The groups that have tables, each with its parts: title, tables, and whether it is folded."""
+    filled = []
+    for group in groups:
+        files = [members for name, members in tables.items() if name.startswith(group.begin)]
+        parts = [part for members in files for part in _parts(group, members)]
+        if group.begin == "main":  # what is compared is seen, however long it is
+            parts = [part | {"folded": index > 0} for index, part in enumerate(parts)]
+        filled += [(group, parts)] if parts else []
+    return filled
+
+
+def _parts(group: Group, members: Sequence[Table]) -> list[dict[str, Any]]:
+    """The tables of a file: one part each, or one folded part where they are those of the classes of a benchmark."""
+    together = members[0].heads[0] == "Class"
+    parts = []
+    for tables in [members] if together else [[table] for table in members]:
+        title = tables[0].title.removeprefix(f"{group.heading}, ")
+        title = title.partition(", protocol ")[0] if together else title
+        parts.append({"title": title, "tables": tables, "folded": together or _is_folded(tables[0])})
+    return parts
+
+
+def _is_folded(table: Table) -> bool:
+    return len(table.rows) > OPEN_ROWS or all(row.kind == "published" for row in table.rows)
+
+
+def _samples(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One image of each class of the results of the overview; the benchmarks take turns."""
+    queues = [
+        [
+            _sample(one, one.tests, index)
+            for one in result.folds or (result,)
+            if one.tests
+            for index in overview_samples(one.tests)
+        ]
+        for result in overview_results(results)
+    ]
+    return [sample for turn in zip_longest(*queues) for sample in turn if sample]
+
+
+def _sample(result: Result, tests: TestImages, index: int) -> dict[str, Any]:
+    """An image of the first screen: the picture beside its overlay, and what was decided."""
+    picture = Image.new("RGB", (2 * SAMPLE_SIDE, SAMPLE_SIDE))
+    truth = image_panel(tests.pictures[index], SAMPLE_SIDE)
+    if tests.pictures[index].mask.any():
+        truth = truth_panel(tests.pictures[index], SAMPLE_SIDE)
+    picture.paste(truth, (0, 0))
+    picture.paste(overlay_panel(result, tests, index, SAMPLE_SIDE), (SAMPLE_SIDE, 0))
+    outcome = outcomes(tests, result.thresholds())[index]
+    return {
+        "picture": picture_uri(picture, "webp", quality=PICTURE_QUALITY),
+        "size": picture.size,
+        "title": result.title,
+        "class_name": tests.classes[index],
+        "kind": image_kind(tests, index),
+        "truth": truth_words(tests, index),
+        "score": float(tests.image_scores[index]),
+        "threshold": result.thresholds().get(tests.classes[index]),
+        "decision": DECISIONS[outcome],
+        "is_wrong": outcome.startswith("false"),
+        "anchor": _anchor(result),
+        "name": tests.names[index],
+    }
+
+
+def _anchor(result: Result) -> str:
+    return "result-" + re.sub(r"\s", "_", result.key)
 
 
 def runs_table(results: Sequence[Result]) -> Table:
@@ -137,7 +233,7 @@ def _section(result: Result, figures: Path) -> dict[str, Any]:
             source, alt = data_uri(path.read_bytes(), "image/svg+xml"), f"{alt}: {title}."
             plots.append({"src": source, "alt": alt, "caption": caption})
     return {
-        "anchor": "result-" + re.sub(r"\s", "_", result.key),
+        "anchor": _anchor(result),
         "title": title,
         "source": result.source,
         "plots": plots,

@@ -140,7 +140,8 @@ function startGallery(root) {
   list.addEventListener("click", (event) => {
     const item = event.target.closest("li");
     if (!item) return;
-    shown = { cards: chosen, index: chosen.indexOf(item), title: root.dataset.title };
+    const cards = chosen.includes(item) ? chosen : all; // an image of the first screen may be filtered out here
+    shown = { cards, index: cards.indexOf(item), title: root.dataset.title };
     draw();
     viewer.showModal(); // which gives the focus back to the card when it closes
   });
@@ -159,4 +160,13 @@ if (viewer) {
   });
   mixes(viewer, inside("[type=range]"), inside("[type=checkbox]"));
   document.querySelectorAll(".gallery").forEach(startGallery);
+  for (const link of document.querySelectorAll(".samples a")) {
+    link.addEventListener("click", (event) => {
+      const cards = document.getElementById(decodeURIComponent(link.hash.slice(1))).querySelectorAll(".cards li");
+      const card = [...cards].find((item) => item.dataset.name === link.dataset.name);
+      if (!card) return;
+      event.preventDefault();
+      card.firstChild.click();
+    });
+  }
 }
