@@ -198,7 +198,7 @@ class Discriminator(nn.Module):
         self.stages = nn.ModuleList(inverted_stages(channels, steps, residual_blocks(output.encoder) or "basic"))
         self.lateral = nn.ModuleList(nn.Conv2d(width, width, 1) for width in channels[1:] if lateral)
         self.head = nn.Conv2d(channels[-1], 1, 1)
-        self.apply(initialise)
+        self.stages.apply(initialise)  # as in RD; so begun, a head of one channel would give logits of 7 and learn late
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Levels (B, C_l, H_l, W_l), fine to coarse -> logits (B, 1, H_0, W_0)."""
