@@ -16,6 +16,7 @@ from invad.files import write_text
 Entry = tuple[str, str]  # a section and a name in it
 CALIBRATION = {"share": 0.1, "false_positive_rate": 0.01, "seed": 0}  # of a new benchmark
 _COPIED_SECTIONS = ("features", "train", "score")
+_INDENT = 2  # of the first entry of a section
 _WIDTH = 80  # DVC folds longer lines when it writes the settings of an experiment
 
 
@@ -93,10 +94,16 @@ def edit_settings(text: str, edits: Mapping[Entry, Any]) -> str:
     for (section, name), value in edits.items():
         if data[section].get(name) == value:
             continue
-        if not (entries := sections[section]):
-            raise InputError(f"{section}: is written in braces or empty; write its entries in lines of their own")
-        indent, *_ = next(iter(entries.values()))
-        behind = max(end for _, _, end in entries.values())
+        entries = sections[section]
+        if data[section] and not entries:
+            raise InputError(f"{section}: is written in braces; write its entries in lines of their own")
+        if entries:
+            indent, *_ = next(iter(entries.values()))
+            behind = max(end for _, _, end in entries.values())
+        else:
+            head = next(number for number, line in enumerate(lines) if line.startswith(f"{section}:"))
+            lines[head] = lines[head].replace("{}", "").rstrip()
+            indent, behind = _INDENT, head + 1
         _, first, end = entries.get(name, (indent, behind, behind))
         changes.append((first, end, [] if value is None else _entry_lines(name, value, indent)))
     for first, end, new in reversed(sorted(changes, key=lambda change: change[:2])):

@@ -55,7 +55,8 @@ def test_quick_is_the_repositorys_own_settings_to_the_byte():
 def test_the_profiles_come_with_the_package_and_are_valid(name):
     assert files("invad.config.profiles").joinpath(f"{name}.yaml").is_file()
     params = profile_params(name)
-    more = {"all": ["btad", "vad", "realiad"], "paper-mvad": ["realiad"]}.get(name, [])
+    others = [f"mvtec_{method}" for method in ("simplenet", "uniad", "dinomaly", "draem", "destseg", "tocoad")]
+    more = {"all": ["btad", "vad", "realiad", *others], "paper-mvad": ["realiad"]}.get(name, [])
     assert list(params.benchmarks) == ["coco_ad_0", "coco_ad_1", "coco_ad_2", "coco_ad_3", "mvtec", "visa", *more]
 
 

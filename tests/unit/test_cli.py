@@ -201,6 +201,7 @@ def test_profiles_are_listed_shown_and_used(folder):
         "paper-dinomaly",
         "paper-draem",
         "paper-destseg",
+        "paper-mvad",
         "paper-tocoad",
         "paper-short",
     ]

@@ -288,7 +288,7 @@ def test_a_section_in_braces_stays_in_braces(tmp_path):
 def test_a_whole_section_in_braces_is_refused(tmp_path):
     text = ODD.replace("score:\n    recipe:\n        sigma: 2.0", "score: {recipe: {sigma: 2.0}}")
     path = odd_file(tmp_path, text)
-    with pytest.raises(InputError, match="score: is written in braces or empty; write its entries in lines of their"):
+    with pytest.raises(InputError, match="score: is written in braces; write its entries in lines of their"):
         add_benchmark(path, "leather", download=TABLE, splits=SPLITS)
     assert path.read_text() == text
 

@@ -7,7 +7,7 @@ import torch
 from invad.config import PatchCoreConfig, ScoreConfig, SimpleNetConfig
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
-from invad.methods import coreset
+from invad.methods import coreset, patchcore
 from invad.methods.coreset import greedy_coreset, nearest_vectors
 from invad.methods.patchcore import PatchCore, reweighted_scores
 from invad.methods.simplenet import SimpleNet
@@ -16,7 +16,7 @@ OUTPUT = EncoderOutput("toy", (4, 8, 12), 32)
 
 
 def test_the_paper_s_score_is_less_where_the_nearest_vector_has_near_neighbours(monkeypatch):
-    monkeypatch.setattr(coreset, "REWEIGHTED_OVER", 3)
+    monkeypatch.setattr(patchcore, "REWEIGHTED_OVER", 3)
     memory = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [100.0, 0.0]])
     # Of the second image the second location is the farther one.
     vectors = torch.tensor([[[0.0, -2.0], [0.0, 0.0]], [[1.0, 0.0], [100.0, 7.0]]])

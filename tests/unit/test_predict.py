@@ -481,11 +481,11 @@ def ctrl_c() -> None:
 def test_an_interrupted_run_leaves_nothing_half_written(interrupt, images, run, predictor, monkeypatch):
     maps, calls = Predictor.maps, []
 
-    def interrupted(self, batch):
+    def interrupted(self, batch, views):
         calls.append(len(batch))
         if len(calls) == 3:
             interrupt()
-        return maps(self, batch)
+        return maps(self, batch, views)
 
     Path("predictions").mkdir()
     Path("predictions/predictions.jsonl").write_text("of an earlier run\n")
@@ -503,7 +503,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(interrupt, images, run, 
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(images, mistake, monkeypatch):
-    def full(self, batch):
+    def full(self, batch, views):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Predictor, "maps", full)
@@ -513,7 +513,7 @@ def test_a_batch_that_is_too_large_for_the_device_is_a_mistake_in_the_call(image
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_no_number_is_a_failure(images, run, monkeypatch, predictor, value):
-    def maps(_, batch):
+    def maps(_, batch, views):
         values = np.ones(batch.shape[:3], np.float32)
         values[:, 3, 3] = value
         return values, values.max((1, 2))

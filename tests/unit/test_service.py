@@ -65,7 +65,7 @@ def refusal(answer):
 def test_what_has_no_score_is_no_decision(folder, value, query):
     predictor = invad.load(folder, device="cpu")
 
-    def maps(batch):
+    def maps(batch, views):
         maps = np.where(np.arange(64) == 5, np.float32(value), np.ones((len(batch), 64, 64), np.float32))
         return maps, maps.max((1, 2))
 

@@ -61,7 +61,9 @@ def import_data(
             settings = f"data set {name} refreshed, the settings of its benchmark stay as they are"
         else:
             counts = Counter(row.class_name for row in split if row.phase == "train")
-            splits = {key: value for key, value in asdict(config).items() if value != getattr(AS_STORED, key, ...)}
+            splits = {
+                key: value for key, value in asdict(config).items() if value not in (None, getattr(AS_STORED, key, ...))
+            }
             base = template(params, like)
             own = {} if like else recipe(counts.total(), base, gpu=gpu, classes=len(counts))
             add_benchmark(params_path, name, download=download, splits=splits, like=base.name, recipe=own)
