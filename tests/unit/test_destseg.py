@@ -5,25 +5,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from toys import CPU, image_split
 
-from invad.config import DeSTSegConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, parse
-from invad.data.embedded import GENERATORS
-from invad.data.mvtec import build_mvtec
+from invad.config import DeSTSegConfig, FeaturesConfig, parse
 from invad.data.split_table import Split
 from invad.errors import InputError
-from invad.features import extract_features, open_features
-from invad.features.batches import Batch, batch_source
+from invad.features import extract_features
+from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput, build_encoder, normalize
 from invad.methods import build_method
 from invad.methods.base import Position
 from invad.methods.destseg import DeSTSeg, feature_loss, segmentation_loss
-from invad.metrics import evaluate
-from invad.scoring.score import predictions, resized_masks
 from invad.training.job import TrainJob, run_job
 
 SIZE = 64
@@ -212,26 +207,3 @@ def test_an_encoder_that_ends_at_the_teachers_last_stride_is_refused():
 
 
 # What it finds
-
-
-@pytest.mark.slow
-def test_it_finds_generated_defects(tmp_path):
-    GENERATORS["mvtec"](tmp_path / "images", seed=0, train_images=16, test_images=10, image_size=128)
-    rows = tuple(build_mvtec(tmp_path / "images", FolderSplitConfig()))
-    split = Split(rows, tmp_path / "images", tmp_path / "images")
-    features = replace(FEATURES, image_size=128)
-    config = DeSTSegConfig(epochs=20, batch_size=4, learning_rate=0.2, width=32)
-    key = extract_features(split, features, tmp_path / "features")
-    (tmp_path / "storage").mkdir()
-    job = TrainJob(str(tmp_path / "features"), split, features, str(tmp_path / "storage"), config, 10_000, threads=1)
-    method, _ = run_job(job, CPU)
-    for each, is_trained in ((method, True), (built(key.output, config), False)):
-        source = batch_source(
-            open_features(tmp_path / "features", "test", split, features), each.needs, split, "test", features
-        )
-        parts = zip(*predictions(each.eval(), source, ScoreConfig(channels_last=False)), strict=True)
-        maps, scores = (np.concatenate(part) for part in parts)
-        tested = split.phase("test")
-        masks, labels = resized_masks(split, tested, 128), [row.label for row in tested]
-        found = evaluate(maps, masks, [row.class_name for row in tested], labels, scores, "exact")["mean"]["exact"]
-        assert (found["pixel_auroc"] > 0.8) == is_trained
