@@ -182,13 +182,13 @@ def test_the_metadata_say_what_it_is(metadata):
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     assert metadata["Version"] == invad.__version__ == citation["version"] == project["version"]
     assert (metadata["License-Expression"], metadata["License-File"]) == ("Apache-2.0", "LICENSE")
-    assert set(metadata.get_all("Provides-Extra")) == {"pipeline", "export", "serve", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"pipeline", "export", "segad", "serve", "dev"}
     assert set(metadata["Requires-Python"].split(",")) == set(project["requires-python"].split(","))
 
 
 def test_every_package_of_an_extra_is_known_as_one():
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for extra in ("pipeline", "export", "serve"):
+    for extra in ("pipeline", "export", "segad", "serve"):
         for requirement in extras[extra]:
             tops = {path.stem for path in installed(distribution(Requirement(requirement).name))}
             assert [EXTRAS[name] for name in tops if name in EXTRAS] == [extra], requirement

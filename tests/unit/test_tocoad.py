@@ -218,7 +218,7 @@ def test_each_stage_moves_its_part_alone(states):
 @pytest.mark.parametrize("after", [2, 3, 6])
 def test_a_kill_around_the_switch_of_stages_leaves_no_trace(states, split, tmp_path, after):
     job = job_of(split, tmp_path / "storage")
-    process = get_context("fork").Process(target=killed, args=(job, after))
+    process = get_context("spawn").Process(target=killed, args=(job, after))
     process.start()
     process.join(240)
     assert process.exitcode == -signal.SIGKILL
