@@ -27,6 +27,7 @@ from invad.methods.base import (
 from invad.methods.maps import reconstruction_loss, summed_distances
 from invad.methods.mvas import Dropped, MixedLevel
 from invad.methods.resnet import (
+    DECODER_BLOCKS,
     EMBEDDING_BLOCKS,
     EMBEDDING_DIVISOR,
     Decoder,
@@ -96,7 +97,7 @@ class MultiViewNetwork(nn.Module):
         block: ResidualBlock = "basic",
         *,
         signed: bool = False,
-        decoder_blocks: tuple[int, ...] = (3, 4, 6),
+        decoder_blocks: tuple[int, ...] = DECODER_BLOCKS,
     ) -> None:
         super().__init__()
         channels, strides = output.channels, output.strides

@@ -23,7 +23,7 @@ from invad.files import atomic_path
 from invad.methods import Method
 from invad.methods.base import Prediction
 from invad.methods.maps import gaussian_blur, resized
-from invad.scoring.store import CALIBRATION_FOLDER, GROUP, LABELLED_FOLDER, write_scores
+from invad.scoring.store import GROUP, PHASE_FOLDERS, write_scores
 from invad.training.model_folder import check_features, load_model
 
 SIGMA_SIZE = 256  # the side of the images that `Method.sigma` is for
@@ -38,9 +38,8 @@ class Predictions(NamedTuple):
 
 def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model: Path, out: Path) -> None:
     """Write maps, masks and scores of test images to `out`, of held-out ones to folders in it; `InputError`: inputs do not fit."""
-    folders: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER, "labelled": LABELLED_FOLDER}
     with atomic_path(out) as temporary:
-        for phase, folder in folders.items():
+        for phase, folder in PHASE_FOLDERS.items():
             if phase == "test" or split.phase(phase):
                 label = f"score@{benchmark.name}, {phase}"
                 scored = phase_predictions(benchmark, split, phase, features, model, label=label)

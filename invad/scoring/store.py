@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from invad.data.arrow import map_file, tensor_chunks, tensor_column
-from invad.data.split_table import Split
+from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.files import atomic_path
 
 TABLE_FILE, MAPS_FILE = "scores.parquet", "maps-00000.arrow"
-CALIBRATION_FOLDER, LABELLED_FOLDER = "calibration", "labelled"
+CALIBRATION_FOLDER = "calibration"
+PHASE_FOLDERS: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER, "labelled": "labelled"}
 GROUP = "group"  # a column where objects are seen in several images
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
 

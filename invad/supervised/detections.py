@@ -9,10 +9,10 @@ import numpy as np
 from invad.config import BenchmarkConfig
 from invad.data.split_table import ANOMALOUS, FILE_NAME, NORMAL, Phase, Split, SplitRow, open_split
 from invad.errors import InputError
-from invad.scoring.store import CALIBRATION_FOLDER, LABELLED_FOLDER, Scores, open_scores
+from invad.scoring.store import PHASE_FOLDERS, Scores, open_scores
 from invad.workspace import Workspace
 
-FOLDERS: dict[Phase, str] = {"labelled": LABELLED_FOLDER, "calibration": CALIBRATION_FOLDER, "test": ""}
+PHASES: tuple[Phase, ...] = ("labelled", "calibration", "test")  # in the order of the rows
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_detections(benchmarks: Sequence[BenchmarkConfig], workspace: Workspace)
                 "all images and their phases: give both the same `splits` and `calibration`"
             )
     _check_labels(split, workspace.split(first.name) / FILE_NAME, first.settings)
-    phases = [phase for phase in FOLDERS if split.phase(phase)]
+    phases = [phase for phase in PHASES if split.phase(phase)]
     rows = [row for phase in phases for row in split.phase(phase)]
     scores = [[_scores(workspace.scores(each.name), phase, split) for phase in phases] for each in benchmarks]
     shapes = {batch.shape[1:] for of_phase in scores for each in of_phase for batch in each.maps_nhw}
@@ -89,7 +89,7 @@ def _check_labels(split: Split, path: Path, settings: str) -> None:
 
 
 def _scores(folder: Path, phase: Phase, split: Split) -> Scores:
-    folder = folder / FOLDERS[phase]
+    folder = folder / PHASE_FOLDERS[phase]
     scores = open_scores(folder)
     if scores.images != [row.image for row in split.phase(phase)]:
         raise InputError(f"{folder}: has maps of other images than the split table; run `dvc repro score`")

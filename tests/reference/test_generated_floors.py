@@ -1,27 +1,21 @@
 """Methods that see images, trained for a minute or two on the generated MVTec AD: they find its defects, and untrained ones do not."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from floors import below
 from toys import CPU
 
-from invad.config import DeSTSegConfig, DRAEMConfig, FeaturesConfig, FolderSplitConfig, ScoreConfig, TrainConfig
+from invad.config import DeSTSegConfig, DRAEMConfig, FeaturesConfig, FolderSplitConfig, TrainConfig
 from invad.data.embedded import GENERATORS
 from invad.data.mvtec import build_mvtec
 from invad.data.split_table import Split
-from invad.devices import place
-from invad.features import extract_features, open_features
-from invad.features.batches import batch_source
-from invad.methods import Method, build_method
-from invad.metrics import evaluate
-from invad.scoring.score import predictions, resized_masks
+from invad.features import extract_features
+from invad.methods import build_method
 from invad.training.job import TrainJob, run_job
 
 pytestmark = pytest.mark.slow
-SCORE = ScoreConfig(batch_size=16)
 LIVE = FeaturesConfig("mobilenetv2_100", image_size=128, mode="live")
 
 
@@ -58,18 +52,6 @@ QUICK = {
 }
 
 
-def misses(quick: Quick, method: Method, split: Split, folder: Path) -> set[str]:
-    """The metrics of a method that are below their floors."""
-    source = open_features(folder, "test", split, quick.features)
-    batches = batch_source(source, method.needs, split, "test", quick.features)
-    parts = zip(*predictions(place(method.eval(), CPU, SCORE), batches, SCORE), strict=True)
-    maps, scores = (np.concatenate(part) for part in parts)
-    rows = split.phase("test")
-    masks, labels = resized_masks(split, rows, quick.features.image_size), [row.label for row in rows]
-    found = evaluate(maps, masks, [row.class_name for row in rows], labels, scores, "exact")["mean"]["exact"]
-    return {key for key, floor in quick.floors.items() if 100 * found[key] < floor}
-
-
 @pytest.mark.parametrize("name", QUICK)
 def test_a_quick_training_finds_defects_and_none_does_not(name, tmp_path):
     quick, root = QUICK[name], tmp_path / "images"
@@ -82,7 +64,7 @@ def test_a_quick_training_finds_defects_and_none_does_not(name, tmp_path):
         str(tmp_path / "features"), split, quick.features, str(tmp_path / "storage"), quick.train, 10_000, threads=1
     )
     method, _ = run_job(job, CPU)
-    assert misses(quick, method, split, tmp_path / "features") == set()
+    assert below(quick.floors, method, split, tmp_path / "features", quick.features) == set()
     torch.manual_seed(0)
     untrained = build_method(key.output, quick.train)
-    assert misses(quick, untrained, split, tmp_path / "features") == set(quick.floors)
+    assert below(quick.floors, untrained, split, tmp_path / "features", quick.features) == set(quick.floors)

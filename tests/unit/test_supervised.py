@@ -26,8 +26,8 @@ from invad.data.split_table import FILE_NAME, SplitRow, write_split_table
 from invad.errors import InputError
 from invad.report.results import Result
 from invad.report.supervised import supervised_tables
-from invad.scoring.store import write_scores
-from invad.supervised.detections import FOLDERS, read_detections
+from invad.scoring.store import PHASE_FOLDERS, write_scores
+from invad.supervised.detections import read_detections
 from invad.supervised.model import read_model, write_model
 from invad.supervised.segad import train_segad
 from invad.supervised.segments import find_label_map, foreground, label_maps, otsu, read_label_map, to_lab, vad_parts
@@ -148,7 +148,7 @@ def toy_maps(rows: list[SplitRow], size: int = SIDE) -> np.ndarray:
 def write_detector(workspace: Workspace, name: str, rows: list[SplitRow], size: int = SIDE) -> BenchmarkConfig:
     """A scored benchmark of these images."""
     write_split_table(rows, workspace.split(name) / FILE_NAME, {})
-    for phase, folder in reversed(FOLDERS.items()):  # that of the test images replaces all of the folder
+    for phase, folder in PHASE_FOLDERS.items():  # that of the test images replaces all of the folder
         own = [row for row in rows if row.phase == phase]
         if own:
             columns = {"image": "image", "class": "class_name", "label": "label", "defect_type": "defect_type"}
