@@ -43,6 +43,10 @@ class Workspace:
         """Return the folder of a benchmark's trained model."""
         return self.root / "models" / benchmark
 
+    def snapshots(self, benchmark: str) -> Path:
+        """Return the folder of the models of a benchmark's further seeds, and of earlier states of all."""
+        return self.root / "data" / "snapshots" / benchmark
+
     def calibration(self, benchmark: str) -> Path:
         """Return the file of the thresholds that go with a benchmark's model."""
         return self.model(benchmark) / CALIBRATION_FILE
@@ -59,6 +63,10 @@ class Workspace:
     def metrics(self, benchmark: str) -> Path:
         """Return the file of all metrics of a benchmark."""
         return self.reports / "metrics" / f"{benchmark}.json"
+
+    def trainings(self, benchmark: str) -> Path:
+        """Return the file of the metrics of a benchmark's further seeds, and of earlier states of all."""
+        return self.reports / "trainings" / f"{benchmark}.json"
 
     def summary(self, benchmark: str) -> Path:
         """Return the file of the few numbers that `dvc metrics show` prints: percent, by the protocol that the folder is named after."""

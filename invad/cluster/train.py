@@ -5,13 +5,15 @@ run continues from its last checkpoint and a run of other settings never does.
 """
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,7 +25,7 @@ from invad.disk import causes, disk_problem
 from invad.errors import InputError
 from invad.features import FeatureKey
 from invad.files import remove
-from invad.methods import Method, build_method
+from invad.methods import EncoderOutput, Method, build_method
 from invad.methods.base import load_fitted
 from invad.training.checkpoints import newest_step
 from invad.training.curve import Step, read_curve, truncate_curve
@@ -36,52 +38,125 @@ _RAY_FOLDER = "ray"  # of Ray's own files, in the run's storage
 logger = logging.getLogger(__name__)
 
 
-def train_model(
+@dataclass(frozen=True)
+class Trained:
+    """A training of `total` steps that has ended, whose storage is still there."""
+
+    job: TrainJob
+    output: EncoderOutput
+    total: int
+
+    def method(self) -> Method:
+        """Return the method as it is in the end, in eval mode, on the CPU; `InputError`: the last checkpoint is gone or damaged."""
+        state = self.job.checkpoints.newest()
+        if state is None or state["step"] != self.total:
+            raise InputError(f"{self.job.storage}: the last checkpoint is gone or damaged; start the training again")
+        return self._loaded(state["trainer"]["method"])
+
+    def snapshot(self, step: int) -> Method:
+        """Return the method as it was after one of `TrainJob.snapshots`."""
+        return self._loaded(load_file(self.job.snapshot(step)))
+
+    def steps(self) -> list[Step]:
+        """Return the loss curve, one entry for each step."""
+        return read_curve(self.job.curve)
+
+    def _loaded(self, state: dict[str, Tensor]) -> Method:
+        method = build_method(self.output, self.job.train)
+        load_fitted(method, state)
+        return method.eval()
+
+
+@contextmanager
+def trained(
     folder: Path,
     split: Split,
     features: FeaturesConfig,
     key: FeatureKey,
-    config: TrainConfig,
+    configs: Sequence[TrainConfig],
     *,
     name: str,
     workers: TrainingConfig,
     storage: Path,
-    on_progress: Callable[[list[Step], int, int], None],
-) -> tuple[Method, list[Step]]:
-    """Train on the features of a split and return the method (on the CPU) and its loss curve, one entry for each step.
+    on_progress: Sequence[Callable[[list[Step], int, int], None]],
+    snapshots: Sequence[int] = (),
+) -> Generator[list[Trained]]:
+    """Train on the features of a split once for each of `configs`, which differ in the seed; as many at a time as there is room for.
 
-    `folder`: of the features, which depend on `key`. `storage`: of checkpoints, in a folder whose name begins with `name`, until the end.
-    `on_progress`: called every now and then with new steps, the number of all, and how many earlier starts have made, first with those.
+    `folder`: of the features, which depend on `key`. `storage`: of checkpoints, in folders whose names begin with `name`, until the block
+    has ended without an error. `on_progress`: of each training, called every now and then with new steps, the number of all, and how many
+    earlier starts have made, first with those. `snapshots`: steps after which weights are kept.
     `InputError`: the settings do not fit the data or the cluster, the loss is not finite, or another process trains the same.
     """
     images, count = split.phase("train"), workers.workers
-    views = views_of(images, config)
-    total = training_steps(len(images), key.output, config, views)
-    if config.batch_size % (count * views):
-        of = f"a batch of {config.batch_size}" + (f" of {views} views each" if views > 1 else "")
+    views = views_of(images, configs[0])
+    total = training_steps(len(images), key.output, configs[0], views)
+    if configs[0].batch_size % (count * views):
+        of = f"a batch of {configs[0].batch_size}" + (f" of {views} views each" if views > 1 else "")
         raise InputError(f"params.yaml: train.workers: {count} workers cannot share {of} evenly")
-    run_storage = storage.absolute() / storage_name(name, key, config, workers)
-    run_storage.mkdir(parents=True, exist_ok=True)
-    claim(run_storage)
-    job = TrainJob(
-        str(folder.absolute()),
-        split.absolute(),
-        features.absolute(),
-        str(run_storage),
-        config,
-        workers.checkpoint_steps,
-        max(1, int(workers.resources_per_worker.cpu)),
-    )
-    with _following(job, total, on_progress):
-        _fit(job, workers)
-    state = job.checkpoints.newest()
-    if state is None or state["step"] != total:
-        raise InputError(f"{run_storage}: the last checkpoint is gone or damaged; start the training again")
-    method = build_method(key.output, config)
-    load_fitted(method, state["trainer"]["method"])
-    steps = read_curve(job.curve)
-    remove(run_storage)
-    return method.eval(), steps
+    jobs = []
+    for config in configs:
+        run_storage = storage.absolute() / storage_name(name, key, config, workers, snapshots)
+        run_storage.mkdir(parents=True, exist_ok=True)
+        claim(run_storage)
+        jobs.append(
+            TrainJob(
+                str(folder.absolute()),
+                split.absolute(),
+                features.absolute(),
+                str(run_storage),
+                config,
+                workers.checkpoint_steps,
+                max(1, int(workers.resources_per_worker.cpu)),
+                snapshots=tuple(snapshots),
+            )
+        )
+    waiting = [job for job in jobs if newest_step(Path(job.storage)) < total]
+    with ExitStack() as stack:
+        for job, tell in zip(jobs, on_progress, strict=True):
+            stack.enter_context(_following(job, total, tell))
+        if count == 1 and len(waiting) > 1 and _fitting(workers) > 1:
+            _fit_side_by_side(waiting, workers)
+        else:
+            for job in waiting:
+                _fit(job, workers)
+    yield [Trained(job, key.output, total) for job in jobs]
+    for job in jobs:
+        remove(Path(job.storage))
+
+
+def _fitting(workers: TrainingConfig) -> int:
+    """Return how many trainings of one worker there is room for at a time on this machine; on a cluster Ray finds out."""
+    if needs_cluster(workers):
+        return 2
+    each = workers.resources_per_worker
+    return here().fitting({"CPU": each.cpu, "GPU": gpus_per_worker(1, each, here(), "train")})
+
+
+def _fit_side_by_side(jobs: Sequence[TrainJob], workers: TrainingConfig) -> None:
+    """Train all to the end, each in a process that Ray starts where there is room; one that is lost goes on from its checkpoint."""
+    quiet()
+    import ray
+    from ray.exceptions import RayError
+
+    with ray_session() as cluster:
+        each = workers.resources_per_worker
+        gpus = gpus_per_worker(1, each, cluster, "train")
+        start = ray.remote(num_cpus=each.cpu, num_gpus=gpus, max_retries=0)(_train_alone)
+        running = {start.remote(job, gpus > 0): job for job in jobs}
+        failed_after: dict[str, int] = {}
+        while running:
+            (ended,), _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ended)
+            try:
+                ray.get(ended)
+            except RayError as error:
+                failed_after[job.storage] = after_failure(error, job, failed_after.get(job.storage))
+                running[start.remote(job, gpus > 0)] = job
+
+
+def _train_alone(job: TrainJob, use_gpu: bool) -> None:
+    run_job(job, best_device() if use_gpu else torch.device("cpu"))
 
 
 def _fit(job: TrainJob, workers: TrainingConfig) -> None:

@@ -26,6 +26,7 @@ from invad.config.sections import (
     ScoreConfig,
     SupervisedConfig,
     TrainingConfig,
+    TrainingsConfig,
     TuneConfig,
     WorkersConfig,
     dataset_kind,

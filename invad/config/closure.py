@@ -25,6 +25,7 @@ NEUTRAL: Mapping[str, str] = {
     "invad.files": "how files are written, not what",
     "invad.pipeline.frame": "the frame around a stage: progress, messages, exit codes",
     "invad.text": "words of messages",
+    "invad.pipeline.trainings": "of benchmarks with several trainings; for them it is a root of its own",
     "invad.tracking": "tells MLflow what is there",
     "invad.training.progress": "the progress bar",
     "invad.workspace": "where files lie",
@@ -49,7 +50,7 @@ def closure(*roots: str) -> list[Path]:
     found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
-        if name not in found and not _is_neutral(name):
+        if name not in found and (name in roots or not _is_neutral(name)):
             found[name] = _modules()[name]
             waiting += _imports(_code(found[name]))
     paths = set(found.values())

@@ -23,6 +23,7 @@ from invad.config.sections import (
     ScoreConfig,
     SupervisedConfig,
     TrainingConfig,
+    TrainingsConfig,
     TuneConfig,
     WorkersConfig,
     dataset_kind,
@@ -96,6 +97,7 @@ def parse_benchmark(
 ) -> BenchmarkConfig:
     """Check the sections of one benchmark, plain values; `InputError` begins with `where` and names the key, with `settings` if given."""
     key = {section: f"{where}{section}.{settings}" if settings else f"{where}{section}" for section in NAMED_SECTIONS}
+    sections, trainings = _trainings(sections, key["train"])
     kinds: dict[str, type[Any]] = {
         "splits": SPLIT_CONFIGS[dataset_kind(dataset)],
         "calibration": CalibrationConfig,
@@ -125,7 +127,22 @@ def parse_benchmark(
     if train.TAKES_BLOCKS and isinstance(features.levels[0], int):
         takes = "groups of a ViT's blocks, such as [[2, 3, 4, 5], [6, 7, 8, 9]]"
         raise InputError(f"{key['features']}.levels: `model: {train.model}` takes {takes}")
-    return BenchmarkConfig(name, dataset, **parsed, settings=settings or name)
+    return BenchmarkConfig(name, dataset, **parsed, settings=settings or name, trainings=trainings)
+
+
+def _trainings(sections: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], TrainingsConfig]:
+    """Take out of the section `train` how many trainings there are; what stays has the seed of the first."""
+    train = sections["train"]
+    if not isinstance(train, dict):
+        return sections, TrainingsConfig()
+    own = {key: train[key] for key in _keys(TrainingsConfig) if key in train}
+    trainings = parse(TrainingsConfig, own, where)
+    recipe = {key: value for key, value in train.items() if key not in own}
+    if trainings.seeds and "seed" in recipe:
+        raise InputError(f"{where}.seed: stands beside `seeds`, whose first it is; remove one of them")
+    if trainings.seeds:
+        recipe["seed"] = trainings.seeds[0]
+    return {**sections, "train": recipe}, trainings
 
 
 def _read_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
@@ -228,7 +245,7 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     return kept
 
 
-def _keys(kind: type[TrainConfig]) -> set[str]:
+def _keys(kind: type[TrainConfig | TrainingsConfig]) -> set[str]:
     return {field.name for field in fields(kind)}
 
 

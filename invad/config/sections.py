@@ -28,6 +28,7 @@ from invad.config.types import (
     PositiveFloat,
     Seed,
     Segments,
+    Share,
     Sigma,
     check_image_size,
 )
@@ -156,6 +157,23 @@ class TrainingConfig(WorkersConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
+class TrainingsConfig:
+    """The trainings of a benchmark, and when each is looked at: keys of the section `train`, but no part of the recipe.
+
+    `seeds`: one training for each; the model is that of the first. `evaluate_at`: shares of a training after which test images are scored
+    as well, for curves of the metrics over epochs; nothing is chosen by them.
+    """
+
+    seeds: Annotated[tuple[Seed, ...], Field(max_length=1000)] = ()
+    evaluate_at: Annotated[tuple[Share, ...], Field(max_length=1000)] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("seeds", "evaluate_at"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key}: names one twice")
+
+
+@dataclass(frozen=True, config=STRICT)
 class ScoreConfig(ComputeConfig):
     """How anomaly maps and the scores of images are made.
 
@@ -246,7 +264,10 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """All settings of one benchmark, and its data set. `settings`: what they are called in params.yaml; by default as the benchmark."""
+    """All settings of one benchmark, and its data set. `settings`: what they are called in params.yaml; by default as the benchmark.
+
+    `train.seed` is that of the model: the first of `trainings.seeds`, where these are given.
+    """
 
     name: str
     dataset: str
@@ -256,9 +277,19 @@ class BenchmarkConfig:
     score: ScoreConfig
     calibration: CalibrationConfig = NOT_CALIBRATED
     settings: str = ""
+    trainings: TrainingsConfig = TrainingsConfig()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", self.settings or self.name)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are trained, that of the model first."""
+        return self.trainings.seeds or (self.train.seed,)
+
+    def of_seed(self, seed: int) -> "BenchmarkConfig":
+        """Return the same with one training, of this seed."""
+        return replace(self, train=replace(self.train, seed=seed), trainings=TrainingsConfig())
 
 
 @dataclass(frozen=True)

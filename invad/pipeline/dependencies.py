@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from invad.config import Params
+from invad.config import Params, TrainingsConfig
 from invad.config.closure import digest_lines
 from invad.methods import METHODS
 
@@ -23,7 +23,13 @@ def dependencies(params: Params) -> dict[str, str]:
             values = asdict(getattr(benchmark, section))
             if stage == "train":
                 values |= {"workers": params.training.workers, **asdict(params.training.resources_per_worker)}
-            roots = (stage, METHODS[benchmark.train.model].__module__) if stage in OF_METHOD else (stage,)
+                values |= asdict(benchmark.trainings)
+            roots = [stage]
+            # Further trainings are scored where they are evaluated.
+            if further := stage == "evaluate" and benchmark.trainings != TrainingsConfig():
+                roots.append("invad.pipeline.trainings")
+            if further or stage in OF_METHOD:
+                roots.append(METHODS[benchmark.train.model].__module__)
             texts[f"{stage}/{name}"] = _lines(f"{section}.{benchmark.settings}", values) + digest_lines(*roots)
     for name, config in params.supervised.items():
         first = params.benchmark(config.detectors[0])

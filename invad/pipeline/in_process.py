@@ -19,6 +19,7 @@ from invad.config import (
     ReadingConfig,
     ScoreConfig,
     TrainConfig,
+    TrainingsConfig,
     reading_of,
 )
 from invad.config.loading import parse_benchmark
@@ -80,6 +81,10 @@ def train(
         "calibration": asdict(calibration or CALIBRATION),
     }
     config = parse_benchmark(name, "images", sections, "invad.train: ")
+    if config.trainings != TrainingsConfig():
+        raise InputError(
+            "invad.train: trains one model; call it once for each seed, and `seeds` and `evaluate_at` are for params.yaml"
+        )
     on = named_device(device)
     with TemporaryDirectory(prefix="invad-") as folder, _undisturbed(on):
         root = Path(folder)

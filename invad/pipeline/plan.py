@@ -62,7 +62,7 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A benchmark; 0 where `images` are not known. `features`, `maps`: bytes of them.
+    """A benchmark; 0 where `images` are not known. `steps`: of all its trainings. `features`, `maps`: bytes of them.
 
     Of a method that trains on synthetic anomalies, `painted`: how many images its training paints; `multiply_adds`: of the training;
     `decoded`: the bytes of the images that it keeps in memory.
@@ -190,13 +190,15 @@ def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Works
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     features = feature_bytes(sum(images), config)
+    steps *= len(benchmark.seeds)
     plan = TrainingPlan(benchmark.name, images, steps, features, map_bytes(images, config.image_size))
     if not benchmark.train.SYNTHETIC_ANOMALIES:
         return plan
     return replace(
         plan,
         painted=steps * benchmark.train.batch_size,
-        multiply_adds=painted_training_multiply_adds(_output(config), benchmark.train, images.train),
+        multiply_adds=len(benchmark.seeds)
+        * painted_training_multiply_adds(_output(config), benchmark.train, images.train),
         decoded=kept_bytes(images.train, config.image_size),
     )
 

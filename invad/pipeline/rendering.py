@@ -107,7 +107,7 @@ def _write(
 
 def _facts(result: Result, tags: Mapping[str, str], run_id: str | None = None) -> dict[str, Any]:
     """Return what is true of a result's training alone; what is not known is left out."""
-    first = {"benchmark": result.title, "method": result.label, "seed": min(result.metrics_by_seed)}
+    first = {"benchmark": result.title, "method": result.label, "seed": result.config.train.seed}
     return {**first, **({"mlflow_run": run_id} if run_id else {}), **_shown(tags)}
 
 

@@ -3,18 +3,19 @@
 import json
 import logging
 import time
-from collections import Counter
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from invad.config import BenchmarkConfig, Params
+from invad.config import Params
 from invad.errors import InputError
-from invad.files import write_json, write_text
+from invad.files import atomic_path, write_json, write_text
 from invad.workspace import SEGAD_FILE, Workspace
 
 if TYPE_CHECKING:
-    from invad.scoring.store import Scores
-    from invad.scoring.thresholds import Calibration
+    from invad.cluster.train import Trained
+    from invad.training.model_folder import ModelConfig
 
 # What `dvc metrics show` prints, in names that let the table fit 80 columns: of the mean, by the protocol of the paper, in percent.
 SUMMARY = {
@@ -74,9 +75,14 @@ def features(name: str, params: Params, workspace: Workspace) -> None:
 
 
 def train(name: str, params: Params, workspace: Workspace) -> None:
-    """Train on the features of benchmark `name`, publish the model and its loss curve; `InputError` where there are too few images."""
+    """Train on the features of benchmark `name` and publish model and loss curve, of further seeds and earlier states as snapshots.
+
+    `InputError` where there are too few images.
+    """
+    from contextlib import ExitStack
+
     from invad import tracking
-    from invad.cluster.train import train_model
+    from invad.cluster.train import trained
     from invad.data.split_table import open_split
     from invad.features import open_features
     from invad.features.encoder import configured_encoder
@@ -85,39 +91,51 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
     from invad.training.loop import training_steps, views_of
     from invad.training.model_folder import ModelConfig, save_model
     from invad.training.progress import Progress
+    from invad.training.snapshots import snapshot_steps
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
     features = open_features(workspace.features(name), "train", split, benchmark.features)
     views = views_of(split.phase("train"), benchmark.train)
     try:  # before anything starts
-        training_steps(len(features), features.key.output, benchmark.train, views)
+        total = training_steps(len(features), features.key.output, benchmark.train, views)
+        snapshots = snapshot_steps(benchmark, total)
     except InputError as error:
         raise InputError(f"params.yaml: train.{benchmark.settings}.{error}") from None
     run = tracking.start_run(benchmark, workspace)
-    log = workspace.private / "logs" / f"train@{name}.log"
-    logger.info("progress also in %s", log)
-    progress = Progress(f"train@{name}", log, benchmark.train.batch_size, params.training.checkpoint_steps)
+    logs = workspace.private / "logs"
     started = time.monotonic()
-    with progress:
-        method, steps = train_model(
-            workspace.features(name),
-            split,
-            benchmark.features,
-            features.key,
-            benchmark.train,
-            name=name,
-            workers=params.training,
-            storage=workspace.private / "ray",
-            on_progress=progress,
+    with ExitStack() as stack:
+        progresses = []
+        for seed in benchmark.seeds:
+            label = f"train@{name}" + (f"-{seed}" if seed != benchmark.train.seed else "")
+            log = logs / f"{label}.log"
+            logger.info("progress also in %s", log)
+            progress = Progress(label, log, benchmark.train.batch_size, params.training.checkpoint_steps)
+            progresses.append(stack.enter_context(progress))
+        trainings = stack.enter_context(
+            trained(
+                workspace.features(name),
+                split,
+                benchmark.features,
+                features.key,
+                [replace(benchmark.train, seed=seed) for seed in benchmark.seeds],
+                name=name,
+                workers=params.training,
+                storage=workspace.private / "ray",
+                on_progress=progresses,
+                snapshots=snapshots,
+            )
         )
-    encoder = configured_encoder(benchmark.features)
-    save_model(method, ModelConfig.of(benchmark, split, features.key), workspace.model(name), encoder)
+        method, steps = trainings[0].method(), trainings[0].steps()
+        config = ModelConfig.of(benchmark, split, features.key)
+        _write_snapshots(trainings, config, len(features) // benchmark.train.batch_size, workspace.snapshots(name))
+        save_model(method, config, workspace.model(name), configured_encoder(benchmark.features))
     write_json(workspace.cost(name), asdict(model_cost(benchmark, method, views)))
     write_text(workspace.loss(name), curve_csv(steps))
     tags = {
         "train.seconds": f"{time.monotonic() - started:.1f}",
-        "train.steps": str(len(steps) - progress.resumed),  # those of this process
+        "train.steps": str(len(steps) - progresses[0].resumed),  # those of this process
         "train.peak_memory_mb": f"{peak_memory() / 1e6:.0f}",
     }
     tracking.log_training(run, benchmark, workspace, tags)
@@ -125,6 +143,27 @@ def train(name: str, params: Params, workspace: Workspace) -> None:
         logger.info("%d steps, loss %.4g -> %.4g", len(steps), steps[0].loss, steps[-1].loss)
     else:
         logger.info("fitted to %d images", len(features))
+
+
+def _write_snapshots(trainings: "Sequence[Trained]", config: "ModelConfig", per_epoch: int, folder: Path) -> None:
+    """Write the models of all seeds but the first, and the earlier states of all; `per_epoch`: steps."""
+    from invad.training.curve import curve_csv
+    from invad.training.model_folder import save_model
+    from invad.training.snapshots import CURVE_FILE, INDEX_FILE, Snapshot
+
+    index = []
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for training in trainings:
+            seed, is_further = training.job.train.seed, training is not trainings[0]
+            for step in [*training.job.snapshots, *([training.total] if is_further else [])]:
+                snapshot = Snapshot(f"seed-{seed}-step-{step}", seed, step, training.total, step / max(1, per_epoch))
+                method = training.method() if snapshot.is_last else training.snapshot(step)
+                save_model(method, replace(config, train=training.job.train), temporary / snapshot.folder)
+                if snapshot.is_last:
+                    write_text(temporary / snapshot.folder / CURVE_FILE, curve_csv(training.steps()))
+                index.append(asdict(snapshot))
+        write_json(temporary / INDEX_FILE, index)
 
 
 def score(name: str, params: Params, workspace: Workspace) -> None:
@@ -138,74 +177,35 @@ def score(name: str, params: Params, workspace: Workspace) -> None:
 
 
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:
-    """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics."""
-    from invad import metrics
+    """Keep thresholds with the model of benchmark `name`, from its held-out normal images, and write all metrics, of all its trainings."""
     from invad.data.split_table import open_split
     from invad.metrics.curves import mean_curve_csvs
-    from invad.scoring.store import open_scores
+    from invad.pipeline.evaluating import evaluate_maps
+    from invad.pipeline.trainings import evaluate_trainings
+    from invad.scoring.thresholds import write_calibration
     from invad.tracking import log_evaluation
 
     benchmark = params.benchmark(name)
-    scores = open_scores(workspace.scores(name))
-    calibration = _calibrate(benchmark, workspace)
-    images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
-    empty = scores.empty_masks(open_split(benchmark, workspace))
-    result = metrics.evaluate(
-        *images, has_mask=scores.has_mask, groups=scores.groups, curves=True, empty_in_paper=empty
-    )
-    result["notes"] += [
-        f"class {name!r}: {count} mask(s) of anomalous images are empty: that is what they count as in the paper protocol, "
-        "and as not known in the exact one"
-        for name, count in Counter(name for name, one in zip(scores.classes, empty, strict=True) if one).items()
-    ]
-    curves = result.pop("curves")
-    write_text(workspace.curves(name), json.dumps(curves, ensure_ascii=False, allow_nan=False) + "\n")
-    for curve, text in mean_curve_csvs(curves).items():  # for `dvc plots show`; one that cannot be computed has no rows
+    split = open_split(benchmark, workspace)
+    own = evaluate_maps(benchmark, split, workspace.scores(name), curves=True)
+    write_calibration(own.calibration, workspace.calibration(name))
+    write_text(workspace.curves(name), json.dumps(own.curves, ensure_ascii=False, allow_nan=False) + "\n")
+    for curve, text in mean_curve_csvs(
+        own.curves
+    ).items():  # for `dvc plots show`; one that cannot be computed has no rows
         write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
-    point = _operating_point(scores, calibration, benchmark.settings)
-    write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
-    mean = {label: result["mean"]["paper"][key] for label, key in SUMMARY.items()}
+    write_json(workspace.metrics(name), own.metrics)
+    write_json(workspace.trainings(name), evaluate_trainings(benchmark, split, workspace, own))
+    mean = {label: own.metrics["mean"]["paper"][key] for label, key in SUMMARY.items()}
     percent = {label: None if value is None else round(100 * value, 2) for label, value in mean.items()}
     write_json(workspace.summary(name), percent)
-    for note in [*result["notes"], *(point["notes"] if calibration.images else calibration.notes)]:
+    for note in own.notes:
         logger.warning("%s", note)
-    if calibration.images:
-        rate = calibration.false_positive_rate
-        logger.info("thresholds from %d normal images at a false-positive rate of %g", calibration.images, rate)
+    if images := own.calibration.images:
+        rate = own.calibration.false_positive_rate
+        logger.info("thresholds from %d normal images at a false-positive rate of %g", images, rate)
     logger.info("%s", ", ".join(f"{label} {'-' if value is None else value}" for label, value in percent.items()))
     log_evaluation(benchmark, workspace)
-
-
-def _calibrate(benchmark: BenchmarkConfig, workspace: Workspace) -> "Calibration":
-    """Write the thresholds that the maps of a benchmark's held-out normal images give, and return them."""
-    from invad.data.split_table import open_split
-    from invad.scoring.store import CALIBRATION_FOLDER, open_scores
-    from invad.scoring.thresholds import calibrate, write_calibration
-
-    split = open_split(benchmark, workspace)
-    scored, classes = iter(()), []
-    if split.phase("calibration"):
-        held_out = open_scores(workspace.scores(benchmark.name) / CALIBRATION_FOLDER)
-        scored, classes = held_out.scored(), held_out.classes
-    calibration = calibrate(scored, classes, {row.class_name for row in split.rows}, benchmark)
-    write_calibration(calibration, workspace.calibration(benchmark.name))
-    return calibration
-
-
-def _operating_point(scores: "Scores", calibration: "Calibration", settings: str) -> dict[str, Any]:
-    """Return what the calibrated thresholds give on the test images, with the rate and the number of images behind them."""
-    from invad.metrics.calibration import operating_point
-    from invad.scoring.thresholds import why_none
-
-    images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores, scores.has_mask)
-    thresholds = {name: held_out.thresholds for name, held_out in calibration.per_class.items()}
-    point = operating_point(*images, thresholds, without=why_none(settings))
-    return {
-        "false_positive_rate": calibration.false_positive_rate,
-        "held_out_images": {name: held_out.images for name, held_out in calibration.per_class.items()},
-        **point,
-        "notes": [*calibration.notes, *point["notes"]],
-    }
 
 
 def supervise(name: str, params: Params, workspace: Workspace) -> None:

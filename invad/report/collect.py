@@ -43,10 +43,13 @@ def collect_result(benchmark: BenchmarkConfig, workspace: Workspace) -> Result:
     name, is_own = benchmark.name, benchmark.dataset not in PUBLISHED_DATASETS
     metrics = _read_object(workspace.metrics(name), _METRICS_KEYS, "a metrics file; `dvc repro evaluate` writes it")
     split, scores = open_split(benchmark, workspace), open_scores(workspace.scores(name))
+    trainings = _read_object(workspace.trainings(name), ("seeds", "learning"), "the further trainings of a benchmark")
+    further = {int(seed): of_seed for seed, of_seed in trainings["seeds"].items()}
     result = Result(
         config=benchmark,
         source=OWN if is_own else read_source(workspace.raw(benchmark.dataset)).source,
-        metrics_by_seed={benchmark.train.seed: metrics},
+        metrics_by_seed={benchmark.train.seed: metrics, **further},
+        learning=trainings["learning"],
         cost=read_cost(workspace.cost(name)),
         counts=_counts(split, scores),
         curves=read_json(workspace.curves(name)),
@@ -139,6 +142,7 @@ def write_evidence(result: Result, folder: Path) -> None:
         "cost": result.cost and asdict(result.cost),
         "value_ranges": tests.value_ranges,
         "curves": result.curves,
+        "learning": list(result.learning),
     }
     arrays: dict[str, Any] = {name: np.asarray(getattr(tests, name)) for name in _ARRAYS}
     arrays["shown"] = np.array(list(tests.pictures), np.int64)
@@ -165,6 +169,10 @@ def read_evidence(folder: Path) -> dict[str, Any]:
         pictures = dict(zip(arrays["shown"].tolist(), (Picture(*pair) for pair in pairs), strict=True))
         counts, cost = facts["counts"] and Counts(**facts["counts"]), facts["cost"] and Cost(**facts["cost"])
         tests = TestImages(**known, value_ranges=ranges, pictures=pictures)
-        return {"source": facts["source"], "counts": counts, "cost": cost, "tests": tests, "curves": facts["curves"]}
+        learning = facts.get("learning", [])  # which an earlier version had not
+        return {
+            **{name: facts[name] for name in ("source", "curves")},
+            **{"counts": counts, "cost": cost, "tests": tests, "learning": learning},
+        }
     except (OSError, BadZipFile, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: damaged ({type(error).__name__}: {error})") from None

@@ -120,11 +120,13 @@ class Result:
     """One model on one benchmark, or several that differ in the seed alone, or the mean of COCO-AD's folds.
 
     Attributes:
-        config: What was asked for; of several seeds, that of the lowest.
+        config: What was asked for; of several seeds, that of the model.
         source: Key of `labels.SOURCES`: what kind of data.
         metrics_by_seed: Seed -> content of `reports/metrics/<benchmark>.json`.
+        learning: Means over the classes on the way of the trainings, of the final ones too: dicts of `seed`, `step`, `epoch` and `mean`, as
+            `reports/trainings` has them; empty where nothing was asked for.
         cost, counts: None where they are not known.
-        tests, curves: Of the first seed; empty where they are not known.
+        tests, curves: Of the model's seed; empty where they are not known.
             curves: class -> curve -> columns, as `invad.metrics.evaluate` returns them.
         synthetic: Some of what a method that trains on synthetic anomalies has seen; empty for any other.
         label: The method as tables name it; longer where two results of a report would have the same.
@@ -140,6 +142,7 @@ class Result:
     tests: TestImages | None = None
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     synthetic: Sequence[SyntheticAnomaly] = ()
+    learning: Sequence[Mapping[str, Any]] = ()
     label: str = ""
     key: str = ""
     folds: tuple["Result", ...] = ()
@@ -179,8 +182,8 @@ class Result:
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """The metrics of the first seed."""
-        return self.metrics_by_seed[min(self.metrics_by_seed)]
+        """The metrics of the model's seed."""
+        return self.metrics_by_seed[self.config.train.seed]
 
     @property
     def words(self) -> dict[str, str]:
@@ -200,7 +203,7 @@ class Result:
         return over_seeds(by_seed)
 
     def thresholds(self, kind: str = "image") -> dict[str, float]:
-        """The calibrated threshold of each class that has one, of the first seed; kind: on the `image` score or the `pixel` of a map."""
+        """The calibrated threshold of each class that has one, of the model's seed; kind: on the `image` score or the `pixel` of a map."""
         per_class = (self.metrics.get("operating_point") or {}).get("per_class", {})
         values = {name: of_class[f"calibrated_{kind}_threshold"] for name, of_class in per_class.items()}
         return {name: value for name, value in values.items() if value is not None}
@@ -222,13 +225,14 @@ def grouped(results: Iterable[Result]) -> list[Result]:
 
 
 def _seedless(result: Result) -> BenchmarkConfig:
-    return replace(result.config, train=replace(result.config.train, seed=0))
+    return result.config.of_seed(0)
 
 
 def _one(group: Sequence[Result]) -> Result:
     """Return the results of several seeds as one: that of the lowest, with the metrics of all."""
     metrics = {seed: metrics for result in group for seed, metrics in result.metrics_by_seed.items()}
-    return replace(group[0], metrics_by_seed=dict(sorted(metrics.items())))
+    learning = [point for result in group for point in result.learning]
+    return replace(group[0], metrics_by_seed=dict(sorted(metrics.items())), learning=learning)
 
 
 def _place(result: Result) -> tuple[int, str, str, str, int, str]:
@@ -263,7 +267,9 @@ def _label(result: Result, results: Sequence[Result]) -> str:
 
 def _settings(config: BenchmarkConfig) -> dict[tuple[str, str], Any]:
     """The settings but for the seed, (section, key) -> value."""
-    sections = {name: value for name, value in asdict(config).items() if isinstance(value, dict)}
+    sections = {
+        name: value for name, value in asdict(config).items() if isinstance(value, dict) and name != "trainings"
+    }
     settings = {(name, key): value for name, section in sections.items() for key, value in section.items()}
     return {key: value for key, value in settings.items() if key != ("train", "seed")}
 

@@ -5,7 +5,7 @@ Plain torch: a process of its own, or one of several workers that Ray has starte
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from invad.training.batch_norm import synchronised
 from invad.training.checkpoints import Checkpoints
 from invad.training.curve import Step, append_step, read_curve, truncate_curve
 from invad.training.loop import ALONE, NotFiniteError, Share, Trainer
+from invad.training.model_folder import write_weights
 
 CURVE_FILE = "curve.csv"
 
@@ -35,7 +36,8 @@ class TrainJob:
 
     `folder`, `split`, `features`: where the training features come from, as for `open_features`. `storage`: folder of the checkpoints
     and the curve of this run alone. `checkpoint_steps`: a checkpoint is written after each so many steps, and after the last one.
-    `threads`: of torch, in each worker. `rows`: which of the training images are used, None for all.
+    `threads`: of torch, in each worker. `rows`: which of the training images are used, None for all. `snapshots`: after which steps the
+    weights are kept beside the checkpoints, in `snapshot(step)`.
     """
 
     folder: str
@@ -46,6 +48,11 @@ class TrainJob:
     checkpoint_steps: int
     threads: int
     rows: tuple[int, ...] | None = None
+    snapshots: tuple[int, ...] = ()
+
+    def snapshot(self, step: int) -> Path:
+        """The file of the weights after a step, as safetensors."""
+        return Path(self.storage) / f"snapshot-{step:08d}.safetensors"
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -92,6 +99,8 @@ def run_job(
             if share.rank == 0:
                 append_step(job.curve, step)
             after_step(step)
+            if step.step in job.snapshots and share.rank == 0:
+                write_weights(method, job.snapshot(step.step))
             if step.step % job.checkpoint_steps == 0 or step.step == trainer.total:
                 _save(trainer, job, step.step, share)
                 at_checkpoint(step.step)
@@ -129,10 +138,12 @@ def _save(trainer: Trainer, job: TrainJob, step: int, share: Share) -> None:
         job.checkpoints.save(step, {"trainer": trainer.state_dict(), "step": step})
 
 
-def storage_name(name: str, key: FeatureKey, config: TrainConfig, workers: WorkersConfig) -> str:
+def storage_name(
+    name: str, key: FeatureKey, config: TrainConfig, workers: WorkersConfig, snapshots: Sequence[int] = ()
+) -> str:
     """Return the name of the storage of a benchmark's training; how often a checkpoint is written is no part of it."""
-    # Several workers round otherwise than one, and so do several threads.
-    return f"{name}-{result_hash(key, config, workers.workers, workers.resources_per_worker)}"
+    # Several workers round otherwise than one, and so do several threads. A training that went on would lack earlier snapshots.
+    return f"{name}-{result_hash(key, config, workers.workers, workers.resources_per_worker, *snapshots)}"
 
 
 def result_hash(key: FeatureKey, config: TrainConfig, *more: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)

@@ -102,8 +102,7 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         for name, network in networks.items():
-            tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
-            (temporary / name).write_bytes(serialized(tensors))  # save_file would let nobody else read it
+            write_weights(network, temporary / name)
         value = asdict(config)
         for each in fields(config):
             if getattr(config, each.name) == each.default:
@@ -112,6 +111,13 @@ def save_model(model: Method, config: ModelConfig, folder: Path, encoder: Encode
             del value["features"]["levels"]
         head = {"format": FORMAT, "version": __version__, "model_sha256": _sha256(temporary / WEIGHTS_FILE)}
         write_json(temporary / CONFIG_FILE, head | value)
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write the tensors of a network as safetensors, whole or not at all."""
+    tensors = {key: tensor.contiguous().cpu() for key, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(serialized(tensors))  # save_file would let nobody else read it
 
 
 def load_model(folder: Path) -> tuple[Method, ModelConfig]:

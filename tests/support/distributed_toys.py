@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import torch
-from toys import FEATURES, KEY, random_levels, write_features
+from toys import FEATURES, KEY, random_levels, train_model, write_features
 
-from invad.cluster.train import train_model
 from invad.config import InvADConfig, ResourcesConfig, TrainConfig, TrainingConfig
 from invad.data.split_table import Split
 from invad.features import FeatureStore

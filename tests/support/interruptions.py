@@ -10,10 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from toys import FEATURES, split_of, write_toy_store
+from toys import FEATURES, split_of, train_model, write_toy_store
 
 from invad.cluster import train as distributed_train
-from invad.cluster.train import train_model
 from invad.config import InvADConfig, ResourcesConfig, TrainingConfig
 from invad.features import FeatureStore
 from invad.training.curve import Step

@@ -57,7 +57,7 @@ def toy_result(
         {c: float(f(maps[i * IMAGES : (i + 1) * IMAGES])) for i, c in enumerate(classes)} for f in (np.min, np.max)
     )
     return Result(
-        config=toy_config(name, profile, **train),
+        config=toy_config(name, profile, **({"seed": seeds[0]} | train)),
         source=source,
         metrics_by_seed=evaluated,
         cost=Cost(3_000_000, 1_200_000, 2_000_000_000),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD
 
+from invad.cluster.train import trained
 from invad.config import FeaturesConfig, ScoreConfig, TrainConfig
 from invad.data.split_table import Phase, Split, SplitRow
 from invad.features.batches import Batch
@@ -18,6 +19,7 @@ from invad.features.encoder import EncoderOutput
 from invad.features.source import FeatureKey, split_sha256
 from invad.features.store import images_per_shard, shard_name, write_shard
 from invad.methods.base import Method, Optimisation, Position, Prediction, TrainingPhase
+from invad.training.curve import Step
 
 CPU = torch.device("cpu")
 CHANNELS = (6, 8, 12)
@@ -112,6 +114,14 @@ class ToyMethod(Method):
 
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
         return Prediction((batch.features[0].float() - self.reconstructions(batch)[0].float()).abs().mean(1))
+
+
+def train_model(
+    folder: Path, split: Split, features: FeaturesConfig, key: FeatureKey, config: TrainConfig, *, on_progress, **how
+) -> tuple[Method, list[Step]]:
+    """Train once as the stage does; return the method and its loss curve."""
+    with trained(folder, split, features, key, [config], on_progress=[on_progress], **how) as (training,):
+        return training.method(), training.steps()
 
 
 def batch_of(levels: Sequence[Tensor]) -> Batch:

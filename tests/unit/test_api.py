@@ -12,11 +12,10 @@ import torch
 from conftest import save_image
 from PIL import Image
 from PIL.ExifTags import Base
-from toys import SIZE, image_split
+from toys import SIZE, image_split, train_model
 
 import invad
 from invad.cli import EXTRAS
-from invad.cluster.train import train_model
 from invad.config import (
     BenchmarkConfig,
     CalibrationConfig,
