@@ -90,9 +90,16 @@ def ray_session(**local: Any) -> Generator[Cluster]:  # noqa: ANN401
             raise
         raise InputError(f"RAY_ADDRESS: {address}: cannot join this cluster ({' '.join(str(error).split())})") from None
     try:
-        yield Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]))
+        yield nodes()
     finally:
         ray.shutdown()
+
+
+def nodes() -> Cluster:
+    """Return the nodes of the Ray that has been joined, as far as it has not missed them: that takes it some 15 seconds."""
+    import ray
+
+    return Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]))
 
 
 def _check_address(address: str) -> None:

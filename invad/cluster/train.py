@@ -7,7 +7,7 @@ run continues from its last checkpoint and a run of other settings never does.
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from invad.cluster.cluster import Cluster, gpus_per_worker, here, needs_cluster, quiet, ray_session
-from invad.config import FeaturesConfig, TrainConfig, TrainingConfig
+from invad.cluster.cluster import Cluster, gpus_per_worker, here, needs_cluster, nodes, quiet, ray_session
+from invad.config import FeaturesConfig, ResourcesConfig, TrainConfig, TrainingConfig
 from invad.data.split_table import Split
 from invad.devices import best_device
 from invad.disk import causes, disk_problem
@@ -151,6 +151,7 @@ def _fit_side_by_side(jobs: Sequence[TrainJob], workers: TrainingConfig) -> None
             try:
                 ray.get(ended)
             except RayError as error:
+                check_room(error, job, 1, replace(each, gpu=gpus))
                 failed_after[job.storage] = after_failure(error, job, failed_after.get(job.storage))
                 running[start.remote(job, gpus > 0)] = job
 
@@ -177,7 +178,19 @@ def _fit(job: TrainJob, workers: TrainingConfig) -> None:
                 _trainer(job, workers, gpus, _backend(gpus, cluster)).fit()
                 return
             except TrainingFailedError as error:
+                check_room(error, job, count, replace(each, gpu=gpus))
                 failed_after = after_failure(error, job, failed_after)
+
+
+def check_room(error: Exception, job: TrainJob, count: int, each: ResourcesConfig) -> None:
+    """Raise `InputError` where the cluster has no room for `count` workers any more, and Ray would wait for it for ever."""
+    kept = f"the checkpoint of step {newest_step(Path(job.storage))} is kept, and the same stage goes on from there"
+    try:
+        gpus_per_worker(count, each, nodes(), "train")
+    except InputError as lacking:
+        raise InputError(f"{lacking}: a node is lost; {kept} when there is one in its place") from None
+    if type(getattr(error, "controller_failure", None)).__name__ == "WorkerGroupStartupTimeoutError":
+        raise InputError(f"the cluster is busy: there was no room for {count} workers in time; {kept} when there is")
 
 
 def after_failure(error: Exception, job: TrainJob, before: int | None) -> int:

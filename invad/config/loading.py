@@ -69,6 +69,7 @@ def parse_params(text: str, where: str) -> Params:
     }
     extraction = _parse_workers(WorkersConfig, sections["features"], f"{where}: features")
     training = _parse_workers(TrainingConfig, sections["train"], f"{where}: train")
+    scoring = _parse_workers(WorkersConfig, sections["score"], f"{where}: score")
     for key in NAMED_SECTIONS:
         for name, value in sections[key].items():
             if not isinstance(value, dict):
@@ -89,7 +90,7 @@ def parse_params(text: str, where: str) -> Params:
         name: _parse_supervised(name, value, benchmarks, f"{where}: supervised.{name}")
         for name, value in parse(dict[Name, Any], sections["supervised"], f"{where}: supervised").items()
     }
-    return Params(download, benchmarks, extraction, training, ablations, tune, supervised)
+    return Params(download, benchmarks, extraction, training, scoring, ablations, tune, supervised)
 
 
 def parse_benchmark(

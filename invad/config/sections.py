@@ -135,7 +135,7 @@ class FeaturesConfig(ComputeConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class ResourcesConfig:
-    """What Ray reserves for each training worker. `gpu: auto` takes one GPU for each worker where the cluster has enough of them."""
+    """What Ray reserves for each worker. `gpu: auto` takes one GPU for each worker where the cluster has enough of them."""
 
     cpu: PositiveFloat = 1
     gpu: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
@@ -294,12 +294,13 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Params:
-    """The whole of `params.yaml`. `extraction`, `training`: the workers of the sections `features` and `train`."""
+    """The whole of `params.yaml`. `extraction`, `training`, `scoring`: the workers of the sections `features`, `train` and `score`."""
 
     download: Mapping[str, DownloadConfig]
     benchmarks: Mapping[str, BenchmarkConfig]
     extraction: WorkersConfig
     training: TrainingConfig
+    scoring: WorkersConfig
     ablations: Mapping[str, AblationConfig] = field(default_factory=dict)
     tune: TuneConfig = TuneConfig()
     supervised: Mapping[str, SupervisedConfig] = field(default_factory=dict)

@@ -152,9 +152,12 @@ class BatchSource:
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all images in batches of `size`, or as many as whole objects have; the last one may be smaller."""
+        return self.batches(self.rows_in_order(size), device)
+
+    def rows_in_order(self, size: int) -> Iterator[range]:
+        """Yield the rows of each batch of `in_order`."""
         size = max(size // self.views, 1) * self.views
-        rows = (range(start, min(start + size, len(self))) for start in range(0, len(self), size))
-        return self.batches(rows, device)
+        yield from (range(start, min(start + size, len(self))) for start in range(0, len(self), size))
 
     def _of_features(self, batches: Sequence[Rows], device: torch.device) -> Iterator[Batch]:
         if not self._levels:

@@ -105,8 +105,7 @@ def extract_features(
     images = {phase: [row.image for row in split.phase(phase)] for phase in keys}
     shards = [shard for phase in keys for shard in _shards(keys[phase], len(images[phase]))]
     collected.mkdir(parents=True, exist_ok=True)
-    for unfinished in collected.glob(".*"):
-        remove(unfinished)
+    _remove_unfinished(collected)
 
     def is_written(shard: Shard) -> bool:
         names = images[shard.phase][shard.start : shard.stop]
@@ -117,9 +116,15 @@ def extract_features(
     on_progress(total - sum(shard.stop - shard.start for shard in missing), total)
     for done in run(Extraction(split.absolute(), config.absolute(), str(collected)), missing) if missing else ():
         on_progress(done, total)
+    _remove_unfinished(collected)  # of a worker that was lost
     remove(folder)
     collected.replace(folder)
     return keys["train"]
+
+
+def _remove_unfinished(collected: Path) -> None:
+    for unfinished in collected.glob(".*"):
+        remove(unfinished)
 
 
 def phases(split: Split) -> tuple[Phase, ...]:

@@ -27,13 +27,13 @@ from invad.errors import InputError
 from invad.features.decoded import kept_bytes
 from invad.features.encoder import hollow_encoder
 from invad.methods import EncoderOutput
+from invad.scoring.store import PIXEL_BYTES
 from invad.text import aligned
 from invad.training.cost import painted_training_multiply_adds
 from invad.training.loop import training_steps
 from invad.workspace import Workspace
 
 _COPIES = 2  # of a stage's output: in the workspace and in DVC's cache
-_PIXEL_BYTES = 4 + 1  # in data/scores: a map of float32, a mask of uint8
 _NOT_COUNTED = "not counted: weights, generated images, COCO-AD's masks, models, checkpoints"
 _PAINTED = (
     "note: multiply-adds are those of the whole training, backward passes included",
@@ -178,7 +178,7 @@ def feature_bytes(images: int, config: FeaturesConfig) -> int:
 
 def map_bytes(images: Images, image_size: int) -> int:
     """Return the bytes of the maps and masks of test and held-out images that `score` writes."""
-    return image_size**2 * _PIXEL_BYTES * (images.test + images.held_out)
+    return image_size**2 * PIXEL_BYTES * (images.test + images.held_out)
 
 
 def _training(benchmark: BenchmarkConfig, data: DownloadConfig, workspace: Workspace) -> TrainingPlan:

@@ -168,12 +168,13 @@ def _write_snapshots(trainings: "Sequence[Trained]", config: "ModelConfig", per_
 
 def score(name: str, params: Params, workspace: Workspace) -> None:
     """Write anomaly maps and image scores of the test images of benchmark `name`, and of the normal images held out for thresholds."""
+    from invad.cluster.score import score_by_workers
     from invad.data.split_table import open_split
-    from invad.scoring.score import score_images
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
-    score_images(benchmark, split, workspace.features(name), workspace.model(name), workspace.scores(name))
+    folders = (workspace.features(name), workspace.model(name), workspace.scores(name))
+    score_by_workers(benchmark, split, *folders, params.scoring)
 
 
 def evaluate(name: str, params: Params, workspace: Workspace) -> None:

@@ -48,6 +48,11 @@ def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model
 
 def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size: int, out: Path) -> None:
     """Write what a method says of the images of a phase, with their masks at the side `size`, as `invad.scoring.store` has them."""
+    write_scores(score_table(split, phase), with_masks(scored, split, split.phase(phase), size), out)
+
+
+def score_table(split: Split, phase: Phase) -> pa.Table:
+    """Return what is known of the images of a phase: a row for each, in their order."""
     rows = split.phase(phase)
     table = pa.table(
         {
@@ -60,9 +65,16 @@ def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size:
     )
     if any(row.group for row in rows):
         table = table.append_column(GROUP, pa.array([row.group for row in rows]))
+    return table
+
+
+def with_masks(
+    scored: Iterable[Predictions], split: Split, rows: Sequence[SplitRow], size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (maps, masks, scores) of the images of `rows`, of which `scored` has the maps and scores in their order."""
     left = iter(rows)
-    with_masks = ((maps, resized_masks(split, list(islice(left, len(maps))), size), scores) for maps, scores in scored)
-    write_scores(table, with_masks, out)
+    for maps, scores in scored:
+        yield maps, resized_masks(split, list(islice(left, len(maps))), size), scores
 
 
 def _has_mask(split: Split, row: SplitRow) -> bool:

@@ -4,12 +4,14 @@ The folders `calibration` and `labelled` in that of the test images hold the sam
 images that a supervised method may see, where there are any.
 
 `scores.parquet` has one row for each image (split table's columns, `has_mask` and `image_score`, and `group` where objects are seen in
-several images); `maps-00000.arrow` holds, in the same order, `map` (H, W) float32, raw and unscaled, and `mask` (H, W) uint8, 1 where
-anomalous at the maps' size.
+several images); `maps-00000.arrow` and those that follow it hold, in the same order, `map` (H, W) float32, raw and unscaled, and `mask`
+(H, W) uint8, 1 where anomalous at the maps' size. Which images a file holds depends on the sizes of maps and batches alone: any number
+of workers writes the same files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,14 @@ from invad.data.split_table import Phase, Split
 from invad.errors import InputError
 from invad.files import atomic_path
 
-TABLE_FILE, MAPS_FILE = "scores.parquet", "maps-00000.arrow"
+TABLE_FILE = "scores.parquet"
+FILE_BYTES = 256 * 1024**2  # of a file of maps, or one batch where that is larger
+PIXEL_BYTES = 4 + 1  # a map of float32, a mask of uint8
 CALIBRATION_FOLDER = "calibration"
 PHASE_FOLDERS: dict[Phase, str] = {"test": "", "calibration": CALIBRATION_FOLDER, "labelled": "labelled"}
 GROUP = "group"  # a column where objects are seen in several images
 COLUMNS = ("image", "class", "label", "defect_type", "has_mask", "image_score")
+MapBatch = tuple[np.ndarray, np.ndarray, np.ndarray]  # maps and masks (n, H, W), image scores (n,)
 
 
 @dataclass(frozen=True)
@@ -69,21 +74,48 @@ class Scores:
         raise IndexError(index)
 
 
-def write_scores(table: pa.Table, batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], folder: Path) -> None:
+def write_scores(table: pa.Table, batches: Iterable[MapBatch], folder: Path) -> None:
     """Write scores as `folder`: a table row for each image, and in their order (maps, masks, image scores), whole or not at all."""
-    image_scores: list[np.ndarray] = []
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)
-        writer = None
-        for maps, masks, scores in batches:
-            batch = pa.record_batch({"map": tensor_column(maps), "mask": tensor_column(masks.astype(np.uint8))})
-            writer = writer or pa.ipc.new_file(temporary / MAPS_FILE, batch.schema)
-            writer.write_batch(batch)
-            image_scores.append(scores)
-        if writer is not None:
-            writer.close()
-        table = table.append_column("image_score", pa.array(np.concatenate(image_scores)))
-        pq.write_table(table.select(_present(table)), temporary / TABLE_FILE, compression="zstd")
+        write_table(table, write_maps(batches, temporary), temporary)
+
+
+def write_maps(batches: Iterable[MapBatch], folder: Path, first: int = 0) -> np.ndarray:
+    """Write maps and masks into `folder`, in files whose numbers begin with `first`; return the scores of the images, float32 (N,)."""
+    image_scores: list[np.ndarray] = []
+    number = file_numbers(first)
+    for file, in_file in groupby(batches, key=lambda batch: number(len(batch[0]), batch[0][0].size)):
+        with atomic_path(folder / f"maps-{file:05d}.arrow") as temporary:
+            writer = None
+            for maps, masks, scores in in_file:
+                batch = pa.record_batch({"map": tensor_column(maps), "mask": tensor_column(masks.astype(np.uint8))})
+                writer = writer or pa.ipc.new_file(temporary, batch.schema)
+                writer.write_batch(batch)
+                image_scores.append(scores)
+            if writer is not None:
+                writer.close()
+    return np.concatenate(image_scores)
+
+
+def write_table(table: pa.Table, image_scores: np.ndarray, folder: Path) -> None:
+    """Write the table of scores into `folder`; `image_scores`: float32 (N,), in the order of its rows."""
+    table = table.append_column("image_score", pa.array(image_scores))
+    pq.write_table(table.select(_present(table)), folder / TABLE_FILE, compression="zstd")
+
+
+def file_numbers(first: int = 0) -> Callable[[int, int], int]:
+    """Return what says of each batch, in their order, by its number of images and their pixels, in which file it stands."""
+    number, room = first - 1, 0
+
+    def of_batch(images: int, pixels: int) -> int:
+        nonlocal number, room
+        if images > room:
+            number, room = number + 1, FILE_BYTES // (pixels * PIXEL_BYTES)
+        room -= images
+        return number
+
+    return of_batch
 
 
 def _present(table: pa.Table) -> list[str]:
@@ -95,7 +127,7 @@ def open_scores(folder: Path) -> Scores:
     try:
         table = pq.read_table(folder / TABLE_FILE)
         table = table.select(_present(table))
-        shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]  # several of an earlier version
+        shards = [map_file(path) for path in sorted(folder.glob("maps-*.arrow"))]
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{folder}: missing or damaged scores ({error}); run `dvc repro score`") from None
     maps, masks = ([chunk for shard in shards for chunk in tensor_chunks(shard, name)] for name in ("map", "mask"))

@@ -9,6 +9,8 @@ import torch
 from toys import CPU, image_split
 
 import invad
+from invad.cluster import score as cluster_score
+from invad.cluster.score import score_by_workers
 from invad.config import (
     TRAIN_CONFIGS,
     BenchmarkConfig,
@@ -27,6 +29,7 @@ from invad.config import (
     ToCoADConfig,
     TrainConfig,
     UniADConfig,
+    WorkersConfig,
 )
 from invad.config.constants import STRIDES
 from invad.data.split_table import Split
@@ -36,6 +39,7 @@ from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
 from invad.features.encoder import hollow_encoder
 from invad.methods import METHODS, Method, build_method
+from invad.scoring import store as score_store
 from invad.scoring.score import predictions, score_images
 from invad.scoring.store import open_scores
 from invad.training.cost import model_cost
@@ -162,6 +166,27 @@ def test_a_model_folder_gives_the_same_model_and_the_same_scores(model, split):
     maxima = replace(benchmark.score, image_score="maximum")
     (plain,) = predictions(method, batches, maxima)
     assert np.array_equal(plain.scores, plain.maps.max((1, 2)))
+
+
+def test_workers_that_share_the_images_write_the_files_of_one(model, split, monkeypatch):
+    benchmark, root, _ = model
+    benchmark = replace(benchmark, score=replace(benchmark.score, batch_size=2))
+    monkeypatch.setattr(score_store, "FILE_BYTES", 1)
+    monkeypatch.setattr(cluster_score, "by_workers", in_turns)
+    folders = [root / name for name in ("features", "model")]
+    score_images(benchmark, split, *folders, root / "one")
+    score_by_workers(benchmark, split, *folders, root / "two", WorkersConfig(2))
+    one, two = ({path.name: path.read_bytes() for path in (root / name).iterdir()} for name in ("one", "two"))
+    assert sorted(one) == ["maps-00000.arrow", "maps-00001.arrow", "scores.parquet"]
+    assert two == one
+
+
+def in_turns(build, shards, workers, section):
+    """What Ray does with shards: two workers, neither of which has them in their order."""
+    assert (workers.workers, section) == (2, "score")
+    work = [build(CPU), build(CPU)]
+    for number, shard in reversed(list(enumerate(shards))):
+        yield shard, work[number % 2](shard)
 
 
 def test_a_model_folder_predicts_as_the_stage_scores(model, split):

@@ -22,7 +22,7 @@ import torch
 from interruptions import ALONE, STEPS, TWO, begun, go_on, make_folder, plan, train, waiting
 from toys import image_split, split_of, write_toy_store
 
-from invad.cluster import extract as distributed_extract
+from invad.cluster import shards as distributed_shards
 from invad.cluster import train as distributed_train
 from invad.cluster.cluster import Cluster, ray_session
 from invad.cluster.extract import shard_runner
@@ -56,7 +56,7 @@ def session():
 
 @pytest.fixture
 def real_ray(session, monkeypatch) -> Cluster:
-    for module in (distributed_extract, distributed_train):
+    for module in (distributed_shards, distributed_train):
         monkeypatch.setattr(module, "ray_session", lambda: nullcontext(session))
     monkeypatch.setattr(distributed_train, "_train_worker", interruptions.interrupted_worker)
     return session

@@ -40,6 +40,8 @@ def test_the_repositorys_own_params_are_valid():
         ("train.mvtec.model", "patchwork", "train.mvtec.model: must be one of invad, rd, "),
         ("train.workers", 0, "train.workers: must be greater than or equal to 1, not 0"),
         ("train.resources_per_worker.gpu", "all", "train.resources_per_worker.gpu: must be 'auto' or a valid number"),
+        ("score.workers", 0, "score.workers: must be greater than or equal to 1, not 0"),
+        ("score.resources_per_worker.cpu", 0, "score.resources_per_worker.cpu: must be greater than 0, not 0"),
         ("train.wokers", 2, "train.wokers: must be a mapping, not 2"),
         ("train.visa", None, "train.visa: is missing; benchmarks.visa.settings names it, and train has coco, mvtec"),
         ("train.visa", [1], "train.visa: must be a mapping, not [1]"),

@@ -381,6 +381,33 @@ def test_a_failure_is_a_line_in_the_log_and_one_without_a_new_checkpoint_a_bug(t
     )
 
 
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_a_cluster_that_is_too_small_after_a_loss_or_too_busy_is_said_with_what_is_kept(
+    tmp_path, monkeypatch, timed_out
+):
+    class WorkerGroupStartupTimeoutError(RuntimeError):  # Ray's own is private
+        pass
+
+    Checkpoints(tmp_path).save(5, {})
+    error, job = RuntimeError(), SimpleNamespace(storage=str(tmp_path))
+    each = ResourcesConfig(cpu=2, gpu=1)
+    left = [{"CPU": 4, "GPU": 1}] * 2
+    monkeypatch.setattr(distributed_train, "nodes", lambda: Cluster(tuple(left)))
+    distributed_train.check_room(error, job, 2, each)
+    if timed_out:
+        error.controller_failure = WorkerGroupStartupTimeoutError()
+        expected = "the cluster is busy: there was no room for 2 workers in time; the checkpoint of step 5 is kept, "
+    else:
+        left.pop()
+        expected = (
+            "params.yaml: train.resources_per_worker: of 2 workers with 2 CPUs, 1 GPUs each, 1 fit; Ray has 1 node of 4 "
+            "CPUs, 1 GPUs: a node is lost; the checkpoint of step 5 is kept, "
+        )
+    with pytest.raises(InputError) as caught:
+        distributed_train.check_room(error, job, 2, each)
+    assert str(caught.value).startswith(expected)
+
+
 @pytest.mark.slow
 def test_ray_stays_quiet_whatever_is_imported_after_it_was_asked_to():
     code = (

@@ -331,6 +331,17 @@ def test_progress_is_told_image_by_image_of_both_phases(tmp_path, monkeypatch):
     assert seen == [(0, 23), (16, 23), (4, 23), (3, 23)]
 
 
+def test_what_a_lost_worker_was_writing_is_no_part_of_the_store(tmp_path):
+    split = image_split(tmp_path, train=4, test=2, size=8)
+
+    def run(extraction, shards):
+        (Path(extraction.folder) / ".train-00000.arrow.1234.tmp").write_bytes(b"half of a shard")
+        yield from run_here(extraction, shards)
+
+    extract_features(split, CONFIG, tmp_path / "store", run)
+    assert sorted(contents(tmp_path / "store")) == [shard_name("test", 0), shard_name("train", 0)]
+
+
 # A killed extraction
 
 

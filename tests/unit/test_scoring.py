@@ -70,6 +70,18 @@ def test_the_same_scores_are_the_same_bytes(tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
+def test_a_file_of_maps_holds_whole_batches_and_the_next_one_begins_where_it_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        score_store, "FILE_BYTES", 7 * 16 * score_store.PIXEL_BYTES
+    )  # seven images, in batches of three
+    write_scores(table(10), batches(10), tmp_path / "scores")
+    sizes = {path.name: pa.ipc.open_file(path).read_all().num_rows for path in (tmp_path / "scores").glob("maps-*")}
+    assert sizes == {"maps-00000.arrow": 6, "maps-00001.arrow": 4}
+    assert open_scores(tmp_path / "scores").image_scores.tolist() == [n + 0.5 for n in range(10)]
+    number = score_store.file_numbers(first=5)
+    assert [number(images, 16) for images in (3, 3, 1, 3, 9, 1)] == [5, 5, 5, 6, 7, 8]
+
+
 def test_missing_damaged_and_incomplete_scores_are_named(tmp_path):
     with pytest.raises(InputError, match="missing or damaged scores"):
         open_scores(tmp_path / "nowhere")
