@@ -29,7 +29,7 @@ class _Worker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"images": self._writer.write(Shard(**row)), "error": ""}
+            return {"images": sum(self._writer.write([Shard(**row)])), "error": ""}
         except InputError as error:  # as a result, because Ray would wrap an exception in pages of its own
             return {"images": 0, "error": str(error)}
 

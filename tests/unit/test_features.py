@@ -25,9 +25,9 @@ from invad.features import FeatureKey, FeatureStore, extract_features, open_feat
 from invad.features import extract as extract_module
 from invad.features import source as source_module
 from invad.features import store as store_module
+from invad.features.ahead import read_ahead
 from invad.features.encoder import build_encoder, configured_encoder, normalize
 from invad.features.extract import LIVE_FILE, run_here
-from invad.features.source import read_ahead
 from invad.features.store import ROWS, images_per_shard, is_whole_shard, shard_name, write_shard
 
 KEY = FeatureKey("encoder", "weights", (3, 5, 2), 32, "float32", "float32", "train", "split")
@@ -213,13 +213,14 @@ def test_reading_ahead_keeps_the_order_and_an_error_comes_in_its_turn(device):
         asked.append(item)
         return 10 // item
 
-    results = read_ahead(read, [5, 2, 0, 1], torch.device(device))
-    assert next(results) == 2
-    assert next(results) == 5
-    with pytest.raises(ZeroDivisionError):
-        next(results)
+    with read_ahead(read, [5, 2, 0, 1], torch.device(device)) as results:
+        assert next(results) == 2
+        assert next(results) == 5
+        with pytest.raises(ZeroDivisionError):
+            next(results)
     assert asked[:3] == [5, 2, 0]
-    assert list(read_ahead(read, [], torch.device(device))) == []
+    with read_ahead(read, [], torch.device(device)) as results:
+        assert list(results) == []
 
 
 # Extraction, with the real encoder on tiny images

@@ -30,10 +30,11 @@ from invad.config import ReadingConfig
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import extract_features, open_features
+from invad.features.ahead import ahead
 from invad.features.batches import BatchSource
 from invad.metrics.calibration import Thresholds
 from invad.predict import job as job_module
-from invad.predict.job import Job, ahead
+from invad.predict.job import Job
 from invad.predict.predictions import (
     ImagePrediction,
     draw_overlay,
