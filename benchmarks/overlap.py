@@ -38,12 +38,12 @@ from invad.training.model_folder import load_model
 SHARD = 64  # images
 EXTRACTION, STORED, LIVE = "extraction", "scoring, stored features", "scoring, live features"
 NOTES = (
-    "Alone: encoder, decoder, map and blur on images or features that lie ready in memory; of the simulated device, its fixed time for each "
-    "batch and network. The loops go from JPEGs of 640x480 pixels or stored features to files that are written, without their start. One "
-    "after the other, ahead: their time without and with threads that read ahead and write behind, divided by alone's. CPU: the same of "
-    "processor time with the threads; beside the simulated device, which needs none, the cores that the rest of the loop keeps busy. The stages "
-    "take the threads beside a GPU, and on a CPU where torch leaves a core. Medians of rounds, in which the ways of a row take turns. Only "
-    "processor time and the simulated device say something on a busy machine: {busy}"
+    "Alone: encoder, decoder, map and blur on images or features that lie ready in memory; of the simulated device, its fixed time "
+    "for each batch and network. The loops go from JPEGs of 640x480 pixels or stored features to files that are written, without "
+    "their start. One after the other, ahead: their time without and with threads that read ahead and write behind, divided by "
+    "alone's. CPU: the same of processor time, with the threads; beside the simulated device, which needs none, the cores that the "
+    "rest of the loop keeps busy. The stages take the threads beside a GPU, and on a CPU where torch leaves a core. Medians of rounds, "
+    "in which the ways of a row take turns. On a busy machine only processor time and the simulated device say something: {busy}"
 )
 Times = tuple[float, float]  # seconds, and seconds of processor time
 
