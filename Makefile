@@ -51,6 +51,7 @@ bench: setup
 	python benchmarks/training_step.py
 	python benchmarks/training_step.py --batch 32 --rounds 3 --variants naive,ours,bfloat16
 	python benchmarks/throughput.py
+	python benchmarks/overlap.py
 	python benchmarks/metrics.py
 	python benchmarks/export.py
 	python benchmarks/imports.py

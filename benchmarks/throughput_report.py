@@ -34,14 +34,15 @@ def write_report(path: Path, result: Result) -> str:
         f"medians ({settings['rounds']} rounds, in which the ways of a table take turns).",
         "## Extraction",
         f"From JPEGs to stored features, {settings['extracted']} images. The plain loop does one thing after the other; the stage decodes "
-        "with all cores, and ahead where a GPU computes. The start is the time in which the plain loop builds its encoder, and the stage's "
-        "time for nothing but one image for each worker.",
+        "with all cores, and ahead where a GPU computes or torch leaves a core. The start is the time in which the plain loop builds its "
+        "encoder, and the stage's time for nothing but one image for each worker.",
         _speeds(result["extraction"], ("seconds", "start_s", "images_per_s", "images_per_s_after_start")),
         *_ray(result["ray"], settings["workers"]),
         "## Scoring",
         "From stored features, or from JPEGs through the encoder (live), to the files of the anomaly maps, "
         f"{settings['images']} images, with loading the model and building a live encoder. The stage reads or decodes ahead where a GPU "
-        "computes. The precision is that of the method and of a live encoder; stored features are float16 of a float32 encoder.",
+        "computes or torch leaves a core. The precision is that of the method and of a live encoder; stored features are float16 of a "
+        "float32 encoder.",
         _speeds(result["scoring"], ("seconds", "images_per_s")),
         "## Shares of the time in percent",
         "Of the plain loops after their start. The parts are timed one after the other. Method: its network, distances and "

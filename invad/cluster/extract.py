@@ -22,4 +22,5 @@ def _run_on_ray(extraction: Extraction, shards: Sequence[Shard], workers: Worker
 
 
 def _writer(extraction: Extraction, device: torch.device) -> Callable[[Shard], int]:
-    return ShardWriter(extraction, device).write
+    writer = ShardWriter(extraction, device)
+    return lambda shard: sum(writer.write([shard]))

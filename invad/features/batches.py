@@ -4,7 +4,6 @@ What it does not ask for is not computed. All randomness depends on (seed, epoch
 number of workers changes anything.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,9 +15,10 @@ from torch import Tensor
 from invad.config import ComputeConfig, FeaturesConfig
 from invad.data.split_table import Phase, Split, view_count
 from invad.devices import formatted
+from invad.features.ahead import cores, read_ahead
 from invad.features.decoded import MOST_BYTES, DecodedImages
 from invad.features.encoder import EncoderOutput
-from invad.features.source import FeatureKey, FeatureSource, read_ahead
+from invad.features.source import FeatureKey, FeatureSource
 from invad.features.synthesis import Corruption, Textures, corrupted
 
 Rows = Sequence[int] | np.ndarray
@@ -190,8 +190,9 @@ class Pictures:
         self, batches: Sequence[tuple[Rows, tuple[tuple[int, ...], ...]]], device: torch.device
     ) -> Iterator[Batch]:
         """Yield of each batch of rows and their seeds the images on `device`; with seeds, those of a training, the anomalies as well."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for images, *painted in read_ahead(lambda batch: self._drawn(*batch, pool), batches, device):
+        pool = ThreadPoolExecutor(cores())
+        with pool, read_ahead(lambda batch: self._drawn(*batch, pool), batches, device) as drawn:
+            for images, *painted in drawn:
                 batch = Batch(images=_tensor(images, device))
                 if painted:
                     masks = torch.from_numpy(painted[1]).unsqueeze(1).to(device).float()

@@ -10,15 +10,18 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from invad.config import FeaturesConfig
 from invad.data.split_table import Phase, Split
 from invad.devices import best_device
 from invad.errors import InputError
+from invad.features.ahead import computed_ahead, landed
 from invad.features.encoder import configured_encoder
 from invad.features.source import FeatureKey, LiveFeatures, feature_key
 from invad.features.store import images_per_shard, is_whole_shard, shard_name, write_shard
@@ -59,15 +62,29 @@ class ShardWriter:
             for phase in phases(extraction.split)
         }
 
-    def write(self, shard: Shard) -> int:
-        """Write a shard and return the number of its images."""
-        features = self._features[shard.phase]
+    def write(self, shards: Iterable[Shard]) -> Iterator[int]:
+        """Write shards, one after the other, while the encoder goes on with the next; yield the number of images of each."""
+        for phase, of_phase in groupby(shards, lambda shard: shard.phase):
+            features, rows = self._features[phase], [(shard, self._rows(shard)) for shard in of_phase]
+            computed = self._computed(features, [batch for _, batches in rows for batch in batches])
+            with computed_ahead(computed, self._device) as levels:
+                for shard, batches in rows:
+                    path = self._folder / shard_name(phase, shard.number)
+                    images = features.images[shard.start : shard.stop]
+                    write_shard(path, features.key, images, islice(levels, len(batches)))
+                    yield len(images)
+
+    def _rows(self, shard: Shard) -> list[range]:
         starts = range(shard.start, shard.stop, self._batch_size)
-        rows = (range(start, min(start + self._batch_size, shard.stop)) for start in starts)
-        batches = ([level.cpu() for level in levels] for levels in features.batches(rows, self._device))
-        images = features.images[shard.start : shard.stop]
-        write_shard(self._folder / shard_name(shard.phase, shard.number), features.key, images, batches)
-        return shard.stop - shard.start
+        return [range(start, min(start + self._batch_size, shard.stop)) for start in starts]
+
+    def _computed(self, features: LiveFeatures, batches: Sequence[range]) -> Iterator[Sequence[Tensor]]:
+        """Yield the features of each batch as they are stored, on the CPU."""
+        dtype = getattr(torch, features.key.dtype)
+        levels = (
+            [level.to(dtype).contiguous() for level in levels] for levels in features.batches(batches, self._device)
+        )
+        return landed(levels, self._device)
 
 
 Run = Callable[[Extraction, Sequence[Shard]], Iterable[int]]
@@ -75,8 +92,7 @@ Run = Callable[[Extraction, Sequence[Shard]], Iterable[int]]
 
 def run_here(extraction: Extraction, shards: Sequence[Shard]) -> Iterator[int]:
     """Write `shards` in this process; yield the number of images of each."""
-    writer = ShardWriter(extraction, best_device())
-    yield from map(writer.write, shards)
+    return ShardWriter(extraction, best_device()).write(shards)
 
 
 def extract_features(

@@ -1,11 +1,10 @@
 """What training and scoring ask of features, wherever they come from, and those that come from the encoder whenever they are asked for."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from invad.config.types import Levels
 from invad.data.images import read_image
 from invad.data.split_table import Phase, Split, SplitRow
 from invad.devices import autocast, compiled, place
+from invad.features.ahead import cores, read_ahead
 from invad.features.encoder import Encoder, EncoderOutput, configured_encoder, normalize
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -86,25 +83,6 @@ def split_sha256(rows: Sequence[SplitRow], reading: ReadingConfig = AS_STORED) -
     return hashlib.sha256("\n".join([*(row.image for row in rows), *how]).encode()).hexdigest()
 
 
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
-    """Yield `read(item)` of each item, in order; a thread reads the next one while a GPU computes.
-
-    A CPU that computes has no core to spare: a third thread on two cores makes the other two wait for each other.
-    """
-    if device.type == "cpu":
-        yield from map(read, items)
-        return
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = None
-        for item in items:
-            following = pool.submit(read, item)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
-
-
 class LiveFeatures(FeatureSource):
     """The features of one phase, which are not stored: computed from its images batch by batch."""
 
@@ -125,16 +103,17 @@ class LiveFeatures(FeatureSource):
     def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
         """Yield the features of each batch of rows: see `FeatureSource`. `InputError` names an image that is missing or damaged."""
         encoder = compiled(place(self._encoder, device, self._config), self._config)
-        with ThreadPoolExecutor(os.cpu_count()) as decoders:
+        with ThreadPoolExecutor(cores()) as decoders:
 
             def read(rows: Sequence[int] | np.ndarray) -> np.ndarray:
                 size = self._config.image_size
                 return np.stack(list(decoders.map(lambda row: read_image(self._paths[row], size, self._reading), rows)))
 
-            for images in read_ahead(read, batches, device):
-                with torch.no_grad(), autocast(device, self._config.precision):
-                    levels = encoder(normalize(torch.from_numpy(images).to(device)))
-                yield [level.float() for level in levels]
+            with read_ahead(read, batches, device) as decoded:
+                for images in decoded:
+                    with torch.no_grad(), autocast(device, self._config.precision):
+                        levels = encoder(normalize(torch.from_numpy(images).to(device)))
+                    yield [level.float() for level in levels]
 
 
 def feature_key(split: Split, phase: Phase, config: FeaturesConfig, encoder: Encoder) -> FeatureKey:

@@ -18,7 +18,8 @@ from torch import Tensor
 from invad.data.arrow import map_file, tensor_chunks, tensor_column
 from invad.data.split_table import Phase
 from invad.errors import InputError
-from invad.features.source import FeatureKey, FeatureSource, read_ahead
+from invad.features.ahead import read_ahead
+from invad.features.source import FeatureKey, FeatureSource
 from invad.files import atomic_path
 
 ROWS = 16
@@ -37,17 +38,18 @@ def images_per_shard(key: FeatureKey) -> int:
     return max(ROWS, SHARD_BYTES // (values * np.dtype(key.dtype).itemsize) // ROWS * ROWS)
 
 
-def write_shard(path: Path, key: FeatureKey, images: Sequence[str], batches: Iterable[list[Tensor]]) -> None:
+def write_shard(path: Path, key: FeatureKey, images: Sequence[str], batches: Iterable[Sequence[Tensor]]) -> None:
     """Write the features of the images of these names, whole or not at all, in the dtype of `key`.
 
-    `batches`: for each level float32 (b, C_l, H_l, W_l) on the CPU, fine to coarse; the lengths add up to that of `images`.
+    `batches`: for each level (b, C_l, H_l, W_l) on the CPU, fine to coarse; the lengths add up to that of `images`.
     """
+    dtype = getattr(torch, key.dtype)
     metadata = {_METADATA: json.dumps(key.as_plain(), sort_keys=True).encode()}
     with atomic_path(path) as temporary:
         writer, done = None, 0
         try:
             for levels in _in_rows(batches):
-                columns = {f"level_{index}": level.numpy().astype(key.dtype) for index, level in enumerate(levels)}
+                columns = {f"level_{index}": level.to(dtype).numpy() for index, level in enumerate(levels)}
                 names = pa.array(images[done : done + len(levels[0])], pa.string())
                 batch = pa.record_batch(
                     {"image": names} | {name: tensor_column(values) for name, values in columns.items()}
@@ -60,9 +62,9 @@ def write_shard(path: Path, key: FeatureKey, images: Sequence[str], batches: Ite
                 writer.close()
 
 
-def _in_rows(batches: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+def _in_rows(batches: Iterable[Sequence[Tensor]]) -> Iterator[Sequence[Tensor]]:
     """Regroup batches to `ROWS` images (the last one may have fewer): the bytes of a shard do not depend on how it was computed."""
-    rest: list[Tensor] = []
+    rest: Sequence[Tensor] = ()
     for levels in batches:
         rest = [torch.cat(parts) for parts in zip(rest, levels, strict=True)] if rest else levels
         while len(rest[0]) >= ROWS:
@@ -118,8 +120,14 @@ class FeatureStore(FeatureSource):
 
     def batches(self, batches: Iterable[Sequence[int] | np.ndarray], device: torch.device) -> Iterator[list[Tensor]]:
         """Yield the features of each batch of rows: see `FeatureSource`."""
-        for levels in read_ahead(self.batch, batches, device):
-            yield [level.to(device).float() for level in levels]
+
+        def read(rows: Sequence[int] | np.ndarray) -> list[Tensor]:
+            levels = self.batch(rows)
+            return [level.pin_memory() if device.type == "cuda" else level.float() for level in levels]
+
+        with read_ahead(read, batches, device) as stored:
+            for levels in stored:
+                yield [level.to(device, non_blocking=True).float() for level in levels]
 
 
 def _open_shard(path: Path) -> pa.Table:

@@ -1,19 +1,18 @@
 """Prediction of any number of image files: decoded ahead of the network and drawn behind it by threads, in the order of the inputs."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from invad.errors import InputError
+from invad.features.ahead import ahead
 from invad.files import atomic_path
 from invad.predict.inputs import PreparedImage, prepared, rgb_image
 from invad.predict.predictions import ImagePrediction, draw_overlay, overlay_picture
@@ -22,8 +21,6 @@ from invad.predict.records import FIELDS, Record, RecordFormat, record_writer
 from invad.predict.sources import FoundImage, Sources
 
 _PNG_LEVEL = 2  # four times as fast as the default, files 10 to 20 % larger
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -126,16 +123,3 @@ class Job:
         except OSError as error:
             return record | {"error": f"its overlay cannot be written ({error.strerror})"}
         return record | {"overlay": name}
-
-
-def ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], most: int
-) -> Iterator[Result]:
-    """Yield `function(item)` of each item, in order; the pool works on at most `most` items beyond the one that is waited for."""
-    pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        while pending and (len(pending) > most or pending[0].done()):
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

@@ -1,6 +1,7 @@
 """Model and features -> anomaly maps and scores of test and held-out images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from invad.data.split_table import NORMAL, Phase, Split, SplitRow
 from invad.devices import autocast, best_device, compiled, place
 from invad.errors import InputError
 from invad.features import open_features
+from invad.features.ahead import computed_ahead, cores, landed
 from invad.features.batches import Batch, BatchSource, batch_source
 from invad.files import atomic_path
 from invad.methods import Method
@@ -73,8 +75,9 @@ def with_masks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield (maps, masks, scores) of the images of `rows`, of which `scored` has the maps and scores in their order."""
     left = iter(rows)
-    for maps, scores in scored:
-        yield maps, resized_masks(split, list(islice(left, len(maps))), size), scores
+    with computed_ahead(scored, best_device()) as computed:
+        for maps, scores in computed:
+            yield maps, resized_masks(split, list(islice(left, len(maps))), size), scores
 
 
 def _has_mask(split: Split, row: SplitRow) -> bool:
@@ -102,8 +105,9 @@ def predictions(method: Method, source: BatchSource, config: ScoreConfig, *, lab
     """Yield what a method, in eval mode, says of all images of a source, in order; `InputError`: a map is NaN or infinite."""
     predict = compiled(method.predict, config)
     with tqdm(total=len(source), desc=label, unit="image", mininterval=1, disable=not label) as progress:
-        for batch in source.in_order(config.batch_size, method.device):
-            maps, scores = (part.cpu().numpy() for part in finished(method, predict, batch, config))
+        batches = source.in_order(config.batch_size, method.device)
+        for finished_batch in landed((finished(method, predict, batch, config) for batch in batches), method.device):
+            maps, scores = (part.numpy() for part in finished_batch)
             if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
                 raise InputError(
                     f"{label or 'anomaly maps'}: NaN or infinite; `precision: float32` helps where a lower one overflows"
@@ -146,5 +150,10 @@ def blur_sigma(method: Method, config: ScoreConfig) -> float:
 
 def resized_masks(split: Split, rows: Sequence[SplitRow], size: int) -> np.ndarray:
     """Return the masks of rows, bool (n, size, size); an empty one where there is none; `InputError` where a file is damaged."""
-    paths = [split.mask_path(row) for row in rows]
-    return np.stack([np.zeros((size, size), dtype=bool) if path is None else read_mask(path, size) for path in paths])
+
+    def read(row: SplitRow) -> np.ndarray:
+        path = split.mask_path(row)
+        return np.zeros((size, size), dtype=bool) if path is None else read_mask(path, size)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return np.stack(list(pool.map(read, rows)))

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -22,12 +23,12 @@ from invad.data.images import read_image
 from invad.data.split_table import Split
 from invad.errors import InputError
 from invad.features import FeatureKey, FeatureStore, extract_features, open_features
+from invad.features import ahead as ahead_module
 from invad.features import extract as extract_module
 from invad.features import source as source_module
 from invad.features import store as store_module
 from invad.features.encoder import build_encoder, configured_encoder, normalize
 from invad.features.extract import LIVE_FILE, run_here
-from invad.features.source import read_ahead
 from invad.features.store import ROWS, images_per_shard, is_whole_shard, shard_name, write_shard
 
 KEY = FeatureKey("encoder", "weights", (3, 5, 2), 32, "float32", "float32", "train", "split")
@@ -205,23 +206,6 @@ def test_shards_of_another_version_and_foreign_files_are_refused(tmp_path, store
     assert not is_whole_shard(tmp_path / "train-00000.arrow", KEY, ["0.png"])
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_reading_ahead_keeps_the_order_and_an_error_comes_in_its_turn(device):
-    asked = []
-
-    def read(item: int) -> int:
-        asked.append(item)
-        return 10 // item
-
-    results = read_ahead(read, [5, 2, 0, 1], torch.device(device))
-    assert next(results) == 2
-    assert next(results) == 5
-    with pytest.raises(ZeroDivisionError):
-        next(results)
-    assert asked[:3] == [5, 2, 0]
-    assert list(read_ahead(read, [], torch.device(device))) == []
-
-
 # Extraction, with the real encoder on tiny images
 
 
@@ -340,6 +324,53 @@ def test_what_a_lost_worker_was_writing_is_no_part_of_the_store(tmp_path):
 
     extract_features(split, CONFIG, tmp_path / "store", run)
     assert sorted(contents(tmp_path / "store")) == [shard_name("test", 0), shard_name("train", 0)]
+
+
+def test_images_are_read_ahead_of_the_encoder_and_it_goes_on_while_a_shard_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "SHARD_BYTES", 1)
+    split = image_split(tmp_path, train=40, test=0, size=8)
+    monkeypatch.setattr(ahead_module, "leaves_cores", lambda device: False)
+    extract_features(split, CONFIG, tmp_path / "one_after_the_other")
+    read, encoded = ([threading.Event() for _ in range(21)] for _ in range(2))
+    encoder, numbers = built_once(CONFIG), iter(range(20))
+
+    def reading(path: Path, *how) -> np.ndarray:
+        read[int(path.stem) // 2].set()
+        return read_image(path, *how)
+
+    def encode(images: torch.Tensor) -> list[torch.Tensor]:
+        number = next(numbers)
+        encoded[number].set()
+        assert number == 19 or read[number + 1].wait(20)
+        return encoder.levels(images)
+
+    def writing(path: Path, key: FeatureKey, images: list[str], batches) -> None:
+        last = int(images[-1].removesuffix(".png")) // 2
+        held = list(batches)
+        assert last == 19 or encoded[last + 1].wait(20)
+        write_shard(path, key, images, held)
+
+    threads = threading.active_count()
+    for module, name, replacement in (
+        (ahead_module, "leaves_cores", lambda device: True),
+        (source_module, "read_image", reading),
+        (encoder, "forward", encode),
+        (extract_module, "write_shard", writing),
+    ):
+        monkeypatch.setattr(module, name, replacement)
+    extract_features(split, CONFIG, tmp_path / "store")
+    assert contents(tmp_path / "store") == contents(tmp_path / "one_after_the_other")
+    assert threading.active_count() == threads
+
+
+def test_a_damaged_image_leaves_no_thread_while_its_error_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead_module, "leaves_cores", lambda device: True)
+    split, threads = image_split(tmp_path, train=20, test=1, size=8), threading.active_count()
+    (tmp_path / "images/009.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"009\.png: not an image") as kept:
+        extract_features(split, CONFIG, tmp_path / "store")
+    assert kept.value.__traceback__ is not None
+    assert threading.active_count() == threads
 
 
 # A killed extraction

@@ -9,9 +9,7 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +31,7 @@ from invad.features import extract_features, open_features
 from invad.features.batches import BatchSource
 from invad.metrics.calibration import Thresholds
 from invad.predict import job as job_module
-from invad.predict.job import Job, ahead
+from invad.predict.job import Job
 from invad.predict.predictions import (
     ImagePrediction,
     draw_overlay,
@@ -228,28 +226,6 @@ def test_overlays_lie_as_the_images_below_the_deepest_folder_that_all_share(tree
 
 
 # ---------------------------------------------------------------- the order of the work
-
-
-def test_work_is_ahead_by_so_much_and_results_are_in_order():
-    taken, gates = [], [threading.Event() for _ in range(20)]
-
-    def numbers():
-        for number in range(20):
-            taken.append(number)
-            yield number
-
-    def wait(number: int) -> int:
-        assert gates[number].wait(20)
-        return number
-
-    with ThreadPoolExecutor(4) as pool:
-        results = ahead(pool, wait, numbers(), 4)
-        for number in range(20):
-            for gate in gates[number + 1 : number + 4] + gates[number : number + 1]:  # later ones are done earlier
-                gate.set()
-            assert next(results) == number
-            assert len(taken) <= number + 5
-        assert next(results, None) is None
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Maps, image scores and masks as the score store keeps them."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from invad.data.split_table import Split, SplitRow
 from invad.devices import make_deterministic
 from invad.errors import InputError
 from invad.features import FeatureKey, extract_features
+from invad.features import ahead as ahead_module
 from invad.features.batches import BatchSource
 from invad.features.encoder import EncoderOutput
 from invad.methods import METHODS, Method, build_method
@@ -142,6 +144,49 @@ def test_an_anomalous_image_without_a_mask_is_scored_and_its_mask_is_not_known(t
     scores = open_scores(tmp_path / "scores")
     assert scores.has_mask.tolist() == [True, True, False]
     assert [int(scores.map_and_mask(index)[1].sum()) for index in range(3)] == [0, 16, 0]
+
+
+def scored_batches(begun: list[threading.Event]):
+    """Two images a batch, and the event of each batch as it is computed."""
+    for number, event in enumerate(begun):
+        event.set()
+        maps = np.full((2, 8, 8), number, np.float32)
+        yield scoring.Predictions(maps, maps.max((1, 2)))
+
+
+def test_masks_are_read_and_maps_written_while_the_device_goes_on(tmp_path, monkeypatch):
+    split, begun = split_of(tmp_path, train=0, test=8), [threading.Event() for _ in range(4)]
+    masks, threads = scoring.resized_masks, threading.active_count()
+
+    def waiting(split: Split, rows: list[SplitRow], size: int) -> np.ndarray:
+        following = int(rows[-1].image.removesuffix(".png")) // 2 + 1
+        assert following == 4 or begun[following].wait(20)
+        return masks(split, rows, size)
+
+    for name, cores in (("after", False), ("ahead", True)):
+        monkeypatch.setattr(ahead_module, "leaves_cores", lambda device, cores=cores: cores)
+        monkeypatch.setattr(scoring, "resized_masks", waiting if cores else masks)
+        scoring.write_phase(scored_batches(begun), split, "test", 8, tmp_path / name)
+        for event in begun:
+            event.clear()
+    assert open_scores(tmp_path / "ahead").image_scores.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    for path in (tmp_path / "after").iterdir():
+        assert path.read_bytes() == (tmp_path / "ahead" / path.name).read_bytes()
+    assert threading.active_count() == threads
+
+
+def test_a_disk_that_is_full_stops_the_device_and_leaves_nothing(tmp_path, monkeypatch):
+    split, begun = split_of(tmp_path, train=0, test=40), [threading.Event() for _ in range(20)]
+    monkeypatch.setattr(ahead_module, "leaves_cores", lambda device: True)
+    monkeypatch.setattr(score_store, "tensor_column", lambda values: (_ for _ in ()).throw(OSError("full")))
+    scored, threads = scored_batches(begun), threading.active_count()
+    with pytest.raises(OSError, match="full") as kept:
+        scoring.write_phase(scored, split, "test", 8, tmp_path / "scores")
+    assert kept.value.__traceback__ is not None
+    assert threading.active_count() == threads
+    assert sum(event.is_set() for event in begun) <= 1 + ahead_module.BATCHES
+    assert next(scored, None) is None  # closed
+    assert not (tmp_path / "scores").exists()
 
 
 # A model and features on disk
