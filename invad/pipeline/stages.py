@@ -163,7 +163,8 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     for curve, text in mean_curve_csvs(curves).items():  # for `dvc plots show`; one that cannot be computed has no rows
         write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
     point = _operating_point(scores, calibration, benchmark.settings)
-    write_json(workspace.metrics(name), {"benchmark": name, **result, "operating_point": point})
+    intervals = metrics.bootstrap(*images, has_mask=scores.has_mask, groups=scores.groups, evaluation=result)
+    write_json(workspace.metrics(name), {"benchmark": name, **result, "intervals": intervals, "operating_point": point})
     mean = {label: result["mean"]["paper"][key] for label, key in SUMMARY.items()}
     percent = {label: None if value is None else round(100 * value, 2) for label, value in mean.items()}
     write_json(workspace.summary(name), percent)
