@@ -10,7 +10,7 @@ from invad.errors import InputError
 from invad.workspace import Workspace
 
 if TYPE_CHECKING:
-    from invad.metrics import Evaluation
+    from invad.metrics import Evaluation, Intervals
 
 data = typer.Typer(no_args_is_help=True, help="Your own images, and checks of the images of a benchmark.")
 
@@ -94,6 +94,7 @@ def evaluate(
     groups: Annotated[Path | None, typer.Option(help="A text file with the object that each map is a view of.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write all numbers and notes to this file too.")] = None,
     protocol: Annotated[Literal["paper", "exact", "both"], typer.Option(help="That of the metrics.")] = "both",
+    intervals: Annotated[bool, typer.Option("--intervals", help="Add 95 % intervals over images to exact.")] = False,
 ) -> None:
     """Evaluate the anomaly maps of any method: all metrics per class and in the mean, in percent.
 
@@ -107,17 +108,23 @@ def evaluate(
     from invad.metrics import PROTOCOLS
     from invad.scoring.map_inputs import read_inputs
 
+    if intervals and protocol == "paper":
+        raise InputError("--intervals: are of the exact protocol; expected --protocol exact or both")
     inputs = read_inputs(maps, masks, classes, labels, groups)
     if json is not None and (json.is_dir() or json in (maps, masks, classes, labels, groups)):
         raise InputError(f"--json {json}: is a folder or an input; expected the name of a new file")
     result = inputs.evaluate(PROTOCOLS if protocol == "both" else protocol)
-    print(evaluation_text(result, inputs.notes))
+    drawn = inputs.bootstrap(result) if intervals else None
+    print(evaluation_text(result, inputs.notes, drawn))
     if json is not None:
-        write_json(json, result)
+        write_json(json, {**result, "intervals": drawn} if drawn else result)
 
 
-def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
-    """Return a table for each protocol, a row for each class and the mean, in percent, then the notes: those given and its own."""
+def evaluation_text(result: "Evaluation", notes: list[str], intervals: "Intervals | None" = None) -> str:
+    """Return a table for each protocol, a row for each class and the mean, in percent, then the notes: those given and its own.
+
+    intervals: stand below the values of the exact protocol.
+    """
     from invad.report.labels import columns_of
     from invad.text import aligned
 
@@ -127,9 +134,17 @@ def evaluation_text(result: "Evaluation", notes: list[str]) -> str:
     heads = [f"{one.group[0]}-{one.label}" if one.group in told else one.label for one in columns]
     lines = []
     for protocol, mean in result["mean"].items():
-        rows = [(name, by_protocol[protocol]) for name, by_protocol in result["per_class"].items()]
-        values = [(name, [row[metric.key] for metric in columns]) for name, row in (*rows, ("mean", mean))]
-        table = [[name, *("-" if one is None else f"{100 * one:.1f}" for one in row)] for name, row in values]
-        lines.append(f"protocol {protocol}, version {result['protocol_version']}, percent")
-        lines += [*aligned([["class", *heads], *table]), ""]
+        rows = [*((name, values[protocol]) for name, values in result["per_class"].items()), ("mean", mean)]
+        table = [[name, *(_percent(row[metric.key]) for metric in columns)] for name, row in rows]
+        title = f"protocol {protocol}, version {result['protocol_version']}, percent"
+        if intervals and protocol == "exact":
+            drawn = (*intervals["per_class"].values(), intervals["mean"])
+            below = [["", *("-".join(map(_percent, row[one.key] or (None,))) for one in columns)] for row in drawn]
+            table = [line for pair in zip(table, below, strict=True) for line in pair]
+            title += f", with {100 * intervals['confidence']:g} % intervals from {intervals['replicates']} draws of the images"
+        lines += [title, *aligned([["class", *heads], *table]), ""]
     return "\n".join([*lines, *(f"note: {note}" for note in (*notes, *result["notes"]))]).rstrip()
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -124,7 +124,8 @@ def _class_result(
         pixels = None  # no anomalous image has a mask
     of_samples: dict[str, Value] = {}
     if set(SAMPLE_KEYS) <= set(keys):
-        of_samples = _sample_values(scores, labels, np.concatenate([part.groups for part in parts]))
+        _, highest, anomalous = samples(scores, labels, np.concatenate([part.groups for part in parts]))
+        of_samples = rank_values(Measured(image_ranking(highest, anomalous, "sample")))
     empty = [part.empty for part in parts if part.empty.size]
     of_paper = Measured(Ranking([*runs, *empty], "pixel")) if pixels and empty and "paper" in protocols else pixels
     values: dict[Protocol, dict[str, Value]] = {}
@@ -154,15 +155,18 @@ def image_ranking(scores: np.ndarray, labels: np.ndarray, unit: Literal["image",
     return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], unit)
 
 
-def _sample_values(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dict[str, Value]:
-    """AU-ROC, AP and highest F1 of the objects that images (n,) of a class show; one without a group is an object by itself."""
+def samples(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The objects (samples) that images (n,) of a class show; an image without a group is an object by itself.
+
+    Return int (n,), which one each image shows; and the highest score of each one's images, and whether one of these is anomalous, (s,).
+    """
     names = [(group, -1) if group else ("", number) for number, group in enumerate(groups.tolist())]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     sample = np.array([numbers[name] for name in names])
     highest, anomalous = np.full(len(numbers), scores.min()), np.zeros(len(numbers), bool)
     np.maximum.at(highest, sample, scores)
     np.logical_or.at(anomalous, sample, labels)
-    return rank_values(Measured(image_ranking(highest, anomalous, "sample")))
+    return sample, highest, anomalous
 
 
 def _notes(name: str, own_labels: np.ndarray, with_pixels: np.ndarray, unknown: np.ndarray, whose: str) -> list[str]:

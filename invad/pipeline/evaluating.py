@@ -28,28 +28,24 @@ class Evaluated:
         return [*self.metrics["notes"], *(point if self.calibration.images else self.calibration.notes)]
 
 
-def evaluate_maps(benchmark: BenchmarkConfig, split: Split, folder: Path, *, curves: bool = False) -> Evaluated:
-    """Return thresholds and metrics of the maps that `invad.scoring.store` has in `folder`."""
+def evaluate_maps(benchmark: BenchmarkConfig, split: Split, folder: Path, *, in_full: bool = False) -> Evaluated:
+    """Return thresholds and metrics of the maps that `invad.scoring.store` has in `folder`; `in_full`: with curves and intervals."""
     scores = open_scores(folder)
     calibration = _calibrated(benchmark, split, folder)
     empty = scores.empty_masks(split)
-    result: dict[str, Any] = dict(
-        metrics.evaluate(
-            *(scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores),
-            has_mask=scores.has_mask,
-            groups=scores.groups,
-            curves=curves,
-            empty_in_paper=empty,
-        )
-    )
-    result["notes"] += [
+    images = (scores.maps_nhw, scores.masks_nhw, scores.classes, scores.labels, scores.image_scores)
+    known = {"has_mask": scores.has_mask, "groups": scores.groups}
+    evaluation = metrics.evaluate(*images, **known, curves=in_full, empty_in_paper=empty)
+    evaluation["notes"] += [
         f"class {name!r}: {count} mask(s) of anomalous images are empty: that is what they count as in the paper protocol, "
         "and as not known in the exact one"
         for name, count in Counter(name for name, one in zip(scores.classes, empty, strict=True) if one).items()
     ]
-    found_curves = result.pop("curves", {})
-    point = _operating_point(scores, calibration, benchmark.settings)
-    return Evaluated(calibration, {"benchmark": benchmark.name, **result, "operating_point": point}, found_curves)
+    intervals = {"intervals": metrics.bootstrap(*images, **known, evaluation=evaluation)} if in_full else {}
+    result: dict[str, Any] = {"benchmark": benchmark.name, **evaluation, **intervals}
+    curves = result.pop("curves", {})
+    result["operating_point"] = _operating_point(scores, calibration, benchmark.settings)
+    return Evaluated(calibration, result, curves)
 
 
 def _calibrated(benchmark: BenchmarkConfig, split: Split, folder: Path) -> Calibration:

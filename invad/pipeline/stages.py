@@ -188,7 +188,7 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
 
     benchmark = params.benchmark(name)
     split = open_split(benchmark, workspace)
-    own = evaluate_maps(benchmark, split, workspace.scores(name), curves=True)
+    own = evaluate_maps(benchmark, split, workspace.scores(name), in_full=True)
     write_calibration(own.calibration, workspace.calibration(name))
     write_text(workspace.curves(name), json.dumps(own.curves, ensure_ascii=False, allow_nan=False) + "\n")
     for curve, text in mean_curve_csvs(

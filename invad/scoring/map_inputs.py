@@ -14,7 +14,7 @@ import numpy as np
 from invad.data.images import IMAGE_SUFFIXES, MAX_PIXELS, decoded_mask, image_size, read_mask, resize_mask
 from invad.data.listing import files_below
 from invad.errors import InputError
-from invad.metrics import PROTOCOLS, Evaluation, evaluate
+from invad.metrics import PROTOCOLS, Evaluation, Intervals, bootstrap, evaluate
 from invad.metrics.protocol import Protocol
 from invad.metrics.reading import Stack
 
@@ -61,6 +61,11 @@ class Inputs:
         except InputError as error:
             argument, colon, problem = str(error).partition(":")
             raise InputError(f"{self.sources.get(argument, argument)}{colon}{problem}") from None
+
+    def bootstrap(self, evaluation: Evaluation) -> Intervals:
+        """Return what `invad.metrics.bootstrap` does of what `evaluate` gave with the exact protocol; reads all maps twice more."""
+        given = self.anomaly_maps, self.masks, self.classes, self.labels
+        return bootstrap(*given, has_mask=self.has_mask, groups=self.groups, evaluation=evaluation)
 
 
 def read_inputs(

@@ -44,7 +44,9 @@ def test_the_profile_has_every_data_set_and_every_method(workspace):
 
 def test_every_benchmark_has_the_metrics_that_its_data_define(workspace):
     for name in load_params(workspace.root / "params.yaml").benchmarks:
-        means = read_json(workspace.metrics(name))["mean"]["exact"]
+        metrics = read_json(workspace.metrics(name))
+        means, intervals = metrics["mean"]["exact"], metrics["intervals"]["mean"]
+        assert {key: value is None for key, value in means.items()} == {key: intervals[key] is None for key in means}
         assert 0 <= means["image_auroc"] <= 1, name
         assert (means["pixel_auroc"] is None) == (name == "vad"), name
         assert ("sample_auroc" in means) == (name == "realiad"), name

@@ -12,7 +12,7 @@ from PIL import Image
 
 from invad import cli
 from invad.errors import InputError
-from invad.metrics import KEYS, evaluate
+from invad.metrics import KEYS, bootstrap, evaluate
 from invad.scoring.map_inputs import read_inputs
 
 SIZE = (6, 8)
@@ -417,6 +417,24 @@ def test_the_table_has_a_row_for_each_class_and_the_mean_of_each_protocol(run, r
         assert len({len(line) for line in lines[start + 1 : start + 5]}) == 1
     assert lines[12:] == [f"note: {note}" for note in values["notes"]]
     assert max(map(len, lines[:12])) <= 130
+
+
+def test_intervals_stand_below_the_values_of_the_exact_protocol(run, result, mistake):
+    maps, masks = example()
+    masks[4:] = False
+    np.savez("all.npz", maps=maps, masks=masks, classes=CLASSES)
+    values = result("--maps", "all.npz", "--intervals")
+    expected = bootstrap(maps, masks, CLASSES)
+    assert values == evaluate(maps, masks, CLASSES) | {"intervals": expected}
+    lines = run("--maps", "all.npz", "--intervals")[1].splitlines()
+    assert lines[2:5] == run("--maps", "all.npz")[1].splitlines()[2:5]
+    assert lines[6].endswith("percent, with 95 % intervals from 1000 draws of the images")
+    for start, drawn in ((9, expected["per_class"]["bottle"]), (13, expected["mean"])):
+        assert lines[start].split() == [f"{100 * low:.1f}-{100 * high:.1f}" for low, high in drawn.values()]
+    assert set(lines[11].split()) == {"-"}
+    assert mistake("--maps", "all.npz", "--intervals", "--protocol", "paper") == (
+        "--intervals: are of the exact protocol; expected --protocol exact or both"
+    )
 
 
 @pytest.mark.slow
