@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from invad.report.labels import source_label
-from invad.report.learning import RULE, authors_words, learning_results
+from invad.report.learning import PROTOCOL, RULE, authors_words, learning_results
 from invad.report.learning import TITLE as LEARNING
 from invad.report.overview import SAMPLE_RULE, overview_results, overview_samples
 from invad.report.pictures import (
@@ -245,11 +245,11 @@ def runs_table(results: Sequence[Result]) -> Table:
 
 
 def _learning(results: Sequence[Result], tables: Sequence[Table], figures: Path) -> list[dict[str, Any]]:
-    """The learning curves of each result that has them: a figure, and the tables of the same numbers."""
+    """The learning curves of each result that has them: a figure, and the table of the same numbers."""
     shown = []
     for result in learning_results(results):
         title = f"{result.title}, {result.label}"
-        own = [table for table in tables if table.title.startswith(f"{LEARNING}, {title}, ")]
+        own = [table for table in tables if table.title == f"{LEARNING}, {title}, protocol {PROTOCOL}"]
         caption = f"{LEARNING_CAPTION} {authors_words(result)}"
         shown.append(
             {"title": title, "plots": _plots(result, figures, {"learning": (LEARNING_ALT, caption)}), "tables": own}
