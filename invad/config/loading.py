@@ -105,7 +105,11 @@ def parse_benchmark(
         "train": _recipe(sections["train"], key["train"]),
         "score": ScoreConfig,
     }
-    parsed: dict[str, Any] = {section: parse(kind, sections[section], key[section]) for section, kind in kinds.items()}
+    beside = {"train": [field.name for field in fields(TrainingsConfig)]}
+    parsed: dict[str, Any] = {
+        section: parse(kind, sections[section], key[section], beside.get(section, ()))
+        for section, kind in kinds.items()
+    }
     features, train, score = parsed["features"], parsed["train"], parsed["score"]
     try:
         check_image_size(features.image_size, train.GRID_MULTIPLE * features.stride)
@@ -264,8 +268,11 @@ def _parse_download(section: object, dataset: str, where: str) -> DownloadConfig
     return config
 
 
-def parse(kind: type[T], value: object, where: str) -> T:
-    """Validate plain `value` as `kind`; `InputError` begins with `where` (file and key, or file and `: `) and names the first wrong key."""
+def parse(kind: type[T], value: object, where: str, beside: Collection[str] = ()) -> T:
+    """Validate plain `value` as `kind`; `InputError` begins with `where` (file and key, or file and `: `) and names the first wrong key.
+
+    beside: further keys that stand in the same section, and are read elsewhere.
+    """
     try:
         # As JSON, because strict validation of Python values takes no mapping for a dataclass.
         return TypeAdapter(kind).validate_json(json.dumps(value, default=str), strict=True)
@@ -277,7 +284,8 @@ def parse(kind: type[T], value: object, where: str) -> T:
     keys = [str(part) for part in first["loc"] if str(part).isidentifier()]
     key = where + ".".join(keys) if where.endswith(": ") else ".".join([where, *keys])
     reason, entered = first.get("ctx", {}).get("error"), repr(first["input"])
-    known = f"; known are {', '.join(field.name for field in fields(kind))}" if is_dataclass(kind) else ""
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    known = f"; known are {', '.join([*names, *beside])}" if names else ""
     same = [first, *(other for other in others if repr(other["input"]) == entered)]
     accepted = " or ".join(each["msg"].removeprefix("Input should be ") for each in same)
     problems = {

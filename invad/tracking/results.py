@@ -1,18 +1,20 @@
 """What the run of a benchmark has in MLflow, made of the workspace's files: by the stages as they end, or later of what is there."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from invad.config import BenchmarkConfig, Params
 from invad.data.source import read_source
 from invad.data.split_table import open_split
 from invad.errors import InputError
-from invad.files import read_json
+from invad.files import read_json, write_json
 from invad.tracking.origin import data_sets, dvc_md5
 from invad.tracking.run import (
     RECORD_FILE,
@@ -26,12 +28,14 @@ from invad.tracking.run import (
     start_run,
 )
 from invad.tracking.store import answering, connection
-from invad.workspace import EVIDENCE_FOLDER, SEGAD_FILE, WEIGHTS_FILE, Workspace
+from invad.training.snapshots import CURVE_FILE, read_snapshots
+from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, SEGAD_FILE, WEIGHTS_FILE, Workspace
 
 if TYPE_CHECKING:
     from invad.training.curve import Step
 
-FIGURES = ("heatmaps", "scores", "curves", "synthetic")
+FIGURES = ("heatmaps", "scores", "curves", "learning", "synthetic")
+_LEARNING = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +47,7 @@ def sync_runs(params: Params, workspace: Workspace) -> list[str]:
             run = continue_run(benchmark, workspace)
             done = _log_results(run, benchmark, workspace)
             lines.append(f"{name}: run {run.run_id}, {done}")
+            _log_seeds(benchmark, workspace)
     if connection(workspace).is_down:
         raise InputError("MLflow has not got everything: call `invad-pipe runs sync` again")
     return lines
@@ -68,6 +73,31 @@ def log_training(run: Run, benchmark: BenchmarkConfig, workspace: Workspace, tag
 def log_evaluation(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
     """Log metrics, thresholds and evidence with the run of the present model, and what else it lacks."""
     _log_results(continue_run(benchmark, workspace), benchmark, workspace)
+    _log_seeds(benchmark, workspace)
+
+
+def _log_seeds(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
+    """Log a run for each further seed of the present results, found again by its model."""
+    trainings = workspace.trainings(benchmark.name)
+    by_seed = read_json(trainings)["seeds"] if trainings.exists() else {}
+    if not by_seed:
+        return
+    from invad.training.curve import read_curve
+
+    for snapshot in read_snapshots(workspace.snapshots(benchmark.name)):
+        metrics = by_seed.get(str(snapshot.seed)) if snapshot.is_last else None
+        if metrics is None:
+            continue
+        folder, one = workspace.snapshots(benchmark.name) / snapshot.folder, benchmark.of_seed(snapshot.seed)
+        key = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:32]
+        run = start_run(one, workspace, key=key, tags={"invad.protocol_version": metrics["protocol_version"]})
+        source = read_source(workspace.raw(one.dataset)).source
+        curves = loss_curves(read_curve(folder / CURVE_FILE))
+        data = data_sets(open_split(one, workspace), one, source)
+        with TemporaryDirectory() as temporary:
+            path = Path(temporary) / f"{one.name}.json"  # where `report --runs` looks for it
+            write_json(path, metrics)
+            run.finish("FINISHED", Content({}, flatten_result(metrics), curves, lambda data=data: data), [path])
 
 
 def log_report(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
@@ -145,7 +175,19 @@ def results_of(benchmark: BenchmarkConfig, workspace: Workspace) -> Content:
             files["figures"] = Files.of(figures, "figures")
         if workspace.scores(name).exists():
             files[EVIDENCE_FOLDER] = Files(Files.of([metrics]).digest, write_evidence)
-    return Content(tags, values, loss_curves(read_curve(loss)), data, files, (workspace.model(name), benchmark))
+    curves = loss_curves(read_curve(loss)) | _learning_curves(benchmark, workspace)
+    return Content(tags, values, curves, data, files, (workspace.model(name), benchmark))
+
+
+def _learning_curves(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, list[tuple[int, float]]]:
+    """Return the metrics of test images on the way of the model's training, by name; none where none were asked for."""
+    path, curves = workspace.trainings(benchmark.name), {}
+    for point in read_json(path)["learning"] if path.exists() else ():
+        if point["seed"] == benchmark.train.seed:
+            for key in _LEARNING:
+                if (value := point["mean"]["paper"][key]) is not None:
+                    curves.setdefault(f"learning/{key}", []).append((point["step"], value))
+    return curves
 
 
 def flatten_result(result: Mapping[str, Any]) -> dict[str, float | None]:
