@@ -90,7 +90,7 @@ def toy_result(
     )
 
 
-def toy_learning(result: Result, epochs: tuple[float, ...] = (5, 10, 20)) -> Result:
+def toy_learning(result: Result, epochs: tuple[float, ...] = (2.5, 5, 10)) -> Result:
     """The result with evaluations of all its seeds after these epochs, the last of which is the result itself."""
     learning = [
         {"seed": seed, "step": round(30 * epoch), "epoch": epoch, "mean": _scaled(content["mean"], epoch / epochs[-1])}
