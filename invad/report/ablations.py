@@ -111,7 +111,7 @@ def write_ablation(report: AblationReport, folder: Path) -> list[Path]:
 def ablation_table(report: AblationReport) -> Table:
     """Cost and metrics of each variant in the order given, and its difference to the paper's setting below it."""
     done = next((report.runs(variant, finished=True) for variant in report.variants if variant.is_paper), [])
-    paper = {key: cell.value for key, cell in _means(done).items()} if done else {}
+    paper = _means(done) if done else {}
     rows = []
     for variant in report.variants:
         row = _row(report, variant)

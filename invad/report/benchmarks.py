@@ -234,7 +234,10 @@ def _beside(result: Result, paper: PublishedResult | None) -> list[Row]:
     setting = {"Setting": f"{result.config.features.image_size} px"}
     row = Row(result.words | setting, result.cells(PAPER), block="measured", notes=tuple(filter(None, notes)))
     words = {"Benchmark": result.title, "Method": f"{result.label} - paper", "Data": "difference"}
-    return [row] if paper is None else [row, difference(row, paper.values, words)]
+    if paper is None:
+        return [row]
+    quoted = {key: Cell(value, std=0.0) for key, value in paper.values.items()}  # taken as it stands
+    return [row, difference(row, quoted, words)]
 
 
 def operating_table(results: Sequence[Result]) -> Table:

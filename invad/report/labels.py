@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from invad.config import BenchmarkConfig, GradientConfig, InvADConfig
+from invad.config import BenchmarkConfig, GradientConfig, InvADConfig, UniADConfig
 from invad.config.constants import NO_ENCODER
 
 Form = Literal["percent", "points", "rate", "score", "count", "millions", "giga", "seconds"]
@@ -103,20 +103,28 @@ HELD_OUT = 20  # categories of a COCO-AD fold
 
 
 def published_method(config: BenchmarkConfig) -> str | None:
-    """The method's key in the published tables (`invad`, `invad-lite`, `rd`), or None where encoder or architecture are others."""
+    """The method's key in the published tables (`invad`, `invad-lite`, `rd`, `uniad`), or None where encoder or architecture are others."""
     train, features = config.train, config.features
     if features.weights in ("none", "packaged"):
         return None
     if train.model == "rd":
         return "rd" if features.encoder == "wide_resnet50_2" else None
+    if isinstance(train, UniADConfig):  # as in the published comparison
+        same = all(getattr(train, name) == getattr(UniADConfig(), name) for name in _own_settings(UniADConfig))
+        return "uniad" if features.encoder == "tf_efficientnet_b4" and same else None
     if not isinstance(train, InvADConfig):
         return None
-    own = {item.name for item in fields(InvADConfig)} - {item.name for item in fields(GradientConfig)}
+    own = _own_settings(InvADConfig)
     for method, (encoder, blocks, loss_weight) in _PAPER_INVAD.items():
         paper = InvADConfig(blocks=blocks, loss_weight=loss_weight)
         if features.encoder == encoder and all(getattr(train, name) == getattr(paper, name) for name in own):
             return method
     return None
+
+
+def _own_settings(kind: type[GradientConfig]) -> set[str]:
+    """The names of the settings of a method that not every method has."""
+    return {item.name for item in fields(kind)} - {item.name for item in fields(GradientConfig)}
 
 
 def method_label(config: BenchmarkConfig) -> str:

@@ -8,7 +8,7 @@ from itertools import groupby
 from invad.report.benchmarks import OPERATING_COLUMNS, operating_means, seeds_words
 from invad.report.labels import METRICS, source_sentences
 from invad.report.results import Result, TestImages, fold_means, select_samples
-from invad.report.tables import Row, Table, caption, flat_heading
+from invad.report.tables import Row, Table, are_close, caption, flat_heading
 
 PROTOCOL = "paper"
 HEADLINE = ("image_auroc", "region_aupro", "mad", "calibrated_image_recall", "calibrated_image_fpr")
@@ -36,13 +36,25 @@ def overview_results(results: Sequence[Result]) -> list[Result]:
 
     The mean of COCO-AD's folds stands for them where there is one.
     """
+    return [max(members, key=_mad) for members in _kinds(results)]
+
+
+def _kinds(results: Sequence[Result]) -> list[list[Result]]:
+    """The results of each benchmark and kind of data."""
     means = fold_means(results)
     parts = [fold for mean in means for fold in mean.folds]
     found = [*means, *(result for result in results if not any(result is fold for fold in parts))]
     kinds: dict[tuple[str, str], list[Result]] = {}
     for result in found:
         kinds.setdefault((result.published_or_own, result.source), []).append(result)
-    return [max(members, key=_mad) for members in kinds.values()]
+    return list(kinds.values())
+
+
+def _rivals(result: Result, members: Sequence[Result]) -> tuple[str, ...]:
+    """A note on the results whose mAD the seeds do not tell apart from the best, where there are such."""
+    own = result.cells(PROTOCOL)["mad"]
+    close = [each.label for each in members if each is not result and are_close(own, each.cells(PROTOCOL)["mad"])]
+    return (f"Over the seeds its mAD is not told apart from that of {', '.join(close)}.",) if close else ()
 
 
 def _mad(result: Result) -> float:
@@ -52,8 +64,12 @@ def _mad(result: Result) -> float:
 
 def overview_table(results: Sequence[Result]) -> Table:
     """The results that count, one row a benchmark."""
-    chosen = overview_results(results)
-    rows = tuple(Row(result.words, result.cells(PROTOCOL) | operating_means(result)) for result in chosen)
+    kinds = [(max(members, key=_mad), members) for members in _kinds(results)]
+    chosen = [result for result, _ in kinds]
+    rows = tuple(
+        Row(result.words, result.cells(PROTOCOL) | operating_means(result), notes=_rivals(result, members))
+        for result, members in kinds
+    )
     known = {key for row in rows for key, cell in row.cells.items() if cell.value is not None}
     columns = tuple(column for column in COLUMNS if column.key in known)
     several = len({result.label for result in results}) > 1

@@ -12,11 +12,15 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from invad.metrics.curves import mean_curve
 from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT
+from invad.report.labels import METRICS
+from invad.report.learning import EpochCurve, authors_curves, learning_cells, seed_curves
 from invad.report.results import Curve, Result
+from invad.report.tables import flat_heading
 
 DPI = 120
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#d8dee4"
@@ -33,6 +37,9 @@ PANELS = (
     ("image_pr", "image_ap", "Image precision-recall: AP", PRECISION_RECALL),
     ("pixel_pr", "pixel_ap", "Pixel precision-recall: AP", PRECISION_RECALL),
 )
+LEARNING = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
+AUTHORS_LINES = ("--", ":")  # of the shorter and of the longer of their runs
+DECADE = 10  # epochs that span more than one stand on a logarithmic axis
 # The look of all figures, as matplotlib's settings. Names may hold dollar signs, which are not formulas.
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 10, "axes.titleweight": "bold",
@@ -141,6 +148,52 @@ def _rates(axis: Axes, curves: Mapping[str, Mapping[str, Curve]], name: str) -> 
     if name == "region_pro":
         limit = FALSE_POSITIVE_RATE_LIMIT
         axis.axvspan(0, limit, color=NORMAL, alpha=0.1, linewidth=0, label=f"area of AU-PRO, up to {limit}")
+
+
+def learning_figure(result: Result) -> Figure:
+    """Test metrics of protocol `paper` over the epochs: thick the mean of the seeds, thin each, grey the authors' runs where comparable.
+
+    result: one that has `learning`.
+    """
+    measured, authors = learning_cells(result), authors_curves(result)
+    known = [epoch for epoch, _ in (*measured, *(point for curve in authors.values() for point in curve))]
+    with _titled(f"Learning curves, {result.marked_title}\n{result.label}", (6.8, 7.6)) as figure:
+        *axes, last = figure.subplots(3, 2).ravel()  # two columns, which a phone can show
+        for axis, metric in zip(axes, [metric for metric in METRICS if metric.key in LEARNING], strict=True):
+            _authors_lines(axis, authors, metric.key)
+            _measured_lines(axis, result, metric.key)
+            axis.set(title=flat_heading(metric), xlabel="epoch")
+            if max(known) > DECADE * min(known):
+                axis.set_xscale("log")
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_minor_locator(NullLocator())
+                axis.xaxis.set_major_formatter("{x:g}")
+            if not axis.lines:
+                axis.text(0.5, 0.5, "no value", ha="center", transform=axis.transAxes)
+        entries = _entries(axes)
+        last.axis("off")
+        last.legend(entries.values(), entries.keys(), loc="center")
+        for axis in axes[::2]:
+            axis.set_ylabel("percent")
+    return figure
+
+
+def _authors_lines(axis: Axes, authors: Mapping[int, EpochCurve], key: str) -> None:
+    for (epochs, curve), line in zip(authors.items(), AUTHORS_LINES, strict=False):
+        values = [100 * values[key] for _, values in curve]
+        label = f"authors' re-run, {epochs} epochs"
+        axis.plot([epoch for epoch, _ in curve], values, line, color=MUTED, linewidth=1.4, marker=".", label=label)
+
+
+def _measured_lines(axis: Axes, result: Result, key: str) -> None:
+    seeds = seed_curves(result, key)
+    for epochs, values in seeds.values() if len(seeds) > 1 else ():
+        axis.plot(epochs, 100 * np.array(values), color=NORMAL, linewidth=0.9, alpha=0.55, label="each seed")
+    means = [(epoch, 100 * value) for epoch, cells in learning_cells(result) if (value := cells[key].value) is not None]
+    if means:
+        name = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {next(iter(seeds))}"
+        label = ", ".join(filter(None, (name, result.config.train.length)))
+        axis.plot(*zip(*means, strict=True), color=NORMAL, linewidth=2.4, marker="o", markersize=4, label=label)
 
 
 def _points(curve: Curve) -> tuple[list[float], list[float]]:

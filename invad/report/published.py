@@ -91,38 +91,40 @@ class PublishedResult:
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
     """All published results of whole benchmarks: the paper's, those of the authors' re-run, then of other papers."""
-    return tuple(map(_result, _rows("results")))
+    return tuple(map(_result, published_rows("results")))
 
 
 @cache
 def published_counts() -> Mapping[str, Counts]:
     """Benchmark -> published numbers of images; nothing is held out."""
     found = {}
-    for row in _rows("datasets"):
+    for row in published_rows("datasets"):
         numbers = {key: int(row[key]) for key in ("classes", "train", "test_normal", "test_anomalous", "without_mask")}
-        share = _fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
+        share = fraction(row["anomalous_pixels"]) if row["anomalous_pixels"] else None
         found[row["benchmark"]] = Counts(**numbers, held_out=0, anomalous_pixels=share)
     return found
 
 
-def _fraction(percent: str) -> float:
+def fraction(percent: str) -> float:
+    """A printed percentage as a fraction."""
     return float(Decimal(percent) / 100)  # 40.7 is 0.407 and not 0.40700000000000003
 
 
 @cache
-def _rows(name: str) -> list[dict[str, str]]:
+def published_rows(name: str) -> list[dict[str, str]]:
+    """The rows of one of the package's files of published numbers, as text."""
     text = files("invad.report").joinpath("published_csv", f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 def _result(row: Mapping[str, str]) -> PublishedResult:
     notes: dict[str, tuple[str, ...]] = {}
-    for note in _rows("notes"):
+    for note in published_rows("notes"):
         # An empty field of a note stands for anything, and no columns for the row as a whole.
         if all(note[key] in ("", row[key]) for key in ("benchmark", "method", "source", "epochs")):
             for column in note["columns"].split() or [""]:
                 notes[column] = (*notes.get(column, ()), note["note"])
-    values = {metric.key: _fraction(row[metric.key]) for metric in METRICS if row[metric.key]}
+    values = {metric.key: fraction(row[metric.key]) for metric in METRICS if row[metric.key]}
     epochs, names = int(row["epochs"]) if row["epochs"] else None, (row["benchmark"], row["method"], row["source"])
     return PublishedResult(*names, epochs, values, notes, row["setting"] or SETTING)
 
@@ -162,7 +164,7 @@ def recipe_note(result: Result) -> str:
         ("", train.length, f"{epochs} epochs" if isinstance(train, InvADConfig) else published.length),
         ("batch size ", train.batch_size, published.batch_size),
         ("learning rate ", train.learning_rate, published.learning_rate),
-        ("blur ", score.sigma, _SIGMA),
+        ("blur ", score.sigma, "method" if result.method == "uniad" else _SIGMA),
         ("levels of the map: ", score.map_levels, "method"),
         ("distance of the map: ", score.map_distance, "method"),
         ("encoder weights ", features.weights, _WEIGHTS.get(result.method, features.weights)),

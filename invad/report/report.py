@@ -17,11 +17,13 @@ from invad.report.benchmarks import (
     per_class_tables,
     published_tables,
 )
+from invad.report.learning import learning_results, learning_tables
 from invad.report.overview import overview_table
 from invad.report.page import render_page
 from invad.report.pictures import heatmap_sheet, synthetic_sheet
-from invad.report.plots import curves_figure, save_plot, score_figure
+from invad.report.plots import curves_figure, learning_figure, save_plot, score_figure
 from invad.report.results import Result, grouped, select_samples
+from invad.report.spread import spread_tables
 from invad.report.tables import Table
 from invad.report.writers import read_table, write_tables
 
@@ -73,6 +75,8 @@ def make_tables(results: Sequence[Result]) -> dict[str, Sequence[Table]]:
     return {
         "overview": [overview_table(results)],
         "main": measured_tables(results),
+        **({"spread": spread} if (spread := spread_tables(results)) else {}),
+        **({"learning": learning} if (learning := learning_tables(results)) else {}),
         **({"published": published} if (published := published_tables(results)) else {}),
         **{f"per_class_{name}": per_class_tables(members) for name, members in with_classes.items()},
         "operating_point": [operating_table(results)],
@@ -92,3 +96,5 @@ def write_figures(results: Sequence[Result], folder: Path) -> None:
             heatmap_sheet(result, result.tests, select_samples(result.tests), path)
         if result.synthetic:
             synthetic_sheet(result, folder / f"synthetic_{result.key}.png")
+    for result in learning_results(results):
+        save_plot(learning_figure(result), folder, f"learning_{result.key}")

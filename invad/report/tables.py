@@ -13,7 +13,12 @@ from typing import Literal
 from invad.report.labels import Form, Metric
 
 DASH = "–"  # noqa: RUF001  (an en dash is what a missing number is printed as)
+CLOSE = "≈"
 MISSING = "Not available; the notes of the evaluation say why."
+CLOSE_RULE = (
+    f"{CLOSE}: the seeds do not tell it apart from the best of its column (all of these are bold) or, in a row of differences, from 0: the "
+    "difference is at most the root of the summed squares of the deviations, of which a published number has none."
+)
 PLAIN_GROUPS = ("", "Averages", "Calibration", "Cost")  # labels below others need the group to be understood
 RowKind = Literal["plain", "summary", "published", "difference"]
 
@@ -23,13 +28,16 @@ class Cell:
     """One number.
 
     value: in the unit of the file it comes from (metrics are fractions in [0, 1]); None when not available. notes: footnotes. std:
-    standard deviation over seeds. rank: 1 the best of its block and column, 2 the second, 0 any other.
+    standard deviation over seeds. rank: 1 the best of its block and column, 2 the second, 0 any other. is_close: the seeds do not tell it
+    apart from the best of its block and column, or, of a difference, from 0. interval: over the test images, in the unit of the value.
     """
 
     value: int | float | None = None  # an int stays one in JSON
     notes: tuple[str, ...] = ()
     std: float | None = None
     rank: Literal[0, 1, 2] = 0
+    is_close: bool = False
+    interval: tuple[float, float] | None = None
 
 
 Cells = Mapping[str, Cell]
@@ -117,11 +125,15 @@ _FORMS: Mapping[str, Callable[[float], str]] = {
 
 
 def cell_text(column: Metric, cell: Cell, kind: RowKind = "plain") -> str:
-    """A cell as every format prints it, before marks and ranks: `96.2`, `96.2 ± 0.3`, `+1.2` of a difference, or a dash."""
+    """A cell as every format prints it, before marks and ranks: `96.2`, `≈ 96.2 ± 0.3`, `96.2 [95.1, 97.0]`, `+1.2`, or a dash."""
     if cell.value is None:
         return DASH
     text = number_text("points" if kind == "difference" else column.form, cell.value)
-    return text if cell.std is None else f"{text} ± {number_text(column.form, cell.std)}"
+    if cell.interval is not None:
+        text += f" [{', '.join(number_text(column.form, end) for end in cell.interval)}]"
+    if cell.std is not None:
+        text += f" ± {number_text(column.form, cell.std)}"
+    return f"{CLOSE} {text}" if cell.is_close else text
 
 
 def flat_heading(column: Metric) -> str:
@@ -175,11 +187,22 @@ def _folded(cells: Sequence[Cell]) -> Cell:
     return Cell(math.fsum(values) / len(values), notes, statistics.stdev(values) if len(values) > 1 else None)
 
 
+def are_close(one: Cell, other: Cell) -> bool:
+    """Whether the seeds do not tell two numbers apart: they differ by at most the root of the summed squares of their deviations.
+
+    A number of one seed has no deviation, and is always told apart.
+    """
+    if one.value is None or other.value is None or one.std is None or other.std is None:
+        return False
+    return abs(one.value - other.value) <= math.hypot(one.std, other.std)
+
+
 def ranked(rows: Iterable[Row], columns: Sequence[Metric]) -> tuple[Row, ...]:
     """The rows with the best and the second best number of each block and column marked; equal as printed is equal in rank.
 
-    Differences never take part, and summaries only among themselves: a mean does not compete with what it is made of. A column that has
-    a number in one row of a block only has no best there, nor has one without `Metric.best`.
+    What the seeds do not tell apart from the best is `is_close` and of its rank, and then so is the best itself. Differences never take
+    part, and summaries only among themselves: a mean does not compete with what it is made of. A column that has a number in one row of a
+    block only has no best there, nor has one without `Metric.best`.
     """
     rows = list(rows)
     groups: dict[tuple[str, bool], list[int]] = {}
@@ -189,31 +212,51 @@ def ranked(rows: Iterable[Row], columns: Sequence[Metric]) -> tuple[Row, ...]:
     marked = [dict(row.cells) for row in rows]
     for indices in groups.values():
         for column in (column for column in columns if column.best):
-            printed = {
-                index: float(number_text(column.form, value).replace(",", ""))
-                for index in indices
-                if (value := rows[index].cells.get(column.key, Cell()).value) is not None
-            }
-            best = sorted(set(printed.values()), reverse=column.best == "highest")[:2]
-            for index, number in printed.items() if len(printed) > 1 else ():
-                if number in best:
-                    marked[index][column.key] = replace(marked[index][column.key], rank=1 if number == best[0] else 2)
+            found = {index: cell for index in indices if (cell := marked[index].get(column.key)) is not None}
+            for index, cell in _ranked_cells(found, column).items():
+                marked[index][column.key] = cell
     return tuple(replace(row, cells=cells) for row, cells in zip(rows, marked, strict=True))
 
 
+def _ranked_cells(cells: Mapping[int, Cell], column: Metric) -> dict[int, Cell]:
+    """The cells of a column and block that are best, not told apart from the best, or second best; by index."""
+    sign = 1 if column.best == "highest" else -1
+    values = {index: sign * cell.value for index, cell in cells.items() if cell.value is not None}
+    if len(values) < 2:
+        return {}
+    printed = {index: float(number_text(column.form, value).replace(",", "")) for index, value in values.items()}
+    best = max(values, key=lambda index: values[index])
+    close = {index for index in values if index != best and are_close(cells[index], cells[best])}
+    close |= {best} if close else set()
+    first = close | {index for index in values if printed[index] == printed[best]}
+    second = max((number for index, number in printed.items() if index not in first), default=None)
+    found = {index: replace(cells[index], rank=1, is_close=index in close) for index in first}
+    return found | {
+        index: replace(cells[index], rank=2) for index in values if index not in first and printed[index] == second
+    }
+
+
 def ranks_words(rows: Iterable[Row], block: str) -> str:
-    """What the marks mean where any number is marked as the best. block: what is compared, such as `a class`."""
-    is_marked = any(cell.rank for row in rows for cell in row.cells.values())
-    return f"Bold: best of a column within {block}; underlined: second best." if is_marked else ""
+    """What the marks mean where any number is marked as the best or as close. block: what is compared, such as `a class`."""
+    cells = [cell for row in rows for cell in row.cells.values()]
+    is_marked, is_close = any(cell.rank for cell in cells), any(cell.is_close for cell in cells)
+    return caption(
+        f"Bold: best of a column within {block}; underlined: second best." if is_marked else "",
+        CLOSE_RULE if is_close else "",
+    )
 
 
-def difference(row: Row, reference: Mapping[str, float | None], words: Mapping[str, str]) -> Row:
-    """A row of the cells of another minus those of a reference; a dash where either has no value."""
+def difference(row: Row, reference: Cells, words: Mapping[str, str]) -> Row:
+    """A row of the cells of another minus those of a reference; a dash where either has no value.
+
+    A difference of other than nothing is `is_close` by the rule of `are_close`.
+    """
     cells = {}
     for key, cell in ((key, cell) for key, cell in row.cells.items() if key in reference):
-        other = reference[key]
+        other = reference[key].value
         if cell.value is None or other is None:
             cells[key] = Cell(None, cell.notes or (MISSING,))
         else:
-            cells[key] = Cell(cell.value - other)
+            own = cell.value - other
+            cells[key] = Cell(own, is_close=own != 0 and are_close(cell, reference[key]))
     return Row(words, cells, "difference", row.block)

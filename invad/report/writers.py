@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from invad.errors import InputError
 from invad.files import write_text
-from invad.report.tables import DASH, Row, Table, blocks, column_groups, flat_heading
+from invad.report.tables import CLOSE, DASH, Row, Table, blocks, column_groups, flat_heading
 
 _TABLE = TypeAdapter(Table)
 
@@ -73,12 +73,15 @@ def markdown_escape(text: str) -> str:
 def csv_text(tables: Sequence[Table]) -> str:
     """All tables in one CSV: the words of a row, protocol and kind, then numbers with full precision (they read back the same).
 
-    Empty where not available. `<key>_std` is there where any cell of the column has a standard deviation.
+    Empty where not available. `<key>_low`, `<key>_high` and `<key>_std` are there where any cell of the column has an interval or a
+    standard deviation, and `close` where any cell is: the keys of those, with blanks between them.
     """
     rows = [(table, row) for table in tables for row in table.rows]
     columns = list(dict.fromkeys(column.key for table in tables for column in table.columns))
-    with_std = {key for _, row in rows for key, cell in row.cells.items() if cell.std is not None}
-    numbers = [name for key in columns for name in ((key, f"{key}_std") if key in with_std else (key,))]
+    known = {name for _, row in rows for name, value in _csv_numbers(row).items() if value is not None}
+    names = [name for key in columns for name in (key, *(f"{key}_{part}" for part in ("low", "high", "std")))]
+    numbers = [name for name in names if name in known or name in columns]
+    numbers += ["close"] if any(_csv_close(row) for _, row in rows) else []
     words = dict.fromkeys(_csv_name(head) for _, row in rows for head in row.words)
     buffer = io.StringIO()
     writer = csv.DictWriter(
@@ -87,11 +90,21 @@ def csv_text(tables: Sequence[Table]) -> str:
     writer.writeheader()
     for table, row in rows:
         record: dict[str, object] = {_csv_name(head): "" if word == DASH else word for head, word in row.words.items()}
-        record |= {"protocol": table.protocol, "kind": row.kind}
-        for key, cell in row.cells.items():
-            record |= {key: cell.value, f"{key}_std": cell.std}
-        writer.writerow(record)
+        record |= {"protocol": table.protocol, "kind": row.kind, "close": _csv_close(row)}
+        writer.writerow(record | _csv_numbers(row))
     return buffer.getvalue()
+
+
+def _csv_numbers(row: Row) -> dict[str, float | None]:
+    numbers: dict[str, float | None] = {}
+    for key, cell in row.cells.items():
+        low, high = cell.interval or (None, None)
+        numbers |= {key: cell.value, f"{key}_low": low, f"{key}_high": high, f"{key}_std": cell.std}
+    return numbers
+
+
+def _csv_close(row: Row) -> str:
+    return " ".join(key for key, cell in row.cells.items() if cell.is_close)
 
 
 def _csv_name(head: str) -> str:
@@ -131,7 +144,7 @@ def _latex_row(table: Table, row: Row) -> str:
     first = f"\\textit{{{first}}}" if row.kind in ("summary", "difference") else first
     cells = []
     for text, rank, marks in table.printed(row):
-        signed = re.sub(r"^([+-])(?=\d)", r"$\1$", latex_escape(text))
+        signed = re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", latex_escape(text))
         cells.append(("{}", "\\textbf{{{}}}", "\\underline{{{}}}")[rank].format(signed) + _latex_marks(marks))
     return f"{' & '.join([first + _latex_marks(table.marks(row)), *words, *cells])} \\\\\n"
 
@@ -142,7 +155,7 @@ def _latex_marks(marks: str) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--", "±": r"$\pm$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--", "±": r"$\pm$", CLOSE: r"$\approx$",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",  # other signs in the classic font encoding
 }  # fmt: skip
 

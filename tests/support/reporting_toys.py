@@ -90,6 +90,38 @@ def toy_result(
     )
 
 
+def toy_learning(result: Result, epochs: tuple[float, ...] = (2.5, 5, 10)) -> Result:
+    """The result with evaluations of all its seeds after these epochs, the last of which is the result itself."""
+    learning = [
+        {"seed": seed, "step": round(30 * epoch), "epoch": epoch, "mean": _scaled(content["mean"], epoch / epochs[-1])}
+        for seed, content in result.metrics_by_seed.items()
+        for epoch in epochs
+    ]
+    return replace(result, learning=learning)
+
+
+def _scaled(means: dict, share: float) -> dict:
+    """Means over the classes that rise from 0.7 of what they are."""
+    return {
+        protocol: {key: value if value is None else value * (0.7 + 0.3 * share) for key, value in values.items()}
+        for protocol, values in means.items()
+    }
+
+
+def toy_intervals(result: Result, half: float = 0.02) -> Result:
+    """The result with intervals of +- `half` around its means and classes."""
+
+    def around(values: dict) -> dict:
+        return {key: [value - half, value + half] for key, value in values.items() if value is not None}
+
+    by_seed = {}
+    for seed, content in result.metrics_by_seed.items():
+        classes = {name: around(values["exact"]) for name, values in content["per_class"].items()}
+        intervals = {"per_class": classes, "mean": around(content["mean"]["exact"])}
+        by_seed[seed] = {**content, "intervals": {**intervals, "replicates": 1000, "confidence": 0.95, "seed": 0}}
+    return replace(result, metrics_by_seed=by_seed)
+
+
 def toy_maps(classes: int, seed: int, offset: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Maps float32 (N, SIDE, SIDE), masks bool, labels and image scores of `classes` times IMAGES images."""
     generator = np.random.default_rng(seed)

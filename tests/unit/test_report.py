@@ -210,7 +210,7 @@ def test_results_of_other_settings_say_what_sets_them_apart():
     ]
     found = grouped(results)
     assert [result.label for result in found] == [
-        "InvAD (mobilenetv2_100), epochs 20, batch_size 8",
+        "InvAD (mobilenetv2_100), epochs 10, batch_size 8",
         "InvAD (mobilenetv2_100), epochs 5, batch_size 4",
         "InvAD (mobilenetv2_100), epochs 5, batch_size 8",
         "InvAD (mobilenetv2_100)",
@@ -337,6 +337,7 @@ def own_workspace(root: Path) -> tuple[Workspace, BenchmarkConfig]:
     write_json(workspace.metrics("mvtec"), metrics)
     write_json(workspace.curves("mvtec"), {"bolt": {}})
     write_json(workspace.cost("mvtec"), asdict(COST))
+    write_json(workspace.trainings("mvtec"), {"benchmark": "mvtec", "seeds": {}, "learning": []})
     features = FeaturesConfig("mobilenetv2_100", image_size=32)
     return workspace, BenchmarkConfig("mvtec", "mine", FolderSplitConfig(), features, InvADConfig(), ScoreConfig())
 

@@ -87,6 +87,23 @@ def test_several_seeds_are_mean_and_sample_standard_deviation():
     assert float(csv_of(three_by_three())[0]["mad_std"]) == statistics.stdev([0.9, 0.91, 0.92])
 
 
+def test_variants_that_the_seeds_do_not_tell_apart_are_all_best_and_their_differences_are_marked():
+    near = [run("no_style", seed, 0.899 + seed / 100) for seed in range(3)]
+    far = [run("wide", seed, 0.5 + seed / 100) for seed in range(3)]
+    report = report_of(*three_by_three().runs(PAPER), *near, *far)
+    text = markdown_of(report)
+    names = ("full (paper)<sup>1</sup>", "no_style<sup>2</sup>", "wide")
+    assert [cells_of(text, name)[-1] for name in names] == ["**≈ 91.0 ± 1.0**", "**≈ 90.9 ± 1.0**", "<u>51.0 ± 1.0</u>"]
+    assert [cells_of(text, f"{name} - paper")[-1] for name in ("full (paper)", "no_style", "wide")] == [
+        "0.0",
+        "≈ -0.1",
+        "-40.0",
+    ]
+    assert "≈: the seeds do not tell it apart from the best of its column" in text
+    alone = report_of(*three_by_three().runs(PAPER), run("no_style", 0, 0.909), variants=(PAPER, BARE))
+    assert "≈" not in markdown_of(alone)  # one seed
+
+
 def test_one_seed_has_no_standard_deviation():
     report = report_of(run("full", 0, 0.5), run("no_style", 0, 0.25), variants=(PAPER, BARE))
     text = markdown_of(report)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from reporting_toys import toy_result
+from reporting_toys import toy_learning, toy_result
 
 from invad.predict import predictions
 from invad.report import pictures
@@ -25,7 +25,7 @@ from invad.report.pictures import (
     truth_panel,
     truth_words,
 )
-from invad.report.plots import curves_figure, save_plot, score_figure
+from invad.report.plots import curves_figure, learning_figure, save_plot, score_figure
 from invad.scoring.overlay import coloured
 
 
@@ -49,9 +49,10 @@ def _legend_texts(holder):
 
 @pytest.mark.slow
 def test_figures_are_the_same_bytes_twice_without_date_and_fonts(result, tmp_path):
-    for make in (score_figure, curves_figure):
+    learned = toy_learning(result)
+    for make in (score_figure, curves_figure, learning_figure):
         for name in ("one", "two"):
-            save_plot(make(result), tmp_path, name)
+            save_plot(make(learned), tmp_path, name)
         for suffix in ("svg", "png"):
             content = (tmp_path / f"one.{suffix}").read_bytes()
             assert content == (tmp_path / f"two.{suffix}").read_bytes()
@@ -134,7 +135,7 @@ def test_curves_without_masks_say_what_is_not_there(result):
     curves = {name: {"image_roc": of_class["image_roc"]} for name, of_class in result.curves.items()}
     means = {name: dict.fromkeys(result.metrics["mean"]["exact"]) for name in ("paper", "exact")}
     means["exact"]["image_auroc"] = 0.5
-    figure = curves_figure(replace(result, curves=curves, metrics_by_seed={0: {"mean": means}}))
+    figure = curves_figure(replace(result, curves=curves, metrics_by_seed={42: {"mean": means}}))
     assert titles(figure)[:2] == ["Image ROC: AU-ROC 50.0", "Pixel ROC: AU-ROC not available"]
     assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [[], *[["no curve"]] * 4, []]
 

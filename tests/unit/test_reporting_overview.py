@@ -42,6 +42,20 @@ def test_seeds_have_their_deviation_and_what_no_benchmark_has_no_column():
     assert all(row.cells["calibrated_image_recall"].value is None for row in bare.rows)
 
 
+def test_a_benchmark_s_row_says_which_others_the_seeds_do_not_tell_from_it():
+    best, near, far = (
+        toy_result(seeds=(1, 2, 3), label=name, offset=o) for name, o in zip("ABC", (0.70, 0.69, 0.1), strict=True)
+    )
+    table = overview_table([far, near, best])
+    assert table.words(table.rows[0])[1] == "A"
+    assert table.footnotes == ("Over the seeds its mAD is not told apart from that of B.",)
+    assert overview_table([far, best]).footnotes == ()
+    assert (
+        overview_table([replace(near, label="D"), replace(toy_result(seeds=(1,), offset=0.705), label="E")]).footnotes
+        == ()
+    )
+
+
 def test_the_image_of_a_class_is_the_anomalous_one_of_median_score_or_else_a_normal_one():
     tests = toy_result().tests
     classes, labels = ["a"] * 5 + ["b"] * 2, [1, 1, 1, 0, 1, 0, 0]

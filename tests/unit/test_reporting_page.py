@@ -13,14 +13,25 @@ import numpy as np
 import pytest
 from devtools import browser
 from PIL import Image
-from reporting_toys import IMAGES, toy_result
+from reporting_toys import IMAGES, toy_intervals, toy_learning, toy_result
 from reporting_toys import SIDE as TOY_SIDE
 
 from invad.config import PatchCoreConfig
 from invad.report.labels import METRICS, Metric
-from invad.report.page import DECISIONS, NO_EVIDENCE, OPEN_SAMPLES, PLOTS, build_gallery, render_page, runs_table
-from invad.report.plots import save_plot, score_figure
+from invad.report.learning import RULE, authors_words, learning_tables
+from invad.report.page import (
+    DECISIONS,
+    LEARNING_ALT,
+    NO_EVIDENCE,
+    OPEN_SAMPLES,
+    PLOTS,
+    build_gallery,
+    render_page,
+    runs_table,
+)
+from invad.report.plots import learning_figure, save_plot, score_figure
 from invad.report.results import GALLERY_RULE, outcomes
+from invad.report.spread import spread_tables
 from invad.report.tables import Cell, Row, Table
 
 COLUMNS = (
@@ -81,6 +92,7 @@ RUN = {
 
 TABLES = {
     "main": [BLOCKS, SINGLES],
+    "spread": spread_tables([toy_intervals(toy_result(seeds=(42, 43)))]),
     "published": [WIDE],
     "per_class_mvtec": [WIDE],
     "operating_point": [replace(SINGLES, title="Operating")],
@@ -94,9 +106,11 @@ def rendered(*results, tables=None, figures=NOWHERE, run_info=None, left_out=())
 
 
 def rich_page(result, figures, run_info=RUN):
-    bare = replace(result, key="second key", source="path", tests=None, label="RD")
+    result = toy_learning(result)
+    tables = TABLES | {"learning": learning_tables([result])}
+    bare = replace(result, learning=(), key="second key", source="path", tests=None, label="RD")
     left_out = ("visa: metrics/visa.json: no such file",)
-    return rendered(result, bare, tables=TABLES, figures=figures, run_info=run_info, left_out=left_out)
+    return rendered(result, bare, tables=tables, figures=figures, run_info=run_info, left_out=left_out)
 
 
 class PageParser(HTMLParser):
@@ -133,6 +147,7 @@ def result():
 def figures(result, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     save_plot(score_figure(result), folder, f"scores_{result.key}")
+    save_plot(learning_figure(toy_learning(result)), folder, f"learning_{result.key}")
     return folder
 
 
@@ -162,10 +177,12 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
     anchors = {attrs["href"][1:] for tag, attrs in tags if tag == "a"}
     sections = [
         "comparison",
+        "spread",
         "ablations",
         "published",
         "classes",
         "operating-point",
+        "learning",
         "curves",
         "gallery",
         "run",
@@ -212,6 +229,24 @@ def test_tables_show_ranks_spread_notes_and_kinds(page):
     assert '<table class="numbers sortable ruled">' in table
     assert '<p class="caption">A caption &amp; more.</p>' in table
     assert "<li>What the &lt;evaluation&gt; said.</li>" in table
+
+
+def test_learning_curves_have_their_figure_one_table_and_the_sentence_that_nothing_was_chosen(result, page):
+    section = page.partition('<h2 id="learning">')[2].partition("<h2")[0]
+    assert RULE in section and authors_words(result) in section and "generated data" in authors_words(result)
+    images = [attrs for tag, attrs in parse(section) if tag == "img"]
+    assert [attrs["alt"] for attrs in images] == [f"{LEARNING_ALT}: MVTec AD, InvAD (mobilenetv2_100)."]
+    assert images[0]["src"].startswith("data:image/svg+xml;base64,")
+    assert (
+        section.count("<table") == 1 and section.count('<th scope="row">') == 3
+    )  # of the protocol that the figure has
+    assert "Learning curves" not in rendered(result)
+
+
+def test_the_spread_is_folded_and_its_numbers_do_not_break(page):
+    section = page.partition('<h2 id="spread">')[2].partition("<h2")[0]
+    assert re.search(r"<details>\s*<summary>Spread over test images and seeds</summary>", section)
+    assert re.search(r"\d \[\d+\.\d, \d+\.\d\] ±\xa0\d", section)
 
 
 def test_long_tables_are_folded_and_do_not_repeat_the_heading_above_them(result):

@@ -277,7 +277,10 @@ def test_a_comparable_result_stands_first_with_its_difference_to_the_paper():
     for key in KEYS:
         assert difference.cells[key].value == measured.cells[key].value - paper.values[key]
         assert measured.cells[key].std is not None and difference.cells[key].std is None
-    assert table.printed(difference)[-1][0][0] in "+-"
+    for key in KEYS:
+        within = abs(difference.cells[key].value) <= measured.cells[key].std  # a published number has no deviation
+        assert difference.cells[key].is_close == within
+    assert table.printed(difference)[-1][0].removeprefix("≈ ")[0] in "+-"
     assert [len([row for row in published if row.block == block]) for block in ("paper", "rerun 100", "rerun 300")] == [
         8, 15, 14,
     ]  # fmt: skip

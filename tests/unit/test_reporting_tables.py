@@ -30,11 +30,13 @@ from invad.report.published import published_counts
 from invad.report.report import make_tables
 from invad.report.results import Counts, Result, grouped
 from invad.report.tables import (
+    CLOSE_RULE,
     DASH,
     MISSING,
     Cell,
     Row,
     Table,
+    are_close,
     blocks,
     cell_text,
     difference,
@@ -66,6 +68,7 @@ def result_of(name="mvtec", source="path", metrics=None, label="", profile="quic
     given = {int(key[1:]): value for key, value in seeds.items()} or {42: metrics or {"wood": 0.5}}
     files = {seed: value if "per_class" in value else metrics_of(name, value) for seed, value in given.items()}
     config = own_config(name) if source == OWN else toy_config(name, profile)
+    config = replace(config, train=replace(config.train, seed=min(files)))
     return Result(config, source, files, label=label, key=f"{name}_{label}")
 
 
@@ -91,9 +94,9 @@ def test_a_method_without_gradients_has_no_epochs():
     patchcore = replace(ours, config=replace(ours.config, train=PatchCoreConfig()), label="PatchCore", key="p")
     table = measured_tables([ours, patchcore])[0]
     assert [table.words(row)[1:] for row in table.rows] == [
-        ["InvAD (mobilenetv2_100)", "own copy", "20"], ["PatchCore", "own copy", DASH],
+        ["InvAD (mobilenetv2_100)", "own copy", "10"], ["PatchCore", "own copy", DASH],
     ]  # fmt: skip
-    assert [row["epochs"] for row in csv.DictReader(io.StringIO(csv_text([table])))] == ["20", ""]
+    assert [row["epochs"] for row in csv.DictReader(io.StringIO(csv_text([table])))] == ["10", ""]
     folds = [result_of(name) for name in FOLDS]
     lazy = [replace(fold, config=replace(fold.config, train=PatchCoreConfig()), label="A") for fold in folds]
     assert [row.words["Epochs"] for row in measured_tables(lazy)[0].rows] == [DASH] * 5
@@ -298,6 +301,67 @@ def test_summaries_compete_with_each_other_only_and_differences_never():
     assert ranks_of(0.1, 0.2, kinds=["summary", "summary"]) == [2, 1]
 
 
+def ranked_cells(*cells, column=BEST):
+    """Rank and mark of cells of one column and block."""
+    rows = ranked([Row({}, {column.key: cell}) for cell in cells], [column])
+    return [(row.cells[column.key].rank, row.cells[column.key].is_close) for row in rows]
+
+
+def test_what_the_seeds_do_not_tell_from_the_best_is_best_too():
+    # sqrt(3^2 + 4^2) = 5: at the limit, and a thousandth beyond it
+    best, close, apart = Cell(60 / 64, std=3 / 64), Cell(55 / 64, std=4 / 64), Cell(55 / 64 - 0.001, std=4 / 64)
+    assert are_close(best, close) and not are_close(best, apart)
+    assert ranked_cells(close, best, apart) == [(1, True), (1, True), (2, False)]
+    lowest = ranked_cells(Cell(0.93, std=0.03), Cell(0.97, std=0.04), Cell(0.99, std=0.03), column=LEAST)
+    assert lowest == [(1, True), (1, True), (2, False)]
+    counts = Metric("n", "", "N", "", "count")
+    assert ranked_cells(Cell(1500, std=30.0), Cell(1450, std=40.0), Cell(1000), column=counts) == [
+        (1, True), (1, True), (2, False),
+    ]  # fmt: skip
+
+
+def test_a_number_of_one_seed_is_never_called_close():
+    assert ranked_cells(Cell(0.9, std=0.1), Cell(0.89), Cell(0.8, std=0.1)) == [(1, True), (2, False), (1, True)]
+    assert ranked_cells(Cell(0.9), Cell(0.89, std=0.1)) == [(1, False), (2, False)]
+    assert ranked_cells(Cell(0.9, std=0.0), Cell(0.9, std=0.0)) == [(1, True), (1, True)]
+    assert ranked_cells(Cell(0.9, std=0.1), Cell(None)) == [(0, False), (0, False)]
+
+
+def test_a_difference_within_the_deviations_is_close_and_none_to_itself():
+    row = Row({}, {"a": Cell(0.5, std=0.03125), "b": Cell(0.5, std=0.03), "c": Cell(0.5), "d": Cell(0.5, std=0.03)})
+    quoted = {
+        "a": Cell(0.53125, std=0.0),
+        "b": Cell(0.5301, std=0.0),
+        "c": Cell(0.5001, std=0.0),
+        "d": Cell(0.5, std=0.03),
+    }
+    assert {key: cell.is_close for key, cell in difference(row, quoted, {}).cells.items()} == {
+        "a": True, "b": False, "c": False, "d": False,
+    }  # fmt: skip
+    assert difference(row, {"a": Cell(0.55, std=0.04)}, {}).cells["a"].is_close
+    assert not difference(row, {"a": Cell(0.55)}, {}).cells["a"].is_close  # of one seed
+
+
+def test_close_numbers_are_marked_alike_in_every_format():
+    near = [
+        result_of(label="A", s1={"wood": 0.50}, s2={"wood": 0.54}),
+        result_of(label="B", s1={"wood": 0.51}, s2={"wood": 0.55}),
+    ]
+    table = measured_tables([*near, result_of(label="C", s1={"wood": 0.20}, s2={"wood": 0.21})])[0]
+    assert table.caption.count(CLOSE_RULE) == 1
+    assert markdown([table]).count("**≈ 52.0 ± 2.8**") == markdown([table]).count("**≈ 53.0 ± 2.8**") == len(KEYS)
+    assert latex([table]).count(r"\textbf{$\approx$ 53.0 $\pm$ 2.8}") == len(KEYS) and latex([table]).isascii()
+    rows = list(csv.DictReader(io.StringIO(csv_text([table]))))
+    assert [row["close"].split() for row in rows] == [KEYS, KEYS, []]
+    clear = measured_tables([near[0], result_of(label="C", s1={"wood": 0.20}, s2={"wood": 0.21})])[0]
+    assert "≈" not in markdown([clear]) + clear.caption and "close" not in csv_text([clear])
+
+
+def test_latex_sets_the_sign_of_a_close_difference_as_a_minus():
+    row = Row({"R": "r"}, {"a": Cell(-0.01, is_close=True)}, "difference")
+    assert r"& $\approx$ $-$1.0 \\" in latex([Table("T", "C.", ("R",), (BEST,), (row,))])
+
+
 def test_methods_are_ranked_within_a_benchmark_and_source_only():
     results = [result_of("mvtec", "path", {"wood": 0.5}, "A"), result_of("mvtec", "path", {"wood": 0.6}, "B")]
     results += [result_of("mvtec", "embedded", {"wood": 0.9}, "C"), result_of("visa", "path", {"candle": 0.8})]
@@ -335,7 +399,7 @@ def test_main_csv_has_one_row_per_benchmark_and_protocol():
     rows = list(csv.DictReader(io.StringIO(csv_text(measured_tables([result_of("visa", metrics={"a": 0.25})])))))
     keys = ("benchmark", "method", "data", "epochs", "seeds", "protocol", "kind", "pixel_mf1")
     assert [tuple(row[key] for key in keys) for row in rows] == [
-        ("VisA", "InvAD (mobilenetv2_100)", "own copy", "20", "42", protocol, "plain", "0.25")
+        ("VisA", "InvAD (mobilenetv2_100)", "own copy", "10", "42", protocol, "plain", "0.25")
         for protocol in ("paper", "exact")
     ]
 
@@ -389,6 +453,7 @@ def test_numbers_are_printed_by_the_form_of_their_column():
     for form, (value, text) in values.items():
         assert cell_text(Metric("a", "", "A", "", form), Cell(value)) == text
     assert cell_text(BEST, Cell(0.962, std=0.003)) == "96.2 ± 0.3"
+    assert cell_text(BEST, Cell(0.962, std=0.003, is_close=True, interval=(0.95, 0.97))) == "≈ 96.2 [95.0, 97.0] ± 0.3"
     assert cell_text(BEST, Cell()) == DASH
     assert cell_text(BEST, Cell(0.5), "difference") == "+50.0"
     assert [number_text("points", value) for value in (0.0123, -0.0004)] == ["+1.2", "0.0"]
@@ -412,7 +477,7 @@ def test_rules_are_drawn_between_blocks_of_several_rows():
 
 def test_a_difference_to_nothing_is_a_dash_with_a_note():
     row = Row({}, {"a": Cell(0.5), "b": Cell(0.5), "c": Cell(None, ("why",))})
-    cells = difference(row, {"a": 0.25, "b": None, "c": 0.5}, {}).cells
+    cells = difference(row, {"a": Cell(0.25), "b": Cell(), "c": Cell(0.5)}, {}).cells
     assert cells == {"a": Cell(0.25), "b": Cell(None, (MISSING,)), "c": Cell(None, ("why",))}
 
 

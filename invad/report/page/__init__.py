@@ -14,6 +14,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from invad.report.labels import source_label
+from invad.report.learning import PROTOCOL, RULE, authors_words, learning_results
+from invad.report.learning import TITLE as LEARNING
 from invad.report.overview import SAMPLE_RULE, overview_results, overview_samples
 from invad.report.pictures import (
     COLOUR_RULE,
@@ -48,16 +50,22 @@ PLOTS = {
         "high where no threshold finds the regions; the IoU of the tables says how much of them is found.",
     ),
 }  # fmt: skip
+LEARNING_ALT = "Lines of five test metrics over the epochs of the training; the table below has the numbers"
+LEARNING_CAPTION = (
+    "Test metrics over the epochs, protocol paper, in percent: thick the mean of the seeds, thin each of them. The axis of the epochs is "
+    "logarithmic where they span more than a factor of ten."
+)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A section of tables. begin: of the names of its tables' files. intro: what stands above them; "" for nothing."""
+    """A section of tables. begin: of the names of its tables' files. intro: what stands above them; "" for nothing. folded: always."""
 
     anchor: str
     heading: str
     begin: str
     intro: str = ""
+    folded: bool = False
 
 
 # The sections of tables in the order of the page: those before curves and gallery, and those that close it.
@@ -67,7 +75,15 @@ FINDINGS = (
         "Comparison of methods",
         "main",
         "A click on a heading sorts a table by that column, a second one the other way; a third restores the order. Bold is the best of a "
-        "group of rows, underlined the second best. Where a table is wider than the screen it scrolls, and its edge says so.",
+        "group of rows, underlined the second best, and ≈ marks what the seeds do not tell apart. Where a table is wider than the "
+        "screen it scrolls, and its edge says so.",
+    ),
+    Group(
+        "spread",
+        "Spread",
+        "spread",
+        "How far a number would move with other test images, and how far with another seed of the training.",
+        folded=True,
     ),
     Group("ablations", "Ablations", "ablation_"),
     Group("published", "Published numbers", "published"),
@@ -127,6 +143,8 @@ def render_page(
         facts_of=_filled(FACTS, tables),
         columns=list(dict.fromkeys(column for table in explained for column in table.columns)),
         sections=[_section(result, figures) for result in results],
+        learning=_learning(results, tables.get("learning", ()), figures),
+        learning_rule=RULE,
         run_info=run_info,
         left_out=left_out,
         generated=any(result.source == GENERATED for result in results),
@@ -145,6 +163,7 @@ def _filled(groups: Sequence[Group], tables: Mapping[str, Sequence[Table]]) -> l
         parts = [part for members in files for part in _parts(group, members)]
         if group.begin == "main":  # what is compared is seen, however long it is
             parts = [part | {"folded": index > 0} for index, part in enumerate(parts)]
+        parts = [part | {"folded": part["folded"] or group.folded} for part in parts]
         filled += [(group, parts)] if parts else []
     return filled
 
@@ -225,18 +244,36 @@ def runs_table(results: Sequence[Result]) -> Table:
     return Table("Settings", "", heads, (), tuple(rows))
 
 
+def _learning(results: Sequence[Result], tables: Sequence[Table], figures: Path) -> list[dict[str, Any]]:
+    """The learning curves of each result that has them: a figure, and the table of the same numbers."""
+    shown = []
+    for result in learning_results(results):
+        title = f"{result.title}, {result.label}"
+        own = [table for table in tables if table.title == f"{LEARNING}, {title}, protocol {PROTOCOL}"]
+        caption = f"{LEARNING_CAPTION} {authors_words(result)}"
+        shown.append(
+            {"title": title, "plots": _plots(result, figures, {"learning": (LEARNING_ALT, caption)}), "tables": own}
+        )
+    return shown
+
+
+def _plots(result: Result, figures: Path, kinds: Mapping[str, tuple[str, str]]) -> list[dict[str, str]]:
+    """The plots of a result that are there. kinds: beginning of the file name -> words for those who cannot see it, and caption."""
+    plots = []
+    for kind, (alt, caption) in kinds.items():
+        if (path := figures / f"{kind}_{result.key}.svg").exists():
+            alt = f"{alt}: {result.title}, {result.label}."
+            plots.append({"src": data_uri(path.read_bytes(), "image/svg+xml"), "alt": alt, "caption": caption})
+    return plots
+
+
 def _section(result: Result, figures: Path) -> dict[str, Any]:
     """What stands in the section of a result."""
-    title, plots = f"{result.title}, {result.label}", []
-    for kind, (alt, caption) in PLOTS.items():
-        if (path := figures / f"{kind}_{result.key}.svg").exists():
-            source, alt = data_uri(path.read_bytes(), "image/svg+xml"), f"{alt}: {title}."
-            plots.append({"src": source, "alt": alt, "caption": caption})
     return {
         "anchor": _anchor(result),
-        "title": title,
+        "title": f"{result.title}, {result.label}",
         "source": result.source,
-        "plots": plots,
+        "plots": _plots(result, figures, PLOTS),
         "gallery": build_gallery(result),
     }
 
