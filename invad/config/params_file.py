@@ -31,8 +31,8 @@ def add_benchmark(
 ) -> str:
     """Add data set `name`, and a benchmark and settings of the same name, to the settings in `path`; return the benchmark they are like.
 
-    `download`, `splits`: its sections. `like`: as for `template`: whose `features`, `train` and `score` are copied. `recipe`: what is set
-    otherwise, by section. `InputError`: `path` is not valid or would not be, `name` is taken, or there is no benchmark `like`.
+    `download`, `splits`: its sections. `like`: as for `template`: whose `features`, `train` and `score` are copied, for one training.
+    `recipe`: what is set otherwise, by section. `InputError`: `path` is not valid or would not be, `name` is taken, or there is no benchmark `like`.
     """
     recipe, base, text = recipe or {}, template(load_params(path), like), read_settings(path)
     data = load_yaml(text)
@@ -40,6 +40,10 @@ def add_benchmark(
         if name in data[section]:
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
     copied = {section: data[section][base.settings] for section in _COPIED_SECTIONS}
+    recipe_of_one = {key: value for key, value in copied["train"].items() if key not in ("seeds", "evaluate_at")}
+    if "seeds" in copied["train"]:
+        recipe_of_one["seed"] = base.train.seed
+    copied["train"] = recipe_of_one  # one training, whose test images are looked at in the end
     new = {"splits": dict(splits), "calibration": CALIBRATION, **copied}
     edits: dict[Entry, Any] = {
         ("benchmarks", name): {"dataset": name, "settings": name},

@@ -161,7 +161,7 @@ def test_another_model_is_an_edit_of_one_word(params_dict, write_params, left):
     """What the profiles have for InvAD may stay."""
     params_dict["train"]["mvtec"] |= {"model": "rd", **left}
     assert load_params(write_params(params_dict)).benchmark("mvtec").train == RDConfig(
-        epochs=20, batch_size=8, learning_rate=0.004
+        epochs=params_dict["train"]["mvtec"]["epochs"], batch_size=8, learning_rate=0.004
     )
 
 

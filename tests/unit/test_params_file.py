@@ -113,14 +113,18 @@ def test_a_new_benchmark_only_adds_lines_and_each_behind_the_last_key_of_its_sec
     assert add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS) == "mvtec"
     download = "{source: path, path: /data/leather, table: data/import/leather.csv}"
     features = "    encoder: mobilenetv2_100\n    weights: packaged\n    image_size: 128\n    mode: store\n"
-    train = "    model: invad\n    epochs: 20\n    batch_size: 8\n    learning_rate: 0.004\n    loss_weight: 5.0\n    seed: 42\n"
+    epochs = yaml.safe_load(expected)["train"]["visa"]["epochs"]
+    recipe = (
+        f"    model: invad\n    epochs: {epochs}\n    batch_size: 8\n    learning_rate: 0.004\n    loss_weight: 5.0\n"
+    )
+    several, one = "    seeds: [42, 43, 44]\n", "    seed: 42\n"  # of the new one a single training
     for visa, leather in (
         ("visa: {dataset: visa, settings: visa}", "leather: {dataset: leather, settings: leather}"),
         ("visa: {source: embedded, train_images: 40, test_images: 30, image_size: 192}", f"leather: {download}"),
         ("visa: {strict: true}", "leather: {seed: 0, test_share: 0.2}"),
         ("visa: {share: 0.1, false_positive_rate: 0.01, seed: 0}",) * 2,
         (f"visa:\n{features}",) * 2,
-        (f"visa:\n{train}",) * 2,
+        (f"visa:\n{recipe}{several}", f"visa:\n{recipe}{one}"),
         ("visa: {sigma: 2.0}",) * 2,
     ):
         assert expected.count(f"  {visa.rstrip()}\n") == 1
@@ -142,7 +146,7 @@ def test_settings_that_another_benchmark_has_stay_when_a_data_set_is_removed(par
     remove_dataset(params_file, "mvtec", ["mvtec"])
     left = yaml.safe_load(params_file.read_text())
     assert list(left["download"]) == ["coco", "visa"]
-    assert [list(left[section]) for section in ("splits", "score")] == [["coco", "mvtec", "visa"]] * 2
+    assert [list(left[section])[-3:] for section in ("splits", "score")] == [["coco", "mvtec", "visa"]] * 2
     remove_dataset(params_file, "coco", [f"coco_ad_{fold}" for fold in range(4)])
     assert list(load_params(params_file).benchmarks) == ["visa"]
     assert "coco" not in yaml.safe_load(params_file.read_text())["train"]
@@ -165,7 +169,7 @@ def test_the_new_benchmark_is_read_back_as_given(params_file):
 
 def test_the_settings_of_the_benchmark_that_is_named_are_copied(params_file):
     assert add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS, like="coco_ad_2") == "coco_ad_2"
-    assert load_params(params_file).benchmark("leather").train.epochs == 6  # mvtec has 20
+    assert load_params(params_file).benchmark("leather").train.epochs == 6  # mvtec has others
 
 
 def test_with_nothing_but_coco_the_first_benchmark_is_copied(params_dict, write_params):
@@ -180,7 +184,7 @@ def test_with_nothing_but_coco_the_first_benchmark_is_copied(params_dict, write_
     [
         ("mvtec", {}, "benchmarks.mvtec: is there already; choose another name"),
         ("coco", {}, "download.coco: is there already; choose another name"),
-        ("workers", {}, "train.workers: is there already; choose another name"),
+        ("workers", {}, "score.workers: is there already; choose another name"),
         ("my leather", {}, "download"),
         ("leather", {"like": "wood"}, "unknown benchmark 'wood'"),
         ("leather", {"splits": {"folds": 0}}, "splits.leather.folds: unknown key"),
