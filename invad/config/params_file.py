@@ -32,7 +32,7 @@ def add_benchmark(
     """Add data set `name`, and a benchmark and settings of the same name, to the settings in `path`; return the benchmark they are like.
 
     `download`, `splits`: its sections. `like`: as for `template`: whose `features`, `train` and `score` are copied, for one training.
-    `recipe`: what is set otherwise, by section. `InputError`: `path` is not valid or would not be, `name` is taken, or there is no benchmark `like`.
+    `recipe`: what is set otherwise, by section. `InputError`: `path` is not valid or would not be, `name` is taken, there is no `like`.
     """
     recipe, base, text = recipe or {}, template(load_params(path), like), read_settings(path)
     data = load_yaml(text)
