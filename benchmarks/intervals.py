@@ -19,7 +19,7 @@ from results import command, number, write_results
 from invad.metrics import bootstrap
 
 HEADING = ("AU-ROC", "Images of each kind", "Within the interval", "Mean length")
-NOTES = "Of test sets whose image scores are normal: the share whose interval of 1,000 draws holds the true AU-ROC; 0.95 would be right."
+NOTES = "The share of test sets whose interval, of 1,000 replicates, holds the true AU-ROC; 0.95 would be right."
 
 
 def coverage(auroc: float, images: int, tests: int) -> tuple[float, float]:
