@@ -69,7 +69,7 @@ def extract(work: Workload) -> Times:
             writer = ShardWriter(Extraction(work.extracted, work.features("float32"), folder), work.device)
         starts = range(0, work.settings.extracted, SHARD)
         shards = [Shard("train", s // SHARD, s, min(s + SHARD, work.settings.extracted)) for s in starts]
-        return timed(lambda: list(writer.write(shards)))
+        return timed(lambda: list(writer.write_all(shards)))
 
 
 def score_images(work: Workload, live: bool) -> Times:

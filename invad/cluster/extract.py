@@ -1,9 +1,7 @@
 """The extraction of features in this process, or by as many workers as are asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-
-import torch
 
 from invad.cluster.cluster import needs_cluster
 from invad.cluster.shards import by_workers
@@ -17,10 +15,5 @@ def shard_runner(workers: WorkersConfig) -> Run:
 
 
 def _run_on_ray(extraction: Extraction, shards: Sequence[Shard], workers: WorkersConfig) -> Iterator[int]:
-    for _, images in by_workers(partial(_writer, extraction), shards, workers, "features"):
+    for _, images in by_workers(partial(ShardWriter, extraction), shards, workers, "features"):
         yield images
-
-
-def _writer(extraction: Extraction, device: torch.device) -> Callable[[Shard], int]:
-    writer = ShardWriter(extraction, device)
-    return lambda shard: sum(writer.write([shard]))

@@ -4,7 +4,7 @@ What a method says of an image depends, by its rounding, on the batch that it st
 the bytes of all files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -101,7 +101,7 @@ def score_by_workers(
         scores: dict[MapFile, bytes] = {}
         images = sum(file.stop - file.start for file in files)
         with image_bar(f"score@{benchmark.name}") as show:
-            for file, result in by_workers(partial(_writer, scoring), files, workers, "score"):
+            for file, result in by_workers(partial(MapWriter, scoring), files, workers, "score"):
                 scores[file] = result
                 show(file.stop - file.start, images)
         for phase in phases:
@@ -117,7 +117,3 @@ def _files(scoring: Scoring) -> list[MapFile]:
     return [
         file for phase in PHASE_FOLDERS if phase == "test" or scoring.split.phase(phase) for file in writer.files(phase)
     ]
-
-
-def _writer(scoring: Scoring, device: torch.device) -> Callable[[MapFile], bytes]:
-    return MapWriter(scoring, device).write

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -11,8 +11,15 @@ from invad.config import WorkersConfig
 from invad.devices import best_device
 from invad.errors import InputError
 
-Shard = TypeVar("Shard")
-Result = TypeVar("Result", int, bytes)
+Shard = TypeVar("Shard", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+
+
+class Writer(Protocol[Shard, Result]):
+    """What makes a result of a shard."""
+
+    def write(self, shard: Shard, /) -> Result:
+        """Write the shard and return what is to be said of it; `InputError`: it cannot be."""
 
 
 class _Worker(Generic[Shard, Result]):
@@ -20,31 +27,31 @@ class _Worker(Generic[Shard, Result]):
 
     def __init__(
         self,
-        build: Callable[[torch.device], Callable[[Shard], Result]],
+        build: Callable[[torch.device], Writer[Shard, Result]],
         shards: Sequence[Shard],
         threads: int,
         use_gpu: bool,
     ) -> None:
         torch.set_num_threads(threads)
-        self._work = build(best_device() if use_gpu else torch.device("cpu"))
+        self._writer = build(best_device() if use_gpu else torch.device("cpu"))
         self._shards = shards
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {**row, "result": self._work(self._shards[row["shard"]]), "error": ""}
+            return {**row, "result": self._writer.write(self._shards[row["shard"]]), "error": ""}
         except InputError as error:  # as a result, because Ray would wrap an exception in pages of its own
             return {**row, "result": None, "error": str(error)}
 
 
 def by_workers(
-    build: Callable[[torch.device], Callable[[Shard], Result]],
+    build: Callable[[torch.device], Writer[Shard, Result]],
     shards: Sequence[Shard],
     workers: WorkersConfig,
     section: str,
 ) -> Iterator[tuple[Shard, Result]]:
     """Yield every shard with its result, as they come; `InputError`: one of a worker, or the cluster lacks what `section` asks for.
 
-    `build` is called once in each worker, with its device, and returns what makes a result of a shard.
+    `build` is called once in each worker, with its device.
     """
     import ray.data
 

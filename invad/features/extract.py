@@ -62,7 +62,11 @@ class ShardWriter:
             for phase in phases(extraction.split)
         }
 
-    def write(self, shards: Iterable[Shard]) -> Iterator[int]:
+    def write(self, shard: Shard) -> int:
+        """Write a shard and return the number of its images."""
+        return sum(self.write_all([shard]))
+
+    def write_all(self, shards: Iterable[Shard]) -> Iterator[int]:
         """Write shards, one after the other, while the encoder goes on with the next; yield the number of images of each."""
         for phase, of_phase in groupby(shards, lambda shard: shard.phase):
             features, rows = self._features[phase], [(shard, self._rows(shard)) for shard in of_phase]
@@ -92,7 +96,7 @@ Run = Callable[[Extraction, Sequence[Shard]], Iterable[int]]
 
 def run_here(extraction: Extraction, shards: Sequence[Shard]) -> Iterator[int]:
     """Write `shards` in this process; yield the number of images of each."""
-    return ShardWriter(extraction, best_device()).write(shards)
+    return ShardWriter(extraction, best_device()).write_all(shards)
 
 
 def extract_features(

@@ -136,7 +136,7 @@ def _train(
     features, storage = root / "features", str(root / "storage")
     with image_bar("features", shown=progress) as show:
         key = extract_features(
-            used, config.features, features, lambda e, shards: ShardWriter(e, device).write(shards), show
+            used, config.features, features, lambda e, shards: ShardWriter(e, device).write_all(shards), show
         )
     images = used.phase("train")
     steps = training_steps(len(images), key.output, config.train, views_of(images, config.train))

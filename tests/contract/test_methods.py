@@ -184,9 +184,9 @@ def test_workers_that_share_the_images_write_the_files_of_one(model, split, monk
 def in_turns(build, shards, workers, section):
     """What Ray does with shards: two workers, neither of which has them in their order."""
     assert (workers.workers, section) == (2, "score")
-    work = [build(CPU), build(CPU)]
+    writers = [build(CPU), build(CPU)]
     for number, shard in reversed(list(enumerate(shards))):
-        yield shard, work[number % 2](shard)
+        yield shard, writers[number % 2].write(shard)
 
 
 def test_a_model_folder_predicts_as_the_stage_scores(model, split):

@@ -55,24 +55,21 @@ def test_workers_on_two_nodes_write_the_features_and_maps_of_one_process(nodes, 
     assert contents(tmp_path / "shared") == alone
 
 
-def test_a_training_on_two_nodes_ends_on_one_with_its_bytes_when_the_other_is_lost(nodes, tmp_path):
-    lost, undisturbed = tmp_path / "lost", tmp_path / "undisturbed"
-    for folder in (lost, undisturbed):
-        folder.mkdir()
-        interruptions.make_folder(folder)
-    interruptions.plan(lost, "wait", after=8, rank=1)
+def test_a_training_on_two_nodes_ends_on_one_with_the_same_bytes_when_the_other_is_lost(nodes, tmp_path):
+    interruptions.make_folder(tmp_path)
+    interruptions.plan(tmp_path, "wait", after=8, rank=1)
     training = begin("train", tmp_path, nodes)
-    interruptions.waiting(lost)
-    assert cluster_work.noted(lost, "places") == [HEAD, OTHER]
+    interruptions.waiting(tmp_path)
+    assert cluster_work.noted(tmp_path, "places") == [HEAD, OTHER]
     (tmp_path / "leave").touch()
     cluster_work.until(lambda: not (tmp_path / "leave").exists())
     nodes.other.kill()
-    interruptions.go_on(lost)
+    interruptions.go_on(tmp_path)
     assert training.wait() == 0, training.stderr.read()
-    assert interruptions.begun(lost) == [0, 5]
-    assert interruptions.begun(undisturbed) == [0]
-    assert cluster_work.noted(undisturbed, "places") == [HEAD]
-    one, other = (torch.load(folder / "result.pt", weights_only=True) for folder in (lost, undisturbed))
-    assert one["losses"] == other["losses"]
-    assert len(one["losses"]) == interruptions.STEPS
-    assert all(torch.equal(tensor, other["weights"][name]) for name, tensor in one["weights"].items())
+    assert interruptions.begun(tmp_path) == [0, 5]
+    weights, losses = torch.load(tmp_path / "result.pt", weights_only=True)
+    expected, expected_losses = interruptions.train_undisturbed(tmp_path, 2)
+    assert losses == expected_losses
+    assert len(losses) == interruptions.STEPS
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())

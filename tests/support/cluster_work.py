@@ -102,7 +102,7 @@ def share(folder: Path) -> None:
 
 
 def train(folder: Path) -> None:
-    """Train with one worker on each node, where something else has the rest, until one node is lost; then, undisturbed, on what is left."""
+    """Train with one worker on each node, where something else has the rest, until one node is lost and the rest is free."""
     distributed_train._train_worker = noted_worker
     with ray_session():
         nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes()]
@@ -114,9 +114,8 @@ def train(folder: Path) -> None:
         ]
         ray.get([other.ready.remote() for other in others])
     threading.Thread(target=leave, args=(folder / "leave", len(others)), daemon=True).start()
-    for each in (folder / "lost", folder / "undisturbed"):
-        method, steps = interruptions.train(each, TRAINING)
-        torch.save({"weights": method.state_dict(), "losses": [step.loss for step in steps]}, each / "result.pt")
+    method, steps = interruptions.train(folder, TRAINING)
+    torch.save((method.state_dict(), [step.loss for step in steps]), folder / "result.pt")
 
 
 def leave(told: Path, count: int) -> None:

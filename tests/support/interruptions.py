@@ -6,17 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
-from toys import FEATURES, split_of, train_model, write_toy_store
+from torch import Tensor, distributed, multiprocessing, nn
+from toys import CPU, FEATURES, split_of, train_model, write_toy_store
 
 from invad.cluster import train as distributed_train
 from invad.config import InvADConfig, ResourcesConfig, TrainingConfig
 from invad.features import FeatureStore
-from invad.training.curve import Step
-from invad.training.loop import Trainer
+from invad.training.curve import Step, read_curve
+from invad.training.job import TrainJob, run_job
+from invad.training.loop import Share, Trainer
 
 STEPS = 20
 CONFIG = InvADConfig(epochs=10, batch_size=4, style_channels=8, latent_channels=4, blocks=1)  # two steps in an epoch
@@ -48,6 +50,31 @@ def train(
         storage=folder / "storage",
         on_progress=on_progress,
     )
+
+
+def train_undisturbed(folder: Path, count: int) -> tuple[dict[str, Tensor], list[float]]:
+    """Train on the features of `make_folder` with as many processes of this machine, without Ray; return the weights and the losses."""
+    job = TrainJob(
+        str(folder / "features"),
+        split_of(folder, train=10, test=0),
+        FEATURES,
+        str(folder),
+        CONFIG,
+        checkpoint_steps=5,
+        threads=1,
+    )
+    multiprocessing.spawn(_undisturbed, (count, job), nprocs=count)
+    state = job.checkpoints.newest()
+    assert state is not None
+    return state["trainer"]["method"], [step.loss for step in read_curve(job.curve)]
+
+
+def _undisturbed(rank: int, count: int, job: TrainJob) -> None:
+    distributed.init_process_group("gloo", f"file://{job.storage}/meet", rank=rank, world_size=count)
+    wrap = partial(distributed_train._data_parallel, device=CPU)
+    share = Share(rank, count, wrap, distributed_train._mean_over_workers)
+    run_job(job, CPU, share=share, at_checkpoint=lambda step: distributed.barrier())
+    distributed.destroy_process_group()
 
 
 def plan(folder: Path, action: str, after: int, rank: int = 0) -> None:

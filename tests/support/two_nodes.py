@@ -61,6 +61,7 @@ def two_nodes(**variables: str) -> Iterator[TwoNodes]:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_ADDRESS": address,
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less to start
             "RAY_health_check_period_ms": "500",  # a lost node is missed after 2.5 seconds, not 15
             **variables,
         }
