@@ -233,7 +233,7 @@ def test_tables_show_ranks_spread_notes_and_kinds(page):
 
 
 def test_learning_curves_have_their_figure_one_table_and_the_sentence_that_nothing_was_chosen(result, page):
-    section = page.partition('<h2 id="learning">')[2].partition("<h2")[0]
+    section = page.partition('<h2 id="learning">Learning curves</h2>')[2].partition("<h2")[0]
     assert RULE in section and authors_words(result) in unescape(section) and "generated data" in authors_words(result)
     images = [attrs for tag, attrs in parse(section) if tag == "img"]
     assert [attrs["alt"] for attrs in images] == [f"{LEARNING_ALT}: MVTec AD, InvAD (mobilenetv2_100)."]
