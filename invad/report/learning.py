@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from invad.report.labels import (
     source_sentences,
 )
 from invad.report.published import RERUN, fraction, incomparable, published_rows, published_words
-from invad.report.results import Result, fold_means
+from invad.report.results import Result, fold_means, means_of_folds
 from invad.report.tables import Cell, Cells, Row, Table, caption, over_seeds, value_cells
 
 PROTOCOL = "paper"
@@ -86,7 +87,18 @@ def authors_words(result: Result) -> str:
 def learning_results(results: Iterable[Result]) -> list[Result]:
     """The results that were looked at on the way of their training, the mean of COCO-AD's folds among them."""
     results = list(results)
-    return [result for result in (*results, *fold_means(results)) if result.learning]
+    means = [
+        replace(mean, learning=_mean_learning([fold.learning for fold in mean.folds])) for mean in fold_means(results)
+    ]
+    return [result for result in (*results, *means) if result.learning]
+
+
+def _mean_learning(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The mean of evaluations at the same epochs; none where the folds were looked at at others. Steps are those of the first fold."""
+    if len({tuple((point["seed"], round(point["epoch"], 1)) for point in curve) for curve in curves}) > 1:
+        return []
+    pairs = zip(*curves, strict=True)
+    return [{**points[0], "mean": means_of_folds([point["mean"] for point in points])} for points in pairs]
 
 
 def seed_curves(result: Result, key: str) -> dict[int, tuple[list[float], list[float]]]:

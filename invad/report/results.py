@@ -288,26 +288,14 @@ def fold_means(results: Iterable[Result]) -> list[Result]:
 def _mean_of(folds: Sequence[Result]) -> Result:
     first, metrics = folds[0], {}
     for seed in first.metrics_by_seed:
-        means = _means(fold.metrics_by_seed[seed]["mean"] for fold in folds)
+        means = means_of_folds([fold.metrics_by_seed[seed]["mean"] for fold in folds])
         metrics[seed] = {**first.metrics, "mean": means, "per_class": {}, "notes": [], "intervals": None}
     key = first.key.replace(first.config.name, FOLD_MEAN, 1)
-    learning = _mean_learning([fold.learning for fold in folds])
-    return Result(
-        first.config, first.source, metrics, label=first.label, key=key, folds=tuple(folds), learning=learning
-    )
+    return Result(first.config, first.source, metrics, label=first.label, key=key, folds=tuple(folds))
 
 
-def _mean_learning(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """The mean of evaluations at the same epochs; none where the folds were looked at at others. Steps are those of the first fold."""
-    if len({tuple((point["seed"], round(point["epoch"], 1)) for point in curve) for curve in curves}) > 1:
-        return []
-    return [
-        dict(points[0]) | {"mean": _means(point["mean"] for point in points)} for points in zip(*curves, strict=True)
-    ]
-
-
-def _means(of_folds: Iterable[Mapping[str, Mapping[str, float | None]]]) -> dict[str, dict[str, float | None]]:
-    folds = list(of_folds)
+def means_of_folds(folds: Sequence[Mapping[str, Mapping[str, float | None]]]) -> dict[str, dict[str, float | None]]:
+    """The means over the folds of what each has by protocol and metric; None where a fold has no value."""
     return {name: {m.key: _mean([fold[name][m.key] for fold in folds]) for m in METRICS} for name in PROTOCOLS}
 
 
