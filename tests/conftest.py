@@ -25,8 +25,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # at 15, as Ray has it, its w
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 REPOSITORY = Path(__file__).parent.parent
-# What takes longest begins first, so that no process ends with a long file alone.
-TIERS = ("pipeline", "contract", "unit", "reference")
+# What takes longest begins first, so that no process ends with a long file alone; trainings on real data are among the reference.
+TIERS = ("reference", "pipeline", "contract", "unit")
 # What all tests of a module share and the first one waits for: a browser's tab; reports, exports, checkouts, generated data sets.
 MARKED_FIXTURES = {"tab": "browser", **dict.fromkeys(("report", "workplace", "made", "extended", "roots"), "slow")}
 
