@@ -27,6 +27,8 @@ RANGE_ITEMS = 1 << 18
 """Of a range of several pages, about."""
 PAGE_ITEMS = 1 << 14
 """A page of more is a range of its own: faster to sort, and no matter how many."""
+CHUNK = 1 << 15
+"""So many scores are brought into the form of keys at a time: they stay in the cache."""
 BLOCK = 1 << 16
 """So many thresholds are looked at together; the last block may have fewer."""
 MAX_WORKERS = 4
@@ -80,8 +82,12 @@ def region_areas(masks_nhw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def score_keys(scores: np.ndarray) -> np.ndarray:
     """Integers of the scores' size and order, float32 (n,) -> int32 (n,) and float64 (n,) -> int64 (n,)."""
-    keys = (scores + scores.dtype.type(0)).view(np.int32 if scores.itemsize == 4 else np.int64)  # -0.0 + 0.0 is 0.0
-    return keys ^ _flipped_bits(keys)
+    integers = np.int32 if scores.itemsize == 4 else np.int64
+    if scores.min(initial=1) > 0:
+        return scores.view(integers)
+    keys = (scores + scores.dtype.type(0)).view(integers)  # -0.0 + 0.0 is 0.0
+    keys ^= _flipped_bits(keys)
+    return keys
 
 
 def key_scores(keys: np.ndarray) -> np.ndarray:
@@ -91,7 +97,9 @@ def key_scores(keys: np.ndarray) -> np.ndarray:
 
 def _flipped_bits(bits: np.ndarray) -> np.ndarray:
     """The bits of negative floats that have to be flipped: floats are sign and magnitude, integers are not."""
-    return (bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max
+    signs = bits >> (8 * bits.itemsize - 1)
+    signs &= np.iinfo(bits.dtype).max
+    return signs
 
 
 @dataclass(frozen=True)
@@ -107,20 +115,35 @@ class Keys:
     low: np.ndarray
 
     @classmethod
-    def of(cls, scores: np.ndarray) -> tuple["Keys", np.ndarray]:
-        """Those of float32 or float64 scores (n,) in any order, and the order that they are brought into, (n,)."""
-        keys = score_keys(scores)
-        pages = (keys >> (8 * keys.itemsize - 16)).astype(np.int16)
-        order = np.argsort(pages, kind="stable")  # which is much faster of 16 bits
-        pages = pages[order]
-        starts = np.flatnonzero(np.append(True, pages[1:] != pages[:-1])[: pages.size])
-        low = keys.astype(np.uint16) if keys.itemsize == 4 else keys
-        return cls(pages[starts].astype(np.int64), np.append(starts, pages.size), low[order]), order
+    def of(cls, scores: np.ndarray, areas: np.ndarray | None = None) -> tuple["Keys", np.ndarray]:
+        """Those of float32 or float64 scores (n,) in any order, and the `areas` of the items in the order of the keys, (n,)."""
+        pages, low = (
+            np.empty(scores.size, np.int32),
+            np.empty(scores.size, np.uint16 if scores.itemsize == 4 else np.int64),
+        )
+        for start in range(0, scores.size, CHUNK):
+            some = slice(start, start + CHUNK)
+            keys = score_keys(scores[some])
+            low[some] = keys.astype(low.dtype)
+            keys = keys >> (8 * keys.itemsize - 16)
+            np.add(keys, PAGES // 2, out=pages[some], casting="same_kind")
+        columns, width = (pages, PAGES) if areas is None else (areas, int(areas.max(initial=0)) + 1)
+        # Entries of a sparse matrix are brought into the order of their rows by counting, much faster than by sorting.
+        matrix = coo_array((low, (pages, columns)), shape=(PAGES, width))
+        matrix.has_canonical_format = True  # none is added to another
+        rows = matrix.tocsr()
+        there = np.flatnonzero(np.diff(rows.indptr))
+        starts = np.append(rows.indptr[there], low.size)
+        return cls(there - PAGES // 2, starts, rows.data), rows.indices
 
-    def read(self, where: slice, *, whole: bool = True) -> np.ndarray:
-        """Some of the keys, those of whole pages: int32 or int64; unless `whole`, their low bits alone."""
+    def cuts(self, first: Sequence[int]) -> np.ndarray:
+        """Where the keys of the pages from each of `first` on begin: int64."""
+        return self.starts[np.searchsorted(self.pages, first)]
+
+    def read(self, where: slice) -> np.ndarray:
+        """Some of the keys, those of whole pages: int32 or int64."""
         low = self.low[where]
-        if low.dtype != np.uint16 or not whole:
+        if low.dtype != np.uint16:
             return low
         first, end = np.searchsorted(self.starts, (where.start, where.stop))
         pages = (self.pages[first:end] << 16).astype(np.int32)
@@ -145,11 +168,11 @@ class Run:
     @classmethod
     def of(cls, normal: np.ndarray, anomalous: np.ndarray, areas: np.ndarray, regions: np.ndarray) -> "Run":
         """From finite scores (n,), (m,), both float32 or both float64, in any order."""
-        keys, order = Keys.of(anomalous)
+        keys, areas = Keys.of(anomalous, areas)
         lowest = float(min(scores.min(initial=np.inf) for scores in (normal, anomalous)))
         highest = float(max(scores.max(initial=-np.inf) for scores in (normal, anomalous)))
         narrow = np.min_scalar_type(int(areas.max(initial=0)))
-        return cls(Keys.of(normal)[0], keys, areas.astype(narrow)[order], regions, lowest, highest)
+        return cls(Keys.of(normal)[0], keys, areas.astype(narrow), regions, lowest, highest)
 
     @property
     def size(self) -> int:
@@ -175,6 +198,11 @@ class Block(NamedTuple):
     false_positives: np.ndarray
     false_positives_above: np.ndarray
     weight: np.ndarray
+
+
+Counts = tuple[np.ndarray, np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
+"""The distinct anomalous keys, ascending; how many items have each, and their weight: int64; a function that counts the normal items below
+each of some keys."""
 
 
 class Ranking:
@@ -205,29 +233,23 @@ class Ranking:
         which are in [0, 1] on the scale of `scaled`.
         """
         first, lowest_above = self._first_pages(), self._lowest_keys_above(np.array(thresholds))
-        cuts = [
-            [keys.starts[np.searchsorted(keys.pages, first)].tolist() for keys in (run.normal, run.anomalous)]
-            for run in self._runs
-        ]
+        # of each run, of its normal and its anomalous keys: where those of each range begin
+        cuts = np.array([[run.normal.cuts(first), run.anomalous.cuts(first)] for run in self._runs])
+        passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
 
         def merged(i: int) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-            slices = [[slice(*ends[i : i + 2]) for ends in of_run] for of_run in cuts]
-            return self._merged(first[i], first[i + 1], slices, lowest_above)
+            return self._merged(first[i], first[i + 1], cuts[:, :, i : i + 2], lowest_above)
 
-        ranges = range(len(first) - 2, -1, -1)
-        passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
-        rest = Block(np.empty(0), *np.zeros((5, 0), np.int64))
-        parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
-        for (scores, gained, tp, fp, fp_above, weight), items, at, above_here in parts:
-            above[:, at] = above_here + passed[:, None]
-            block = Block(scores, gained, tp + passed[0], fp + passed[1], fp_above + passed[1], weight + passed[2])
-            rest = Block(*map(np.concatenate, zip(rest, block, strict=True)))
-            passed += items
-            while rest.scores.size >= BLOCK:
-                step(Block(*(column[:BLOCK] for column in rest)))
-                rest = Block(*(column[BLOCK:] for column in rest))
-        if rest.scores.size:
-            step(rest)
+        def blocks() -> Iterator[Block]:
+            ranges = range(len(first) - 2, -1, -1)
+            parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
+            for (scores, gained, tp, fp, fp_above, weight), items, at, above_here in parts:
+                above[:, at] = above_here + passed[:, None]
+                yield Block(scores, gained, tp + passed[0], fp + passed[1], fp_above + passed[1], weight + passed[2])
+                passed[:] += items
+
+        for block in _regrouped(blocks()):
+            step(block)
         return above
 
     def _first_pages(self) -> list[int]:
@@ -254,40 +276,70 @@ class Ranking:
         return low
 
     def _merged(
-        self, first: int, end: int, slices: Sequence[Sequence[slice]], lowest_above: np.ndarray
+        self, first: int, end: int, cuts: np.ndarray, lowest_above: np.ndarray
     ) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-        """Sort the pages from `first` to before `end`; of each run there are slices of its normal and its anomalous keys.
+        """Count the items of the pages from `first` to before `end`, which lie at `cuts` (runs, 2, 2).
 
         Return what these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
         former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
         """
+        normal = int(np.diff(cuts[:, 0]).sum())
         one_page = self._is_narrow and end - first == 1
-        parts = list(zip(self._runs, *zip(*slices, strict=True), strict=True))
-        kind, base = ("stable", first << 16) if one_page else (None, 0)  # much faster of 16 bits
-        normal = np.concatenate([run.normal.read(where, whole=not one_page) for run, where, _ in parts])
-        normal.sort(kind=kind)
-        anomalous = np.concatenate([run.anomalous.read(where, whole=not one_page) for run, _, where in parts])
-        order = np.argsort(anomalous, kind=kind)
-        anomalous, areas = anomalous[order], np.concatenate([run.areas[where] for run, _, where in parts])[order]
-
-        weights = np.append(0, np.cumsum(self._weights[areas[::-1]]))  # of so many, from the highest down
-        starts = np.flatnonzero(np.append(True, anomalous[1:] != anomalous[:-1])[: anomalous.size])  # of equal keys
-        keys, true_positives = anomalous[starts], anomalous.size - starts
-        columns = (
-            key_scores((keys.astype(np.int64) + base).astype(np.int32 if self._is_narrow else np.int64)),
-            np.diff(starts, append=anomalous.size),
-            true_positives,
-            normal.size - normal.searchsorted(keys),
-            normal.size - normal.searchsorted(keys, side="right"),
-            weights[true_positives],
-        )
+        keys, gained, weights, below = self._counted(first << 16, cuts) if one_page else self._sorted(cuts)
+        true_positives, weight = (np.append(0, np.cumsum(column[::-1])) for column in (gained, weights))
         page = lowest_above >> (16 if self._is_narrow else 48)
         at = np.flatnonzero((first <= page) & (page < end))
-        inside = (lowest_above[at] - base).astype(normal.dtype)
-        above = anomalous.size - anomalous.searchsorted(inside)
-        counts = np.stack((above, normal.size - normal.searchsorted(inside), weights[above]))
-        items = np.array([anomalous.size, normal.size, weights[-1]])
-        return Block(*(column[::-1] for column in columns)), items, at, counts
+        reached = keys.size - keys.searchsorted(lowest_above[at])
+        counts = np.stack((true_positives[reached], normal - below(lowest_above[at]), weight[reached]))
+        items = np.array([true_positives[-1], normal, weight[-1]])
+        keys = keys[::-1]
+        scores = key_scores(keys.astype(np.int32 if self._is_narrow else np.int64))
+        false_positives = normal - below(keys), normal - below(keys + 1)
+        return Block(scores, gained[::-1], true_positives[1:], *false_positives, weight[1:]), items, at, counts
+
+    def _counted(self, base: int, cuts: np.ndarray) -> Counts:
+        """Those of one page, from the key `base` on: how many items have each of its keys, which is faster than to sort them."""
+        normal, gained, weights = np.zeros((3, PAGES), np.int64)
+        step = max(len(cuts) * RANGE_ITEMS // int(np.diff(cuts).sum()), 1)  # few are in memory as wide integers
+        for i in range(0, len(cuts), step):
+            runs = list(zip(self._runs[i : i + step], cuts[i : i + step].tolist(), strict=True))
+            low = np.concatenate([run.normal.low[start:stop] for run, ((start, stop), _) in runs], dtype=np.intp)
+            np.add.at(normal, low, 1)
+            low = np.concatenate([run.anomalous.low[start:stop] for run, (_, (start, stop)) in runs], dtype=np.intp)
+            np.add.at(gained, low, 1)
+            areas = np.concatenate([run.areas[start:stop] for run, (_, (start, stop)) in runs])
+            np.add.at(weights, low, self._weights[areas])
+        keys, below = np.flatnonzero(gained > 0), np.append(0, np.cumsum(normal))
+        return keys + base, gained[keys], weights[keys], lambda some: below[some - base]
+
+    def _sorted(self, cuts: np.ndarray) -> Counts:
+        """Those of any pages."""
+        runs = [(run, slice(*normal), slice(*anomalous)) for run, (normal, anomalous) in zip(self._runs, cuts.tolist())]
+        normal = np.concatenate([run.normal.read(where) for run, where, _ in runs])
+        normal.sort()
+        anomalous = np.concatenate([run.anomalous.read(where) for run, _, where in runs])
+        order = np.argsort(anomalous)
+        anomalous, areas = anomalous[order], np.concatenate([run.areas[where] for run, _, where in runs])[order]
+        starts = np.flatnonzero(np.append(True, anomalous[1:] != anomalous[:-1])[: anomalous.size])  # of equal keys
+        gained, weights = np.diff(starts, append=anomalous.size), np.add.reduceat(self._weights[areas], starts)
+        keys = anomalous[starts].astype(np.int64)
+        return keys, gained, weights, lambda some: normal.searchsorted(some.astype(normal.dtype))
+
+
+def _regrouped(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same thresholds, `BLOCK` at a time."""
+    waiting: list[Block] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += block.scores.size
+        if size >= BLOCK:
+            ready = Block(*map(np.concatenate, zip(*waiting, strict=True)))
+            for start in range(0, size - size % BLOCK, BLOCK):
+                yield Block(*(column[start : start + BLOCK] for column in ready))
+            waiting, size = [Block(*(column[size - size % BLOCK :] for column in ready))], size % BLOCK
+    if size:
+        yield Block(*map(np.concatenate, zip(*waiting, strict=True)))
 
 
 def scaled(scores: np.ndarray, lowest: float, highest: float) -> np.ndarray:

@@ -129,7 +129,7 @@ class ImageTable:
         return dict(zip(*(column.tolist() for column in np.unique(names, return_counts=True)), strict=True))
 
     def blocks(self) -> Iterator[Block]:
-        """Read the images in their order; they are copied, since a reader may fill the same array again.
+        """Read the images in their order.
 
         `InputError`: shapes, kinds of numbers or lengths do not fit, or there is no image.
         """
@@ -139,16 +139,23 @@ class ImageTable:
                 raise self._wrong_count("more")
             full = block and len(block) >= BLOCK_PIXELS // block[0][0].size
             if full or (block and [image.dtype for image in pair] != [image.dtype for image in block[0]]):
-                maps, masks = map(np.stack, zip(*block, strict=True))
-                yield done, maps, masks
+                yield self._joined(done, block)
                 done, block = done + len(block), []
-            block.append([image.copy() for image in pair])
+            block.append(pair)
         if not block:
             raise InputError("anomaly_maps: empty; expected at least one image of at least one pixel")
-        maps, masks = map(np.stack, zip(*block, strict=True))
-        yield done, maps, masks
+        yield self._joined(done, block)
         if self.count not in (None, done + len(block)):
             raise self._wrong_count(str(done + len(block)))
+
+    def _joined(self, first: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Block:
+        """The block of some images; a part of an array is not copied."""
+        stacks, images = (self._maps, self._masks), zip(*pairs, strict=True)
+        maps, masks = (
+            stack[first : first + len(pairs)] if isinstance(stack, np.ndarray) else np.stack(some)
+            for stack, some in zip(stacks, images, strict=True)
+        )
+        return first, maps, masks
 
     def _wrong_count(self, count: str) -> InputError:
         given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
@@ -177,7 +184,7 @@ class ImageTable:
         """Check a block and sort out its classes, pixels and labels."""
         first, maps, all_masks = block
         images = slice(first, first + len(maps))
-        maps = maps.astype(working_type(maps.dtype), copy=False)
+        maps = _working(maps)
         flat = maps.reshape(len(maps), -1)
         highest = flat.max(axis=1)
         self._require_finite("anomaly_maps", "the map", np.isfinite(flat.min(axis=1)) & np.isfinite(highest), first)
@@ -187,47 +194,54 @@ class ImageTable:
         classes = []
         for name in sorted(set(names.tolist())):
             at = np.flatnonzero(names == name)
-            known = at[has_mask[at]]
-            masks = _binary_masks(_chosen(all_masks, known), first + known, name)
-            marked = masks.any(axis=(1, 2))
-            with_pixels = np.zeros(len(maps), bool)
-            with_pixels[known] = marked
-            labels = with_pixels if self._labels is None else self._labels[images].astype(bool)
-            unknown = labels & ~has_mask
-            # a normal image needs no mask: its own is empty
-            normal = [flat[i] for i in at[~with_pixels[at] & ~unknown[at]]]
-            empty = [flat[i] for i in at if unknown[i] and self._empty is not None and self._empty[first + i]]
-            maps_with, masks_with = _chosen(maps, known[marked]), masks[marked]
-            pixels = Run.of(
-                np.concatenate([*normal, maps_with[~masks_with]]), maps_with[masks_with], *region_areas(masks_with)
-            )
+            known = has_mask[at]
+            masks = np.zeros((at.size, *maps.shape[1:]), bool)
+            masks[known] = _binary_masks(_chosen(all_masks, at[known]), first + at[known], name)
+            with_pixels = masks.any(axis=(1, 2))
+            labels = with_pixels if self._labels is None else self._labels[images][at].astype(bool)
+            unknown = labels & ~known
+            normal = ~masks  # an image that is normal needs no mask: its own is empty
+            normal[unknown] = False
+            of_class, marked = _chosen(maps, at), masks[with_pixels]
+            pixels = Run.of(of_class[normal], of_class[masks], *region_areas(marked))
+            empty = of_class[[]] if self._empty is None else of_class[unknown & self._empty[images][at]]
             none, areas = flat[:0, 0], np.empty(0, np.int32)
-            of_empty = Run.of(np.concatenate([none, *empty]), none, areas, areas)
+            of_empty = Run.of(empty.ravel(), none, areas, areas)
             groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
-            of_images = scores[at], labels[at], with_pixels[at], unknown[at]
-            classes.append(Images(name, pixels, *of_images, of_empty, groups))
+            classes.append(Images(name, pixels, scores[at], labels, with_pixels, unknown, of_empty, groups))
         return classes
 
 
-def _batches(stack: Stack, name: str) -> Iterable[np.ndarray]:
+def _working(maps: np.ndarray) -> np.ndarray:
+    """The maps as float32 where that holds each of them exactly, else as float64."""
+    maps = maps.astype(working_type(maps.dtype), copy=False)
+    with np.errstate(over="ignore"):
+        narrow = maps.astype(np.float32, copy=False)
+    return narrow if narrow is maps or np.array_equal(narrow, maps) else maps
+
+
+def _batches(stack: Stack, name: str) -> Stack:
     if hasattr(stack, "__array__"):
-        return [_three_dimensional(stack, name)]
+        return _three_dimensional(stack, name)
     if not isinstance(stack, Iterable):
         raise InputError(f"{name}: expected an array (N, H, W) or batches of arrays, got {type(stack).__name__}")
     return stack
 
 
-def _images(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    """The images of all batches, which are of one size."""
+def _images(stack: Stack, name: str) -> Iterator[np.ndarray]:
+    """The images of an array, or of all batches, which are of one size; these are copied, since a reader may fill the same array again."""
+    if isinstance(stack, np.ndarray):
+        yield from stack if stack.size else ()
+        return
     size: tuple[int, ...] = ()
-    for i, value in enumerate(batches):
+    for i, value in enumerate(stack):
         batch = _three_dimensional(value, f"{name}, batch {i}")
         if not batch.size:
             continue
         size = size or batch.shape[1:]
         if batch.shape[1:] != size:
             raise InputError(f"{name}: all must have one height and width, got {sorted({size, batch.shape[1:]})}")
-        yield from batch
+        yield from map(np.copy, batch)
 
 
 def _three_dimensional(value: Any, name: str) -> np.ndarray:  # noqa: ANN401  (whatever it is given)
