@@ -24,7 +24,7 @@ from invad.metrics.protocol import (
     reasons,
 )
 from invad.metrics.ranking import Ranking, Run, in_order
-from invad.metrics.reading import Images, ImageTable, Stack, working_type
+from invad.metrics.reading import Images, ImageTable, Stack, working
 
 
 class Evaluation(TypedDict):
@@ -150,7 +150,7 @@ def _class_result(
 
 def image_ranking(scores: np.ndarray, labels: np.ndarray, unit: Literal["image", "sample"] = "image") -> Ranking:
     """The images or samples of a class by bool labels (n,)."""
-    scores, areas = scores.astype(working_type(scores.dtype), copy=False), np.ones(int(labels.sum()), np.int32)
+    scores, areas = working(scores), np.ones(int(labels.sum()), np.int32)
     return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], unit)
 
 

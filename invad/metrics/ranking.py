@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,8 +28,6 @@ RANGE_ITEMS = 1 << 18
 """Of a range of several pages, about."""
 PAGE_ITEMS = 1 << 14
 """A page of more is a range of its own: faster to sort, and no matter how many."""
-CHUNK = 1 << 15
-"""So many scores are brought into the form of keys at a time: they stay in the cache."""
 BLOCK = 1 << 16
 """So many thresholds are looked at together; the last block may have fewer."""
 MAX_WORKERS = 4
@@ -86,8 +85,7 @@ def score_keys(scores: np.ndarray) -> np.ndarray:
     if scores.min(initial=1) > 0:
         return scores.view(integers)
     keys = (scores + scores.dtype.type(0)).view(integers)  # -0.0 + 0.0 is 0.0
-    keys ^= _flipped_bits(keys)
-    return keys
+    return keys ^ _flipped_bits(keys)
 
 
 def key_scores(keys: np.ndarray) -> np.ndarray:
@@ -97,9 +95,7 @@ def key_scores(keys: np.ndarray) -> np.ndarray:
 
 def _flipped_bits(bits: np.ndarray) -> np.ndarray:
     """The bits of negative floats that have to be flipped: floats are sign and magnitude, integers are not."""
-    signs = bits >> (8 * bits.itemsize - 1)
-    signs &= np.iinfo(bits.dtype).max
-    return signs
+    return (bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max
 
 
 @dataclass(frozen=True)
@@ -117,16 +113,10 @@ class Keys:
     @classmethod
     def of(cls, scores: np.ndarray, areas: np.ndarray | None = None) -> tuple["Keys", np.ndarray]:
         """Those of float32 or float64 scores (n,) in any order, and the `areas` of the items in the order of the keys, (n,)."""
-        pages, low = (
-            np.empty(scores.size, np.int32),
-            np.empty(scores.size, np.uint16 if scores.itemsize == 4 else np.int64),
-        )
-        for start in range(0, scores.size, CHUNK):
-            some = slice(start, start + CHUNK)
-            keys = score_keys(scores[some])
-            low[some] = keys.astype(low.dtype)
-            keys = keys >> (8 * keys.itemsize - 16)
-            np.add(keys, PAGES // 2, out=pages[some], casting="same_kind")
+        keys = score_keys(scores)
+        pages = (keys >> (8 * keys.itemsize - 16)).astype(np.int32, copy=False)
+        pages += PAGES // 2
+        low = keys.astype(np.uint16) if keys.itemsize == 4 else keys
         columns, width = (pages, PAGES) if areas is None else (areas, int(areas.max(initial=0)) + 1)
         # Entries of a sparse matrix are brought into the order of their rows by counting, much faster than by sorting.
         matrix = coo_array((low, (pages, columns)), shape=(PAGES, width))
@@ -135,10 +125,6 @@ class Keys:
         there = np.flatnonzero(np.diff(rows.indptr))
         starts = np.append(rows.indptr[there], low.size)
         return cls(there - PAGES // 2, starts, rows.data), rows.indices
-
-    def cuts(self, first: Sequence[int]) -> np.ndarray:
-        """Where the keys of the pages from each of `first` on begin: int64."""
-        return self.starts[np.searchsorted(self.pages, first)]
 
     def read(self, where: slice) -> np.ndarray:
         """Some of the keys, those of whole pages: int32 or int64."""
@@ -200,11 +186,6 @@ class Block(NamedTuple):
     weight: np.ndarray
 
 
-Counts = tuple[np.ndarray, np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
-"""The distinct anomalous keys, ascending; how many items have each, and their weight: int64; a function that counts the normal items below
-each of some keys."""
-
-
 class Ranking:
     """All items of a class in order: pixels or images, at least one.
 
@@ -214,7 +195,8 @@ class Ranking:
     def __init__(self, runs: Sequence[Run], unit: Unit) -> None:
         if len({run.normal.low.dtype for run in runs}) > 1:
             runs = [run.as_doubles() if run.normal.low.dtype == np.uint16 else run for run in runs]
-        self._runs = runs
+        self._areas = [run.areas for run in runs]
+        self._sides = [[run.normal for run in runs], [run.anomalous for run in runs]]
         self._is_narrow = runs[0].normal.low.dtype == np.uint16
         regions = np.concatenate([run.regions for run in runs])
         bits = 62 - regions.size.bit_length()  # the sum of all regions' weights does not overflow
@@ -222,8 +204,7 @@ class Ranking:
         self._weights = np.append(0, ((1 << bits) + areas // 2) // areas)  # by area, rounded
         self.weight = int((self._weights[regions] * regions).sum())
         self.unit: Unit = unit
-        self.normal = sum(run.normal.low.size for run in runs)
-        self.anomalous = sum(run.anomalous.low.size for run in runs)
+        self.normal, self.anomalous = (sum(keys.low.size for keys in side) for side in self._sides)
         self.lowest, self.highest = min(run.lowest for run in runs), max(run.highest for run in runs)
 
     def walk(self, thresholds: Sequence[float], step: Callable[[Block], None]) -> np.ndarray:
@@ -233,31 +214,37 @@ class Ranking:
         which are in [0, 1] on the scale of `scaled`.
         """
         first, lowest_above = self._first_pages(), self._lowest_keys_above(np.array(thresholds))
-        # of each run, of its normal and its anomalous keys: where those of each range begin
-        cuts = np.array([[run.normal.cuts(first), run.anomalous.cuts(first)] for run in self._runs])
+        # of each side, of each run: where the keys of each range begin
+        cuts = np.array([[keys.starts[np.searchsorted(keys.pages, first)] for keys in side] for side in self._sides])
         passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
 
-        def merged(i: int) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-            return self._merged(first[i], first[i + 1], cuts[:, :, i : i + 2], lowest_above)
+        def merged(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+            return self._merged(first[i], first[i + 1], cuts[:, :, i : i + 2].tolist(), lowest_above)
 
-        def blocks() -> Iterator[Block]:
-            ranges = range(len(first) - 2, -1, -1)
-            parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
-            for (scores, gained, tp, fp, fp_above, weight), items, at, above_here in parts:
-                above[:, at] = above_here + passed[:, None]
-                yield Block(scores, gained, tp + passed[0], fp + passed[1], fp_above + passed[1], weight + passed[2])
-                passed[:] += items
-
-        for block in _regrouped(blocks()):
-            step(block)
+        ranges = range(len(first) - 2, -1, -1)
+        parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
+        waiting, size = [], 0
+        for scores, counts, at, above_here in parts:
+            above[:, at] = above_here[:, :-1] + passed[:, None]
+            counts[1:] += passed[[0, 1, 1, 2], None]
+            waiting.append(Block(scores, *counts))
+            passed += above_here[:, -1]
+            size += scores.size
+            if size >= BLOCK:
+                columns = map(np.concatenate, zip(*waiting, strict=True))
+                *full, rest = map(Block, *(np.split(column, range(BLOCK, size + 1, BLOCK)) for column in columns))
+                for block in full:
+                    step(block)
+                waiting, size = [rest], rest.scores.size
+        if size:
+            step(Block(*map(np.concatenate, zip(*waiting, strict=True))))
         return above
 
     def _first_pages(self) -> list[int]:
         """The first page of each range, ascending and with an end."""
         counts, middle = np.zeros(PAGES, np.int64), PAGES // 2
-        for run in self._runs:
-            for keys in (run.normal, run.anomalous):
-                counts[keys.pages + middle] += np.diff(keys.starts)
+        for keys in chain(*self._sides):
+            counts[keys.pages + middle] += np.diff(keys.starts)
         parts, alone = (np.cumsum(counts) - counts) // RANGE_ITEMS, counts > PAGE_ITEMS
         begins = (np.diff(parts, prepend=-1) > 0) | alone | np.append(False, alone[:-1])
         return [*(np.flatnonzero(begins) - middle).tolist(), middle]
@@ -276,70 +263,45 @@ class Ranking:
         return low
 
     def _merged(
-        self, first: int, end: int, cuts: np.ndarray, lowest_above: np.ndarray
-    ) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-        """Count the items of the pages from `first` to before `end`, which lie at `cuts` (runs, 2, 2).
+        self, first: int, end: int, cuts: Sequence[Sequence[Sequence[int]]], lowest_above: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Count the items of the pages from `first` to before `end`, which lie at `cuts` of each side and run.
 
-        Return what these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
-        former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
+        Return the columns of a `Block`, of these items alone: the scores, and int64 (5, k), the others; which of the fixed thresholds lie
+        there, (t,); and int64 (3, t + 1), the anomalous and normal items above each of them and the weight of the former, and all of these.
         """
-        normal = int(np.diff(cuts[:, 0]).sum())
         one_page = self._is_narrow and end - first == 1
-        keys, gained, weights, below = self._counted(first << 16, cuts) if one_page else self._sorted(cuts)
-        true_positives, weight = (np.append(0, np.cumsum(column[::-1])) for column in (gained, weights))
+        read = (lambda keys, where: keys.low[where]) if one_page else Keys.read
+        slices = [[slice(*ends) for ends in of_side] for of_side in cuts]
+        normal, anomalous = (np.concatenate([*map(read, *side)]) for side in zip(self._sides, slices, strict=True))
+        areas = np.concatenate([*map(np.ndarray.__getitem__, self._areas, slices[1])])
+        if (
+            one_page
+        ):  # All its keys are counted, faster than they are sorted. bincount makes wide integers: of some at a time.
+            some = np.array_split(normal, normal.size // RANGE_ITEMS + 1)
+            counts = np.append(0, np.cumsum(sum(np.bincount(low, minlength=PAGES) for low in some)))
+            keys, cells = np.arange(PAGES) + (first << 16), anomalous.astype(np.intp)
+        else:
+            normal.sort()
+            keys, cells = np.unique(anomalous, return_inverse=True)
+
+        def reached(some: np.ndarray) -> np.ndarray:
+            """The number of normal items at or above each of some keys."""
+            at = some - (first << 16)
+            return normal.size - (counts[at] if one_page else normal.searchsorted(some.astype(normal.dtype)))
+
+        gained, weights = np.zeros((2, keys.size), np.int64)
+        np.add.at(gained, cells, 1)
+        np.add.at(weights, cells, self._weights[areas])
+        there = np.flatnonzero(gained > 0)[::-1]
+        keys, gained = keys[there].astype(np.int64), gained[there]
+        true_positives, weight = (np.append(0, np.cumsum(column)) for column in (gained, weights[there]))
+        columns = gained, true_positives[1:], reached(keys), reached(keys + 1), weight[1:]
         page = lowest_above >> (16 if self._is_narrow else 48)
         at = np.flatnonzero((first <= page) & (page < end))
-        reached = keys.size - keys.searchsorted(lowest_above[at])
-        counts = np.stack((true_positives[reached], normal - below(lowest_above[at]), weight[reached]))
-        items = np.array([true_positives[-1], normal, weight[-1]])
-        keys = keys[::-1]
-        scores = key_scores(keys.astype(np.int32 if self._is_narrow else np.int64))
-        false_positives = normal - below(keys), normal - below(keys + 1)
-        return Block(scores, gained[::-1], true_positives[1:], *false_positives, weight[1:]), items, at, counts
-
-    def _counted(self, base: int, cuts: np.ndarray) -> Counts:
-        """Those of one page, from the key `base` on: how many items have each of its keys, which is faster than to sort them."""
-        normal, gained, weights = np.zeros((3, PAGES), np.int64)
-        step = max(len(cuts) * RANGE_ITEMS // int(np.diff(cuts).sum()), 1)  # few are in memory as wide integers
-        for i in range(0, len(cuts), step):
-            runs = list(zip(self._runs[i : i + step], cuts[i : i + step].tolist(), strict=True))
-            low = np.concatenate([run.normal.low[start:stop] for run, ((start, stop), _) in runs], dtype=np.intp)
-            np.add.at(normal, low, 1)
-            low = np.concatenate([run.anomalous.low[start:stop] for run, (_, (start, stop)) in runs], dtype=np.intp)
-            np.add.at(gained, low, 1)
-            areas = np.concatenate([run.areas[start:stop] for run, (_, (start, stop)) in runs])
-            np.add.at(weights, low, self._weights[areas])
-        keys, below = np.flatnonzero(gained > 0), np.append(0, np.cumsum(normal))
-        return keys + base, gained[keys], weights[keys], lambda some: below[some - base]
-
-    def _sorted(self, cuts: np.ndarray) -> Counts:
-        """Those of any pages."""
-        runs = [(run, slice(*normal), slice(*anomalous)) for run, (normal, anomalous) in zip(self._runs, cuts.tolist())]
-        normal = np.concatenate([run.normal.read(where) for run, where, _ in runs])
-        normal.sort()
-        anomalous = np.concatenate([run.anomalous.read(where) for run, _, where in runs])
-        order = np.argsort(anomalous)
-        anomalous, areas = anomalous[order], np.concatenate([run.areas[where] for run, _, where in runs])[order]
-        starts = np.flatnonzero(np.append(True, anomalous[1:] != anomalous[:-1])[: anomalous.size])  # of equal keys
-        gained, weights = np.diff(starts, append=anomalous.size), np.add.reduceat(self._weights[areas], starts)
-        keys = anomalous[starts].astype(np.int64)
-        return keys, gained, weights, lambda some: normal.searchsorted(some.astype(normal.dtype))
-
-
-def _regrouped(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The same thresholds, `BLOCK` at a time."""
-    waiting: list[Block] = []
-    size = 0
-    for block in blocks:
-        waiting.append(block)
-        size += block.scores.size
-        if size >= BLOCK:
-            ready = Block(*map(np.concatenate, zip(*waiting, strict=True)))
-            for start in range(0, size - size % BLOCK, BLOCK):
-                yield Block(*(column[start : start + BLOCK] for column in ready))
-            waiting, size = [Block(*(column[size - size % BLOCK :] for column in ready))], size % BLOCK
-    if size:
-        yield Block(*map(np.concatenate, zip(*waiting, strict=True)))
+        passed = np.append(keys.size - keys[::-1].searchsorted(lowest_above[at]), -1)
+        above = np.stack((true_positives[passed], np.append(reached(lowest_above[at]), normal.size), weight[passed]))
+        return key_scores(keys.astype(np.int32 if self._is_narrow else np.int64)), np.stack(columns), at, above
 
 
 def scaled(scores: np.ndarray, lowest: float, highest: float) -> np.ndarray:

@@ -5,7 +5,7 @@ Each failure is one line that names the argument, the image and the class.
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,12 @@ class Images:
     groups: np.ndarray
 
 
-def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
-    """The type that scores are kept in: float32 where it holds all scores of `dtype`, else float64."""
-    return np.float32 if np.can_cast(dtype, np.float32) else np.float64
+def working(scores: np.ndarray) -> np.ndarray:
+    """Scores of any numeric type as float32 where that holds each of them exactly, else as float64."""
+    doubles = scores.astype(np.float32 if np.can_cast(scores.dtype, np.float32) else np.float64, copy=False)
+    with np.errstate(over="ignore"):
+        singles = doubles.astype(np.float32, copy=False)
+    return singles if singles is doubles or np.array_equal(singles, doubles) else doubles
 
 
 class ImageTable:
@@ -73,14 +76,10 @@ class ImageTable:
         counted = (of_maps, classes, labels, image_scores, has_mask, groups)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
-        self.names = self._column(
-            "classes", classes if classes is None or isinstance(classes, str) else list(classes), "U"
-        )
+        self.names = self._column("classes", classes, "U")
         if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
             raise InputError(f"classes: the name of image {empty[0]} is empty")
-        self._groups = self._column(
-            "groups", groups if groups is None or isinstance(groups, str) else list(groups), "U"
-        )
+        self._groups = self._column("groups", groups, "U")
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
@@ -98,7 +97,7 @@ class ImageTable:
         if values is None:
             return None
         try:
-            array = np.asarray(values)
+            array = np.asarray(list(values) if kinds == "U" and not isinstance(values, str) else values)
         except ValueError:
             array = np.empty(())
         if array.shape != (self.count,):
@@ -134,28 +133,22 @@ class ImageTable:
         `InputError`: shapes, kinds of numbers or lengths do not fit, or there is no image.
         """
         done, block = 0, []
-        for pair in self._pairs():
-            if self.count is not None and done + len(block) >= self.count:
-                raise self._wrong_count("more")
+        for pair in chain(self._pairs(), [None]):
             full = block and len(block) >= BLOCK_PIXELS // block[0][0].size
-            if full or (block and [image.dtype for image in pair] != [image.dtype for image in block[0]]):
-                yield self._joined(done, block)
+            if block and (full or pair is None or [one.dtype for one in pair] != [one.dtype for one in block[0]]):
+                maps, masks = (
+                    stack[done : done + len(block)] if isinstance(stack, np.ndarray) else np.stack(images)
+                    for stack, images in zip((self._maps, self._masks), zip(*block, strict=True), strict=True)
+                )
+                yield done, maps, masks
                 done, block = done + len(block), []
+            if pair is not None and done + len(block) == self.count:
+                raise self._wrong_count("more")
             block.append(pair)
-        if not block:
+        if not done:
             raise InputError("anomaly_maps: empty; expected at least one image of at least one pixel")
-        yield self._joined(done, block)
-        if self.count not in (None, done + len(block)):
-            raise self._wrong_count(str(done + len(block)))
-
-    def _joined(self, first: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Block:
-        """The block of some images; a part of an array is not copied."""
-        stacks, images = (self._maps, self._masks), zip(*pairs, strict=True)
-        maps, masks = (
-            stack[first : first + len(pairs)] if isinstance(stack, np.ndarray) else np.stack(some)
-            for stack, some in zip(stacks, images, strict=True)
-        )
-        return first, maps, masks
+        if self.count not in (None, done):
+            raise self._wrong_count(str(done))
 
     def _wrong_count(self, count: str) -> InputError:
         given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
@@ -184,7 +177,7 @@ class ImageTable:
         """Check a block and sort out its classes, pixels and labels."""
         first, maps, all_masks = block
         images = slice(first, first + len(maps))
-        maps = _working(maps)
+        maps = working(maps)
         flat = maps.reshape(len(maps), -1)
         highest = flat.max(axis=1)
         self._require_finite("anomaly_maps", "the map", np.isfinite(flat.min(axis=1)) & np.isfinite(highest), first)
@@ -197,7 +190,7 @@ class ImageTable:
             known = has_mask[at]
             masks = np.zeros((at.size, *maps.shape[1:]), bool)
             masks[known] = _binary_masks(_chosen(all_masks, at[known]), first + at[known], name)
-            with_pixels = masks.any(axis=(1, 2))
+            with_pixels = np.any(masks, axis=(1, 2))
             labels = with_pixels if self._labels is None else self._labels[images][at].astype(bool)
             unknown = labels & ~known
             normal = ~masks  # an image that is normal needs no mask: its own is empty
@@ -210,14 +203,6 @@ class ImageTable:
             groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
             classes.append(Images(name, pixels, scores[at], labels, with_pixels, unknown, of_empty, groups))
         return classes
-
-
-def _working(maps: np.ndarray) -> np.ndarray:
-    """The maps as float32 where that holds each of them exactly, else as float64."""
-    maps = maps.astype(working_type(maps.dtype), copy=False)
-    with np.errstate(over="ignore"):
-        narrow = maps.astype(np.float32, copy=False)
-    return narrow if narrow is maps or np.array_equal(narrow, maps) else maps
 
 
 def _batches(stack: Stack, name: str) -> Stack:
