@@ -85,9 +85,8 @@ class ImageTable:
         self._has_mask = self._column("has_mask", has_mask, "b")
         self._empty = self._column("empty_in_paper", empty_in_paper, "b")
         if self._labels is not None and (wrong := np.flatnonzero((self._labels != 0) & (self._labels != 1))).size:
-            raise InputError(
-                f"labels: image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
-            )
+            told = f"image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
+            raise InputError(f"labels: {told}")
         if self._scores is not None:
             self._require_finite("image_scores", "the score", np.isfinite(self._scores), 0)
         if labels is None and (masks is None or (self._has_mask is not None and not self._has_mask.all())):
@@ -142,17 +141,13 @@ class ImageTable:
                 )
                 yield done, maps, masks
                 done, block = done + len(block), []
-            if pair is not None and done + len(block) == self.count:
-                raise self._wrong_count("more")
+            is_more = pair is not None and done + len(block) == self.count
+            if is_more or (pair is None and done and self.count not in (None, done)):
+                given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
+                raise InputError(f"{given}, but there are {'more' if is_more else done} anomaly_maps")
             block.append(pair)
         if not done:
             raise InputError("anomaly_maps: empty; expected at least one image of at least one pixel")
-        if self.count not in (None, done):
-            raise self._wrong_count(str(done))
-
-    def _wrong_count(self, count: str) -> InputError:
-        given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
-        return InputError(f"{given}, but there are {count} anomaly_maps")
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Maps (H, W) with their masks, whatever the lengths of their batches."""
@@ -161,16 +156,15 @@ class ImageTable:
             yield from ((image, np.zeros(image.shape, bool)) for image in maps)
             return
         for seen, (image, mask) in enumerate(zip_longest(maps, _images(self._masks, "masks"))):
-            if image is None and seen:
-                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
             if image is None:
-                return
+                if not seen:
+                    return
+                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
             if mask is None:
                 raise InputError(f"masks: end after {seen} images, but there are more anomaly_maps")
             if mask.shape != image.shape:
-                raise InputError(
-                    f"masks: height and width {mask.shape} differ from those of anomaly_maps, {image.shape}"
-                )
+                told = f"height and width {mask.shape} differ from those of anomaly_maps, {image.shape}"
+                raise InputError(f"masks: {told}")
             yield image, mask
 
     def prepared(self, block: Block) -> list[Images]:
@@ -189,17 +183,16 @@ class ImageTable:
             at = np.flatnonzero(names == name)
             known = has_mask[at]
             masks = np.zeros((at.size, *maps.shape[1:]), bool)
-            masks[known] = _binary_masks(_chosen(all_masks, at[known]), first + at[known], name)
+            masks[known] = _binary_masks(all_masks[at[known]], first + at[known], name)
             with_pixels = np.any(masks, axis=(1, 2))
             labels = with_pixels if self._labels is None else self._labels[images][at].astype(bool)
             unknown = labels & ~known
             normal = ~masks  # an image that is normal needs no mask: its own is empty
             normal[unknown] = False
-            of_class, marked = _chosen(maps, at), masks[with_pixels]
+            of_class, marked = maps if at.size == len(maps) else maps[at], masks[with_pixels]
             pixels = Run.of(of_class[normal], of_class[masks], *region_areas(marked))
             empty = of_class[[]] if self._empty is None else of_class[unknown & self._empty[images][at]]
-            none, areas = flat[:0, 0], np.empty(0, np.int32)
-            of_empty = Run.of(empty.ravel(), none, areas, areas)
+            of_empty = Run.of(empty.ravel(), flat[:0, 0], *np.empty((2, 0), np.int32))
             groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
             classes.append(Images(name, pixels, scores[at], labels, with_pixels, unknown, of_empty, groups))
         return classes
@@ -271,8 +264,3 @@ def _binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> np.nda
         found = masks_nhw[image, row, column]
         raise InputError(f"masks: image {int(index[image])} (class {name!r}) holds {found}; {accepted}")
     return anomalous
-
-
-def _chosen(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Those images; not copied where they are all."""
-    return values if at.size == len(values) else values[at]
