@@ -72,6 +72,18 @@ def test_a_run_takes_half_of_the_bytes_of_single_precision_scores():
     assert (run.lowest, run.highest) == (maps.min(), maps.max())
 
 
+def test_an_array_is_not_copied_and_doubles_that_single_precision_holds_take_its_memory():
+    maps, masks = random_data(dtype=np.float64)
+    singles = maps.astype(np.float32).astype(np.float64)
+    for stack, low in ((singles, np.uint16), (maps, np.int64)):
+        table = reading.ImageTable(stack, masks, None, None, None, None)
+        block = next(table.blocks())
+        assert np.shares_memory(block[1], stack)
+        assert np.shares_memory(block[2], masks)
+        assert [each.pixels.normal.low.dtype for each in table.prepared(block)] == [low]
+    assert evaluate(singles, masks) == evaluate(singles.astype(np.float32), masks)
+
+
 def test_areas_follow_their_scores():
     run = Run.of(np.float32([]), np.float32([0.3, 0.1, 0.2]), np.int32([30, 10, 20]), np.int32([10, 20, 30]))
     assert run.areas.tolist() == [10, 20, 30]
