@@ -24,7 +24,7 @@ from invad.metrics.protocol import (
     reasons,
 )
 from invad.metrics.ranking import Ranking, Run, in_order
-from invad.metrics.reading import Images, ImageTable, Stack, working_type
+from invad.metrics.reading import Images, ImageTable, Stack, working
 
 
 class Evaluation(TypedDict):
@@ -63,7 +63,7 @@ def evaluate(
 
     Images are read once and block by block, with as many threads as there are cores (at most four), and a class is forgotten as soon as
     all its images have come. Until then 2 bytes of each of its pixels are kept, and 1 to 4 more where it is anomalous; 8 bytes of scores
-    that float32 cannot hold (doubles, and integers of 32 bits or more, of which doubles are made).
+    that float32 cannot hold (doubles, and integers of 32 bits or more, of which doubles are made, unless it holds a whole block exactly).
 
     anomaly_maps: raw scores, higher is more anomalous, any finite numbers: (N, H, W) floating point or integers, as one array (a memory map
     is read block by block) or as an iterable of batches (n, H, W).
@@ -151,7 +151,7 @@ def _class_result(
 
 def image_ranking(scores: np.ndarray, labels: np.ndarray, unit: Literal["image", "sample"] = "image") -> Ranking:
     """The images or samples of a class by bool labels (n,)."""
-    scores, areas = scores.astype(working_type(scores.dtype), copy=False), np.ones(int(labels.sum()), np.int32)
+    scores, areas = working(scores), np.ones(int(labels.sum()), np.int32)
     return Ranking([Run.of(scores[~labels], scores[labels], areas, areas)], unit)
 
 

@@ -1,8 +1,8 @@
-"""All scores of one class in order, exact: sorted runs, merged range by range from the highest scores down.
+"""All scores of one class in order, exact, range by range from the highest scores down.
 
 True positives change only at a distinct anomalous score, so these few are the only thresholds to look at: between two of them only
-false positives are added, which improves neither F1 nor IoU and draws a straight line in the curves. Ranges of scores are cut out of all
-runs and sorted together, on several threads; only the counts at the thresholds leave a range.
+false positives are added, which improves neither F1 nor IoU and draws a straight line in the curves. Normal scores are therefore counted
+and not sorted, wherever many share their 16 high bits; on several threads.
 
 PRO at a threshold is the mean over all connected regions of the fraction of the region that is positive. Each region weighs the same, so
 a pixel weighs 1 / area of its region, and PRO is one cumulative sum along the ranking. Weights are whole multiples of 2 ** -bits, so
@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from itertools import chain
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -26,7 +27,7 @@ PAGES = 1 << 16
 RANGE_ITEMS = 1 << 18
 """Of a range of several pages, about."""
 PAGE_ITEMS = 1 << 14
-"""A page of more is a range of its own: faster to sort, and no matter how many."""
+"""A page of more is a range of its own: its items are counted, no matter how many."""
 BLOCK = 1 << 16
 """So many thresholds are looked at together; the last block may have fewer."""
 MAX_WORKERS = 4
@@ -80,18 +81,20 @@ def region_areas(masks_nhw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def score_keys(scores: np.ndarray) -> np.ndarray:
     """Integers of the scores' size and order, float32 (n,) -> int32 (n,) and float64 (n,) -> int64 (n,)."""
-    keys = (scores + scores.dtype.type(0)).view(np.int32 if scores.itemsize == 4 else np.int64)  # -0.0 + 0.0 is 0.0
-    return keys ^ _flipped_bits(keys)
+    integers = np.int32 if scores.itemsize == 4 else np.int64
+    if scores.min(initial=1) > 0:
+        return scores.view(integers)
+    return _flipped((scores + scores.dtype.type(0)).view(integers))  # -0.0 + 0.0 is 0.0
 
 
 def key_scores(keys: np.ndarray) -> np.ndarray:
     """The scores of int32 or int64 keys, as float64 (n,)."""
-    return (keys ^ _flipped_bits(keys)).view(np.float32 if keys.itemsize == 4 else np.float64).astype(np.float64)
+    return _flipped(keys).view(np.float32 if keys.itemsize == 4 else np.float64).astype(np.float64)
 
 
-def _flipped_bits(bits: np.ndarray) -> np.ndarray:
-    """The bits of negative floats that have to be flipped: floats are sign and magnitude, integers are not."""
-    return (bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max
+def _flipped(bits: np.ndarray) -> np.ndarray:
+    """All bits but the sign's of negative numbers are flipped: floats are sign and magnitude, integers are not."""
+    return bits ^ ((bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max)
 
 
 @dataclass(frozen=True)
@@ -107,20 +110,25 @@ class Keys:
     low: np.ndarray
 
     @classmethod
-    def of(cls, scores: np.ndarray) -> tuple["Keys", np.ndarray]:
-        """Those of float32 or float64 scores (n,) in any order, and the order that they are brought into, (n,)."""
+    def of(cls, scores: np.ndarray, areas: np.ndarray | None = None) -> tuple["Keys", np.ndarray]:
+        """Those of float32 or float64 scores (n,) in any order, and the `areas` of the items in the order of the keys, (n,)."""
         keys = score_keys(scores)
-        pages = (keys >> (8 * keys.itemsize - 16)).astype(np.int16)
-        order = np.argsort(pages, kind="stable")  # which is much faster of 16 bits
-        pages = pages[order]
-        starts = np.flatnonzero(np.append(True, pages[1:] != pages[:-1])[: pages.size])
+        pages = (keys >> (8 * keys.itemsize - 16)).astype(np.int32, copy=False)
+        pages += PAGES // 2
         low = keys.astype(np.uint16) if keys.itemsize == 4 else keys
-        return cls(pages[starts].astype(np.int64), np.append(starts, pages.size), low[order]), order
+        columns, width = (pages, PAGES) if areas is None else (areas, int(areas.max(initial=0)) + 1)
+        # Entries of a sparse matrix are brought into the order of their rows by counting, much faster than by sorting.
+        matrix = coo_array((low, (pages, columns)), shape=(PAGES, width))
+        matrix.has_canonical_format = True  # none is added to another
+        rows = matrix.tocsr()
+        there = np.flatnonzero(np.diff(rows.indptr))
+        starts = np.append(rows.indptr[there], low.size)
+        return cls(there - PAGES // 2, starts, rows.data), rows.indices
 
-    def read(self, where: slice, *, whole: bool = True) -> np.ndarray:
-        """Some of the keys, those of whole pages: int32 or int64; unless `whole`, their low bits alone."""
+    def read(self, where: slice) -> np.ndarray:
+        """Some of the keys, those of whole pages: int32 or int64."""
         low = self.low[where]
-        if low.dtype != np.uint16 or not whole:
+        if low.dtype != np.uint16:
             return low
         first, end = np.searchsorted(self.starts, (where.start, where.stop))
         pages = (self.pages[first:end] << 16).astype(np.int32)
@@ -145,11 +153,11 @@ class Run:
     @classmethod
     def of(cls, normal: np.ndarray, anomalous: np.ndarray, areas: np.ndarray, regions: np.ndarray) -> "Run":
         """From finite scores (n,), (m,), both float32 or both float64, in any order."""
-        keys, order = Keys.of(anomalous)
+        keys, areas = Keys.of(anomalous, areas)
         lowest = float(min(scores.min(initial=np.inf) for scores in (normal, anomalous)))
         highest = float(max(scores.max(initial=-np.inf) for scores in (normal, anomalous)))
         narrow = np.min_scalar_type(int(areas.max(initial=0)))
-        return cls(Keys.of(normal)[0], keys, areas.astype(narrow)[order], regions, lowest, highest)
+        return cls(Keys.of(normal)[0], keys, areas.astype(narrow), regions, lowest, highest)
 
     @property
     def size(self) -> int:
@@ -186,7 +194,8 @@ class Ranking:
     def __init__(self, runs: Sequence[Run], unit: Unit) -> None:
         if len({run.normal.low.dtype for run in runs}) > 1:
             runs = [run.as_doubles() if run.normal.low.dtype == np.uint16 else run for run in runs]
-        self._runs = runs
+        self._areas = [run.areas for run in runs]
+        self._sides = [[run.normal for run in runs], [run.anomalous for run in runs]]
         self._is_narrow = runs[0].normal.low.dtype == np.uint16
         regions = np.concatenate([run.regions for run in runs])
         bits = 62 - regions.size.bit_length()  # the sum of all regions' weights does not overflow
@@ -194,8 +203,7 @@ class Ranking:
         self._weights = np.append(0, ((1 << bits) + areas // 2) // areas)  # by area, rounded
         self.weight = int((self._weights[regions] * regions).sum())
         self.unit: Unit = unit
-        self.normal = sum(run.normal.low.size for run in runs)
-        self.anomalous = sum(run.anomalous.low.size for run in runs)
+        self.normal, self.anomalous = (sum(keys.low.size for keys in side) for side in self._sides)
         self.lowest, self.highest = min(run.lowest for run in runs), max(run.highest for run in runs)
 
     def walk(self, thresholds: Sequence[float], step: Callable[[Block], None]) -> np.ndarray:
@@ -205,37 +213,37 @@ class Ranking:
         which are in [0, 1] on the scale of `scaled`.
         """
         first, lowest_above = self._first_pages(), self._lowest_keys_above(np.array(thresholds))
-        cuts = [
-            [keys.starts[np.searchsorted(keys.pages, first)].tolist() for keys in (run.normal, run.anomalous)]
-            for run in self._runs
-        ]
+        # of each side, of each run: where the keys of each range begin
+        cuts = np.array([[keys.starts[np.searchsorted(keys.pages, first)] for keys in side] for side in self._sides])
+        passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
 
-        def merged(i: int) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-            slices = [[slice(*ends[i : i + 2]) for ends in of_run] for of_run in cuts]
-            return self._merged(first[i], first[i + 1], slices, lowest_above)
+        def merged(i: int) -> tuple[np.ndarray, ...]:
+            return self._merged(first[i], first[i + 1], cuts[:, :, i : i + 2].tolist(), lowest_above)
 
         ranges = range(len(first) - 2, -1, -1)
-        passed, above = np.zeros(3, np.int64), np.zeros((3, len(thresholds)), np.int64)
-        rest = Block(np.empty(0), *np.zeros((5, 0), np.int64))
         parts = map(merged, ranges) if len(ranges) == 1 else in_order(merged, ranges)  # threads cost time too
-        for (scores, gained, tp, fp, fp_above, weight), items, at, above_here in parts:
-            above[:, at] = above_here + passed[:, None]
-            block = Block(scores, gained, tp + passed[0], fp + passed[1], fp_above + passed[1], weight + passed[2])
-            rest = Block(*map(np.concatenate, zip(rest, block, strict=True)))
-            passed += items
-            while rest.scores.size >= BLOCK:
-                step(Block(*(column[:BLOCK] for column in rest)))
-                rest = Block(*(column[BLOCK:] for column in rest))
-        if rest.scores.size:
-            step(rest)
+        waiting, size = [], 0
+        for scores, counts, at, above_here in parts:
+            above[:, at] = above_here[:, :-1] + passed[:, None]
+            counts[1:] += passed[[0, 1, 1, 2], None]
+            waiting.append(Block(scores, *counts))
+            passed += above_here[:, -1]
+            size += scores.size
+            if size >= BLOCK:
+                columns = map(np.concatenate, zip(*waiting, strict=True))
+                *full, rest = map(Block, *(np.split(column, range(BLOCK, size + 1, BLOCK)) for column in columns))
+                for block in full:
+                    step(block)
+                waiting, size = [rest], rest.scores.size
+        if size:
+            step(Block(*map(np.concatenate, zip(*waiting, strict=True))))
         return above
 
     def _first_pages(self) -> list[int]:
         """The first page of each range, ascending and with an end."""
         counts, middle = np.zeros(PAGES, np.int64), PAGES // 2
-        for run in self._runs:
-            for keys in (run.normal, run.anomalous):
-                counts[keys.pages + middle] += np.diff(keys.starts)
+        for keys in chain(*self._sides):
+            counts[keys.pages + middle] += np.diff(keys.starts)
         parts, alone = (np.cumsum(counts) - counts) // RANGE_ITEMS, counts > PAGE_ITEMS
         begins = (np.diff(parts, prepend=-1) > 0) | alone | np.append(False, alone[:-1])
         return [*(np.flatnonzero(begins) - middle).tolist(), middle]
@@ -253,41 +261,44 @@ class Ranking:
             low = np.where(open_ & ~is_above, middle + 1, low)
         return low
 
-    def _merged(
-        self, first: int, end: int, slices: Sequence[Sequence[slice]], lowest_above: np.ndarray
-    ) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-        """Sort the pages from `first` to before `end`; of each run there are slices of its normal and its anomalous keys.
+    def _merged(self, first: int, end: int, cuts: list[Any], lowest_above: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Count the items of the pages from `first` to before `end`, which lie at `cuts` of each side and run.
 
-        Return what these alone count at their thresholds; int64 (3,), the anomalous and normal items among them, and the weight of the
-        former; which of the fixed thresholds lie there, (t,); and int64 (3, t), what of those items lies above each of them.
+        Return the columns of a `Block`, of these items alone: the scores, and int64 (5, k), the others; which of the fixed thresholds lie
+        there, (t,); and int64 (3, t + 1), the anomalous and normal items above each of them and the weight of the former, and all of these.
         """
         one_page = self._is_narrow and end - first == 1
-        parts = list(zip(self._runs, *zip(*slices, strict=True), strict=True))
-        kind, base = ("stable", first << 16) if one_page else (None, 0)  # much faster of 16 bits
-        normal = np.concatenate([run.normal.read(where, whole=not one_page) for run, where, _ in parts])
-        normal.sort(kind=kind)
-        anomalous = np.concatenate([run.anomalous.read(where, whole=not one_page) for run, _, where in parts])
-        order = np.argsort(anomalous, kind=kind)
-        anomalous, areas = anomalous[order], np.concatenate([run.areas[where] for run, _, where in parts])[order]
+        read = (lambda keys, where: keys.low[where]) if one_page else Keys.read
+        slices = [[slice(*ends) for ends in of_side] for of_side in cuts]
+        normal, anomalous = (np.concatenate([*map(read, *side)]) for side in zip(self._sides, slices, strict=True))
+        areas = np.concatenate([*map(np.ndarray.__getitem__, self._areas, slices[1])])
+        if (
+            one_page
+        ):  # All its keys are counted, faster than they are sorted. bincount makes wide integers: of some at a time.
+            some = np.array_split(normal, normal.size // RANGE_ITEMS + 1)
+            counts = np.append(0, np.cumsum(sum(np.bincount(low, minlength=PAGES) for low in some)))
+            keys, cells = np.arange(PAGES) + (first << 16), anomalous.astype(np.intp)
+        else:
+            normal.sort()
+            keys, cells = np.unique(anomalous, return_inverse=True)
 
-        weights = np.append(0, np.cumsum(self._weights[areas[::-1]]))  # of so many, from the highest down
-        starts = np.flatnonzero(np.append(True, anomalous[1:] != anomalous[:-1])[: anomalous.size])  # of equal keys
-        keys, true_positives = anomalous[starts], anomalous.size - starts
-        columns = (
-            key_scores((keys.astype(np.int64) + base).astype(np.int32 if self._is_narrow else np.int64)),
-            np.diff(starts, append=anomalous.size),
-            true_positives,
-            normal.size - normal.searchsorted(keys),
-            normal.size - normal.searchsorted(keys, side="right"),
-            weights[true_positives],
-        )
+        def reached(some: np.ndarray) -> np.ndarray:
+            """The number of normal items at or above each of some keys."""
+            at = some - (first << 16)
+            return normal.size - (counts[at] if one_page else normal.searchsorted(some.astype(normal.dtype)))
+
+        gained, weights = np.zeros((2, keys.size), np.int64)
+        np.add.at(gained, cells, 1)
+        np.add.at(weights, cells, self._weights[areas])
+        there = np.flatnonzero(gained > 0)[::-1]
+        keys, gained = keys[there].astype(np.int64), gained[there]
+        true_positives, weight = (np.append(0, np.cumsum(column)) for column in (gained, weights[there]))
+        columns = gained, true_positives[1:], reached(keys), reached(keys + 1), weight[1:]
         page = lowest_above >> (16 if self._is_narrow else 48)
         at = np.flatnonzero((first <= page) & (page < end))
-        inside = (lowest_above[at] - base).astype(normal.dtype)
-        above = anomalous.size - anomalous.searchsorted(inside)
-        counts = np.stack((above, normal.size - normal.searchsorted(inside), weights[above]))
-        items = np.array([anomalous.size, normal.size, weights[-1]])
-        return Block(*(column[::-1] for column in columns)), items, at, counts
+        passed = np.append(keys.size - keys[::-1].searchsorted(lowest_above[at]), -1)
+        above = np.stack((true_positives[passed], np.append(reached(lowest_above[at]), normal.size), weight[passed]))
+        return key_scores(keys.astype(np.int32 if self._is_narrow else np.int64)), np.stack(columns), at, above
 
 
 def scaled(scores: np.ndarray, lowest: float, highest: float) -> np.ndarray:

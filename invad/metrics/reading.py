@@ -5,7 +5,7 @@ Each failure is one line that names the argument, the image and the class.
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,12 @@ class Images:
     groups: np.ndarray
 
 
-def working_type(dtype: np.dtype) -> type[np.float32] | type[np.float64]:
-    """The type that scores are kept in: float32 where it holds all scores of `dtype`, else float64."""
-    return np.float32 if np.can_cast(dtype, np.float32) else np.float64
+def working(scores: np.ndarray) -> np.ndarray:
+    """Scores of any numeric type as float32 where that holds each of them exactly, else as float64."""
+    doubles = scores.astype(np.float32 if np.can_cast(scores.dtype, np.float32) else np.float64, copy=False)
+    with np.errstate(over="ignore"):
+        singles = doubles.astype(np.float32, copy=False)
+    return singles if singles is doubles or np.array_equal(singles, doubles) else doubles
 
 
 class ImageTable:
@@ -73,22 +76,17 @@ class ImageTable:
         counted = (of_maps, classes, labels, image_scores, has_mask, groups)
         sizes = [len(each) for each in counted if isinstance(each, Sized)]
         self.count = sizes[0] if sizes else None
-        self.names = self._column(
-            "classes", classes if classes is None or isinstance(classes, str) else list(classes), "U"
-        )
+        self.names = self._column("classes", classes, "U")
         if self.names is not None and (empty := np.flatnonzero(self.names == "")).size:
             raise InputError(f"classes: the name of image {empty[0]} is empty")
-        self._groups = self._column(
-            "groups", groups if groups is None or isinstance(groups, str) else list(groups), "U"
-        )
+        self._groups = self._column("groups", groups, "U")
         self._labels = self._column("labels", labels, "biuf")
         self._scores = self._column("image_scores", image_scores, "fiu")
         self._has_mask = self._column("has_mask", has_mask, "b")
         self._empty = self._column("empty_in_paper", empty_in_paper, "b")
         if self._labels is not None and (wrong := np.flatnonzero((self._labels != 0) & (self._labels != 1))).size:
-            raise InputError(
-                f"labels: image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
-            )
+            told = f"image {wrong[0]} has {self._labels[wrong[0]]}; expected 0 (normal) or 1 (anomalous)"
+            raise InputError(f"labels: {told}")
         if self._scores is not None:
             self._require_finite("image_scores", "the score", np.isfinite(self._scores), 0)
         if labels is None and (masks is None or (self._has_mask is not None and not self._has_mask.all())):
@@ -98,7 +96,7 @@ class ImageTable:
         if values is None:
             return None
         try:
-            array = np.asarray(values)
+            array = np.asarray(list(values) if kinds == "U" and not isinstance(values, str) else values)
         except ValueError:
             array = np.empty(())
         if array.shape != (self.count,):
@@ -129,30 +127,27 @@ class ImageTable:
         return dict(zip(*(column.tolist() for column in np.unique(names, return_counts=True)), strict=True))
 
     def blocks(self) -> Iterator[Block]:
-        """Read the images in their order; they are copied, since a reader may fill the same array again.
+        """Read the images in their order.
 
         `InputError`: shapes, kinds of numbers or lengths do not fit, or there is no image.
         """
         done, block = 0, []
-        for pair in self._pairs():
-            if self.count is not None and done + len(block) >= self.count:
-                raise self._wrong_count("more")
+        for pair in chain(self._pairs(), [None]):
             full = block and len(block) >= BLOCK_PIXELS // block[0][0].size
-            if full or (block and [image.dtype for image in pair] != [image.dtype for image in block[0]]):
-                maps, masks = map(np.stack, zip(*block, strict=True))
+            if block and (full or pair is None or [one.dtype for one in pair] != [one.dtype for one in block[0]]):
+                maps, masks = (
+                    stack[done : done + len(block)] if isinstance(stack, np.ndarray) else np.stack(images)
+                    for stack, images in zip((self._maps, self._masks), zip(*block, strict=True), strict=True)
+                )
                 yield done, maps, masks
                 done, block = done + len(block), []
-            block.append([image.copy() for image in pair])
-        if not block:
+            is_more = pair is not None and done + len(block) == self.count
+            if is_more or (pair is None and done and self.count not in (None, done)):
+                given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
+                raise InputError(f"{given}, but there are {'more' if is_more else done} anomaly_maps")
+            block.append(pair)
+        if not done:
             raise InputError("anomaly_maps: empty; expected at least one image of at least one pixel")
-        maps, masks = map(np.stack, zip(*block, strict=True))
-        yield done, maps, masks
-        if self.count not in (None, done + len(block)):
-            raise self._wrong_count(str(done + len(block)))
-
-    def _wrong_count(self, count: str) -> InputError:
-        given = f"classes, labels, image_scores, has_mask, groups: given for {self.count} images"
-        return InputError(f"{given}, but there are {count} anomaly_maps")
 
     def _pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Maps (H, W) with their masks, whatever the lengths of their batches."""
@@ -161,23 +156,22 @@ class ImageTable:
             yield from ((image, np.zeros(image.shape, bool)) for image in maps)
             return
         for seen, (image, mask) in enumerate(zip_longest(maps, _images(self._masks, "masks"))):
-            if image is None and seen:
-                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
             if image is None:
-                return
+                if not seen:
+                    return
+                raise InputError(f"masks: there are more of them than anomaly_maps, {seen}")
             if mask is None:
                 raise InputError(f"masks: end after {seen} images, but there are more anomaly_maps")
             if mask.shape != image.shape:
-                raise InputError(
-                    f"masks: height and width {mask.shape} differ from those of anomaly_maps, {image.shape}"
-                )
+                told = f"height and width {mask.shape} differ from those of anomaly_maps, {image.shape}"
+                raise InputError(f"masks: {told}")
             yield image, mask
 
     def prepared(self, block: Block) -> list[Images]:
         """Check a block and sort out its classes, pixels and labels."""
         first, maps, all_masks = block
         images = slice(first, first + len(maps))
-        maps = maps.astype(working_type(maps.dtype), copy=False)
+        maps = working(maps)
         flat = maps.reshape(len(maps), -1)
         highest = flat.max(axis=1)
         self._require_finite("anomaly_maps", "the map", np.isfinite(flat.min(axis=1)) & np.isfinite(highest), first)
@@ -187,47 +181,45 @@ class ImageTable:
         classes = []
         for name in sorted(set(names.tolist())):
             at = np.flatnonzero(names == name)
-            known = at[has_mask[at]]
-            masks = _binary_masks(_chosen(all_masks, known), first + known, name)
-            marked = masks.any(axis=(1, 2))
-            with_pixels = np.zeros(len(maps), bool)
-            with_pixels[known] = marked
-            labels = with_pixels if self._labels is None else self._labels[images].astype(bool)
-            unknown = labels & ~has_mask
-            # a normal image needs no mask: its own is empty
-            normal = [flat[i] for i in at[~with_pixels[at] & ~unknown[at]]]
-            empty = [flat[i] for i in at if unknown[i] and self._empty is not None and self._empty[first + i]]
-            maps_with, masks_with = _chosen(maps, known[marked]), masks[marked]
-            pixels = Run.of(
-                np.concatenate([*normal, maps_with[~masks_with]]), maps_with[masks_with], *region_areas(masks_with)
-            )
-            none, areas = flat[:0, 0], np.empty(0, np.int32)
-            of_empty = Run.of(np.concatenate([none, *empty]), none, areas, areas)
+            known = has_mask[at]
+            masks = np.zeros((at.size, *maps.shape[1:]), bool)
+            masks[known] = _binary_masks(all_masks[at[known]], first + at[known], name)
+            with_pixels = np.any(masks, axis=(1, 2))
+            labels = with_pixels if self._labels is None else self._labels[images][at].astype(bool)
+            unknown = labels & ~known
+            normal = ~masks  # an image that is normal needs no mask: its own is empty
+            normal[unknown] = False
+            of_class, marked = maps if at.size == len(maps) else maps[at], masks[with_pixels]
+            pixels = Run.of(of_class[normal], of_class[masks], *region_areas(marked))
+            empty = of_class[[]] if self._empty is None else of_class[unknown & self._empty[images][at]]
+            of_empty = Run.of(empty.ravel(), flat[:0, 0], *np.empty((2, 0), np.int32))
             groups = np.empty(0, str) if self._groups is None else self._groups[images][at]
-            of_images = scores[at], labels[at], with_pixels[at], unknown[at]
-            classes.append(Images(name, pixels, *of_images, of_empty, groups))
+            classes.append(Images(name, pixels, scores[at], labels, with_pixels, unknown, of_empty, groups))
         return classes
 
 
-def _batches(stack: Stack, name: str) -> Iterable[np.ndarray]:
+def _batches(stack: Stack, name: str) -> Stack:
     if hasattr(stack, "__array__"):
-        return [_three_dimensional(stack, name)]
+        return _three_dimensional(stack, name)
     if not isinstance(stack, Iterable):
         raise InputError(f"{name}: expected an array (N, H, W) or batches of arrays, got {type(stack).__name__}")
     return stack
 
 
-def _images(batches: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    """The images of all batches, which are of one size."""
+def _images(stack: Stack, name: str) -> Iterator[np.ndarray]:
+    """The images of an array, or of all batches, which are of one size; these are copied, since a reader may fill the same array again."""
+    if isinstance(stack, np.ndarray):
+        yield from stack if stack.size else ()
+        return
     size: tuple[int, ...] = ()
-    for i, value in enumerate(batches):
+    for i, value in enumerate(stack):
         batch = _three_dimensional(value, f"{name}, batch {i}")
         if not batch.size:
             continue
         size = size or batch.shape[1:]
         if batch.shape[1:] != size:
             raise InputError(f"{name}: all must have one height and width, got {sorted({size, batch.shape[1:]})}")
-        yield from batch
+        yield from map(np.copy, batch)
 
 
 def _three_dimensional(value: Any, name: str) -> np.ndarray:  # noqa: ANN401  (whatever it is given)
@@ -272,8 +264,3 @@ def _binary_masks(masks_nhw: np.ndarray, index: np.ndarray, name: str) -> np.nda
         found = masks_nhw[image, row, column]
         raise InputError(f"masks: image {int(index[image])} (class {name!r}) holds {found}; {accepted}")
     return anomalous
-
-
-def _chosen(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Those images; not copied where they are all."""
-    return values if at.size == len(values) else values[at]

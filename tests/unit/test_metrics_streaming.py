@@ -53,7 +53,7 @@ def test_keys_are_in_the_order_of_the_scores_and_lead_back_to_them(width, data):
     assert ((np.diff(keys.astype(object)) > 0) == (np.diff(scores.astype(np.longdouble)) > 0)).all()
     assert np.array_equal(key_scores(keys), scores)
     shuffled = np.random.default_rng(0).permutation(scores)
-    by_page, order = Keys.of(shuffled)
+    by_page, order = Keys.of(shuffled, np.arange(keys.size, dtype=np.int32))
     whole = by_page.read(slice(0, keys.size))
     assert np.array_equal(whole, score_keys(shuffled[order]))
     assert (np.diff(whole >> (8 * keys.itemsize - 16)) >= 0).all()
@@ -70,6 +70,18 @@ def test_a_run_takes_half_of_the_bytes_of_single_precision_scores():
     assert run.normal.low.nbytes == maps.nbytes / 2
     assert (run.normal.pages.nbytes + run.normal.starts.nbytes) < maps.nbytes / 10
     assert (run.lowest, run.highest) == (maps.min(), maps.max())
+
+
+def test_an_array_is_not_copied_and_doubles_that_single_precision_holds_take_its_memory():
+    maps, masks = random_data(dtype=np.float64)
+    singles = maps.astype(np.float32).astype(np.float64)
+    for stack, low in ((singles, np.uint16), (maps, np.int64)):
+        table = reading.ImageTable(stack, masks, None, None, None, None)
+        block = next(table.blocks())
+        assert np.shares_memory(block[1], stack)
+        assert np.shares_memory(block[2], masks)
+        assert [each.pixels.normal.low.dtype for each in table.prepared(block)] == [low]
+    assert evaluate(singles, masks) == evaluate(singles.astype(np.float32), masks)
 
 
 def test_areas_follow_their_scores():
