@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages have it; to
 import numpy as np
 import torch
 from hardware import hardware
-from onnxruntime import InferenceSession, SessionOptions
 from results import command, number, write_results
 from torch.export import ExportedProgram
 from workload import SEED, write_model
@@ -31,9 +30,10 @@ from workload import SEED, write_model
 from invad.config import FeaturesConfig, InvADConfig, check_image_size
 from invad.config.constants import STRIDES
 from invad.features.encoder import build_encoder
-from invad.predict.export.model import Graph, Outputs, Runtime, exported_program, load_graph, torch_runtime
+from invad.predict.export.model import Graph, exported_program, load_graph, torch_runtime
 from invad.predict.export.onnx_file import onnx_bytes, onnx_model
 from invad.predict.predictor import Detector
+from invad.predict.runtimes import Runtime, onnx_runtime
 
 CPU = torch.device("cpu")
 LABELS = {
@@ -58,8 +58,8 @@ class Ways:
         megabytes: Of the files, for ways that have one.
     """
 
-    def __init__(self, model: Path, names: list[str], threads: int) -> None:
-        self.names, self._model, self._threads = names, model, threads
+    def __init__(self, model: Path, names: list[str]) -> None:
+        self.names, self._model = names, model
         self.megabytes: dict[str, float] = {}
         self._sessions = self._onnx_sessions()
 
@@ -90,21 +90,7 @@ class Ways:
             return {}
         data = onnx_bytes(onnx_model(self._program), {})
         self.megabytes = {"onnx": len(data) / 1e6}
-        return {"onnx": onnx_runtime(data, self._threads)}
-
-
-def onnx_runtime(data: bytes, threads: int) -> Runtime:
-    """Return a file in ONNX Runtime with so many threads, which do not spin: that would slow down the next way."""
-    options = SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-    def run(images_bhwc: np.ndarray) -> Outputs:
-        scores, maps = session.run(["scores", "maps"], {"images": images_bhwc})
-        return np.asarray(scores), np.asarray(maps)
-
-    return run
+        return {"onnx": onnx_runtime(data)}
 
 
 def images(count: int, size: int) -> np.ndarray:
@@ -167,7 +153,7 @@ def main() -> None:
         model, encoder = Path(folder, "model"), build_encoder(options.encoder, "none")
         features = FeaturesConfig(options.encoder, "none", image_size=options.image_size)
         write_model(model, encoder, features, InvADConfig(blocks=options.blocks))
-        measured = measure(Ways(model, ways, options.threads), batches, options.image_size, options.rounds)
+        measured = measure(Ways(model, ways), batches, options.image_size, options.rounds)
     result = {
         "benchmark": "export",
         "command": command("export.py", vars(options)),

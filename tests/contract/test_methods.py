@@ -198,3 +198,22 @@ def test_a_method_exports_or_says_why_not(model, tmp_path):
     images = torch.randint(0, 256, (3, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for mine, theirs in zip(program.module()(images), graph(images), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_prediction_is_the_same_in_both_runtimes_or_says_why_not(model, split, tmp_path, monkeypatch):
+    benchmark, root, _ = model
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    predictor = invad.load(root / "model", device="cpu", runtime="auto")
+    views = VIEWS if benchmark.train.VIEWS else 1
+    images = [split.image_path(row) for row in split.phase("test")]
+    predicted, expected = (
+        each.predict(images, views=views) for each in (predictor, invad.load(root / "model", device="cpu"))
+    )
+    exports = benchmark.train.model in EXPORTS
+    assert {image.runtime for image in predicted} == {predictor.runtime} == {"onnx" if exports else "torch"}
+    assert (predictor.why_torch == "") == exports
+    most = 1e-4 * np.abs(expected.maps).max()
+    np.testing.assert_allclose(predicted.maps, expected.maps, rtol=0, atol=most)
+    np.testing.assert_allclose(predicted.scores, expected.scores, rtol=0, atol=most)
+    assert exports == (len(list(tmp_path.rglob("*.graph"))) == 1)
