@@ -106,9 +106,13 @@ class Anomalib:
         script = Path(__file__).with_name("anomalib_child.py")
         words = [python, script, encoder, *map(str, (size, vectors, threads))]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    @cached_property
+    def label(self) -> str:
+        """What it is; waits until the model is there, and is asked for before anything else."""
         found = self._answer()
         named = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-        self.label = f"anomalib's PatchCore of {found['dimensions']} dimensions, OpenVINO ({named})"
+        return f"anomalib's PatchCore of {found['dimensions']} dimensions, OpenVINO ({named})"
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
