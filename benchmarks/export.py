@@ -3,13 +3,17 @@
     python benchmarks/export.py                                        # mobilenetv2_100 and InvAD at 256 pixels
     python benchmarks/export.py --encoder resnet34 --blocks 4          # resnet34 and InvAD-lite
     python benchmarks/export.py --ways torch,onnx --batches 1 --rounds 3
+    python benchmarks/export.py --ways torch,onnx --model patchcore --anomalib PYTHON    # anomalib's PatchCore in OpenVINO, too
 
+`PYTHON` is one in which `anomalib[openvino]` is installed, which is no dependency.
 Weights and images are random. Writes `export_<encoder>_cpu.json` and `.md`.
 """
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -23,17 +27,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages have it; to
 import numpy as np
 import torch
 from hardware import hardware
-from onnxruntime import InferenceSession, SessionOptions
 from results import command, number, write_results
 from torch.export import ExportedProgram
 from workload import SEED, write_model
 
-from invad.config import FeaturesConfig, InvADConfig, check_image_size
+from invad.config import FeaturesConfig, InvADConfig, PatchCoreConfig, check_image_size
 from invad.config.constants import STRIDES
 from invad.features.encoder import build_encoder
-from invad.predict.export.model import Graph, Outputs, Runtime, exported_program, load_graph, torch_runtime
+from invad.predict.export.model import Graph, exported_program, load_graph, torch_runtime
 from invad.predict.export.onnx_file import onnx_bytes, onnx_model
 from invad.predict.predictor import Detector
+from invad.predict.runtimes import Runtime, onnx_runtime
 
 CPU = torch.device("cpu")
 LABELS = {
@@ -43,6 +47,8 @@ LABELS = {
     "program": "torch.export module",
     "onnx": "ONNX Runtime",
 }
+ANOMALIB = "anomalib"  # a way that is there where `--anomalib` names a Python
+METHODS = ("invad", "patchcore")
 NOTES = (
     "From resized images, uint8, in main memory to scores and maps in float32. Latency is the median time of a batch of one, images per "
     "second are batch over median time. The ways take turns, so that a noisy machine is noisy to all alike: compare rows, not tables. The "
@@ -58,8 +64,8 @@ class Ways:
         megabytes: Of the files, for ways that have one.
     """
 
-    def __init__(self, model: Path, names: list[str], threads: int) -> None:
-        self.names, self._model, self._threads = names, model, threads
+    def __init__(self, model: Path, names: list[str]) -> None:
+        self.names, self._model = names, model
         self.megabytes: dict[str, float] = {}
         self._sessions = self._onnx_sessions()
 
@@ -90,21 +96,36 @@ class Ways:
             return {}
         data = onnx_bytes(onnx_model(self._program), {})
         self.megabytes = {"onnx": len(data) / 1e6}
-        return {"onnx": onnx_runtime(data, self._threads)}
+        return {"onnx": onnx_runtime(data)}
 
 
-def onnx_runtime(data: bytes, threads: int) -> Runtime:
-    """Return a file in ONNX Runtime with so many threads, which do not spin: that would slow down the next way."""
-    options = SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = InferenceSession(data, options, providers=["CPUExecutionProvider"])
+class Anomalib:
+    """anomalib's PatchCore of the same encoder, with as many vectors, in OpenVINO: a process of `python`."""
 
-    def run(images_bhwc: np.ndarray) -> Outputs:
-        scores, maps = session.run(["scores", "maps"], {"images": images_bhwc})
-        return np.asarray(scores), np.asarray(maps)
+    def __init__(self, python: str, encoder: str, size: int, vectors: int, threads: int) -> None:
+        script = Path(__file__).with_name("anomalib_child.py")
+        words = [python, script, encoder, *map(str, (size, vectors, threads))]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    return run
+    @cached_property
+    def label(self) -> str:
+        """What it is; waits until the model is there, and is asked for before anything else."""
+        found = self._answer()
+        named = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        return f"anomalib's PatchCore of {found['dimensions']} dimensions, OpenVINO ({named})"
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def timed(self, batch: int) -> dict[str, float]:
+        """Return the seconds of so many images, by the clock and of all threads."""
+        print(batch, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
 
 def images(count: int, size: int) -> np.ndarray:
@@ -112,20 +133,26 @@ def images(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(SEED).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def timed(run: Runtime, images_bhwc: np.ndarray) -> dict[str, float]:
+def timed(run: Runtime | Anomalib, images_bhwc: np.ndarray) -> dict[str, float]:
     """Return the seconds of a run, by the clock and of all threads."""
+    if isinstance(run, Anomalib):
+        return run.timed(len(images_bhwc))
     wall, cpu = time.perf_counter(), time.process_time()
     run(images_bhwc)
     return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
 
 
-def measure(ways: Ways, batches: list[int], size: int, rounds: int) -> dict[str, dict[str, Any]]:
+def measure(
+    ways: Ways, batches: list[int], size: int, rounds: int, other: Anomalib | None = None
+) -> dict[str, dict[str, Any]]:
     """Return the numbers of each way for each batch."""
     measured: dict[str, dict[str, Any]] = {
         name: {"label": LABELS[name], "megabytes": ways.megabytes.get(name), "batches": {}} for name in ways.names
     }
+    if other is not None:
+        measured[ANOMALIB] = {"label": other.label, "megabytes": None, "batches": {}}
     for batch in batches:
-        given, runs = images(batch, size), dict(ways.runtimes())
+        given, runs = images(batch, size), {**dict(ways.runtimes()), **({ANOMALIB: other} if other else {})}
         first = {name: timed(run, given) for name, run in runs.items()}
         turns = [{name: timed(run, given) for name, run in runs.items()} for _ in range(rounds)]
         for name in runs:
@@ -166,24 +193,36 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, encoder = Path(folder, "model"), build_encoder(options.encoder, "none")
         features = FeaturesConfig(options.encoder, "none", image_size=options.image_size)
-        write_model(model, encoder, features, InvADConfig(blocks=options.blocks))
-        measured = measure(Ways(model, ways, options.threads), batches, options.image_size, options.rounds)
+        invad = options.model == "invad"
+        method = InvADConfig(blocks=options.blocks) if invad else PatchCoreConfig()
+        write_model(model, encoder, features, method, options.vectors)
+        other = None
+        if options.anomalib:
+            python, pixels = options.anomalib, options.image_size
+            other = Anomalib(python, options.encoder, pixels, options.vectors, options.threads)
+            options.anomalib = "PYTHON"  # where it lies says nothing
+        measured = measure(Ways(model, ways), batches, options.image_size, options.rounds, other)
+        if other:
+            other.close()
     result = {
         "benchmark": "export",
         "command": command("export.py", vars(options)),
         "hardware": hardware(CPU, options.threads),
         "settings": {
             "encoder": options.encoder,
+            "model": options.model,
             "blocks": options.blocks,
+            "vectors": options.vectors,
             "image_size": options.image_size,
             "rounds": options.rounds,
             "seed": SEED,
         },
         "ways": measured,
     }
-    path = options.out / f"export_{options.encoder}_cpu"
+    path = options.out / f"export_{'' if invad else 'patchcore_'}{options.encoder}_cpu"
     size = options.image_size
-    title = f"Runtimes of {options.encoder} and InvAD with {options.blocks} blocks a level, {size}x{size} pixels, cpu"
+    of = f"InvAD with {options.blocks} blocks a level" if invad else f"PatchCore with {options.vectors} vectors"
+    title = f"Runtimes of {options.encoder} and {of}, {size}x{size} pixels, cpu"
     notes = f"{NOTES} CPU time is that of all threads, batch {batches[-1]}; {options.rounds} rounds."
     write_results(path, title, result, table(measured, batches), notes)
     print(path.with_name(f"{path.name}.md").read_text())
@@ -193,6 +232,9 @@ def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
     """Return the checked options, the ways and the batches."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="mobilenetv2_100", help="of timm")
+    parser.add_argument("--model", choices=METHODS, default="invad")
+    parser.add_argument("--vectors", type=int, default=2000, help="of PatchCore's memory")
+    parser.add_argument("--anomalib", help="a Python that has anomalib[openvino], for its PatchCore")
     parser.add_argument("--blocks", type=int, default=2, help="of InvAD per level; InvAD-lite has 4")
     parser.add_argument("--image-size", type=int, default=256, help="a multiple of 16 pixels")
     parser.add_argument("--batches", default="1,8,32", help="separated by commas (default: %(default)s)")
@@ -208,8 +250,8 @@ def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
         check_image_size(options.image_size, STRIDES[-1])
     except ValueError as error:
         parser.error(str(error))
-    if min(*batches, options.rounds, options.threads, options.blocks, options.image_size) < 1:
-        parser.error("--batches, --rounds, --threads, --blocks and --image-size are at least 1")
+    if min(*batches, options.rounds, options.threads, options.blocks, options.vectors, options.image_size) < 1:
+        parser.error("--batches, --rounds, --threads, --blocks, --vectors and --image-size are at least 1")
     return options, options.ways.split(","), batches
 
 

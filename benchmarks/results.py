@@ -55,7 +55,9 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def command(script: str, options: Mapping[str, object]) -> str:
     """Return the command that gives `script`, a file of this folder, these options; where to write is not among them."""
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if name != "out"]
+    words = [
+        f"--{name.replace('_', '-')} {value}" for name, value in options.items() if name != "out" and value is not None
+    ]
     return " ".join([f"python benchmarks/{script}", *words])
 
 

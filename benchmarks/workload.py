@@ -146,10 +146,12 @@ def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: statistics.median(values[name] for values in rounds) for name in rounds[0]}
 
 
-def write_model(folder: Path, encoder: Encoder, features: FeaturesConfig, train: TrainConfig) -> None:
-    """Write a model folder with `encoder` and a method of random weights, always the same."""
+def write_model(folder: Path, encoder: Encoder, features: FeaturesConfig, train: TrainConfig, vectors: int = 0) -> None:
+    """Write a model folder with `encoder` and a method of random weights, always the same; `vectors`: in the memory of one that has it."""
     torch.manual_seed(SEED)
     method = build_method(encoder.output(features.image_size), train)
+    for name in method.fitted:
+        setattr(method, name, torch.randn(vectors, *getattr(method, name).shape[1:]))
     config = ModelConfig(
         "benchmark", ("generated",), encoder.channels, encoder.weights_sha256, features=features, train=train
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from invad.metrics.binning import Bins, Counts, bins_of, sample
 from invad.metrics.ranking import in_order
-from invad.metrics.reading import Block, ImageTable, PerImage, Stack, working_type
+from invad.metrics.reading import Block, ImageTable, PerImage, Stack, working
 
 
 class Columns(NamedTuple):
@@ -108,7 +108,7 @@ class ImageReader:
     def _parts(self, block: Block) -> list[_Part]:
         first, maps, masks = block
         places = np.arange(first, first + len(maps))
-        maps = maps.astype(working_type(maps.dtype), copy=False)
+        maps = working(maps)
         masks = masks > 0.5 if masks.dtype.kind == "f" else masks.astype(bool)
         has_mask = np.full(len(maps), self._any_mask) if self._has_mask is None else self._has_mask[places]
         masks &= has_mask[:, None, None]

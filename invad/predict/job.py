@@ -106,7 +106,7 @@ class Job:
         record |= {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel, "error": read.error}
         if prediction is None:
             return record
-        record |= {"width": prediction.width, "height": prediction.height}
+        record |= {"width": prediction.width, "height": prediction.height, "runtime": prediction.runtime}
         try:
             regions = prediction.regions()
         except InputError as error:

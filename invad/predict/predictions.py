@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ class ImagePrediction:
     thresholds: Thresholds  # what score and map are compared with; each may be None
     source: ImageInput | None = field(default=None, compare=False)  # a reference to what was given, to be drawn on
     reading: ReadingConfig = AS_STORED  # how the model reads images, and so what it was given
+    runtime: Literal["torch", "onnx"] = "torch"  # what computed it
 
     def __repr__(self) -> str:
         of, threshold = f" of {self.source}" if isinstance(self.source, str | Path) else "", self.thresholds.image

@@ -1,9 +1,11 @@
 """The Python interface: `invad.load(folder).predict(images)`."""
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,15 +21,17 @@ from invad.files import atomic_path
 from invad.methods import Method
 from invad.methods.base import Prediction as RawPrediction
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
+from invad.predict.export import RuntimeName
 from invad.predict.inputs import ImageInput, PreparedImage, prepared, rgb_image, single_images
 from invad.predict.predictions import ImagePrediction, Prediction
+from invad.predict.runtimes import Outputs, Runtime, compare, kept_runtime
 from invad.scoring.score import finished, sharp
 from invad.scoring.thresholds import Calibration, read_calibration, write_calibration
 from invad.training.model_folder import ModelConfig, load_encoder, load_model, read_config, save_model
 from invad.workspace import CALIBRATION_FILE, CONFIG_FILE
 
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # scores (B,) and maps (B, S, S)
-Runtime = Callable[[NDArray[np.uint8]], Outputs]  # of images (B, S, S, 3)
+COMPARED = 8  # images, the first ones of a predictor that ONNX Runtime runs
+_LOG = logging.getLogger(__name__)
 
 
 class Detector(nn.Module):
@@ -76,7 +80,10 @@ class Predictor:
         classes: Those that have thresholds of their own.
         image_size: The side in pixels of the square that images are resized to, and of the maps.
         batch_size: How many images go through the network at a time.
+        why_torch: Why ONNX Runtime does not run the model, where it might have.
     """
+
+    why_torch = ""
 
     def __init__(
         self,
@@ -92,6 +99,8 @@ class Predictor:
         self.classes = config.classes if calibration is None else tuple(calibration.per_class)
         self.thresholds, self.device = self.thresholds_of(class_name), detector.method.device
         self.image_size, self.batch_size = config.features.image_size, detector.score.batch_size
+        self._onnx: Runtime | None = None
+        self._must, self._to_compare = False, COMPARED
 
     def __repr__(self) -> str:
         config, classes = self.config, self.config.classes
@@ -145,7 +154,7 @@ class Predictor:
                 raise InputError(f"images: the last object has {len(batch) % views} images, not {views} views")
             maps, scores = self.maps(np.stack([image.pixels for image in batch]), views)
             for image, anomaly_map, score in zip(batch, maps, scores, strict=True):
-                of = image.width, image.height, self.thresholds, image.source, self.config.reading
+                of = image.width, image.height, self.thresholds, image.source, self.config.reading, self.runtime
                 yield ImagePrediction(float(score), anomaly_map, *of)
 
     def _prepared(self, image: ImageInput | PreparedImage) -> PreparedImage:
@@ -153,12 +162,62 @@ class Predictor:
             return image
         return prepared(rgb_image(image, self.config.reading), self.image_size, image)
 
-    @torch.inference_mode()
     def maps(self, images_bhwc: NDArray[np.uint8], views: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return raw maps, float32 (B, size, size), and scores, float32 (B,), of RGB images, uint8 (B, size, size, 3), in one batch."""
+        if self._onnx is not None and self._to_compare > 0:
+            self._compare(self._onnx, images_bhwc)
+        scores, maps = self.by_torch(images_bhwc, views) if self._onnx is None else self._onnx(images_bhwc)
+        return maps, scores
+
+    @torch.inference_mode()
+    def by_torch(self, images_bhwc: NDArray[np.uint8], views: int = 1) -> Outputs:
+        """Return scores and maps, as `maps` does, by PyTorch."""
         images = torch.from_numpy(np.ascontiguousarray(images_bhwc)).to(self.device)
         maps, scores = self.detector(images, views)
-        return maps.cpu().numpy(), scores.cpu().numpy()
+        return scores.cpu().numpy(), maps.cpu().numpy()
+
+    @property
+    def runtime(self) -> Literal["torch", "onnx"]:
+        """What computes the next batch."""
+        return "torch" if self._onnx is None else "onnx"
+
+    def use_onnx(self, folder: Path, *, must: bool) -> None:
+        """Let ONNX Runtime compute, in a graph of the model folder that this is, where it gives the same within 1e-4 of the largest score.
+
+        Otherwise PyTorch goes on, and `why_torch` says why; with `must` that is an `InputError`, or a `ModuleNotFoundError`.
+        """
+        from invad.predict.export.model import kept_graph, too_much_memory
+
+        detector, self._must = self.detector, must
+        settings = (detector.features, detector.score)
+        if self.device.type != "cpu":
+            self.why_torch = f"ONNX Runtime is for the CPU, and the device is {self.device}"
+        elif self.config.train.VIEWS:
+            self.why_torch = f"{self.config.train.model} sees objects in several views"
+        elif any(each.precision != "float32" or each.compile for each in settings):
+            self.why_torch = "the model's settings have another precision than float32, or `compile`"
+        else:
+            self.why_torch = too_much_memory(detector, self.config) or ""
+        try:
+            if self.why_torch:
+                raise InputError(self.why_torch)
+            self._onnx = kept_runtime(folder, self.config, detector.score, lambda: kept_graph(self))
+        except (InputError, ModuleNotFoundError) as error:
+            if must:
+                raise error if isinstance(error, ModuleNotFoundError) else _not_onnx(str(error)) from None
+            missing = isinstance(error, ModuleNotFoundError)
+            self.why_torch = f"{error.name} is not installed" if missing else str(error)
+
+    def _compare(self, onnx: Runtime, images_bhwc: NDArray[np.uint8]) -> None:
+        """Compare the first images, which are no noise as those that the graph was compared on when it was made."""
+        self._to_compare -= len(images_bhwc)
+        difference = compare(self.by_torch, onnx, [images_bhwc], least=self.thresholds.pixel or 0.0)
+        if difference.is_rounding:
+            return
+        if self._must:
+            raise _not_onnx(f"on the first images {difference}")
+        self._onnx, self.why_torch = None, f"on the first images of ONNX Runtime {difference}"
+        _LOG.warning("runtime torch from here on: %s", self.why_torch)
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder that `invad.load` reads, whole or not at all: as the stages `train` and `evaluate` do, byte for byte.
@@ -180,12 +239,26 @@ def load_predictor(
     class_name: str | None = None,
     device: str | None = None,
     thresholds: Thresholds = NOT_CALIBRATED,
+    runtime: RuntimeName = "torch",
 ) -> Predictor:
-    """Load a model folder for prediction: see `invad.load`. `thresholds` take the place of the calibrated ones where they are not None."""
+    """Load a model folder for prediction: see `invad.load`. `thresholds` take the place of the calibrated ones where they are not None.
+
+    `runtime`: `onnx` is ONNX Runtime, on a CPU, whose graph is made the first time and kept; `auto` takes it where it can be had and
+    computes the same. `InputError`: `onnx` cannot be.
+    """
     folder = Path(folder)
     config, calibration = read_config(folder), load_calibration(folder)
     score = ScoreConfig() if calibration is None else calibration.score
-    return Predictor(load_detector(folder, score, named_device(device)), config, calibration, thresholds, class_name)
+    predictor = Predictor(
+        load_detector(folder, score, named_device(device)), config, calibration, thresholds, class_name
+    )
+    if runtime != "torch":
+        predictor.use_onnx(folder, must=runtime == "onnx")
+    return predictor
+
+
+def _not_onnx(reason: str) -> InputError:
+    return InputError(f"runtime onnx: {reason}; runtime torch computes every model")
 
 
 def check_single_images(config: ModelConfig, folder: Path) -> None:

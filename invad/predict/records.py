@@ -13,7 +13,7 @@ from invad.files import atomic_path
 RecordFormat = Literal["jsonl", "csv"]
 FIELDS = (
     *("image", "width", "height", "class", "score", "image_threshold", "anomalous", "pixel_threshold"),
-    *("regions", "overlay", "error"),
+    *("regions", "overlay", "runtime", "error"),
 )
 """Of a record, in the order of JSON Lines; None stands for what is not known. A region has `box`, `area` and `score`."""
 

@@ -94,7 +94,7 @@ def check(folder: Path) -> Iterator[Trial]:
     model, log = toy_model_folder(folder / "toys"), folder / "log"
     predictor = invad.load(model, device="cpu")
     scores = [predictor.predict(Image.open(io.BytesIO(data)))[0].score for data in PICTURES]
-    options = f"--port 0 --queue {QUEUE} --timeout {TIMEOUT} --device cpu"
+    options = f"--port 0 --queue {QUEUE} --timeout {TIMEOUT} --device cpu --runtime torch"
     command = [sys.executable, "-m", "invad", "serve", str(model), *options.split()]
     with log.open("w") as file, subprocess.Popen(command, stderr=file) as service:
         try:

@@ -35,7 +35,6 @@ from invad.predict.export import model as export_module
 from invad.predict.export import onnx_file
 from invad.predict.export.model import (
     Graph,
-    compare,
     export_model,
     exported_program,
     load_graph,
@@ -43,8 +42,9 @@ from invad.predict.export.model import (
     torch_bytes,
     torch_runtime,
 )
-from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime
+from invad.predict.export.onnx_file import onnx_bytes, onnx_model
 from invad.predict.predictor import Detector
+from invad.predict.runtimes import compare, onnx_runtime
 from invad.training.model_folder import read_config, save_model
 
 SIZE = 32
@@ -284,12 +284,12 @@ def test_a_file_that_computes_something_else_is_not_written(workplace, tmp_path,
     monkeypatch.setattr(export_module, "load_graph", lambda folder: graph)
     monkeypatch.setattr(export_module, "exported_program", lambda graph: None)
     monkeypatch.setattr(onnx_file, "onnx_model", lambda program: model)
-    right = onnx_file.onnx_runtime
+    right = export_module.onnx_runtime
     out = tmp_path / "a.onnx"
     out.write_bytes(b"old")
     for wrong in (1e-3, float("nan")):
         monkeypatch.setattr(
-            onnx_file,
+            export_module,
             "onnx_runtime",
             lambda data, wrong=wrong: lambda images: tuple(part + np.float32(wrong) for part in right(data)(images)),
         )
@@ -401,7 +401,8 @@ def test_the_page_loads_a_pt2(workplace, monkeypatch):
 @pytest.mark.slow
 def test_the_benchmark_of_runtimes_writes_what_its_table_shows(tmp_path, monkeypatch, capsys):
     benchmark, threads = script("export"), torch.get_num_threads()
-    options = "--encoder mobilenetv2_100 --blocks 1 --image-size 32 --batches 1,2 --ways torch,bfloat16 --rounds 2 --threads 1"
+    options = "--encoder mobilenetv2_100 --model invad --vectors 9 --blocks 1 --image-size 32 --batches 1,2 "
+    options += "--ways torch,bfloat16 --rounds 2 --threads 1"
     monkeypatch.setattr(sys, "argv", ["export.py", *options.split(), "--out", str(tmp_path)])
     benchmark.main()
     torch.set_num_threads(threads)

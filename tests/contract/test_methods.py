@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.export import ExportedProgram
 from toys import CPU, image_split
 
 import invad
@@ -39,6 +40,8 @@ from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
 from invad.features.encoder import hollow_encoder
 from invad.methods import METHODS, Method, build_method
+from invad.predict.export import model as export_module
+from invad.predict.export.model import Graph, exported_program, load_graph
 from invad.scoring import store as score_store
 from invad.scoring.score import predictions, score_images
 from invad.scoring.store import open_scores
@@ -61,6 +64,8 @@ SMALL: dict[str, TrainConfig] = {
     "tocoad": ToCoADConfig(epochs=1, contrast_epochs=2, batch_size=4, share=0.1, dimensions=16),
 }
 EXPORTS = {"invad", "rd", "patchcore", "simplenet", "uniad", "dinomaly", "draem", "destseg", "tocoad"}
+# Of those that export, what is translated to ONNX here: half a minute each. What a user has is compared when it is made.
+IN_ONNX = {"invad", "uniad", "mvad"}
 
 
 def features_of(config: TrainConfig) -> FeaturesConfig:
@@ -208,18 +213,45 @@ def test_what_a_method_costs_is_counted(model):
     assert cost.multiply_adds > 0
 
 
-def test_a_method_exports_or_says_why_not(model, tmp_path):
-    from invad.predict.export.model import exported_program, load_graph
-
-    benchmark, root, _ = model
+@pytest.fixture(scope="module")
+def exported(model) -> tuple[Graph, ExportedProgram] | str:
+    """The graph of the model and what it is traced to, or why it is not."""
     try:
-        graph = load_graph(root / "model")
-        program = exported_program(graph)
+        graph = load_graph(model[1] / "model")
+        return graph, exported_program(graph)
     except InputError as error:
-        assert benchmark.train.model not in EXPORTS
-        assert benchmark.train.model in str(error)
+        return str(error)
+
+
+def test_a_method_exports_or_says_why_not(model, exported):
+    benchmark, _, _ = model
+    assert isinstance(exported, str) == (benchmark.train.model not in EXPORTS)
+    if isinstance(exported, str):
+        assert benchmark.train.model in exported
         return
-    assert benchmark.train.model in EXPORTS
+    graph, program = exported
     images = torch.randint(0, 256, (3, SIZE, SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for mine, theirs in zip(program.module()(images), graph(images), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_prediction_is_the_same_in_both_runtimes_or_says_why_not(model, exported, split, tmp_path, monkeypatch):
+    benchmark, root, _ = model
+    if benchmark.train.model not in IN_ONNX:
+        return
+    monkeypatch.setattr(export_module, "exported_program", lambda graph: exported[1])  # tracing takes long
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    predictor = invad.load(root / "model", device="cpu", runtime="auto")
+    views = VIEWS if benchmark.train.VIEWS else 1
+    images = [split.image_path(row) for row in split.phase("test")]
+    predicted, expected = (
+        each.predict(images, views=views) for each in (predictor, invad.load(root / "model", device="cpu"))
+    )
+    exports = benchmark.train.model in EXPORTS
+    assert {image.runtime for image in predicted} == {predictor.runtime} == {"onnx" if exports else "torch"}
+    assert (predictor.why_torch == "") == exports
+    most = 1e-4 * np.abs(expected.maps).max()
+    np.testing.assert_allclose(predicted.maps, expected.maps, rtol=0, atol=most)
+    np.testing.assert_allclose(predicted.scores, expected.scores, rtol=0, atol=most)
+    assert exports == (len(list(tmp_path.rglob("*.graph"))) == 1)

@@ -255,6 +255,7 @@ def test_health(client):
         "model": "toys",
         "version": invad.__version__,
         "device": "cpu",
+        "runtime": "torch",
         "image_size": 64,
         "classes": ["bottle", "cable"],
         "class": None,
@@ -585,7 +586,7 @@ def is_open(port):
 def process(*arguments):
     """`invad-pipe serve` on a free port, where the body `endless` takes ten minutes to decode and `wait` four seconds: (process, port)."""
     code = f"WAITED = {encoded(picture(0, 8, 8))!r}\n{ENDLESS}"
-    command = [sys.executable, "-c", code, "serve", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-c", code, "serve", *map(str, arguments), "--port", "0", "--runtime", "torch"]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     ) as run:

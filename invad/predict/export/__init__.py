@@ -3,4 +3,7 @@
 from typing import Literal
 
 Format = Literal["onnx", "torch-export"]
+RuntimeName = Literal[
+    "auto", "torch", "onnx"
+]  # of `predict` and `serve`, which take the graph from a cache of their own
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}

@@ -7,8 +7,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,17 @@ from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
 from invad.predict.export import Format
 from invad.predict.predictor import (
     Detector,
-    Outputs,
-    Runtime,
+    Predictor,
     check_single_images,
     load_calibration,
     load_detector,
 )
+from invad.predict.runtimes import Difference, Kept, Outputs, Runtime, compare, onnx_runtime
 from invad.scoring.score import blur_sigma, image_scores
-from invad.training.model_folder import read_config
+from invad.training.model_folder import ModelConfig, read_config
 from invad.workspace import WEIGHTS_FILE
 
 METADATA_FILE = "metadata.json"  # among the extra files of a .pt2
-TOLERANCE = 1e-4  # of scores and maps; times the largest value of the maps where that is above 1
 MOST_MEMORY = 100_000_000  # bytes of what a method has fitted, which the graph holds as a constant
 TRACED_BATCH = 2  # of 1 image torch would conclude that there is never another number
 
@@ -79,13 +77,30 @@ def load_graph(folder: Path) -> Graph:
     check_single_images(config, folder)
     score = ScoreConfig() if calibration is None else calibration.score
     detector = load_detector(folder, score, torch.device("cpu"), plain=True)
-    memory = sum(getattr(detector.method, name).nbytes for name in detector.method.fitted)
-    if memory > MOST_MEMORY:
-        raise InputError(
-            f"{folder}: the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB "
-            f"at most; use `predict` or `serve`, or train it with a smaller memory"
-        )
+    if problem := too_much_memory(detector, config):
+        raise InputError(f"{folder}: {problem}; use `predict` or `serve`, or train it with a smaller memory")
     return Graph(detector).eval()
+
+
+def too_much_memory(detector: Detector, config: ModelConfig) -> str | None:
+    """Return what is wrong with a method that has fitted more than `MOST_MEMORY`."""
+    memory = sum(getattr(detector.method, name).nbytes for name in detector.method.fitted)
+    if memory <= MOST_MEMORY:
+        return None
+    return f"the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB at most"
+
+
+def kept_graph(predictor: Predictor) -> Kept:
+    """Make the graph of a loaded model to be kept, or say why it is none: it does not export, or computes something else."""
+    from invad.predict.export.onnx_file import onnx_bytes, onnx_model
+
+    graph = Graph(predictor.detector).eval()
+    try:
+        data = onnx_bytes(onnx_model(exported_program(graph)), {})
+        difference = compare(predictor.by_torch, onnx_runtime(data), random_batches(graph.image_size))
+    except Exception as error:  # of torch, onnxscript or ONNX Runtime, of whatever kind
+        return Kept(b"", f"the model does not export ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
+    return Kept(data) if difference.is_rounding else Kept(b"", str(difference))
 
 
 @torch.no_grad()
@@ -145,21 +160,6 @@ def _pair(thresholds: Thresholds) -> dict[str, float | None]:
     return {"image_threshold": thresholds.image, "pixel_threshold": thresholds.pixel}
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How far an export is from its model."""
-
-    images: int  # that it was compared on
-    maps: float  # the largest absolute difference of the maps' pixels
-    scores: float  # the largest absolute difference
-    most: float  # of maps and scores for rounding: `TOLERANCE` times the largest value of the model's maps, or 1 if larger
-
-    @property
-    def is_rounding(self) -> bool:
-        """Whether scores and maps differ by no more than rounding; never where one of them is no number."""
-        return self.maps <= self.most and self.scores <= self.most
-
-
 def export_model(folder: Path, out: Path, format: Format = "onnx") -> Difference:
     """Write a model as one file: input `images`, uint8 (batch, S, S, 3), outputs `scores` (batch,) and `maps` (batch, S, S).
 
@@ -169,7 +169,7 @@ def export_model(folder: Path, out: Path, format: Format = "onnx") -> Difference
     graph = load_graph(folder)
     program, described = exported_program(graph), metadata(graph, folder)
     if format == "onnx":
-        from invad.predict.export.onnx_file import onnx_bytes, onnx_model, onnx_runtime
+        from invad.predict.export.onnx_file import onnx_bytes, onnx_model
 
         data = onnx_bytes(onnx_model(program), described)
         exported = onnx_runtime(data)
@@ -177,24 +177,10 @@ def export_model(folder: Path, out: Path, format: Format = "onnx") -> Difference
         data, exported = torch_bytes(program, described), torch_runtime(program.module())
     difference = compare(torch_runtime(graph), exported, random_batches(graph.image_size))
     if not difference.is_rounding:
-        raise InputError(
-            f"{out}: not written, because it would not compute what {folder} does: maps differ by {difference.maps:.2g}, scores by "
-            f"{difference.scores:.2g}, which is more than {difference.most:.2g}"
-        )
+        raise InputError(f"{out}: not written, because it would not compute what {folder} does: {difference}")
     with atomic_path(out) as temporary:
         temporary.write_bytes(data)
     return difference
-
-
-def compare(model: Runtime, export: Runtime, batches: Iterable[NDArray[np.uint8]]) -> Difference:
-    """Run a model and its export on batches of images, uint8 (B, S, S, 3)."""
-    pairs = [(*model(batch), *export(batch)) for batch in batches]
-    scores, maps, other_scores, other_maps = (
-        np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)
-    )
-    most = TOLERANCE * max(1.0, float(maps.max()))
-    of_maps, of_scores = float(np.abs(maps - other_maps).max()), float(np.abs(scores - other_scores).max())
-    return Difference(len(scores), of_maps, of_scores, most)
 
 
 def random_batches(size: int) -> list[NDArray[np.uint8]]:

@@ -5,22 +5,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from onnxruntime import InferenceSession
 from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from invad import __version__
-from invad.predict.predictor import Outputs, Runtime
+from invad.predict.runtimes import IMAGES, MAPS, SCORES
 
 logging.getLogger("onnxscript.optimizer._constant_folding").setLevel(logging.ERROR)  # warns of what it leaves as it is
 
-IMAGES, SCORES, MAPS = "images", "scores", "maps"
 _ANY_SIZE = 2**40  # bytes of constants that are computed now rather than by every runtime
 
 
@@ -56,14 +52,3 @@ def onnx_bytes(proto: onnx.ModelProto, metadata: Mapping[str, Any]) -> bytes:
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False, allow_nan=False))
     return proto.SerializeToString(deterministic=True)
-
-
-def onnx_runtime(data: bytes) -> Runtime:
-    """Return a file that ONNX Runtime runs on the CPU."""
-    session = InferenceSession(data, providers=["CPUExecutionProvider"])
-
-    def run(images_bhwc: NDArray[np.uint8]) -> Outputs:
-        scores, maps = session.run([SCORES, MAPS], {IMAGES: images_bhwc})
-        return np.asarray(scores), np.asarray(maps)
-
-    return run

@@ -48,6 +48,7 @@ class PredictionAnswer(BaseModel):
     height: int
     model: str
     class_name: str | None = Field(alias="class", description="Whose thresholds were used; null: of all together.")
+    runtime: str = Field(description="What computed it: torch or onnx.")
     heatmap: str | None = Field(description="With `?heatmap=true`: the map over the image, a PNG, as base64.")
 
 
@@ -101,6 +102,7 @@ class Service:
             "model": self._model,
             "version": __version__,
             "device": str(self._predictor.device),
+            "runtime": self._predictor.runtime,
             "image_size": self._predictor.image_size,
             "classes": self._predictor.classes,
             "class": self._predictor.class_name,
@@ -180,6 +182,7 @@ class Service:
             height=prediction.height,
             model=self._model,
             class_name=class_name,
+            runtime=prediction.runtime,
             heatmap=heatmap,
         )
         return whole.model_dump_json().encode()
