@@ -5,6 +5,7 @@ the bytes of all files.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -74,7 +75,8 @@ class MapWriter:
         scored = predictions(self._method, source, benchmark.score, label=f"score@{benchmark.name}, {file.phase}")
         rows = split.phase(file.phase)[file.start : file.stop]
         folder = self._scoring.out / PHASE_FOLDERS[file.phase]
-        return write_maps(with_masks(scored, split, rows, self._side), folder, file.number).tobytes()
+        with closing(with_masks(scored, split, rows, self._side)) as batches:
+            return write_maps(batches, folder, file.number).tobytes()
 
     def _batches(self, phase: Phase, rows: range | None = None) -> BatchSource:
         split, config = self._scoring.split, self._scoring.benchmark.features

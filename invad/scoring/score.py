@@ -1,7 +1,8 @@
 """Model and features -> anomaly maps and scores of test and held-out images."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from invad.files import atomic_path
 from invad.methods import Method
 from invad.methods.base import Prediction
 from invad.methods.maps import gaussian_blur, resized
-from invad.scoring.store import GROUP, PHASE_FOLDERS, write_scores
+from invad.scoring.store import GROUP, PHASE_FOLDERS, MapBatch, write_scores
 from invad.training.model_folder import check_features, load_model
 
 SIGMA_SIZE = 256  # the side of the images that `Method.sigma` is for
@@ -50,7 +51,8 @@ def score_images(benchmark: BenchmarkConfig, split: Split, features: Path, model
 
 def write_phase(scored: Iterable[Predictions], split: Split, phase: Phase, size: int, out: Path) -> None:
     """Write what a method says of the images of a phase, with their masks at the side `size`, as `invad.scoring.store` has them."""
-    write_scores(score_table(split, phase), with_masks(scored, split, split.phase(phase), size), out)
+    with closing(with_masks(scored, split, split.phase(phase), size)) as batches:
+        write_scores(score_table(split, phase), batches, out)
 
 
 def score_table(split: Split, phase: Phase) -> pa.Table:
@@ -70,10 +72,11 @@ def score_table(split: Split, phase: Phase) -> pa.Table:
     return table
 
 
-def with_masks(
-    scored: Iterable[Predictions], split: Split, rows: Sequence[SplitRow], size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (maps, masks, scores) of the images of `rows`, of which `scored` has the maps and scores in their order."""
+def with_masks(scored: Iterable[Predictions], split: Split, rows: Sequence[SplitRow], size: int) -> Generator[MapBatch]:
+    """Yield (maps, masks, scores) of the images of `rows`, of which `scored` has the maps and scores in their order.
+
+    A thread may compute ahead; closing the generator ends it.
+    """
     left = iter(rows)
     with computed_ahead(scored, best_device()) as computed:
         for maps, scores in computed:

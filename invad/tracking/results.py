@@ -28,7 +28,6 @@ from invad.tracking.run import (
     start_run,
 )
 from invad.tracking.store import answering, connection
-from invad.training.snapshots import CURVE_FILE, read_snapshots
 from invad.workspace import CONFIG_FILE, EVIDENCE_FOLDER, SEGAD_FILE, WEIGHTS_FILE, Workspace
 
 if TYPE_CHECKING:
@@ -83,6 +82,7 @@ def _log_seeds(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
     if not by_seed:
         return
     from invad.training.curve import read_curve
+    from invad.training.snapshots import CURVE_FILE, read_snapshots  # no part of the stages that log something else
 
     for snapshot in read_snapshots(workspace.snapshots(benchmark.name)):
         metrics = by_seed.get(str(snapshot.seed)) if snapshot.is_last else None
