@@ -118,10 +118,10 @@ class Run:
             return False
         value: dict[str, Any] = {"metrics": {}, "curves": {}, "data": []} | self.content
         if self.log(Content({}, value["metrics"], value["curves"], lambda: value["data"])) is not None:
-            is_whole = self.parent is not None or (self.experiment == BENCHMARK and self.content)
             self.content = {}
             self.save()
-            if is_whole:  # MLflow has all of this trial, or of a benchmark's further seed
+            is_further_seed = self.experiment == BENCHMARK and self.folder.name == self.key
+            if self.parent is not None or is_further_seed:  # MLflow has all of it, and nothing goes on with it
                 remove(self.folder)
         return True
 

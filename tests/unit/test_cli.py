@@ -116,7 +116,7 @@ def test_a_wrong_key_is_one_line_with_exit_code_2_everywhere(folder, params_dict
         ("download", "imagenet", "unknown data set 'imagenet'; params.yaml has coco, mvtec, visa"),
         ("splits", "mvtek", "unknown benchmark 'mvtek'; params.yaml has coco_ad_0, "),
         ("splits", "mvtec", "data/raw/mvtec/source.json: no such file"),
-        ("evaluate", "mvtec", "data/scores/mvtec: missing or damaged scores"),
+        ("evaluate", "mvtec", "data/splits/mvtec/split.parquet: no such split table; `dvc repro splits` builds it"),
     ],
 )
 def test_a_stage_names_what_is_missing(folder, script, name, message):

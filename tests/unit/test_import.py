@@ -722,10 +722,10 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
                 "score": {"sigma": "method"},
             },
         ),
-        # 100 of 1,000 are kept, 900 are 112 batches: the 20 epochs of the benchmark copied are enough for a CPU
-        (1000, 1, False, {"calibration": {"share": 0.1}, "train": {"epochs": 20}}),
+        # 100 of 1,000 are kept, 900 are 112 batches: the 10 epochs of the benchmark copied are enough for a CPU
+        (1000, 1, False, {"calibration": {"share": 0.1}, "train": {"epochs": 10}}),
         # 30 of the 100 of each class are kept
-        (1000, 10, False, {"calibration": {"share": 0.3}, "train": {"epochs": 20}}),
+        (1000, 10, False, {"calibration": {"share": 0.3}, "train": {"epochs": 10}}),
         # 2 of 5 are kept: one batch of 3
         (
             5,
