@@ -129,7 +129,7 @@ def learning_tables(results: Sequence[Result]) -> list[Table]:
 
 def _table(result: Result, protocol: str) -> Table:
     rows = [
-        Row(result.words | {"Epoch": f"{epoch:g}"}, cells, block="measured")
+        Row(result.words | {"Epoch": f"{epoch:.3g}"}, cells, block="measured")
         for epoch, cells in learning_cells(result, protocol)
     ]
     authors = authors_curves(result) if protocol == PROTOCOL else {}
@@ -137,7 +137,7 @@ def _table(result: Result, protocol: str) -> Table:
         words = {"Benchmark": BENCHMARKS[result.published_or_own], "Method": METHODS[result.method or ""]}
         words |= {"Data": published_words("rerun"), "Epochs": str(epochs)}
         rows += [
-            Row(words | {"Epoch": f"{epoch:g}"}, {key: Cell(value) for key, value in values.items()}, "published", str(epochs))
+            Row(words | {"Epoch": f"{epoch:.3g}"}, {key: Cell(value) for key, value in values.items()}, "published", str(epochs))
             for epoch, values in curve
         ]  # fmt: skip
     several = len({point["seed"] for point in result.learning}) > 1
