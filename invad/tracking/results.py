@@ -1,6 +1,7 @@
 """What the run of a benchmark has in MLflow, made of the workspace's files: by the stages as they end, or later of what is there."""
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from invad.tracking.run import (
     Run,
     continue_run,
     end_training,
+    has_tag,
     known_run,
     read_run,
     start_run,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from invad.training.curve import Step
 
 FIGURES = ("heatmaps", "scores", "curves", "learning", "synthetic")
+_METRICS = "invad.metrics_sha256"  # the tag of a further seed's run
 _LEARNING = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 logger = logging.getLogger(__name__)
 
@@ -90,7 +93,11 @@ def _log_seeds(benchmark: BenchmarkConfig, workspace: Workspace) -> None:
             continue
         folder, one = workspace.snapshots(benchmark.name) / snapshot.folder, benchmark.of_seed(snapshot.seed)
         key = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:32]
-        run = start_run(one, workspace, key=key, tags={"invad.protocol_version": metrics["protocol_version"]})
+        digest = hashlib.sha256(json.dumps(metrics).encode()).hexdigest()
+        if has_tag(key, _METRICS, digest, workspace):
+            continue
+        tags = {"invad.protocol_version": metrics["protocol_version"], _METRICS: digest}
+        run = start_run(one, workspace, key=key, tags=tags)
         source = read_source(workspace.raw(one.dataset)).source
         curves = loss_curves(read_curve(folder / CURVE_FILE))
         data = data_sets(open_split(one, workspace), one, source)

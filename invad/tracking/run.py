@@ -264,6 +264,12 @@ def _in_mlflow(benchmark: BenchmarkConfig, workspace: Workspace) -> Run | None:
     return Run(workspace, workspace.private / "runs" / benchmark.name, *known, end=info.end_time)
 
 
+def has_tag(key: str, tag: str, value: str, workspace: Workspace) -> bool:
+    """Return whether MLflow has the ended run of a key in the experiment of benchmarks, with this value of a tag."""
+    found = connection(workspace).tell(lambda client: _search(client, BENCHMARK, KEY, key))
+    return found is not None and found.info.status == "FINISHED" and found.data.tags.get(tag) == value
+
+
 def _search(client: MlflowClient, experiment: str, tag: str, value: str) -> MlflowRun | None:
     """Return the newest run of an experiment whose tag has a value, None where there is none."""
     known = client.get_experiment_by_name(experiment)
