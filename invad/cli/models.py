@@ -55,9 +55,8 @@ def predict(
     from invad.predict.records import records_file
     from invad.predict.runtimes import MANY
 
-    if (
-        runtime == "auto" and len(sources.images) < MANY
-    ):  # of these numbers alone, so that the same images give the same bytes
+    # By these numbers alone, so that the same images give the same bytes.
+    if runtime == "auto" and len(sources.images) < MANY:
         runtime = "torch"
     fixed = Thresholds(threshold, pixel_threshold)
     predictor = load_predictor(model, class_name=class_name, device=device, thresholds=fixed, runtime=runtime)

@@ -35,6 +35,7 @@ from invad.errors import InputError
 T = TypeVar("T")
 Workers = TypeVar("Workers", bound=WorkersConfig)
 NAMED_SECTIONS = ("splits", "calibration", "features", "train", "score")  # of settings by name
+TRAININGS_KEYS = tuple(field.name for field in fields(TrainingsConfig))  # of `train`, and no part of the recipe
 SECTIONS = ("download", "benchmarks", *NAMED_SECTIONS, "supervised", "ablations", "tune")
 
 
@@ -106,7 +107,7 @@ def parse_benchmark(
         "train": _recipe(sections["train"], key["train"]),
         "score": ScoreConfig,
     }
-    beside = {"train": [field.name for field in fields(TrainingsConfig)]}
+    beside = {"train": TRAININGS_KEYS}
     parsed: dict[str, Any] = {
         section: parse(kind, sections[section], key[section], beside.get(section, ()))
         for section, kind in kinds.items()
@@ -140,7 +141,7 @@ def _trainings(sections: Mapping[str, Any], where: str) -> tuple[Mapping[str, An
     train = sections["train"]
     if not isinstance(train, dict):
         return sections, TrainingsConfig()
-    own = {key: train[key] for key in _keys(TrainingsConfig) if key in train}
+    own = {key: train[key] for key in TRAININGS_KEYS if key in train}
     trainings = parse(TrainingsConfig, own, where)
     recipe = {key: value for key, value in train.items() if key not in own}
     if trainings.seeds and "seed" in recipe:
@@ -250,7 +251,7 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
     return kept
 
 
-def _keys(kind: type[TrainConfig | TrainingsConfig]) -> set[str]:
+def _keys(kind: type[TrainConfig]) -> set[str]:
     return {field.name for field in fields(kind)}
 
 

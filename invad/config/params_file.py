@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from invad.config import BenchmarkConfig, Params
-from invad.config.loading import NAMED_SECTIONS, load_params, load_yaml, parse_params
+from invad.config.loading import NAMED_SECTIONS, TRAININGS_KEYS, load_params, load_yaml, parse_params
 from invad.errors import InputError
 from invad.files import write_text
 
@@ -40,7 +40,7 @@ def add_benchmark(
         if name in data[section]:
             raise InputError(f"{path}: {section}.{name}: is there already; choose another name")
     copied = {section: data[section][base.settings] for section in _COPIED_SECTIONS}
-    recipe_of_one = {key: value for key, value in copied["train"].items() if key not in ("seeds", "evaluate_at")}
+    recipe_of_one = {key: value for key, value in copied["train"].items() if key not in TRAININGS_KEYS}
     if "seeds" in copied["train"]:
         recipe_of_one["seed"] = base.train.seed
     copied["train"] = recipe_of_one  # one training, whose test images are looked at in the end

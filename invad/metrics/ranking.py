@@ -272,9 +272,8 @@ class Ranking:
         slices = [[slice(*ends) for ends in of_side] for of_side in cuts]
         normal, anomalous = (np.concatenate([*map(read, *side)]) for side in zip(self._sides, slices, strict=True))
         areas = np.concatenate([*map(np.ndarray.__getitem__, self._areas, slices[1])])
-        if (
-            one_page
-        ):  # All its keys are counted, faster than they are sorted. bincount makes wide integers: of some at a time.
+        if one_page:
+            # All its keys are counted, faster than they are sorted. bincount makes wide integers: of some at a time.
             some = np.array_split(normal, normal.size // RANGE_ITEMS + 1)
             counts = np.append(0, np.cumsum(sum(np.bincount(low, minlength=PAGES) for low in some)))
             keys, cells = np.arange(PAGES) + (first << 16), anomalous.astype(np.intp)

@@ -191,9 +191,8 @@ def evaluate(name: str, params: Params, workspace: Workspace) -> None:
     own = evaluate_maps(benchmark, split, workspace.scores(name), in_full=True)
     write_calibration(own.calibration, workspace.calibration(name))
     write_text(workspace.curves(name), json.dumps(own.curves, ensure_ascii=False, allow_nan=False) + "\n")
-    for curve, text in mean_curve_csvs(
-        own.curves
-    ).items():  # for `dvc plots show`; one that cannot be computed has no rows
+    # For `dvc plots show`; one that cannot be computed has no rows.
+    for curve, text in mean_curve_csvs(own.curves).items():
         write_text(workspace.mean_curves(name) / f"{curve}.csv", text)
     write_json(workspace.metrics(name), own.metrics)
     write_json(workspace.trainings(name), evaluate_trainings(benchmark, split, workspace, own))

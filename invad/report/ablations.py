@@ -8,6 +8,7 @@ from pathlib import Path
 
 from invad.files import write_text
 from invad.report.labels import (
+    HEADLINES,
     METRICS,
     PROTOCOLS,
     Metric,
@@ -45,7 +46,6 @@ MEANING = (
     "Param.: trained parameters, without the encoder. M-adds: multiply-adds for one image, with the encoder. "
     "Images/s: test images scored, metrics included. Memory: the most main memory of a run. Training: mean time of a run"
 )
-HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 ERROR_LENGTH = 200  # characters of an error in a footnote
 
 
@@ -197,7 +197,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def summary_text(report: AblationReport) -> str:
     """The table without differences and with the main metrics alone, for the terminal."""
     table = ablation_table(report)
-    columns = (*COST[:3], *(metric for metric in METRICS if metric.key in HEADLINE))
+    columns = (*COST[:3], *HEADLINES)
     return markdown(
         [replace(table, columns=columns, rows=tuple(row for row in table.rows if row.kind != "difference"))]
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from invad.metrics import AVERAGES
 from invad.report.labels import (
     BENCHMARKS,
     FOLD_MEAN,
@@ -24,13 +25,6 @@ from invad.report.tables import Cell, Cells, Row, Table, caption, over_seeds, va
 PROTOCOL = "paper"
 TITLE = "Learning curves"
 LOGS = f"{RERUN} (ten evaluations of each run in its logs, zhangzjn/data on GitHub, folder ader_log, commit 12360da, 2024-10-30)"
-# How the averages follow from the metrics; the logs have the latter alone.
-_AVERAGES = {
-    "mad_image": ("image_auroc", "image_ap", "image_f1_max"),
-    "mad_pixel": ("pixel_auroc", "pixel_ap", "pixel_f1_max"),
-    "mad_threshold": ("pixel_mf1", "pixel_macc", "pixel_miou"),
-    "mad": ("image_auroc", "image_ap", "image_f1_max", "region_aupro", "pixel_auroc", "pixel_ap", "pixel_f1_max"),
-}
 RULE = (
     "Nothing was chosen by these numbers: they are of test images, every evaluation on the way is shown, and the model is that of the last "
     "step."
@@ -54,7 +48,8 @@ def published_curves() -> Mapping[tuple[str, str], Mapping[int, EpochCurve]]:
 
 
 def _with_averages(values: dict[str, float]) -> dict[str, float]:
-    return values | {key: math.fsum(values[part] for part in parts) / len(parts) for key, parts in _AVERAGES.items()}
+    """The metrics of an evaluation with their averages, which the logs leave out."""
+    return values | {key: math.fsum(values[part] for part in parts) / len(parts) for key, parts in AVERAGES.items()}
 
 
 def _mean_curve(curves: Sequence[EpochCurve]) -> list[tuple[float, dict[str, float]]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from invad.metrics.curves import mean_curve
 from invad.metrics.measure import FALSE_POSITIVE_RATE_LIMIT
-from invad.report.labels import METRICS
+from invad.report.labels import HEADLINES
 from invad.report.learning import EpochCurve, authors_curves, learning_cells, seed_curves
 from invad.report.results import Curve, Result
 from invad.report.tables import flat_heading
@@ -37,7 +37,6 @@ PANELS = (
     ("image_pr", "image_ap", "Image precision-recall: AP", PRECISION_RECALL),
     ("pixel_pr", "pixel_ap", "Pixel precision-recall: AP", PRECISION_RECALL),
 )
-LEARNING = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 AUTHORS_LINES = ("--", ":")  # of the shorter and of the longer of their runs
 DECADE = 10  # epochs that span more than one stand on a logarithmic axis
 # The look of all figures, as matplotlib's settings. Names may hold dollar signs, which are not formulas.
@@ -159,7 +158,7 @@ def learning_figure(result: Result) -> Figure:
     known = [epoch for epoch, _ in (*measured, *(point for curve in authors.values() for point in curve))]
     with _titled(f"Learning curves, {result.marked_title}\n{result.label}", (6.8, 7.6)) as figure:
         *axes, last = figure.subplots(3, 2).ravel()  # two columns, which a phone can show
-        for axis, metric in zip(axes, [metric for metric in METRICS if metric.key in LEARNING], strict=True):
+        for axis, metric in zip(axes, HEADLINES, strict=True):
             _authors_lines(axis, authors, metric.key)
             _measured_lines(axis, result, metric.key)
             axis.set(title=flat_heading(metric), xlabel="epoch")

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from invad.report.labels import METRICS, PROTOCOLS, source_sentences
+from invad.report.labels import HEADLINES, PROTOCOLS, source_sentences
 from invad.report.results import Result
 from invad.report.tables import Cells, Row, Table, caption
 
 PROTOCOL = "exact"
-HEADLINE = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 _SEEDS = (
     "; behind ± the sample standard deviation over the seeds, which says how far another training would move it, on the same images. "
     "Half an interval of 95 % is about two standard deviations: hold it against twice the number behind ±."
@@ -32,8 +31,7 @@ def spread_tables(results: Sequence[Result]) -> list[Table]:
         source_sentences(result.source for result in with_intervals),
     )
     heads = ("Benchmark", "Method", "Data", *(["Seeds"] if several else []))
-    columns = tuple(metric for metric in METRICS if metric.key in HEADLINE)
-    return [Table("Spread over test images and seeds", words, heads, columns, rows, PROTOCOL)]
+    return [Table("Spread over test images and seeds", words, heads, HEADLINES, rows, PROTOCOL)]
 
 
 def _several(texts: set[str]) -> str:
@@ -48,7 +46,7 @@ def _cells(result: Result) -> Cells:
         result.metrics["intervals"]["mean"],
     )
     cells = {}
-    for key in HEADLINE:
+    for key in (metric.key for metric in HEADLINES):
         low, high = intervals.get(key) or (None, None)
         is_known = low is not None and high is not None
         cells[key] = replace(over_seeds[key], value=own[key], interval=(low, high) if is_known else None)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 FIGURES = ("heatmaps", "scores", "curves", "learning", "synthetic")
 _METRICS = "invad.metrics_sha256"  # the tag of a further seed's run
-_LEARNING = ("image_auroc", "pixel_auroc", "pixel_ap", "region_aupro", "mad")
 logger = logging.getLogger(__name__)
 
 
@@ -188,10 +187,12 @@ def results_of(benchmark: BenchmarkConfig, workspace: Workspace) -> Content:
 
 def _learning_curves(benchmark: BenchmarkConfig, workspace: Workspace) -> dict[str, list[tuple[int, float]]]:
     """Return the metrics of test images on the way of the model's training, by name; none where none were asked for."""
+    from invad.report.labels import HEADLINES  # no part of `train`
+
     path, curves = workspace.trainings(benchmark.name), {}
     for point in read_json(path)["learning"] if path.exists() else ():
         if point["seed"] == benchmark.train.seed:
-            for key in _LEARNING:
+            for key in (metric.key for metric in HEADLINES):
                 if (value := point["mean"]["paper"][key]) is not None:
                     curves.setdefault(f"learning/{key}", []).append((point["step"], value))
     return curves

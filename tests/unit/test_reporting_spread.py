@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from reporting_toys import toy_intervals, toy_result
 
-from invad.report.labels import FOLDS
+from invad.report.labels import FOLDS, HEADLINES
 from invad.report.report import make_tables
 from invad.report.results import fold_means
-from invad.report.spread import HEADLINE, spread_tables
+from invad.report.spread import spread_tables
 from invad.report.writers import csv_text, markdown
 
 
@@ -42,7 +42,7 @@ def test_a_metric_without_an_interval_has_its_value_alone(ends):
     mean = result.metrics["intervals"]["mean"] | {"mad": ends}
     intervals = result.metrics["intervals"] | {"mean": mean}
     (table,) = spread_tables([replace(result, metrics_by_seed={42: {**result.metrics, "intervals": intervals}})])
-    assert [table.rows[0].cells[key].interval is None for key in HEADLINE] == [False] * 4 + [True]
+    assert [table.rows[0].cells[metric.key].interval is None for metric in HEADLINES] == [False] * 4 + [True]
 
 
 def test_the_mean_of_the_folds_claims_no_interval():

@@ -65,7 +65,10 @@ def graphs(monkeypatch, tmp_path) -> list[Kept]:
         return graphs[-1]
 
     monkeypatch.setattr(export_module, "kept_graph", make)
-    ones = lambda self, images, views=1: (np.ones(len(images), np.float32), np.ones(images.shape[:3], np.float32))  # noqa: E731
+
+    def ones(self, images, views=1):
+        return np.ones(len(images), np.float32), np.ones(images.shape[:3], np.float32)
+
     monkeypatch.setattr(invad.predict.predictor.Predictor, "by_torch", ones)
     return graphs
 
