@@ -34,9 +34,9 @@ from workload import SEED, write_model
 from invad.config import FeaturesConfig, InvADConfig, PatchCoreConfig, check_image_size
 from invad.config.constants import STRIDES
 from invad.features.encoder import build_encoder
+from invad.predict.detector import Detector
 from invad.predict.export.model import Graph, exported_program, load_graph, torch_runtime
 from invad.predict.export.onnx_file import onnx_bytes, onnx_model
-from invad.predict.predictor import Detector
 from invad.predict.runtimes import Runtime, onnx_runtime
 
 CPU = torch.device("cpu")

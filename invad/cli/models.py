@@ -50,8 +50,9 @@ def predict(
 
     sources = find_images(inputs, folder)
     from invad.metrics.calibration import Thresholds
+    from invad.predict.detector import check_single_images
     from invad.predict.job import Job
-    from invad.predict.predictor import check_single_images, load_predictor
+    from invad.predict.predictor import load_predictor
     from invad.predict.records import records_file
     from invad.predict.runtimes import MANY
 
@@ -104,7 +105,8 @@ def serve(
     import numpy as np
 
     from invad.metrics.calibration import Thresholds
-    from invad.predict.predictor import check_single_images, load_predictor
+    from invad.predict.detector import check_single_images
+    from invad.predict.predictor import load_predictor
     from invad.predict.serve.server import LOCAL_NAMES, address, bind, run
     from invad.predict.serve.service import Service
 

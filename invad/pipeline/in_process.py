@@ -32,8 +32,9 @@ from invad.features import extract_features, open_features
 from invad.features.batches import batch_source
 from invad.features.encoder import configured_encoder
 from invad.features.extract import ShardWriter, image_bar
+from invad.predict.detector import Detector
 from invad.predict.inputs import ImageInput, rgb_image, single_images
-from invad.predict.predictor import Detector, Predictor
+from invad.predict.predictor import Predictor
 from invad.scoring.score import predictions
 from invad.scoring.thresholds import calibrate
 from invad.training.curve import Step

@@ -10,7 +10,8 @@ from mlflow.exceptions import MlflowException
 
 from invad.config import ScoreConfig
 from invad.devices import best_device
-from invad.predict.predictor import Predictor, load_detector
+from invad.predict.detector import load_detector
+from invad.predict.predictor import Predictor
 from invad.training.model_folder import read_config
 
 

@@ -31,6 +31,7 @@ from invad.data.images import read_image
 from invad.errors import InputError
 from invad.features.encoder import Encoder, build_encoder
 from invad.methods import EncoderOutput, build_method
+from invad.predict.detector import Detector
 from invad.predict.export import model as export_module
 from invad.predict.export import onnx_file
 from invad.predict.export.model import (
@@ -43,7 +44,6 @@ from invad.predict.export.model import (
     torch_runtime,
 )
 from invad.predict.export.onnx_file import onnx_bytes, onnx_model
-from invad.predict.predictor import Detector
 from invad.predict.runtimes import compare, onnx_runtime
 from invad.training.model_folder import read_config, save_model
 

@@ -60,7 +60,7 @@ def graphs(monkeypatch, tmp_path) -> list[Kept]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     graphs: list[Kept] = []
 
-    def make(predictor) -> Kept:
+    def make(detector, by_torch) -> Kept:
         graphs.append(Kept(graph_of(1.0)))
         return graphs[-1]
 
@@ -186,7 +186,7 @@ def test_a_graph_that_computes_something_else_is_not_taken(folder, graphs, monke
 
 def test_the_first_images_are_compared(folder, graphs, monkeypatch, caplog):
     kept = Kept(graph_of(1.001))
-    monkeypatch.setattr(export_module, "kept_graph", lambda predictor: kept)
+    monkeypatch.setattr(export_module, "kept_graph", lambda detector, by_torch: kept)
     predictor = invad.load(folder, device="cpu", runtime="auto")
     assert predictor.runtime == "onnx"
     with caplog.at_level(logging.WARNING):
@@ -329,7 +329,9 @@ def test_a_service_says_what_computes(folder, graphs, monkeypatch, capsys):
 
 
 def test_a_service_that_must_have_onnx_ends_with_one_line(folder, graphs, monkeypatch, capsys):
-    monkeypatch.setattr(export_module, "kept_graph", lambda predictor: Kept(b"", "the model does not export (x)"))
+    monkeypatch.setattr(
+        export_module, "kept_graph", lambda detector, by_torch: Kept(b"", "the model does not export (x)")
+    )
     monkeypatch.setattr(sys, "argv", ["invad-pipe", "serve", str(folder), "--port", "0", "--runtime", "onnx"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -26,14 +26,8 @@ from invad.features.encoder import IMAGENET_MEAN, IMAGENET_STD
 from invad.files import atomic_path
 from invad.methods.maps import blur_matrix
 from invad.metrics.calibration import NOT_CALIBRATED, Thresholds
+from invad.predict.detector import Detector, check_single_images, load_calibration, load_detector
 from invad.predict.export import Format
-from invad.predict.predictor import (
-    Detector,
-    Predictor,
-    check_single_images,
-    load_calibration,
-    load_detector,
-)
 from invad.predict.runtimes import Difference, Kept, Outputs, Runtime, compare, onnx_runtime
 from invad.scoring.score import blur_sigma, image_scores
 from invad.training.model_folder import ModelConfig, read_config
@@ -90,14 +84,14 @@ def too_much_memory(detector: Detector, config: ModelConfig) -> str | None:
     return f"the memory of {config.train.model} has {memory / 1e6:,.0f} MB, and a graph holds {MOST_MEMORY / 1e6:,.0f} MB at most"
 
 
-def kept_graph(predictor: Predictor) -> Kept:
-    """Make the graph of a loaded model to be kept, or say why it is none: it does not export, or computes something else."""
+def kept_graph(detector: Detector, by_torch: Runtime) -> Kept:
+    """Make the graph of a model, which PyTorch runs as `by_torch`, or say why there is none: no export, or another result."""
     from invad.predict.export.onnx_file import onnx_bytes, onnx_model
 
-    graph = Graph(predictor.detector).eval()
+    graph = Graph(detector).eval()
     try:
         data = onnx_bytes(onnx_model(exported_program(graph)), {})
-        difference = compare(predictor.by_torch, onnx_runtime(data), random_batches(graph.image_size))
+        difference = compare(by_torch, onnx_runtime(data), random_batches(graph.image_size))
     except Exception as error:  # of torch, onnxscript or ONNX Runtime, of whatever kind
         return Kept(b"", f"the model does not export ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
     return Kept(data) if difference.is_rounding else Kept(b"", str(difference))
