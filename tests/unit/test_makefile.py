@@ -52,3 +52,44 @@ def test_a_repository_or_dvcs_own_setting_is_enough(tmp_path, kind):
         (folder / ".dvc").mkdir()
         (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
     assert make(folder, "versioned") == (0, [])
+
+
+def test_what_mlflow_has_is_not_logged_again(tmp_path):
+    """MLflow's imports take longer than all else of a run that has nothing to do."""
+    folder = tmp_path / "checkout"
+    bins = folder / ".venv/bin"
+    bins.mkdir(parents=True)
+    for name in ("dvc", "invad-pipe"):
+        (bins / name).write_text(f'#!/bin/sh\necho {name} "$@" >> calls\ntouch mlflow.db\n')
+        (bins / name).chmod(0o755)
+    for path in (folder / ".git", folder / ".invad/runs"):
+        path.mkdir(parents=True)
+    lock = folder / "dvc.lock"
+    lock.touch()
+
+    def calls(**environment: str) -> list[str]:
+        (folder / "calls").unlink(missing_ok=True)
+        for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+            shutil.copy(REPOSITORY / name, folder)  # with its time, older than the set-up
+        (folder / ".venv/.installed").touch()
+        command = ["make", "run", "PYTHON=false"]
+        subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, check=True, capture_output=True)
+        return (folder / "calls").read_text().splitlines()
+
+    both = ["dvc repro", "invad-pipe runs sync"]
+    assert calls() == both
+    assert calls() == both[:1]
+    later = (folder / ".invad/synced").stat().st_mtime_ns + 10**9
+    os.utime(lock, ns=(later, later))  # a stage has run
+    assert calls() == both
+    os.utime(lock, ns=(0, 0))
+    assert calls() == both[:1]
+    record = folder / ".invad/runs/record.json"
+    record.touch()  # a study has ended
+    os.utime(record, ns=(later + 10**9, later + 10**9))
+    assert calls() == both
+    os.utime(record, ns=(0, 0))
+    assert calls(MLFLOW_TRACKING_URI="http://127.0.0.1:5000") == both
+    (folder / "mlflow.db").unlink()
+    (bins / "dvc").write_text('#!/bin/sh\necho dvc "$@" >> calls\n')
+    assert calls() == both
