@@ -64,14 +64,16 @@ class GradientConfig(TrainConfig):
 class InvADConfig(GradientConfig):
     """InvAD; the defaults are the paper's. InvAD-lite has a `loss_weight` of 5 and 4 `blocks` per level.
 
-    `loss`: mean squared (l2) or absolute (l1) error of each level, or one minus the cosine of each level as RD has it. The switches
-    from `modulation` on are the paper's ablations, explained with `invad.methods.invad.network.FeatureInversion`.
+    `loss`: mean squared (l2) or absolute (l1) error of each level, one minus the cosine of each level as RD has it, or that at each place.
+    `standardised`: the network reproduces each channel less its mean, over its standard deviation; loss and maps are of these. The
+    switches from `modulation` on are the paper's ablations, explained with `invad.methods.invad.network.FeatureInversion`.
     """
 
     MAP_CHOICES: ClassVar[bool] = True
 
     loss: Loss = "l2"
     loss_weight: PositiveFloat = 1.0
+    standardised: bool = False
     style_channels: Channels = 64
     latent_channels: Channels = 16
     blocks: Blocks = 2

@@ -13,7 +13,7 @@ EncoderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=100)] 
 Levels = tuple[Annotated[int, Field(ge=1, le=64)], ...] | tuple[tuple[Annotated[int, Field(ge=0, le=255)], ...], ...]
 Precision = Literal["float32", "bfloat16", "float16"]
 # Switches of InvAD, the paper's choice first.
-Loss = Literal["l2", "l1", "cosine"]
+Loss = Literal["l2", "l1", "cosine", "local-cosine"]
 Modulation = Literal["space-aware", "global", "none"]
 ModulationTerms = Literal["both", "gamma", "beta"]
 Normalisation = Literal["layer", "instance", "batch", "group", "none"]

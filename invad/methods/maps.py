@@ -22,8 +22,8 @@ def reconstruction_loss(
     """`weight` times the sum over levels of the mean squared error, a scalar (weight 1 for InvAD, 5 for InvAD-lite).
 
     Both lists hold (B, C_l, H_l, W_l); half precision is widened to float32 first. kind: "l1" is the mean absolute error,
-    "cosine" one minus the cosine of each level, flattened, as Reverse Distillation has it. Raises `InputError` when their
-    shapes differ, which broadcasting would hide.
+    "cosine" one minus the cosine of each level, flattened, as Reverse Distillation has it, "local-cosine" the mean of one
+    minus the cosine at each place. Raises `InputError` when their shapes differ, which broadcasting would hide.
     """
     return weight * torch.stack([LEVEL_LOSSES[kind](x, y) for x, y in float32_pairs(features, reconstructions)]).sum()
 
@@ -44,10 +44,16 @@ def cosine_loss(x: Tensor, y: Tensor) -> Tensor:
     return (1 - functional.cosine_similarity(x.flatten(1), y.flatten(1), dim=1)).mean()
 
 
+def local_cosine_loss(x: Tensor, y: Tensor) -> Tensor:
+    """One minus the cosine at each place of a level (B, C, H, W); a scalar in [0, 2], the mean over batch and places."""
+    return (1 - functional.cosine_similarity(x, y, dim=1)).mean()
+
+
 LEVEL_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "l2": lambda x, y: functional.mse_loss(y, x),
     "l1": lambda x, y: functional.l1_loss(y, x),
     "cosine": cosine_loss,
+    "local-cosine": local_cosine_loss,
 }
 
 

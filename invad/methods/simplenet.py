@@ -62,8 +62,10 @@ class SimpleNet(PatchMethod):
             return decay_groups(part.parameters(), decay, weights_alone=config.recipe == "re-run")
 
         def optimisations() -> list[Optimisation]:
-            adaptor = AdamW(groups(self.adaptor, ADAPTOR_DECAY), lr=config.learning_rate)
-            discriminator = Adam(groups(self.discriminator, DISCRIMINATOR_DECAY), lr=config.discriminator_rate)
+            adaptor = AdamW(groups(self.adaptor, ADAPTOR_DECAY), lr=config.learning_rate, fused=True)
+            discriminator = Adam(
+                groups(self.discriminator, DISCRIMINATOR_DECAY), lr=config.discriminator_rate, fused=True
+            )
             return [
                 Optimisation(adaptor, lambda position: config.learning_rate, clip),
                 Optimisation(discriminator, lambda position: config.discriminator_rate, clip),

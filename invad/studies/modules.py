@@ -127,7 +127,23 @@ _ALL = (
     ),
     _module(
         "loss", "the distance of features and reconstructions in training", "train.loss", "l2",
-        {"l2": "mean squared error", "l1": "mean absolute error", "cosine": "one minus the cosine, as in RD"},
+        {
+            "l2": "mean squared error",
+            "l1": "mean absolute error",
+            "cosine": "one minus the cosine, as in RD",
+            "local-cosine": "one minus the cosine at each place",
+        },
+    ),
+    _module(
+        "quick", "what makes InvAD good after few steps of batches of 8, one change more in each",
+        "train.standardised train.loss train.learning_rate train.style_channels train.blocks score.map_levels", "paper", {
+            "paper": (False, "l2", 0.004, 64, 2, "concatenated", ""),
+            "standardised": (True, "l2", 0.004, 64, 2, "concatenated", "each channel over its standard deviation"),
+            "local-cosine": (True, "local-cosine", 0.004, 64, 2, "concatenated", "the loss is that of the map"),
+            "rate": (True, "local-cosine", 0.016, 64, 2, "concatenated", "four times the learning rate"),
+            "small": (True, "local-cosine", 0.016, 32, 1, "concatenated", "half the style channels, one block a level"),
+            "all": (True, "local-cosine", 0.016, 32, 1, "sum", "the sum of the levels' maps"),
+        },
     ),
     _module("latent", "the channels of the style codes", "train.latent_channels", 16, {16: "", 64: ""}),
     _module(

@@ -10,7 +10,7 @@ from networks import TINY, network, random_features, seeded
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from invad.config import InvADConfig
+from invad.config import InvADConfig, ScoreConfig
 from invad.errors import InputError
 from invad.features.batches import Batch
 from invad.features.encoder import EncoderOutput
@@ -279,6 +279,48 @@ def test_the_other_losses_are_absolute_errors_and_cosines_of_whole_levels():
     level = torch.ones(2, 3, 4, 4)
     half_turned = torch.cat([level[:, :, :2], -level[:, :, 2:]], dim=2)  # orthogonal as a whole, at no position
     assert reconstruction_loss([level, level], [half_turned, -5 * level], kind="cosine").item() == pytest.approx(1 + 2)
+
+
+def test_the_local_cosine_is_that_of_every_place():
+    level = torch.ones(2, 3, 4, 4)
+    half_turned = torch.cat([level[:, :, :2], -level[:, :, 2:]], dim=2)
+    losses = reconstruction_loss([level, level], [half_turned, 5 * level], weight=2, kind="local-cosine")
+    assert losses.item() == pytest.approx(2 * (1 + 0))
+
+
+def level_batch(seed, scale=1.0):
+    """Features of another size and offset in each channel."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = [
+        torch.randn(4, width, size, size, generator=generator) * torch.arange(1, width + 1)[:, None, None] * scale + 7
+        for width, size in zip(TINY["channels"], (16, 8, 4), strict=True)
+    ]
+    return Batch(tuple(levels))
+
+
+def test_standardised_levels_are_those_of_the_batch_in_training_and_of_all_batches_afterwards():
+    torch.manual_seed(0)
+    config = InvADConfig(style_channels=16, latent_channels=8, blocks=1, standardised=True)
+    method = InvAD(EncoderOutput("mobilenetv2_100", TINY["channels"], 64), config)
+    batches = [level_batch(seed) for seed in range(3)]
+    for batch in batches:
+        loss = method.loss(batch, Position(0, 0, 1, 0, 1))
+        own = [functional.batch_norm(level, None, None, training=True) for level in batch.features]
+        expected = reconstruction_loss(own, method.network(own), config.loss_weight, "l2")
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    means = torch.stack([batch.features[0].mean(dim=(0, 2, 3)) for batch in batches]).mean(dim=0)
+    torch.testing.assert_close(method.standards[0].running_mean, means)
+    # A channel times a factor, in training and prediction, changes nothing.
+    scaled = InvAD(EncoderOutput("mobilenetv2_100", TINY["channels"], 64), config)
+    scaled.load_state_dict(method.state_dict())
+    for standard in scaled.standards:
+        standard.running_mean.mul_(100)
+        standard.running_var.mul_(100**2)
+    ours, theirs = method.eval(), scaled.eval()
+    times = Batch(tuple(level * 100 for level in batches[0].features))
+    with torch.no_grad():
+        maps, same = (one.predict(seen, ScoreConfig()).maps for one, seen in ((ours, batches[0]), (theirs, times)))
+    torch.testing.assert_close(maps, same, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("change", [{}, {"loss": "l1"}, {"loss": "cosine"}, *ABLATIONS], ids=str)

@@ -62,7 +62,7 @@ def flat(benchmark):
 
 
 def test_the_modules_are_the_method_and_those_of_the_paper():
-    expected = "method ssm style upsampler aggregation norm loss latent blocks encoder size batch epochs map"
+    expected = "method ssm style upsampler aggregation norm loss quick latent blocks encoder size batch epochs map"
     assert [name for name in MODULES if name not in ("mvad", "tocoad")] == expected.split()
 
 

@@ -256,30 +256,44 @@ def doublings(grids: Sequence[int]) -> list[bool]:
 
 
 class InvAD(Method):
-    """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3)."""
+    """The paper's method: `FeatureInversion`, its L2 loss over raw features and its cosine map over all levels (paper, section 3).
+
+    `standardised` has no source: channels of an encoder differ in size by orders of magnitude, and the largest ones alone decide on an L2
+    loss. Their means and deviations are those of the batch while it trains, and of all batches afterwards.
+    """
 
     def __init__(self, output: EncoderOutput, config: InvADConfig) -> None:
         super().__init__(output, config)
         self.config = config
         self.network = FeatureInversion(output.channels, output.grids, config)
+        self.standards = nn.ModuleList(
+            nn.BatchNorm2d(width, momentum=None, affine=False) if config.standardised else nn.Identity()
+            for width in output.channels
+        )
 
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.0, 0.99) and no weight decay, a tenth of the rate in the last fifth, clipped at 5."""
         rate = self.config.learning_rate
-        return one_phase(lambda: Adam(self.parameters(), lr=rate, betas=(0.0, 0.99)), self.config.epochs, STEPS, CLIP)
+        return one_phase(
+            lambda: Adam(self.parameters(), lr=rate, betas=(0.0, 0.99), fused=True), self.config.epochs, STEPS, CLIP
+        )
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return `loss_weight` times the sum over levels of the mean squared error, or of the ablation's loss."""
-        return reconstruction_loss(
-            batch.features, self.network(batch.features), self.config.loss_weight, self.config.loss
-        )
+        features = self._standardised(batch)
+        return reconstruction_loss(features, self.network(features), self.config.loss_weight, self.config.loss)
 
     def predict(self, batch: Batch, score: ScoreConfig) -> Prediction:
         """Return one minus the cosine over the concatenated levels, in [0, 2], or what `score` has in its place."""
+        features = self._standardised(batch)
         levels = "concatenated" if score.map_levels == "method" else score.map_levels
         distance = "cosine" if score.map_distance == "method" else score.map_distance
-        size = self.output.image_size
-        return Prediction(reconstruction_map(batch.features, self.network(batch.features), size, levels, distance))
+        return Prediction(
+            reconstruction_map(features, self.network(features), self.output.image_size, levels, distance)
+        )
+
+    def _standardised(self, batch: Batch) -> list[Tensor]:
+        return [standard(level) for standard, level in zip(self.standards, batch.features, strict=True)]
 
 
 def load_reference_state(model: FeatureInversion, state: Mapping[str, Tensor]) -> None:
