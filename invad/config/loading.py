@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from invad.config.constants import NO_ENCODER, PUBLISHED_DATASETS, VIEWED_DATASETS
-from invad.config.methods import INVAD_LITE, TRAIN_CONFIGS, GradientConfig, TrainConfig
+from invad.config.methods import INVAD_LITE, INVAD_QUICK, TRAIN_CONFIGS, GradientConfig, TrainConfig
 from invad.config.sections import (
     AblationConfig,
     BenchmarkConfig,
@@ -246,7 +246,11 @@ def _of_method(train: dict[str, Any], where: str) -> dict[str, Any]:
         if key in _keys(own) or not others:
             kept[key] = value
         # Where nothing is trained by gradients, epochs do no harm.
-        elif key not in _keys(GradientConfig) and value not in [*others.values(), INVAD_LITE.get(key)]:
+        elif key not in _keys(GradientConfig) and value not in [
+            *others.values(),
+            INVAD_LITE.get(key),
+            INVAD_QUICK.get(key),
+        ]:
             raise InputError(f"{where}.{key}: is a key of `model: {'`, `'.join(others)}` alone; remove it")
     return kept
 

@@ -158,6 +158,7 @@ def test_the_paper_profiles_hold_the_published_recipe(name, encoder, tag, blocks
             "blocks": blocks,
             "seed": 42,
             "loss": "l2",
+            "standardised": False,
             "modulation": "space-aware",
             "modulation_terms": "both",
             "normalisation": "layer",

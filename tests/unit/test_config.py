@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from invad.config import RDConfig, load_params
+from invad.config.methods import INVAD_LITE, INVAD_QUICK
 from invad.errors import InputError
 
 
@@ -103,7 +104,7 @@ def test_the_repositorys_own_params_are_valid():
         ),
         ("splits.mvtec.strict", "yes", "splits.mvtec.strict: must be a valid boolean, not 'yes'"),
         ("train.checkpoint_steps", 0, "train.checkpoint_steps: must be greater than or equal to 1, not 0"),
-        ("train.mvtec.loss", "l3", "train.mvtec.loss: must be 'l2', 'l1' or 'cosine', not 'l3'"),
+        ("train.mvtec.loss", "l3", "train.mvtec.loss: must be 'l2', 'l1', 'cosine' or 'local-cosine', not 'l3'"),
         ("score.mvtec.map_levels", "all", "score.mvtec.map_levels: must be 'method' or 'concatenated', 'sum', "),
         ("ablations", None, "ablations: this section is missing or not a mapping"),
         ("ablations.ssm", {}, "ablations.ssm.benchmark: is missing"),
@@ -156,12 +157,12 @@ def test_the_section_tune_may_be_left_out(params_dict, write_params):
     assert load_params(write_params(params_dict)).tune == params.tune
 
 
-@pytest.mark.parametrize("left", [{}, {"loss_weight": 1.0, "blocks": 2}, {"loss_weight": 5.0, "blocks": 4}])
+@pytest.mark.parametrize("left", [{}, {"loss_weight": 1.0, "blocks": 2}, INVAD_LITE, INVAD_QUICK])
 def test_another_model_is_an_edit_of_one_word(params_dict, write_params, left):
     """What the profiles have for InvAD may stay."""
     params_dict["train"]["mvtec"] |= {"model": "rd", **left}
     assert load_params(write_params(params_dict)).benchmark("mvtec").train == RDConfig(
-        epochs=params_dict["train"]["mvtec"]["epochs"], batch_size=8, learning_rate=0.004
+        epochs=params_dict["train"]["mvtec"]["epochs"], batch_size=8, learning_rate=0.016
     )
 
 

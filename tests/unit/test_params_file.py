@@ -115,7 +115,8 @@ def test_a_new_benchmark_only_adds_lines_and_each_behind_the_last_key_of_its_sec
     features = "    encoder: mobilenetv2_100\n    weights: packaged\n    image_size: 128\n    mode: store\n"
     epochs = yaml.safe_load(expected)["train"]["visa"]["epochs"]
     recipe = (
-        f"    model: invad\n    epochs: {epochs}\n    batch_size: 8\n    learning_rate: 0.004\n    loss_weight: 5.0\n"
+        f"    model: invad\n    epochs: {epochs}\n    batch_size: 8\n    learning_rate: 0.016\n    loss: local-cosine\n"
+        "    standardised: true\n    style_channels: 32\n    blocks: 1\n"
     )
     several, one = "    seeds: [42, 43, 44]\n", "    seed: 42\n"  # of the new one a single training
     for visa, leather in (
@@ -169,7 +170,7 @@ def test_the_new_benchmark_is_read_back_as_given(params_file):
 
 def test_the_settings_of_the_benchmark_that_is_named_are_copied(params_file):
     assert add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS, like="coco_ad_2") == "coco_ad_2"
-    assert load_params(params_file).benchmark("leather").train.epochs == 6  # mvtec has others
+    assert load_params(params_file).benchmark("leather").train.epochs == 8  # mvtec has others
 
 
 def test_with_nothing_but_coco_the_first_benchmark_is_copied(params_dict, write_params):
@@ -204,7 +205,7 @@ def test_what_would_not_be_valid_is_refused_and_the_file_stays(params_file, name
 
 
 def test_a_file_that_is_not_valid_is_an_error_before_anything_is_added(params_file):
-    params_file.write_text(params_file.read_text().replace("epochs: 6", "epochs: six"))
+    params_file.write_text(params_file.read_text().replace("epochs: 8", "epochs: eight"))
     for edit in (
         lambda: add_benchmark(params_file, "leather", download=TABLE, splits=SPLITS),
         lambda: update_download(params_file, "mvtec", {"source": "official"}),

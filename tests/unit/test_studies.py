@@ -16,6 +16,7 @@ from studies_toys import tiny_workspace
 from toys import image_split
 
 from invad.config import InvADConfig, PatchCoreConfig, RDConfig, SimpleNetConfig, UniADConfig, load_params
+from invad.config.methods import INVAD_QUICK
 from invad.data.images import read_image, read_mask
 from invad.data.split_table import open_split
 from invad.errors import InputError
@@ -99,6 +100,18 @@ def test_the_weights_of_the_encoders_are_known_to_timm():
 def test_size_and_batch_bring_what_goes_with_them():
     assert {v.changes["score.sigma"] for v in MODULES["size"].variants} == {2.0, 3.0, 4.0, 5.0}
     assert [v.changes["train.learning_rate"] for v in MODULES["batch"].variants] == [0.001, 0.002, 0.004, 0.008]
+
+
+def test_the_changes_for_few_steps_are_those_of_the_default_profile(benchmark):
+    paper, *others = MODULES["quick"].variants
+    changed = [
+        {key for key, value in one.changes.items() if value != before.changes[key]}
+        for before, one in zip([paper, *others], others, strict=False)
+    ]
+    assert [len(keys) for keys in changed] == [1, 1, 1, 2, 1]
+    settings = {key.removeprefix("train."): value for key, value in others[-2].changes.items() if "train." in key}
+    assert settings == {"learning_rate": 0.016} | INVAD_QUICK
+    assert benchmark.train == InvADConfig(**settings, epochs=15, batch_size=8)
 
 
 def test_variants_are_chosen_by_name_in_the_modules_order():
