@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD
-from torchvision.ops import Conv2dNormActivation
 
 from invad.config import DeSTSegConfig, ScoreConfig
 from invad.devices import full_precision
@@ -141,7 +140,7 @@ class Segmentation(nn.Module):
         self.grid = output.grids[0]
         self.stage = _stage(sum(output.channels), width)
         self.pyramid = Pyramid(width)
-        self.head = nn.Sequential(Conv2dNormActivation(width, width), nn.Conv2d(width, 1, 1))
+        self.head = nn.Sequential(_convolution(width, width), nn.Conv2d(width, 1, 1))
 
     def forward(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
         """Return the probabilities; the levels, fine to coarse, are compared channel by channel."""
@@ -150,14 +149,24 @@ class Segmentation(nn.Module):
         return logits.float().sigmoid()
 
 
+def _convolution(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:
+    """A convolution that keeps the grid, BatchNorm and ReLU."""
+    padding = kernel_size // 2 * dilation
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
 class Pyramid(nn.Module):
     """ASPP, (B, C, H, W) -> the same shape: the mean of each channel beside dilated convolutions, and their fusion."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mean = Conv2dNormActivation(width, width, kernel_size=1)
-        self.dilated = nn.ModuleList(Conv2dNormActivation(width, width, dilation=dilation) for dilation in DILATIONS)
-        self.fusion = Conv2dNormActivation(width * (1 + len(DILATIONS)), width)
+        self.mean = _convolution(width, width, kernel_size=1)
+        self.dilated = nn.ModuleList(_convolution(width, width, dilation=dilation) for dilation in DILATIONS)
+        self.fusion = _convolution(width * (1 + len(DILATIONS)), width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the branches see, fused."""
