@@ -1,6 +1,9 @@
-"""The order of the packages: data flows one way, and nothing imports back."""
+"""The order of the packages and modules: data flows one way, nothing imports back, and little is imported."""
 
 import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,29 @@ def test_nothing_imports_back(path):
 def test_few_modules_stand_loose():
     assert {floor_of(path) for path in INVAD.rglob("*.py")} == set(FLOORS)
     assert len(list(INVAD.glob("*.py"))) <= 8
+
+
+def test_no_modules_import_each_other():
+    """Nor in a circle of several, nor by imports within functions; a package stands for its `__init__.py`."""
+    modules = {
+        ".".join(("invad", *path.relative_to(INVAD).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in INVAD.rglob("*.py")
+    }
+    graph = {
+        module: {
+            next(name for name in (target, target.rpartition(".")[0]) if name in modules)
+            for target in imported(path)
+            if target != "invad" and not target.startswith("invad.__")
+        }
+        for module, path in modules.items()
+    }
+    graph["invad"] = set()  # the public interface imports lazily
+    order = list(TopologicalSorter(graph).static_order())  # a CycleError names them
+    assert order.index("invad.predict.detector") < order.index("invad.predict.export.model")
+
+
+def test_scoring_imports_no_encoders():
+    """They take a second and more; the stage `score` reads stored features."""
+    code = "import sys, invad.methods, invad.scoring.score; print({'timm', 'torchvision', 'ray', 'mlflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
