@@ -307,7 +307,7 @@ def test_a_search_finds_a_setting_without_a_look_at_the_test_images(one_session,
     scores = [result.metrics["validation_score"] for _, result in report.samples]
     assert scores == sorted(scores, reverse=True)
     (base,) = [values for values, result in report.samples if result.variant == "base"]
-    assert base == {"learning_rate": 0.004, "style_channels": 8, "latent_channels": 4, "blocks": 1}
+    assert base == {"learning_rate": 0.016, "style_channels": 8, "latent_channels": 4, "blocks": 1}
 
     folder = workspace.reports / "tune"
     assert (folder / "mvtec.yaml").read_text() == report.fragment
