@@ -6,7 +6,7 @@
 Methods are the variants of `invad-pipe ablate --module method`; `invad-quick` is that of the module `quick` with all changes, in batches
 of 8. One model has all classes. Those of anomalib are `anomalib-patchcore` and `anomalib-rd` (ResNets alone), in a PYTHON that has
 `anomalib[cpu]`. Each length is a training of its own, to its end. Seeds are the rounds, in which the trainings take turns. Writes
-`time_to_quality_<encoder>_<pixels>.json` and `.md`; an hour for two classes on two cores.
+`time_to_quality_<encoder>_<pixels>.json` and `.md`; twenty minutes for two classes on two cores.
 """
 
 import argparse

@@ -52,9 +52,7 @@ class DRAEM(Method):
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with torch's betas, a rate that falls in steps, clipped in the recipe of the re-run alone."""
         rate, recipe = self.config.learning_rate, self.config.recipe
-        return one_phase(
-            lambda: Adam(self.parameters(), lr=rate, fused=True), self.config.epochs, STEPS[recipe], CLIP[recipe]
-        )
+        return one_phase(lambda: Adam(self.parameters(), lr=rate), self.config.epochs, STEPS[recipe], CLIP[recipe])
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return the sum of the squared error and of one minus the SSIM of the restored image, and of the focal loss of the marks."""

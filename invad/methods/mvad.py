@@ -64,7 +64,7 @@ class MVAD(Method):
         """Return one: AdamW, which decays weights alone, with a tenth of the rate after 80 % of the epochs."""
         rate = self.config.learning_rate
         return one_phase(
-            lambda: AdamW(decay_groups(self.parameters(), DECAY, weights_alone=True), lr=rate, fused=True),
+            lambda: AdamW(decay_groups(self.parameters(), DECAY, weights_alone=True), lr=rate),
             self.config.epochs,
             STEPS,
             CLIP,

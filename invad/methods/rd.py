@@ -103,7 +103,7 @@ class RD(Method):
         """Return one: Adam with betas (0.5, 0.999) and no weight decay."""
         config = self.config
         return one_phase(
-            lambda: Adam(self.parameters(), lr=config.learning_rate, betas=(0.5, 0.999), fused=True),
+            lambda: Adam(self.parameters(), lr=config.learning_rate, betas=(0.5, 0.999)),
             config.epochs,
             STEPS[config.recipe],
             CLIP[config.recipe],

@@ -62,10 +62,8 @@ class SimpleNet(PatchMethod):
             return decay_groups(part.parameters(), decay, weights_alone=config.recipe == "re-run")
 
         def optimisations() -> list[Optimisation]:
-            adaptor = AdamW(groups(self.adaptor, ADAPTOR_DECAY), lr=config.learning_rate, fused=True)
-            discriminator = Adam(
-                groups(self.discriminator, DISCRIMINATOR_DECAY), lr=config.discriminator_rate, fused=True
-            )
+            adaptor = AdamW(groups(self.adaptor, ADAPTOR_DECAY), lr=config.learning_rate)
+            discriminator = Adam(groups(self.discriminator, DISCRIMINATOR_DECAY), lr=config.discriminator_rate)
             return [
                 Optimisation(adaptor, lambda position: config.learning_rate, clip),
                 Optimisation(discriminator, lambda position: config.discriminator_rate, clip),

@@ -88,9 +88,7 @@ class ToCoAD(Method):
 
     def _discrimination(self) -> TrainingPhase:
         rate = self.config.learning_rate
-        [phase] = one_phase(
-            lambda: Adam(self.discriminator.parameters(), lr=rate, fused=True), self.config.epochs, STEPS
-        )
+        [phase] = one_phase(lambda: Adam(self.discriminator.parameters(), lr=rate), self.config.epochs, STEPS)
         return replace(phase, frozen=("extractor", "heads"))
 
     def _contrast(self) -> TrainingPhase:
@@ -98,7 +96,7 @@ class ToCoAD(Method):
             def falling(position: Position) -> float:
                 return 0.5 * rate * (1 + math.cos(math.pi * position.step / position.steps))
 
-            return Optimisation(AdamW(part.parameters(), lr=rate, weight_decay=DECAY, fused=True), falling)
+            return Optimisation(AdamW(part.parameters(), lr=rate, weight_decay=DECAY), falling)
 
         def optimisations() -> list[Optimisation]:
             rates = self.config.extractor_rate, self.config.learning_rate

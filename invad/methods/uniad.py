@@ -75,7 +75,7 @@ class UniAD(Method):
         rate, recipe = self.config.learning_rate, self.config.recipe
 
         def adamw() -> AdamW:
-            return AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate, fused=True)
+            return AdamW(decay_groups(self.parameters(), DECAY, weights_alone=recipe == "re-run"), lr=rate)
 
         return one_phase(adamw, self.config.epochs, STEPS[recipe], CLIP[recipe])
 

@@ -378,9 +378,9 @@ def test_another_default_and_other_code_run_what_depends_on_them_and_comments_ru
         return {line.strip(":") for line in lines if not line.startswith(("\t", " "))}
 
     assert "Data and pipelines are up to date." in copy.run("dvc", "status")
-    edit("invad/config/methods.py", "style_channels: Channels = 64", "style_channels: Channels = 32")
+    edit("invad/config/methods.py", "latent_channels: Channels = 16", "latent_channels: Channels = 8")
     assert stale() == {f"train@{name}" for name in BENCHMARKS if name != "visa"} | {"ablate@blocks"}  # visa trains RD
-    edit("invad/config/methods.py", "style_channels: Channels = 32", "style_channels: Channels = 64")
+    edit("invad/config/methods.py", "latent_channels: Channels = 8", "latent_channels: Channels = 16")
 
     edit("invad/methods/invad/network.py", '"""', '"""Edited: ')
     edit("invad/scoring/score.py", "\n\n\n", "\n\n\n# A comment.\n")

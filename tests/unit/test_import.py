@@ -722,16 +722,16 @@ def test_an_import_writes_the_table_and_adds_the_benchmark(pictures, workspace):
                 "score": {"sigma": "method"},
             },
         ),
-        # 100 of 1,000 are kept, 900 are 112 batches: the 10 epochs of the benchmark copied are enough for a CPU
-        (1000, 1, False, {"calibration": {"share": 0.1}, "train": {"epochs": 10}}),
+        # 100 of 1,000 are kept, 900 are 112 batches: the 15 epochs of the benchmark copied are enough for a CPU
+        (1000, 1, False, {"calibration": {"share": 0.1}, "train": {"epochs": 15}}),
         # 30 of the 100 of each class are kept
-        (1000, 10, False, {"calibration": {"share": 0.3}, "train": {"epochs": 10}}),
+        (1000, 10, False, {"calibration": {"share": 0.3}, "train": {"epochs": 15}}),
         # 2 of 5 are kept: one batch of 3
         (
             5,
             1,
             False,
-            {"calibration": {"share": 0.33}, "train": {"epochs": 600, "batch_size": 3, "learning_rate": 0.0015}},
+            {"calibration": {"share": 0.33}, "train": {"epochs": 600, "batch_size": 3, "learning_rate": 0.006}},
         ),
     ],
 )

@@ -210,7 +210,7 @@ def test_results_of_other_settings_say_what_sets_them_apart():
     ]
     found = grouped(results)
     assert [result.label for result in found] == [
-        "InvAD (mobilenetv2_100), epochs 10, batch_size 8",
+        "InvAD (mobilenetv2_100), epochs 15, batch_size 8",
         "InvAD (mobilenetv2_100), epochs 5, batch_size 4",
         "InvAD (mobilenetv2_100), epochs 5, batch_size 8",
         "InvAD (mobilenetv2_100)",

@@ -108,7 +108,7 @@ def test_the_figure_has_seeds_their_mean_and_the_authors_runs_with_their_lengths
     assert shorter.get_ydata()[-1] == pytest.approx(86.095, abs=0.001)
     assert {line.get_color() for line in (shorter, longer)}.isdisjoint({mean.get_color()})
     alone = learning_figure(toy_learning(toy_result()))
-    assert legend(alone) == ["seed 42, 10 epochs"] and alone.axes[0].get_xscale() == "linear"
+    assert legend(alone) == ["seed 42, 15 epochs"] and alone.axes[0].get_xscale() == "linear"
     for each in (figure, alone):
         each.draw_without_rendering()
 

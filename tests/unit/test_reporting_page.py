@@ -384,7 +384,7 @@ def test_images_beyond_the_first_ones_are_folded_and_benchmarks_take_turns():
 def test_a_method_without_gradients_has_no_epochs(result):
     patchcore = replace(result, config=replace(result.config, train=PatchCoreConfig()))
     words = [row.words["Training"] for row in runs_table([result, patchcore]).rows]
-    assert words == ["10 epochs, batch 8, learning rate 0.004", "batch 16"]
+    assert words == ["15 epochs, batch 8, learning rate 0.016", "batch 16"]
 
 
 def test_the_page_claims_no_more_than_is_true(page):

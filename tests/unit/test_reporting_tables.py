@@ -94,9 +94,9 @@ def test_a_method_without_gradients_has_no_epochs():
     patchcore = replace(ours, config=replace(ours.config, train=PatchCoreConfig()), label="PatchCore", key="p")
     table = measured_tables([ours, patchcore])[0]
     assert [table.words(row)[1:] for row in table.rows] == [
-        ["InvAD (mobilenetv2_100)", "own copy", "10"], ["PatchCore", "own copy", DASH],
+        ["InvAD (mobilenetv2_100)", "own copy", "15"], ["PatchCore", "own copy", DASH],
     ]  # fmt: skip
-    assert [row["epochs"] for row in csv.DictReader(io.StringIO(csv_text([table])))] == ["10", ""]
+    assert [row["epochs"] for row in csv.DictReader(io.StringIO(csv_text([table])))] == ["15", ""]
     folds = [result_of(name) for name in FOLDS]
     lazy = [replace(fold, config=replace(fold.config, train=PatchCoreConfig()), label="A") for fold in folds]
     assert [row.words["Epochs"] for row in measured_tables(lazy)[0].rows] == [DASH] * 5
@@ -399,7 +399,7 @@ def test_main_csv_has_one_row_per_benchmark_and_protocol():
     rows = list(csv.DictReader(io.StringIO(csv_text(measured_tables([result_of("visa", metrics={"a": 0.25})])))))
     keys = ("benchmark", "method", "data", "epochs", "seeds", "protocol", "kind", "pixel_mf1")
     assert [tuple(row[key] for key in keys) for row in rows] == [
-        ("VisA", "InvAD (mobilenetv2_100)", "own copy", "10", "42", protocol, "plain", "0.25")
+        ("VisA", "InvAD (mobilenetv2_100)", "own copy", "15", "42", protocol, "plain", "0.25")
         for protocol in ("paper", "exact")
     ]
 

@@ -34,7 +34,7 @@ def test_a_name_that_reads_as_a_number_is_written_in_quotes(name):
 def test_the_option_set_and_the_file_take_the_same_numbers(params_dict, write_params, text, value):
     assert parse_set([f"train.learning_rate={text}"]) == {"train.learning_rate": value}
     path = write_params(params_dict)
-    path.write_text(path.read_text().replace("learning_rate: 0.004", f"learning_rate: {text}"))
+    path.write_text(path.read_text().replace("learning_rate: 0.016", f"learning_rate: {text}"))
     assert load_params(path).benchmark("mvtec").train.learning_rate == value
 
 

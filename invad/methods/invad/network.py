@@ -274,9 +274,7 @@ class InvAD(Method):
     def phases(self) -> Sequence[TrainingPhase]:
         """Return one: Adam with betas (0.0, 0.99) and no weight decay, a tenth of the rate in the last fifth, clipped at 5."""
         rate = self.config.learning_rate
-        return one_phase(
-            lambda: Adam(self.parameters(), lr=rate, betas=(0.0, 0.99), fused=True), self.config.epochs, STEPS, CLIP
-        )
+        return one_phase(lambda: Adam(self.parameters(), lr=rate, betas=(0.0, 0.99)), self.config.epochs, STEPS, CLIP)
 
     def loss(self, batch: Batch, position: Position) -> Tensor:
         """Return `loss_weight` times the sum over levels of the mean squared error, or of the ablation's loss."""
