@@ -193,7 +193,7 @@ def compare(folder: str, rounds: int) -> dict[str, dict[str, Any]]:
             raise SystemExit(f"{LABELS[name]}: {child.failure}")
         measured[name] = {
             "seconds": statistics.median(turn[name]["seconds"] for turn in turns),
-            "cpu": statistics.median(turn[name]["cpu"] for turn in turns),
+            "cpu": statistics.median(turn[name]["cpu_seconds"] for turn in turns),
             "mb": max(turn[name]["bytes"] for turn in turns) / 1e6,
             "all_seconds": [turn[name]["seconds"] for turn in turns],
             "values": turns[0][name]["values"],

@@ -94,7 +94,10 @@ def key_scores(keys: np.ndarray) -> np.ndarray:
 
 def _flipped(bits: np.ndarray) -> np.ndarray:
     """All bits but the sign's of negative numbers are flipped: floats are sign and magnitude, integers are not."""
-    return bits ^ ((bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max)
+    flips = bits >> (8 * bits.itemsize - 1)
+    flips &= np.iinfo(bits.dtype).max
+    flips ^= bits
+    return flips
 
 
 @dataclass(frozen=True)
