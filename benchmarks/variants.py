@@ -34,11 +34,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to compute the training step; `label` names it in the table."""
+    """A way to compute the training step; `label` names it in the table. `keeps_memory`: as `invad.devices.keep_memory`."""
 
     label: str
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     naive: bool = False
+    keeps_memory: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ NETWORKS = {
     "tiny": Network((8, 12, 16), 8, 4, 1, 1.0),  # for the test
 }
 VARIANTS = {
-    "naive": Variant("naive", ComputeConfig(channels_last=False), naive=True),
+    "naive": Variant("naive", ComputeConfig(channels_last=False), naive=True, keeps_memory=False),
+    "naive-kept": Variant("naive, memory kept", ComputeConfig(channels_last=False), naive=True),
     "ours": Variant("ours"),
     "contiguous": Variant("ours, contiguous", ComputeConfig(channels_last=False)),
     "bfloat16": Variant("ours, bfloat16", ComputeConfig(precision="bfloat16")),
@@ -79,7 +81,8 @@ class TrainingStep:
         self.compute = variant.compute
         torch.set_num_threads(settings.threads)
         make_deterministic(SEED, self.device)
-        self.network = place(_network(variant, recipe, settings.image_size), self.device, self.compute)
+        network = _network(variant, recipe, settings.image_size)
+        self.network = place(network, self.device, self.compute) if variant.keeps_memory else network.to(self.device)
         self.model = compiled(self.network, self.compute)
         rate = RATE_PER_IMAGE * settings.batch
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, betas=(0.0, 0.99))

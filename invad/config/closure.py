@@ -52,7 +52,7 @@ def closure(*roots: str) -> list[Path]:
         name = waiting.pop()
         if name not in found and (name in roots or not _is_neutral(name)):
             found[name] = _modules()[name]
-            waiting += _imports(_code(found[name]))
+            waiting += _imports_of(found[name])
     paths = set(found.values())
     for folder in {path.parent for name, path in found.items() if name not in COUNTED} - {_root()}:
         others = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
@@ -140,6 +140,11 @@ def _imports(*code: ast.AST) -> Iterable[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:  # importing a.b.c runs a and a.b
             yield from (module for module in _with_packages(name) if module in _modules())
+
+
+@functools.cache
+def _imports_of(path: Path) -> list[str]:
+    return list(dict.fromkeys(_imports(_code(path))))
 
 
 @functools.cache

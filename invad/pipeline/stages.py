@@ -30,11 +30,11 @@ def check(_name: str, params: Params, workspace: Workspace) -> None:
     from invad.features.encoder import hollow_encoder
     from invad.pipeline.dependencies import dependencies
 
-    for benchmark in params.benchmarks.values():
+    for settings, features in {each.settings: each.features for each in params.benchmarks.values()}.items():
         try:
-            hollow_encoder(benchmark.features)
+            hollow_encoder(features)
         except InputError as error:
-            raise InputError(f"params.yaml: features.{benchmark.settings}.{error}") from None
+            raise InputError(f"params.yaml: features.{settings}.{error}") from None
     if params.supervised:
         from invad.supervised.forest import xgboost_module
 

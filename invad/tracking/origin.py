@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import distributions, version
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 from invad.config import BenchmarkConfig
 from invad.data.split_table import Split
@@ -110,7 +110,7 @@ def write_origin(benchmark: BenchmarkConfig, workspace: Workspace, folder: Path)
 def dvc_md5(workspace: Workspace, stage: str, name: str = "") -> str:
     """Return the hash that `dvc.lock`, which DVC writes at a stage's end, has of the output called `name`, or else of the first."""
     path = workspace.root / "dvc.lock"
-    lock = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    lock = (YAML(typ="safe").load(path) if path.exists() else None) or {}
     outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
     named = [out for out in outs if Path(out["path"]).name == name] or outs
     return named[0]["md5"] if named else ""

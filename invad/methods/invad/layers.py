@@ -138,7 +138,8 @@ class ActivatedSum(torch.autograd.Function):
         """The gradient of the output -> those of x and y."""
         (is_positive,) = ctx.saved_tensors
         of_y = gradient / math.sqrt(2)
-        return torch.where(is_positive, of_y, of_y * NEGATIVE_SLOPE), of_y
+        signs = is_positive.view(torch.uint8).to(of_y.dtype)  # torch.where takes ten times as long on a CPU
+        return torch.ops.aten.leaky_relu_backward(of_y, signs, NEGATIVE_SLOPE, False), of_y
 
 
 class ActivatedConv(nn.Module):
