@@ -144,6 +144,9 @@ class Trainer:
             parameter.requires_grad_(False)
         self._running = phase
         self._optimisations = self._phases[phase].optimisations()
+        for group in (group for each in self._optimisations for group in each.optimizer.param_groups):
+            if "foreach" in group:  # all tensors of a parameter group in one call: the same bits in half the time
+                group["foreach"] = True
         self._model = compiled(self._share.wrap(self.method), self.config)
 
     def _release(self) -> None:
@@ -199,7 +202,7 @@ class Trainer:
     def _clip(self, optimisation: Optimisation) -> None:
         self._scaler.unscale_(optimisation.optimizer)
         parameters = [parameter for group in optimisation.optimizer.param_groups for parameter in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, optimisation.clip, foreach=True)
         # A scaler skips such a step and lowers its scale; at 1 (as where there is none) it is the gradient's own fault.
         if not math.isfinite(norm) and self._scaler.get_scale() <= 1:
             raise NotFiniteError(f"the gradient is {float(norm)}")
