@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import profile_params
 from PIL import Image, ImageEnhance, ImageOps
-from reference_files import reference_arrays
+from reference_files import reference_arrays, rounding
 
 from invad.config import DRAEMConfig, PatchCoreConfig, ScoreConfig, SimpleNetConfig
 from invad.features import synthesis, texture_operations
@@ -146,10 +146,11 @@ def test_draem_predicts_as_the_authors(draem):
         maps, scores = finished(method, method.predict, Batch(images=images), ScoreConfig(channels_last=False))
         method.config = replace(method.config, recipe="re-run")
         _, rerun = finished(method, method.predict, Batch(images=images), ScoreConfig(channels_last=False))
-    close(restored, known["eval/reconstruction"])
-    close(maps, known["eval/anomaly_map"])  # no blur
-    close(scores, known["eval/image_score"])
-    close(rerun, known["eval/image_score_without_padding"])
+    tolerance = rounding(2e-6, 1e-3)
+    close(restored, known["eval/reconstruction"], tolerance)
+    close(maps, known["eval/anomaly_map"], tolerance)  # no blur
+    close(scores, known["eval/image_score"], tolerance)
+    close(rerun, known["eval/image_score_without_padding"], tolerance)
 
 
 def test_draems_losses_are_the_authors(draem):
@@ -176,7 +177,7 @@ def test_draems_gradients_are_the_authors(draem):
     for name, parameter in method.named_parameters():
         expected = known[f"gradnorm/{names[name]}"].item()
         if expected > 1e-4:  # a bias in front of a normalisation has rounding for a gradient
-            assert parameter.grad.norm().item() == pytest.approx(expected, rel=1e-3), name
+            assert parameter.grad.norm().item() == pytest.approx(expected, rel=rounding(1e-3, 0.3)), name
             compared += 1
     assert compared > 60
 
