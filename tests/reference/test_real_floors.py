@@ -48,14 +48,15 @@ RECIPES: dict[str, TrainConfig] = {
     "destseg": DeSTSegConfig(epochs=8, batch_size=4, learning_rate=0.2, width=32),
     "tocoad": ToCoADConfig(epochs=2, contrast_epochs=1, batch_size=8, share=0.05, dimensions=256),
 }
-# Of `KEYS`; measured were 87 93 54, 74 92 40, 71 94 36, 74 95 49, of DeSTSeg 74 88 36, and of ToCoAD 80 95 49 at least with three seeds.
+# Of `KEYS`; measured were 87 93 54, 74 92 40, 71 94 36, 74 95 49, of DeSTSeg 65 to 74, 73 to 88 and 17 to 38 with four seeds and two
+# processors, and of ToCoAD 80 95 49 at least with three seeds.
 # Maps of other images give 47 65 6 at most, untrained methods 59 55 5.
 FLOORS = {
     "patchcore": (80, 90, 45),
     "simplenet": (65, 86, 28),
     "uniad": (62, 90, 25),
     "rd": (66, 92, 38),
-    "destseg": (62, 75, 20),
+    "destseg": (62, 69, 10),
     "tocoad": (72, 91, 40),
 }
 
