@@ -47,7 +47,7 @@ def place(network: Network, device: torch.device, config: ComputeConfig) -> Netw
 def keep_memory() -> None:
     """Keep what large tensors leave for the next ones, where the C library is glibc, for the rest of this process.
 
-    Otherwise each tensor above 32 MiB is asked of the system anew, which fills it with zeros: up to a fifth of a step's time.
+    Otherwise each tensor above 32 MiB is asked of the system anew, which fills it with zeros: a fifth to a third of a step (docs/speed.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

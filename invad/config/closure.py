@@ -9,7 +9,7 @@ values stand beside the digests (`invad.pipeline.dependencies`) and in the names
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def closure(*roots: str) -> list[Path]:
         name = waiting.pop()
         if name not in found and (name in roots or not _is_neutral(name)):
             found[name] = _modules()[name]
-            waiting += _imports_of(found[name])
+            waiting += _imports(_code(found[name]))
     paths = set(found.values())
     for folder in {path.parent for name, path in found.items() if name not in COUNTED} - {_root()}:
         others = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
@@ -130,21 +130,17 @@ def _definitions(stage: str) -> list[ast.AST]:
     return [*imports, *(defined[name] for name in sorted(found))]
 
 
-def _imports(*code: ast.AST) -> Iterable[str]:
-    """Yield the modules of this package that importing and running some code imports."""
-    for node in (node for part in code for node in ast.walk(part)):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:  # importing a.b.c runs a and a.b
-            yield from (module for module in _with_packages(name) if module in _modules())
-
-
 @functools.cache
-def _imports_of(path: Path) -> list[str]:
-    return list(dict.fromkeys(_imports(_code(path))))
+def _imports(*code: ast.AST) -> list[str]:
+    """Return the modules of this package that importing and running some code imports."""
+    names: list[str] = []
+    for node in (node for part in code for node in ast.walk(part)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    modules = (module for name in names for module in _with_packages(name))  # importing a.b.c runs a and a.b
+    return [module for module in dict.fromkeys(modules) if module in _modules()]
 
 
 @functools.cache

@@ -173,13 +173,14 @@ def test_draems_gradients_are_the_authors(draem):
     method.train()(batch, START).backward()
     theirs = [name.removeprefix("state/") for name in known if name.startswith("state/")]
     names = dict(zip(method.state_dict(), theirs, strict=True))
-    compared = 0
+    ratios = []
     for name, parameter in method.named_parameters():
         expected = known[f"gradnorm/{names[name]}"].item()
         if expected > 1e-4:  # a bias in front of a normalisation has rounding for a gradient
-            assert parameter.grad.norm().item() == pytest.approx(expected, rel=rounding(1e-3, 0.3)), name
-            compared += 1
-    assert compared > 60
+            ratios.append(parameter.grad.norm().item() / expected)
+            assert ratios[-1] == pytest.approx(1, rel=rounding(1e-3, 0.3)), name
+    assert len(ratios) > 60
+    assert np.median(np.abs(np.array(ratios) - 1)) < rounding(1e-3, 0.03)
 
 
 def test_draem_has_the_published_numbers_of_parameters_and_multiply_adds():

