@@ -21,7 +21,9 @@ def pages() -> int:
 
 print(min(pages() for _ in range(9)))
 place(torch.nn.Conv2d(1, 1, 1), torch.device("cpu"), ComputeConfig())
-print(statistics.median(pages() for _ in range(9)))  # a few go elsewhere
+for _ in range(20):  # the first few lie behind one another, until a gap between small blocks is large enough
+    pages()
+print(statistics.median(pages() for _ in range(9)))
 """
 
 
