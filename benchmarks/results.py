@@ -7,8 +7,13 @@ from typing import Any
 from hardware import hardware_line
 
 from invad.files import write_json, write_text
+from invad.report import labels
 
 DASH = "-"  # nothing to show
+HEADLINES = {  # the five metrics that stand for all, by key
+    metric.key: f"{metric.group.lower()} {metric.label}" if metric.group in ("Image", "Pixel") else metric.label
+    for metric in labels.HEADLINES
+}
 
 
 def write_results(

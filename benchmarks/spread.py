@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from hardware import hardware
-from results import command, write_results
+from results import HEADLINES, command, write_results
 from torch import Tensor
 
 from invad.config import load_params
@@ -36,14 +36,7 @@ from invad.scoring.score import predictions, resized_masks
 from invad.training.loop import Trainer
 from invad.workspace import Workspace
 
-METRICS = {
-    "image_auroc": "image AU-ROC",
-    "image_auroc_top": "image AU-ROC, top 1 %",
-    "pixel_auroc": "pixel AU-ROC",
-    "pixel_ap": "pixel AP",
-    "region_aupro": "AU-PRO",
-    "mad": "mAD",
-}
+METRICS = HEADLINES | {"image_auroc_top": "image AU-ROC, top 1 %"}
 TOP = 0.01  # of a map's pixels, whose mean is the score of an image in `image_auroc_top`
 PROCESSORS = {  # by the newest instructions that they have
     "as it is": {},

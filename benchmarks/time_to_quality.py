@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from hardware import hardware
-from results import DASH, command, write_results
+from results import DASH, HEADLINES, command, write_results
 from safetensors.torch import save_file
 
 import invad
@@ -39,13 +39,7 @@ from invad.studies.modules import module_named
 QUICK = "invad-quick"
 TARGETS = (70, 75, 80, 85)
 PEERS = {"anomalib-patchcore": "patchcore", "anomalib-rd": "reverse_distillation"}
-SHOWN = {
-    "mad": "mAD",
-    "image_auroc": "image AU-ROC",
-    "pixel_auroc": "pixel AU-ROC",
-    "pixel_ap": "pixel AP",
-    "region_aupro": "AU-PRO",
-}
+SHOWN = {"mad": HEADLINES["mad"]} | HEADLINES  # mAD first
 NOTES = (
     "Seconds from the image files to the trained model, the encoder's features included, the imports not: the median over the seeds of the "
     "shortest training whose mean mAD over them reaches it. mAD is the mean of the seven usual metrics, exact, percent. Where a method has "

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from hardware import hardware
-from results import command, write_results
+from results import HEADLINES, command, write_results
 
 from invad.config import FeaturesConfig, FolderSplitConfig, ScoreConfig, ToCoADConfig
 from invad.data.mvtec import build_mvtec
@@ -32,13 +32,6 @@ FEATURES = FeaturesConfig("mobilenetv2_100", image_size=128, mode="live", levels
 SCORE = ScoreConfig(batch_size=16, sigma=2.0)
 RECIPE = {"batch_size": 8, "share": 0.1}
 STAGES: dict[Literal["none", "both"], str] = {"none": "frozen", "both": "adapted"}
-METRICS = {
-    "image_auroc": "image AU-ROC",
-    "pixel_auroc": "pixel AU-ROC",
-    "pixel_ap": "pixel AP",
-    "region_aupro": "AU-PRO",
-    "mad": "mAD",
-}
 NOTES = (
     "Percent in the exact protocol, mean over classes; mean over seeds and, in brackets, standard deviation. The last row is that of the "
     "differences of each seed. One model has all classes; its bank keeps a tenth of the vectors of each."
@@ -62,18 +55,18 @@ def measure(split: Split, config: ToCoADConfig, folder: Path) -> dict[str, float
     classes, labels = [row.class_name for row in rows], [row.label for row in rows]
     masks = resized_masks(split, rows, FEATURES.image_size)
     found = evaluate(maps, masks, classes, labels, scores, "exact")["mean"]["exact"]
-    percent = {key: 100 * value for key in METRICS if (value := found[key]) is not None}
+    percent = {key: 100 * value for key in HEADLINES if (value := found[key]) is not None}
     return percent | {"seconds": seconds}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Return the table: a row for each kind of extractor, and one for the differences."""
     found = {stages: [row for row in rows if row["stages"] == stages] for stages in STAGES}
-    lines = [["Extractor", *METRICS.values()]]
+    lines = [["Extractor", *HEADLINES.values()]]
     for stages, name in STAGES.items():
-        lines.append([name, *(_spread([row[key] for row in found[stages]]) for key in METRICS)])
+        lines.append([name, *(_spread([row[key] for row in found[stages]]) for key in HEADLINES)])
     pairs = list(zip(found["both"], found["none"], strict=True))
-    return [*lines, ["difference", *(_spread([one[key] - two[key] for one, two in pairs], "+") for key in METRICS)]]
+    return [*lines, ["difference", *(_spread([one[key] - two[key] for one, two in pairs], "+") for key in HEADLINES)]]
 
 
 def _spread(values: Sequence[float], sign: str = "") -> str:

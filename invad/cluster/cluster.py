@@ -15,6 +15,8 @@ import torch
 from invad.config import ResourcesConfig, WorkersConfig
 from invad.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 # The path of a socket has 107 bytes: /ray/session_<date>_<time>_<microseconds>_<process>/sockets/plasma_store takes 70 of them.
 _LONGEST_FOLDER = 37
 _CONNECT_SECONDS = 5.0
@@ -120,10 +122,17 @@ def here() -> Cluster:
 
 
 def gpus_per_worker(workers: int, resources: ResourcesConfig, cluster: Cluster, section: str) -> float:
-    """Return the GPUs of each worker; `InputError` where Ray would wait for ever for what `section` of params.yaml asks for."""
+    """Return the GPUs of each worker; `InputError` where Ray would wait for ever for what `section` of params.yaml asks for.
+
+    `gpu: auto` is one for each where there are enough, else none; of GPUs that are too few it warns.
+    """
     gpus = resources.gpu
     if gpus == "auto":
-        gpus = float(cluster.fitting({"CPU": resources.cpu, "GPU": 1.0}) >= workers)
+        with_gpus = cluster.fitting({"CPU": resources.cpu, "GPU": 1.0})
+        gpus = float(with_gpus >= workers)
+        if not gpus and cluster.total("GPU"):
+            told = f"of {workers} workers of {section}, {with_gpus} would have a GPU and {resources.cpu:g} CPUs"
+            logger.warning("%s, so all compute on CPUs; %s", told, cluster.text())
     wanted = {"CPU": resources.cpu, "GPU": gpus}
     if (fitting := cluster.fitting(wanted)) < workers:
         key = f"params.yaml: {section}.resources_per_worker"

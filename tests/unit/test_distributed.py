@@ -262,6 +262,18 @@ def test_auto_takes_a_gpu_for_each_worker_or_none(workers, gpu, nodes, expected)
     assert gpus_per_worker(workers, ResourcesConfig(cpu=2, gpu=gpu), Cluster(tuple(nodes)), "train") == expected
 
 
+def test_gpus_that_are_too_few_are_not_left_alone_silently(caplog):
+    resources = ResourcesConfig(cpu=2, gpu="auto")
+    assert gpus_per_worker(2, resources, Cluster(({"CPU": 4, "GPU": 1},)), "train") == 0
+    assert caplog.messages == [
+        "of 2 workers of train, 1 would have a GPU and 2 CPUs, so all compute on CPUs; Ray has 1 node of 4 CPUs, 1 GPUs"
+    ]
+    caplog.clear()
+    gpus_per_worker(2, resources, Cluster(({"CPU": 4},)), "train")
+    gpus_per_worker(2, replace(resources, gpu=0), Cluster(({"CPU": 4, "GPU": 1},)), "train")
+    assert not caplog.messages
+
+
 def test_what_fits_in_all_but_on_no_node_is_refused_with_what_is_there():
     cluster = Cluster(({"CPU": 2}, {"CPU": 4, "GPU": 1}, {"CPU": 2}))
     with pytest.raises(InputError) as caught:

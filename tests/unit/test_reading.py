@@ -94,6 +94,8 @@ def test_features_are_of_the_turned_images_and_their_key_tells(photographs, tmp_
     names = "\n".join(row.image for row in split.phase("train"))
     assert split_sha256(split.phase("train")) == hashlib.sha256(names.encode()).hexdigest()  # as it always was
     assert rows_sha256(split) != rows_sha256(replace(split, reading=AS_STORED))
+    grouped = tuple(replace(row, group="one", view=str(number)) for number, row in enumerate(split.rows))
+    assert rows_sha256(split) != rows_sha256(replace(split, rows=grouped))  # MVAD trains on other views together
     device = next(encoder.parameters()).device
     (levels,), (others,) = (list(each.batches([[0]], device)) for each in (turned, stored))
     assert not any(bool((a == b).all()) for a, b in zip(levels, others, strict=True))
