@@ -194,7 +194,7 @@ def main() -> None:
         model, encoder = Path(folder, "model"), build_encoder(options.encoder, "none")
         features = FeaturesConfig(options.encoder, "none", image_size=options.image_size)
         invad = options.model == "invad"
-        method = InvADConfig(blocks=options.blocks) if invad else PatchCoreConfig()
+        method = InvADConfig(blocks=options.blocks) if invad else PatchCoreConfig(dimensions=options.dimensions)
         write_model(model, encoder, features, method, options.vectors)
         other = None
         if options.anomalib:
@@ -213,15 +213,16 @@ def main() -> None:
             "model": options.model,
             "blocks": options.blocks,
             "vectors": options.vectors,
+            "dimensions": options.dimensions,
             "image_size": options.image_size,
             "rounds": options.rounds,
             "seed": SEED,
         },
         "ways": measured,
     }
-    path = options.out / f"export_{'' if invad else 'patchcore_'}{options.encoder}_cpu"
-    size = options.image_size
-    of = f"InvAD with {options.blocks} blocks a level" if invad else f"PatchCore with {options.vectors} vectors"
+    size, memory = options.image_size, f"{options.vectors} vectors of {options.dimensions} dimensions"
+    path = options.out / f"export_{'' if invad else f'patchcore{options.dimensions}_'}{options.encoder}_cpu"
+    of = f"InvAD with {options.blocks} blocks a level" if invad else f"PatchCore with {memory}"
     title = f"Runtimes of {options.encoder} and {of}, {size}x{size} pixels, cpu"
     notes = f"{NOTES} CPU time is that of all threads, batch {batches[-1]}; {options.rounds} rounds."
     write_results(path, title, result, table(measured, batches), notes)
@@ -234,6 +235,9 @@ def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
     parser.add_argument("--encoder", default="mobilenetv2_100", help="of timm")
     parser.add_argument("--model", choices=METHODS, default="invad")
     parser.add_argument("--vectors", type=int, default=2000, help="of PatchCore's memory")
+    parser.add_argument(
+        "--dimensions", type=int, default=1024, help="of a vector; anomalib's has the encoder's channels"
+    )
     parser.add_argument("--anomalib", help="a Python that has anomalib[openvino], for its PatchCore")
     parser.add_argument("--blocks", type=int, default=2, help="of InvAD per level; InvAD-lite has 4")
     parser.add_argument("--image-size", type=int, default=256, help="a multiple of 16 pixels")
@@ -250,8 +254,10 @@ def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
         check_image_size(options.image_size, STRIDES[-1])
     except ValueError as error:
         parser.error(str(error))
-    if min(*batches, options.rounds, options.threads, options.blocks, options.vectors, options.image_size) < 1:
-        parser.error("--batches, --rounds, --threads, --blocks, --vectors and --image-size are at least 1")
+    counts = ("rounds", "threads", "blocks", "vectors", "dimensions", "image_size")
+    if min(*batches, *(getattr(options, name) for name in counts)) < 1:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in ("batches", *counts))
+        parser.error(f"{names} are at least 1")
     return options, options.ways.split(","), batches
 
 

@@ -40,7 +40,8 @@ class Detector(nn.Module):
         if not self._levels:
             return Batch(images=images, views=views)
         with autocast(images_bhwc.device, self.features.precision):
-            levels = (self._encode or self.encoder)(normalize(images_bhwc))
+            encode = self.encoder if self._encode is None else self._encode  # what is compiled has no truth value
+            levels = encode(normalize(images_bhwc))
         # A store of halves rounds the features that the method was trained on.
         rounded = self.features.mode == "store" and self.features.dtype == "float16"
         levels = [level.half().float() if rounded else level.float() for level in levels]

@@ -401,7 +401,9 @@ def test_the_page_loads_a_pt2(workplace, monkeypatch):
 @pytest.mark.slow
 def test_the_benchmark_of_runtimes_writes_what_its_table_shows(tmp_path, monkeypatch, capsys):
     benchmark, threads = script("export"), torch.get_num_threads()
-    options = "--encoder mobilenetv2_100 --model invad --vectors 9 --blocks 1 --image-size 32 --batches 1,2 "
+    options = (
+        "--encoder mobilenetv2_100 --model invad --vectors 9 --dimensions 8 --blocks 1 --image-size 32 --batches 1,2 "
+    )
     options += "--ways torch,bfloat16 --rounds 2 --threads 1"
     monkeypatch.setattr(sys, "argv", ["export.py", *options.split(), "--out", str(tmp_path)])
     benchmark.main()

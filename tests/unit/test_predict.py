@@ -10,6 +10,9 @@ import shutil
 import signal
 import sys
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from invad.features import extract_features, open_features
 from invad.features.batches import BatchSource
 from invad.metrics.calibration import Thresholds
 from invad.predict import job as job_module
+from invad.predict.detector import Detector
 from invad.predict.job import Job
 from invad.predict.predictions import (
     ImagePrediction,
@@ -819,6 +823,25 @@ def test_maps_are_those_of_the_stage_score(predictor, model, tmp_path):
     assert maps.shape == (6, SIZE, SIZE)
     assert maps == pytest.approx(expected, abs=1e-5)  # the encoder rounds batches of another size differently
     assert np.ptp(expected) > 0.05
+
+
+def test_a_compiled_model_predicts_the_same(predictor, monkeypatch):
+    compiled_parts = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Callable:
+        compiled_parts.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    plain = predictor.detector
+    features, score = replace(plain.features, compile=True), replace(plain.score, compile=True)
+    compiled = Detector(plain.encoder, plain.method, features, score).eval()
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8))
+    with torch.no_grad():
+        for expected, found in zip(plain(images), compiled(images), strict=True):
+            torch.testing.assert_close(found, expected)
+    assert len(compiled_parts) >= 2  # encoder and method
+    torch._dynamo.reset()
 
 
 # ---------------------------------------------------------------- regions and pictures
