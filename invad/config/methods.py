@@ -13,6 +13,7 @@ from invad.config.types import (
     Blocks,
     Channels,
     ComputeConfig,
+    Dimensions,
     Loss,
     Modulation,
     ModulationTerms,
@@ -107,7 +108,7 @@ class PatchCoreConfig(TrainConfig):
     """PatchCore; the defaults are those of its authors' code for 10 % of the vectors.
 
     `share`: of the vectors that the memory keeps. `most_vectors`: so many at most, drawn evenly by `seed`, are looked through for it.
-    `dimensions`: of a vector. `neighbours`: whose squared distances are averaged. `reweighted`: the paper's image score, which the
+    `dimensions`: of a vector, even. `neighbours`: whose squared distances are averaged. `reweighted`: the paper's image score, which the
     authors' code does not have, over `b` = 9 neighbours.
     """
 
@@ -115,7 +116,7 @@ class PatchCoreConfig(TrainConfig):
     batch_size: BatchSize = 16
     share: Share = 0.1
     most_vectors: Positive = 100_000
-    dimensions: Channels = 1024
+    dimensions: Dimensions = 1024
     neighbours: Positive = 1
     reweighted: bool = False
 
@@ -124,7 +125,7 @@ class PatchCoreConfig(TrainConfig):
 class SimpleNetConfig(GradientConfig):
     """SimpleNet; the defaults are those of its authors' code.
 
-    `dimensions`: of a vector. `hidden`: of the discriminator. `noise`: its standard deviation. `learning_rate`: of the adaptor,
+    `dimensions`: of a vector, even. `hidden`: of the discriminator. `noise`: its standard deviation. `learning_rate`: of the adaptor,
     `discriminator_rate`: of the discriminator. `recipe`: that of the published comparison (`re-run`) clips the gradient of each at 5 and
     decays neither biases nor norms; it goes with 100 epochs of batches of 32 and `image_score: maximum` of `score`.
     """
@@ -134,7 +135,7 @@ class SimpleNetConfig(GradientConfig):
     batch_size: BatchSize = 8
     learning_rate: PositiveFloat = 1e-4
     discriminator_rate: PositiveFloat = 2e-4
-    dimensions: Channels = 1536
+    dimensions: Dimensions = 1536
     hidden: Channels = 1024
     noise: PositiveFloat = 0.015
     margin: PositiveFloat = 0.5
@@ -274,7 +275,7 @@ class ToCoADConfig(TrainConfig):
     `extractor_rate`: of the extractor. `lateral`: the discriminative network sees the finer levels too. `negatives`: what anomalous
     features are weighted by, the discriminative network's probabilities (`guided`) or the generator's `mask`; `none` leaves the repulsion
     out, whose weight is `repulsion`. `share`: of a class's vectors that the bank keeps, chosen among `most_vectors` of them.
-    `dimensions`: of a vector. `textures`: a folder of images, such as DTD's; by default training images, shuffled.
+    `dimensions`: of a vector, even. `textures`: a folder of images, such as DTD's; by default training images, shuffled.
     """
 
     ENCODER: ClassVar[Literal["frozen", "none", "own"]] = "own"
@@ -293,7 +294,7 @@ class ToCoADConfig(TrainConfig):
     repulsion: PositiveFloat = 0.5
     share: Share = 0.01
     most_vectors: Positive = 100_000
-    dimensions: Channels = 1024
+    dimensions: Dimensions = 1024
     textures: str = ""
 
     @property

@@ -26,6 +26,7 @@ Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # Above these bounds nothing has been tried, and a typo would fill the memory.
 BatchSize = Annotated[int, Field(ge=1, le=4096)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
+Dimensions = Annotated[int, Field(ge=2, le=4096, multiple_of=2)]  # of vectors, half of which are a level's
 Blocks = Annotated[int, Field(ge=1, le=64)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=1024)]

@@ -118,12 +118,12 @@ def nearest_vectors(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor
 
 
 def _nearest(queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    squares, parts = queries.square().sum(dim=1, keepdim=True), []
+    parts = []
     for start in range(0, len(memory), BLOCK):
         block = memory[start : start + BLOCK].to(queries.dtype)
-        distances = squares + block.square().sum(dim=1) - 2 * queries @ block.T
+        distances = torch.addmm(block.square().sum(dim=1), queries, block.T, alpha=-2)  # less the queries' own squares
         values, indices = distances.topk(min(count, len(block)), dim=1, largest=False)
         parts.append((values, indices + start))
     values, indices = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
     values, order = values.topk(min(count, values.shape[1]), dim=1, largest=False)
-    return values.clamp_min(0), indices.gather(1, order)
+    return (values + queries.square().sum(dim=1, keepdim=True)).clamp_min(0), indices.gather(1, order)

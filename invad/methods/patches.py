@@ -38,21 +38,23 @@ def patch_vectors(levels: Sequence[Tensor], per_level: int, dimensions: int) -> 
     """Return a vector for each location of the finest level: float32 (B, H W, dimensions), row by row.
 
     levels: float (B, C_l, H_l, W_l), fine to coarse. per_level: values that each level's neighbourhoods are averaged to, over bins of
-    neighbouring channels and positions, before the levels are concatenated and averaged to `dimensions` values.
+    neighbouring channels and positions, before the levels are concatenated and averaged to `dimensions` values. These are a multiple of
+    the number of levels, so that no bin lies in two of them.
     """
     grid = levels[0].shape[-2:]
-    pooled = []
+    parts = []
     for level in levels:  # the neighbourhood of each location, in the order channel, row, column, averaged over bins
         neighbourhoods = functional.unfold(level.float(), NEIGHBOURHOOD, padding=NEIGHBOURHOOD // 2)
-        pooled.append(functional.adaptive_avg_pool1d(neighbourhoods.transpose(1, 2), per_level))
-    resized = [_resized(vectors, level, (grid[0], grid[1])) for vectors, level in zip(pooled, levels, strict=True)]
-    return functional.adaptive_avg_pool1d(torch.cat(resized, dim=2), dimensions)
+        bins = functional.adaptive_avg_pool1d(neighbourhoods.transpose(1, 2), per_level)
+        bins = functional.adaptive_avg_pool1d(bins, dimensions // len(levels))
+        parts.append(_resized(bins, level, (grid[0], grid[1])))
+    return torch.cat(parts, dim=2)
 
 
 def _resized(vectors: Tensor, level: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resize vectors (B, h w, count) of a level to a grid; averaging first is the same, as both are linear, and much smaller."""
+    """Resize vectors (B, h w, count) of a level to a grid; averaging first is the same, as both are linear, and has fewer planes."""
     height, width = level.shape[-2:]
     if (height, width) == grid:
         return vectors
-    planes = vectors.transpose(1, 2).unflatten(2, (height, width))
+    planes = vectors.contiguous().transpose(1, 2).unflatten(2, (height, width))  # channels last: resized without a copy
     return functional.interpolate(planes, grid, mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)

@@ -121,6 +121,11 @@ def test_the_repositorys_own_params_are_valid():
         ("tune.learning_rate.high", 1e-9, "tune.learning_rate.high: must be at least low (0.0005), not 1e-09"),
         ("tune.blocks", [], "tune.blocks: "),
         ("tune.validation_share", 1, "tune.validation_share: must be less than 1, not 1"),
+        (
+            "train.mvtec",
+            {"model": "patchcore", "dimensions": 511},
+            "train.mvtec.dimensions: must be a multiple of 2, not 511",
+        ),
         ("train", {2024: {}}, "train.2024: a name that YAML reads as something else stands in quotes"),
         ("trian", {}, "unknown section 'trian'; known are download, benchmarks, "),
         ("score", None, "score: this section is missing or not a mapping"),
