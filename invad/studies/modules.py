@@ -181,7 +181,18 @@ _ALL = (
             "concatenated-l2": ("concatenated", "l2", "length of the difference instead of the cosine"),
         },
     ),
-    _module(  # for a benchmark of that method
+    _module(  # for a benchmark of that method, as the next one
+        "patchcore", "how many values PatchCore's vectors have, and which of them it keeps",
+        "train.dimensions train.share train.most_vectors", "1024", {
+            "1024": (1024, 0.1, 100_000, "a tenth of them, chosen"),
+            "512": (512, 0.1, 100_000, ""),
+            "256": (256, 0.1, 100_000, ""),
+            "128": (128, 0.1, 100_000, "as many as two levels of mobilenetv2_100 have channels"),
+            "bank": (1024, 1.0, 30_000, "30,000 of them as they come"),
+            "bank-128": (128, 1.0, 30_000, "30,000 short ones as they come"),
+        },
+    ),
+    _module(
         "tocoad", "what ToCoAD's extractor is adapted by; the bank is the same",
         "train.stages train.negatives train.loss train.lateral", "guided", {
             "guided": ("both", "guided", "focal", True, "both stages"),

@@ -54,6 +54,16 @@ def tiny(tmp_path_factory):
     return params, workspace, open_split(params.benchmark("mvtec"), workspace).absolute()
 
 
+OF_METHODS = ("mvad", "patchcore", "tocoad")  # modules for benchmarks of that method
+
+
+def of_method(module, benchmark):
+    """The benchmark that a module is for: one of its method in the published recipe, or `benchmark`."""
+    if module.name not in OF_METHODS:
+        return benchmark
+    return profile_params(f"paper-{module.name}").benchmark("realiad" if module.name == "mvad" else "mvtec")
+
+
 def flat(benchmark):
     """All values that `apply` can change, by dotted key."""
     return {f"{part}.{key}": value for part in SECTIONS for key, value in asdict(getattr(benchmark, part)).items()}
@@ -64,7 +74,7 @@ def flat(benchmark):
 
 def test_the_modules_are_the_method_and_those_of_the_paper():
     expected = "method ssm style upsampler aggregation norm loss quick latent blocks encoder size batch epochs map"
-    assert [name for name in MODULES if name not in ("mvad", "tocoad")] == expected.split()
+    assert [name for name in MODULES if name not in OF_METHODS] == expected.split()
 
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
@@ -72,20 +82,15 @@ def test_every_module_marks_one_variant_which_is_the_papers(module, paper):
     assert len({variant.name for variant in module.variants}) == len(module.variants)
     (marked,) = [variant for variant in module.variants if variant.is_paper]
     said = {"score.map_levels": "concatenated", "score.map_distance": "cosine", "train.epochs": 100}
-    if module.name in ("mvad", "tocoad"):  # for benchmarks of that method
-        dataset = "realiad" if module.name == "mvad" else "mvtec"
-        paper, said = profile_params(f"paper-{module.name}").benchmark(dataset), {}
-    values = flat(apply(paper, said))
+    values = flat(apply(of_method(module, paper), {} if module.name in OF_METHODS else said))
     assert {key: values[key] for key in marked.changes} == dict(marked.changes)
 
 
 @pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
 def test_the_variants_of_a_module_say_the_same_keys_and_are_valid_settings(module, benchmark):
-    benchmark = profile_params("paper-tocoad").benchmark("mvtec") if module.name == "tocoad" else benchmark
+    benchmark = of_method(module, benchmark)
     keys = [frozenset(variant.changes) for variant in module.variants]
     assert len(set(keys)) == 1 or (module.name == "method" and all("train.model" in each for each in keys))
-    if module.name == "mvad":
-        benchmark = profile_params("paper-mvad").benchmark("realiad")
     changed = [apply(benchmark, variant.changes, methods=True) for variant in module.variants]
     for variant, settings in zip(module.variants, changed, strict=True):
         assert {key: flat(settings)[key] for key in variant.changes} == dict(variant.changes)
@@ -129,7 +134,7 @@ def test_variants_are_chosen_by_name_in_the_modules_order():
 
 
 def test_an_unknown_module_or_variant_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, ssm, .*map, tocoad$"):
+    with pytest.raises(InputError, match=r"^unknown module 'smm'; known are method, ssm, .*map, patchcore, tocoad$"):
         module_named("smm")
     with pytest.raises(InputError, match=r"^unknown variant 'x' of the module blocks; known are 1, 2, 4$"):
         MODULES["blocks"].choose(["1", "x"])
