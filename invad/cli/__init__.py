@@ -1,7 +1,5 @@
 """`invad-pipe`: what is not a stage of the pipeline. Heavy packages are imported by the commands that need them."""
 
-import atexit
-import gc
 import logging
 import sys
 from typing import Annotated
@@ -15,6 +13,7 @@ from invad.cli.project import check, clean, plan, profile, report, runs, ui
 from invad.cli.studies import ablate, tune
 from invad.disk import disk_problem
 from invad.errors import InputError
+from invad.pipeline.frame import look_seldom
 
 # Module -> the extra of pyproject.toml that installs it.
 EXTRAS = {
@@ -50,7 +49,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> None:
     """Run the command line; a mistake in the input, an extra that is not installed, or a full disk is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="invad-pipe: %(message)s", stream=sys.stderr)
-    atexit.register(gc.freeze)  # a command that has imported torch would look for garbage for a second before it ends
+    look_seldom()
     try:
         app()
     except Exception as error:

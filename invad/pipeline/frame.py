@@ -14,6 +14,19 @@ from invad.errors import InputError
 from invad.training.cost import peak_memory
 from invad.workspace import Workspace
 
+YOUNG_OBJECTS = 10_000
+"""So many more objects are made than deleted between two looks for garbage; Python's own number is 700 or 2,000."""
+
+
+def look_seldom() -> None:
+    """Look for garbage more seldom, and not at all when this process ends.
+
+    It imports a million objects that stay to its end: torch, timm and MLflow take three quarters of the time without looks at them, and the
+    end a second less (docs/speed.md).
+    """
+    gc.set_threshold(YOUNG_OBJECTS)
+    atexit.register(gc.freeze)
+
 
 def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     """Run `stage` in the current folder for the name (data set or benchmark) that the command line gives."""
@@ -23,9 +36,7 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     logging.getLogger("invad").setLevel(logging.INFO)
     # Threads that spin while they wait make every step ten times slower as soon as another process wants one of the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Looking for garbage takes a quarter of the time that torch, timm and MLflow are imported in, and a second before the process ends.
-    gc.set_threshold(10_000)
-    atexit.register(gc.freeze)
+    look_seldom()
     started = time.monotonic()
     try:
         stage(name, load_params(), Workspace())
