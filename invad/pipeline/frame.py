@@ -21,8 +21,8 @@ YOUNG_OBJECTS = 10_000
 def look_seldom() -> None:
     """Look for garbage more seldom, and not at all when this process ends.
 
-    It imports a million objects that stay to its end: torch, timm and MLflow take three quarters of the time without looks at them, and the
-    end a second less (docs/speed.md).
+    It imports half a million objects that stay to its end: torch, timm and MLflow take four fifths of the time without looks at them, and
+    the end a second less (docs/speed.md).
     """
     gc.set_threshold(YOUNG_OBJECTS)
     atexit.register(gc.freeze)

@@ -156,7 +156,7 @@ def digest(*values: Any) -> str:  # noqa: ANN401  (anything that JSON can hold)
 def rows_sha256(split: Split) -> str:
     """Return the SHA-256 of what a split's rows say, and of how its images are read."""
     how = [] if split.reading == AS_STORED else [asdict(split.reading)]
-    return digest([asdict(row) for row in split.rows], *how)
+    return digest([vars(row) for row in split.rows], *how)
 
 
 def _features(config: FeaturesConfig) -> dict[str, Any]:
