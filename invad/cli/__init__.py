@@ -13,7 +13,7 @@ from invad.cli.project import check, clean, plan, profile, report, runs, ui
 from invad.cli.studies import ablate, tune
 from invad.disk import disk_problem
 from invad.errors import InputError
-from invad.pipeline.frame import look_seldom
+from invad.pipeline.frame import end_at_once
 
 # Module -> the extra of pyproject.toml that installs it.
 EXTRAS = {
@@ -49,7 +49,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> None:
     """Run the command line; a mistake in the input, an extra that is not installed, or a full disk is one line and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="invad-pipe: %(message)s", stream=sys.stderr)
-    look_seldom()
+    end_at_once()
     try:
         app()
     except Exception as error:

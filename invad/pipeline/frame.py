@@ -15,16 +15,11 @@ from invad.training.cost import peak_memory
 from invad.workspace import Workspace
 
 YOUNG_OBJECTS = 10_000
-"""So many more objects are made than deleted between two looks for garbage; Python's own number is 700 or 2,000."""
+"""So many more objects are made than deleted between two looks for garbage in a stage; Python's own number is 700 or 2,000."""
 
 
-def look_seldom() -> None:
-    """Look for garbage more seldom, and not at all when this process ends.
-
-    It imports half a million objects that stay to its end: torch, timm and MLflow take four fifths of the time without looks at them, and
-    the end a second less (docs/speed.md).
-    """
-    gc.set_threshold(YOUNG_OBJECTS)
+def end_at_once() -> None:
+    """Let this process end without a last look for garbage, which takes a second where torch has been imported (docs/speed.md)."""
     atexit.register(gc.freeze)
 
 
@@ -36,7 +31,9 @@ def main(stage: Callable[[str, Params, Workspace], None]) -> None:
     logging.getLogger("invad").setLevel(logging.INFO)
     # Threads that spin while they wait make every step ten times slower as soon as another process wants one of the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    look_seldom()
+    # Half a million objects are imported and stay: torch, timm and MLflow take four fifths of the time with few looks at them.
+    gc.set_threshold(YOUNG_OBJECTS)
+    end_at_once()
     started = time.monotonic()
     try:
         stage(name, load_params(), Workspace())
