@@ -42,7 +42,7 @@ def test_the_list_shows_every_variant_and_marks_the_papers(tmp_path, monkeypatch
     code, out, _ = run("ablate", "--list")
     assert code == 0
     assert "ssm: how the style enters the generator" in out
-    assert out.count("(paper)") == 17
+    assert out.count("(paper)") == 18
     for text in ("space-aware (paper)", "gamma-only", "resnet34.bt_in1k", "InvAD-lite's", "concatenated-l2"):
         assert text in out
 
