@@ -258,6 +258,8 @@ def parse_options() -> tuple[argparse.Namespace, list[str], list[int]]:
     if min(*batches, *(getattr(options, name) for name in counts)) < 1:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in ("batches", *counts))
         parser.error(f"{names} are at least 1")
+    if options.dimensions % 2:
+        parser.error("--dimensions is even")
     return options, options.ways.split(","), batches
 
 

@@ -3,6 +3,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,31 @@ def repository_params(*benchmarks: str) -> dict:
 def profile_params(name: str) -> Params:
     """The settings of a profile."""
     return parse_params(profile_text(name), name)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """A torch.compile that knows nothing of other tests, and leaves them nothing."""
+    import torch
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def captured(monkeypatch, fresh_compiler) -> list:
+    """The graphs that torch.compile captures, each function in one piece; they run as they are, and no compiler is needed."""
+    import torch
+
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    return graphs
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import sys
 STAGE = """
 import atexit
 import gc
-from pathlib import Path
 
 atexit.register(lambda: print("frozen at the end", gc.get_freeze_count() > 10_000))
 from invad.pipeline import frame
